@@ -1,0 +1,30 @@
+"""fleetfoot: vision networks that are fast on your device, not on paper.
+
+The names below load their rooms when they are first used, so that ``import fleetfoot`` and the
+command's help cost nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "configure": "fleetfoot.models",
+    "create_model": "fleetfoot.models",
+    "list_models": "fleetfoot.models",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fleetfoot' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,97 @@
+"""What can go wrong, as one tree. Python's own types are used where they fit; these are for our
+domain.
+
+FleetfootError
+├── UnknownNameError     a model, engine, protocol or option that does not exist (also a ValueError)
+├── MissingExtraError    an optional package is not installed (also an ImportError)
+├── WeightsError         a file of weights that cannot be used
+│   ├── UnsafeFileError    reading it would run code
+│   ├── CorruptFileError   truncated, or not of the format that its name says
+│   ├── KeyMismatchError   missing, left-over or wrongly shaped keys; all of them are listed
+│   ├── LicenceError       weights whose licence asks for an explicit yes
+│   └── OfflineError       a hub file that is not here and cannot be fetched
+├── FoldError            a fold that cannot be proved
+├── EngineError          an engine that cannot build or run a network
+├── ImageError           a picture that cannot be used (``path`` and the reason)
+└── RecordError          measurements that cannot be read or compared
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FleetfootError(Exception):
+    """Base of everything that fleetfoot raises for its own domain."""
+
+
+class UnknownNameError(FleetfootError, ValueError):
+    """A name that is in no table. ``UnknownNameError.of("model", "fasternet_t5", names)``
+    suggests."""
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
+        """``kind`` is what the name should have been: "model", "engine", "protocol"."""
+        known = list(known)
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        text = f"unknown {kind} {name!r}"
+        if close:
+            text += f"; did you mean {' or '.join(repr(c) for c in close)}?"
+        elif len(known) <= 12:
+            text += f"; known: {', '.join(known)}."
+        if hint:
+            text += f" {hint}"
+        return cls(text)
+
+
+class MissingExtraError(FleetfootError, ImportError):
+    """A feature needs a package that an extra brings."""
+
+    @classmethod
+    def of(cls, feature: str, package: str, extra: str) -> MissingExtraError:
+        return cls(
+            f"{feature} needs the package {package!r}, which is not installed; "
+            f"run: pip install 'fleetfoot[{extra}]'"
+        )
+
+
+class WeightsError(FleetfootError):
+    """A file of weights cannot be used."""
+
+
+class UnsafeFileError(WeightsError):
+    """Reading the file would run code that it carries."""
+
+
+class CorruptFileError(WeightsError):
+    """The file is truncated, or is not of the format that its name says."""
+
+
+class KeyMismatchError(WeightsError):
+    """The file's keys are not the network's: every missing, left-over and misshaped key is
+    listed."""
+
+
+class LicenceError(WeightsError):
+    """The licence of these weights asks for an explicit yes."""
+
+
+class OfflineError(WeightsError):
+    """A hub file is not in the cache and cannot be fetched."""
+
+
+class FoldError(FleetfootError):
+    """A fold whose equality with the given network cannot be shown."""
+
+
+class EngineError(FleetfootError):
+    """An engine cannot build or run a network."""
+
+
+class ImageError(FleetfootError):
+    """A picture cannot be used."""
+
+
+class RecordError(FleetfootError):
+    """Measurements cannot be read, resumed or compared."""

@@ -1,0 +1,2 @@
+"""Weights: which are published and under what terms, how files of them are read safely, and in
+which layouts."""
