@@ -77,6 +77,11 @@ class MobileNetV1Config(MobileNetConfig):
     head_width: int = 0
     """Channels of a 1×1 between the last map and the pooling; 0, the paper's form, for none."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head_width < 0:
+            raise ValueError(f"head_width must be 0 or more, not {self.head_width}")
+
 
 VARIANTS: dict[str, Config] = {
     "mobilenetv1_125": MobileNetV1Config(width=1.25),

@@ -38,6 +38,8 @@ class MobileNetV2Config(MobileNetConfig):
         super().__post_init__()
         if self.divisor < 1:
             raise ValueError(f"divisor must be 1 or more, not {self.divisor}")
+        if self.head_width < 1:
+            raise ValueError(f"head_width must be 1 or more, not {self.head_width}")
 
 
 VARIANTS: dict[str, Config] = {

@@ -60,6 +60,8 @@ class MobileNetV3Config(MobileNetConfig):
             raise ValueError(f"size must be 'large' or 'small', not {self.size!r}")
         if self.scaling not in ("ratio", "columns"):
             raise ValueError(f"scaling must be 'ratio' or 'columns', not {self.scaling!r}")
+        if self.head_width < 1:
+            raise ValueError(f"head_width must be 1 or more, not {self.head_width}")
 
 
 class Row(NamedTuple):

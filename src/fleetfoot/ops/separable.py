@@ -54,6 +54,9 @@ class InvertedResidual(nn.Module):
         layers of a squeeze-excite with a hard-sigmoid gate, which stands after the depthwise
         activation; 0 for none. drop_path: rate at which the branch is dropped, where there is a
         shortcut to live on.
+
+    Raises:
+        ValueError: ``drop_path`` is outside [0, 1).
     """
 
     def __init__(
@@ -76,7 +79,8 @@ class InvertedResidual(nn.Module):
             SqueezeExcite(expanded, reduced, gate="hard_sigmoid") if reduced else nn.Identity()
         )
         self.project = brick(expanded, out_channels, act="identity")
-        self.drop_path = make_drop_path(drop_path if self.shortcut else 0.0)
+        dropped = make_drop_path(drop_path)
+        self.drop_path = dropped if self.shortcut else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.project(self.squeeze_excite(self.depthwise(self.expand(x))))
