@@ -116,10 +116,11 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
         ValueError: the network cannot run on that shape; the message carries the network's own.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
+    image = example.to("meta")
     recorder = _Recorder()
     try:
         with torch.no_grad(), recorder:
-            shadow(example.to("meta"))
+            shadow(image)
     except Exception as error:  # whatever the network raises, said with the shape that it met
         raise ValueError(
             f"{type(model).__name__} cannot be counted at input {tuple(example.shape)}: {error}"
