@@ -96,3 +96,15 @@ FREE = frozenset(
     """.split()
 )
 """Operators that only look at memory in another way, or make a constant: no traffic is counted."""
+
+FIRST_OUTPUT_ONLY = frozenset(
+    f"aten.{name}"
+    for name in """
+    native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
+    cudnn_batch_norm native_layer_norm native_group_norm max_pool2d_with_indices
+    max_pool3d_with_indices adaptive_max_pool2d _scaled_dot_product_flash_attention
+    _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_efficient_attention
+    _scaled_dot_product_cudnn_attention native_dropout
+    """.split()
+)
+"""Operators whose further outputs (saved statistics, indices) only a backward pass would read."""

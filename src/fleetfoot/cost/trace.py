@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fleetfoot.cost.formulas import FREE, MACS, MOVES
+from fleetfoot.cost.formulas import FIRST_OUTPUT_ONLY, FREE, MACS, MOVES
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class _Recorder(TorchDispatchMode):
             return out
         read = list(_tensors((args, kwargs)))
         written = list(_tensors(out))
+        if name in FIRST_OUTPUT_ONLY:
+            del written[1:]
         if not read and not written:
             return out
         formula = MACS.get(name)
