@@ -1,4 +1,4 @@
-"""The command ``fleetfoot``: each command parses, calls one function, and prints a card or ``--json``.
+"""The command ``fleetfoot``: each command parses, calls one function, prints a card or JSON.
 
 Nothing heavy is imported here: torch and the engines load when a command needs them.
 """

@@ -1,4 +1,4 @@
-"""``fleetfoot models``, ``info``, ``engines`` and ``fuse``: what there is, and what folding does to it."""
+"""``fleetfoot models``, ``info``, ``engines``, ``fuse``: what there is, and what folding does."""
 
 from __future__ import annotations
 
