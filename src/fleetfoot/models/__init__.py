@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from fleetfoot.errors import UnknownNameError
-from fleetfoot.models import fasternet, peers
+from fleetfoot.models import fasternet, fastvit, mobileone, peers
 from fleetfoot.models.base import Backbone, Config, FeatureExtractor, FeatureInfo
 from fleetfoot.weights.pretrained import PRETRAINED
 
@@ -44,6 +44,10 @@ class Family:
 FAMILIES = (
     Family(
         "fasternet", fasternet.VARIANTS, fasternet.FasterNet, "https://arxiv.org/abs/2303.03667"
+    ),
+    Family("fastvit", fastvit.VARIANTS, fastvit.FastViT, "https://arxiv.org/abs/2303.14189"),
+    Family(
+        "mobileone", mobileone.VARIANTS, mobileone.MobileOne, "https://arxiv.org/abs/2206.04040"
     ),
 )
 
