@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from fleetfoot.errors import KeyMismatchError, UnknownNameError
 from fleetfoot.models import (
     fasternet,
+    fastvit,
     mobilenet_v1,
     mobilenet_v2,
     mobilenet_v3,
+    mobileone,
     peers,
     shufflenet_v1,
     shufflenet_v2,
@@ -31,7 +33,7 @@ from fleetfoot.models import (
 from fleetfoot.models.base import Backbone, Config, FeatureExtractor, FeatureInfo
 from fleetfoot.weights import hub, own
 from fleetfoot.weights.files import WeightsFile, read, write
-from fleetfoot.weights.layout import ours
+from fleetfoot.weights.layout import OURS, ours
 from fleetfoot.weights.loading import LoadReport, recognised, rename, translate
 from fleetfoot.weights.pretrained import PRETRAINED, PretrainedConfig, choose, of_file
 from fleetfoot.weights.published import published_top1
@@ -44,11 +46,13 @@ __all__ = [
     "FeatureExtractor",
     "FeatureInfo",
     "Fit",
+    "Inspection",
     "ModelInfo",
     "configure",
     "convert",
     "create_model",
     "identify",
+    "inspect_weights",
     "list_models",
     "load_weights",
     "model_info",
@@ -70,6 +74,10 @@ class Family:
 FAMILIES = (
     Family(
         "fasternet", fasternet.VARIANTS, fasternet.FasterNet, "https://arxiv.org/abs/2303.03667"
+    ),
+    Family("fastvit", fastvit.VARIANTS, fastvit.FastViT, "https://arxiv.org/abs/2303.14189"),
+    Family(
+        "mobileone", mobileone.VARIANTS, mobileone.MobileOne, "https://arxiv.org/abs/2206.04040"
     ),
     Family(
         "mobilenet_v1",
@@ -335,6 +343,50 @@ def identify(file: WeightsFile) -> list[Fit]:
 
 OWN_ROOTS = {"stem", "stages", "head", "auxiliary_heads"}
 """First words of the keys of every network of the zoo."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What a file of weights is."""
+
+    path: str
+    format: str
+    wrappers: tuple[str, ...]
+    beside: tuple[str, ...]
+    """Entries of the file beside the weights."""
+    tensors: int
+    params: int
+    """Values in floating point, batch norm statistics included."""
+    layouts: tuple[str, ...]
+    """Layouts that know every key, with their families: ``timm (fastvit)``."""
+    fits: tuple[Fit, ...]
+    """Networks of the catalogue whose tensors these are."""
+    licence: str
+    """Files do not state their terms; "unknown" unless the header of ours does."""
+
+
+def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
+    """Reads a file of weights and says what it is.
+
+    Raises:
+        WeightsError: it cannot be read.
+    """
+    file = read(path)
+    fits = tuple(identify(file))
+    known = [f"{layout.name} ({layout.family})" for layout in recognised(file)]
+    if any(fit.layout == OURS for fit in fits):
+        known.append(OURS)
+    return Inspection(
+        path=str(path),
+        format=file.format,
+        wrappers=file.wrappers,
+        beside=file.beside,
+        tensors=len(file.state),
+        params=file.params,
+        layouts=tuple(known),
+        fits=fits,
+        licence=file.metadata.get("licence", "unknown"),
+    )
 
 
 def convert(

@@ -32,6 +32,7 @@ def header(
         "options": json.dumps(dict(options)),
         "preprocessing": json.dumps(chosen),
         "source": source,
+        "licence": preprocessing.licence or "unknown",
     }
 
 

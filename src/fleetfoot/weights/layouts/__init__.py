@@ -7,6 +7,11 @@ the right are this package's modules.
 from __future__ import annotations
 
 from fleetfoot.weights.layout import Layout
-from fleetfoot.weights.layouts import fasternet, mobilenets, shufflenets
+from fleetfoot.weights.layouts import branched, fasternet, mobilenets, shufflenets
 
-LAYOUTS: tuple[Layout, ...] = (*fasternet.LAYOUTS, *mobilenets.LAYOUTS, *shufflenets.LAYOUTS)
+LAYOUTS: tuple[Layout, ...] = (
+    *fasternet.LAYOUTS,
+    *branched.LAYOUTS,
+    *mobilenets.LAYOUTS,
+    *shufflenets.LAYOUTS,
+)
