@@ -33,6 +33,8 @@ class PretrainedConfig:
     input_size: int = 224
     crop_pct: float = 0.875
     interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    """Pillow's filters, which timm and torchvision use; False where OpenCV resized."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     channel_order: Literal["rgb", "bgr"] = "rgb"
