@@ -174,7 +174,9 @@ def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
         # 65535 / 257 = 255; the sum rounds, and nothing lies halfway since 257 is odd
-        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+        image = Image.fromarray(
+            ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        )
     elif mode in ("I", "F", "LAB"):
         kind = {"I": "32-bit integer", "F": "32-bit float", "LAB": "CIELAB"}[mode]
         raise ValueError(f"{kind} pixels have no one meaning as RGB; save it as 8-bit RGB")

@@ -21,7 +21,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fleetfoot.weights.pretrained import IMAGENET_MEAN, IMAGENET_STD, Interpolation, PretrainedConfig
+from fleetfoot.weights.pretrained import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Interpolation,
+    PretrainedConfig,
+)
 
 FILTERS: dict[str, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,

@@ -3,7 +3,7 @@
 | word | means |
 |---|---|
 | a file | that file, whatever its suffix |
-| a folder | the pictures in it and below it by suffix, sorted, hidden ones left out, links to folders not followed |
+| a folder | the pictures in and below it by suffix, sorted; not the hidden, nor linked folders |
 | a pattern (``*``, ``?``, ``[``; ``**`` for any depth) | the files that match, sorted |
 | ``-`` | standard input: one picture's bytes, or paths, one a line |
 """
@@ -104,6 +104,9 @@ def _standard_input(stream: BinaryIO, max_bytes: int) -> Iterator[Source]:
     data = stream.read(max_bytes + 1)
     if _is_picture(data):
         yield Source("-", data)
+        return
+    if len(data) > max_bytes:
+        yield Source("-", problem=f"more than {max_bytes:,} bytes of paths; give them in parts")
         return
     paths = [line.rstrip("\r") for line in os.fsdecode(data).split("\n")]
     yield from (Source(path) for path in paths if path)

@@ -72,7 +72,9 @@ class Labels:
             raise ValueError(f"labels: {file} cannot be used: {error}") from error
         if all(isinstance(row, str) for row in rows):
             return cls(tuple(rows))
-        pairs = [row for row in rows if isinstance(row, list) and list(map(type, row)) == [str, str]]
+        pairs = [
+            row for row in rows if isinstance(row, list) and list(map(type, row)) == [str, str]
+        ]
         if len(pairs) != len(rows):
             odd = next(row for row in rows if row not in pairs)
             raise ValueError(
@@ -146,9 +148,7 @@ def top_k(logits: Tensor, k: int, labels: Labels) -> list[tuple[Guess, ...]]:
             Guess(index, labels.names[index], probability)
             for index, probability in zip(indices, probabilities, strict=True)
         )
-        for indices, probabilities in zip(
-            best.indices.tolist(), best.values.tolist(), strict=True
-        )
+        for indices, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
 
 
