@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from fleetfoot.errors import UnknownNameError
-from fleetfoot.models import fasternet, peers
+from fleetfoot.models import fasternet, mobilenet_v1, mobilenet_v2, mobilenet_v3, peers
 from fleetfoot.models.base import Backbone, Config, FeatureExtractor, FeatureInfo
 from fleetfoot.weights.pretrained import PRETRAINED
 
@@ -44,6 +44,24 @@ class Family:
 FAMILIES = (
     Family(
         "fasternet", fasternet.VARIANTS, fasternet.FasterNet, "https://arxiv.org/abs/2303.03667"
+    ),
+    Family(
+        "mobilenet_v1",
+        mobilenet_v1.VARIANTS,
+        mobilenet_v1.MobileNetV1,
+        "https://arxiv.org/abs/1704.04861",
+    ),
+    Family(
+        "mobilenet_v2",
+        mobilenet_v2.VARIANTS,
+        mobilenet_v2.MobileNetV2,
+        "https://arxiv.org/abs/1801.04381",
+    ),
+    Family(
+        "mobilenet_v3",
+        mobilenet_v3.VARIANTS,
+        mobilenet_v3.MobileNetV3,
+        "https://arxiv.org/abs/1905.02244",
     ),
 )
 

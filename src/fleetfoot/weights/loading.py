@@ -1,0 +1,227 @@
+"""From a file's tensors to a network's: exactly, or not at all.
+
+Each key of the file is used once. Missing, left-over and wrongly shaped keys are all listed in the
+error, and a network is changed only when there are none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fleetfoot.errors import KeyMismatchError
+from fleetfoot.weights import layouts
+from fleetfoot.weights.files import WeightsFile
+from fleetfoot.weights.layout import Layout, irrelevant, ours
+
+CLASSIFIER = "head.classifier."
+KNOWN_SHARE = 0.5
+"""A file is said to be in the layout that knows the most of its keys, if that is over this share;
+the exact comparison comes after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What was done with a file of weights. ``str()`` is one line for people."""
+
+    path: str
+    format: str
+    wrappers: tuple[str, ...]
+    layout: str
+    used: int
+    """Tensors of the file that went into the network."""
+    fresh: tuple[str, ...] = ()
+    """Tensors of the network that kept their random start."""
+    ignored: tuple[str, ...] = ()
+    """Tensors of the file that are known to be no weights, or that this network has no use for."""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.used} tensors from {self.path} ({self.format}, layout {self.layout})"
+        if self.wrappers:
+            text += f", unwrapped from {' '.join(self.wrappers)}"
+        if self.fresh:
+            text += f"; fresh: {', '.join(self.fresh)}"
+        if self.ignored:
+            text += f"; left out: {', '.join(self.ignored)}"
+        return "; ".join((text, *self.notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """A file's tensors under our names, before they are compared with a network."""
+
+    file: WeightsFile
+    layout: Layout
+    tensors: Mapping[str, Tensor]
+    """By our key, in our order of dimensions."""
+    left_over: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Size of the file's classifier; 0 when it has none."""
+        weight = self.tensors.get(f"{CLASSIFIER}weight")
+        return 0 if weight is None or not weight.ndim else weight.shape[0]
+
+    def problems(self, expected: Mapping[str, Tensor], *, fresh_classifier: bool = False) -> str:
+        """Every key that stands between these tensors and a network with ``expected``; "" for none.
+
+        Only names and shapes are read, so ``expected`` may lie on the meta device.
+        """
+        tensors = self._completed(expected, fresh_classifier)
+        missing = [key for key in expected if key not in tensors and not _optional(key)]
+        if fresh_classifier:
+            missing = [key for key in missing if not key.startswith(CLASSIFIER)]
+        extra = [*self.left_over, *(key for key in tensors if key not in expected)]
+        misshaped = [
+            f"{key}: {tuple(tensor.shape)} in the file, {tuple(expected[key].shape)} here"
+            for key, tensor in tensors.items()
+            if key in expected and not _same_values(tensor.shape, expected[key].shape)
+        ]
+        return "".join(
+            f"\n  {len(keys)} {kind}:" + "".join(f"\n    {key}" for key in keys)
+            for kind, keys in (
+                ("missing", missing),
+                ("left over", extra),
+                ("wrongly shaped", misshaped),
+            )
+            if keys
+        )
+
+    def into(
+        self, model: nn.Module, *, fresh_classifier: bool = False, notes: Iterable[str] = ()
+    ) -> LoadReport:
+        """Puts the tensors into ``model``, in its dtype and on its device.
+
+        Args:
+            fresh_classifier: leave the model's classifier as it is and the file's out.
+            notes: what the report shall say besides.
+
+        Raises:
+            KeyMismatchError: a key is missing, left over or wrongly shaped; ``model`` is unchanged.
+        """
+        expected = model.state_dict()
+        problems = self.problems(expected, fresh_classifier=fresh_classifier)
+        if problems:
+            raise KeyMismatchError(
+                f"{self.file.path} (layout {self.layout.name}) is not a {self.layout.family} "
+                f"of this configuration:{problems}"
+            )
+        tensors = self._completed(expected, fresh_classifier)
+        state = {
+            key: tensors[key].reshape(own.shape) if key in tensors else own
+            for key, own in expected.items()
+        }
+        model.load_state_dict(state)
+        unused = [key for key in self.tensors if fresh_classifier and key.startswith(CLASSIFIER)]
+        untouched = [key for key in expected if key not in tensors and not _optional(key)]
+        remarks = [*notes, self.layout.note, *_counter_note(tensors, expected)]
+        return LoadReport(
+            path=str(self.file.path),
+            format=self.file.format,
+            wrappers=self.file.wrappers,
+            layout=self.layout.name,
+            used=len(self.tensors) - len(unused),
+            fresh=tuple(untouched),
+            ignored=(*self.ignored, *unused),
+            notes=tuple(remark for remark in remarks if remark),
+        )
+
+    def _completed(
+        self, expected: Mapping[str, Tensor], fresh_classifier: bool
+    ) -> dict[str, Tensor]:
+        tensors = {
+            key: tensor
+            for key, tensor in self.tensors.items()
+            if not (fresh_classifier and key.startswith(CLASSIFIER))
+        }
+        if self.layout.fill is not None:
+            self.layout.fill(tensors, expected)
+        return tensors
+
+
+def _optional(key: str) -> bool:
+    """A batch norm's count of batches: older files lack it, and no output depends on it."""
+    return key.endswith("num_batches_tracked")
+
+
+def _counter_note(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    absent = sum(_optional(key) and key not in tensors for key in expected)
+    return [f"{absent} batch counters are not in the file and start at 0"] if absent else []
+
+
+def _same_values(theirs: torch.Size, own: torch.Size) -> bool:
+    """Equal shapes; a 1×1 convolution and a linear layer hold the same values in the same order."""
+    if theirs == own:
+        return True
+    long, short = sorted((tuple(theirs), tuple(own)), key=len, reverse=True)
+    return len(short) == 2 and len(long) == 4 and long == (*short, 1, 1)
+
+
+def translate(file: WeightsFile, family: str, expected: Iterable[str]) -> Translation:
+    """The file's tensors under our names, in the layout that its keys show.
+
+    Args:
+        family: the family of the network that the tensors are for. expected: that network's keys,
+        by which a file of our own is recognised.
+
+    Raises:
+        KeyMismatchError: the keys are in no layout of this family, or in one that cannot be used.
+    """
+    known = [ours(family, expected), *(lay for lay in layouts.LAYOUTS if lay.family == family)]
+    layout, share = _best(file, known)
+    if share <= KNOWN_SHARE:
+        other, other_share = _best(file, layouts.LAYOUTS)
+        guess = (
+            f"they look like {other.family} in the layout {other.name}"
+            if other_share > KNOWN_SHARE
+            else f"they begin with {', '.join(list(file.state)[:5])}"
+        )
+        raise KeyMismatchError(
+            f"{file.path}: its keys are in no layout of {family} "
+            f"({', '.join(lay.name for lay in known)}); {guess}"
+        )
+    return rename(file, layout)
+
+
+def rename(file: WeightsFile, layout: Layout) -> Translation:
+    """The file's tensors under our names, read as ``layout``.
+
+    Raises:
+        KeyMismatchError: weights in this layout cannot be used.
+    """
+    if layout.refused:
+        raise KeyMismatchError(f"{file.path} (layout {layout.name}): {layout.refused}")
+    tensors: dict[str, Tensor] = {}
+    left_over: list[str] = []
+    for theirs, tensor in file.state.items():
+        key = layout.key(theirs)
+        if key is None and irrelevant(theirs):
+            continue
+        if key is None or key in tensors:
+            left_over.append(theirs if key is None else f"{theirs} (a second {key})")
+        else:
+            tensors[key] = layout.turn(tensor)
+    return Translation(
+        file=file,
+        layout=layout,
+        tensors=tensors,
+        left_over=tuple(left_over),
+        ignored=tuple(key for key in file.state if irrelevant(key)),
+    )
+
+
+def _best(file: WeightsFile, known: Iterable[Layout]) -> tuple[Layout, float]:
+    """The layout that knows the most of the file's keys, and the share that it knows."""
+    shares = ((layout, layout.share(file.state)) for layout in known)
+    return max(shares, key=lambda pair: pair[1])
+
+
+def recognised(file: WeightsFile) -> list[Layout]:
+    """Every layout, our own excepted, that knows all of the file's keys."""
+    return [layout for layout in layouts.LAYOUTS if math.isclose(layout.share(file.state), 1)]
