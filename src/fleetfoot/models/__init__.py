@@ -14,7 +14,17 @@ from typing import Any
 from torch import nn
 
 from fleetfoot.errors import UnknownNameError
-from fleetfoot.models import fasternet, mobilenet_v1, mobilenet_v2, mobilenet_v3, peers
+from fleetfoot.models import (
+    fasternet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    peers,
+    shufflenet_v1,
+    shufflenet_v2,
+    shufflenet_v2_large,
+    shufflenet_v2_plus,
+)
 from fleetfoot.models.base import Backbone, Config, FeatureExtractor, FeatureInfo
 from fleetfoot.weights.pretrained import PRETRAINED
 
@@ -62,6 +72,30 @@ FAMILIES = (
         mobilenet_v3.VARIANTS,
         mobilenet_v3.MobileNetV3,
         "https://arxiv.org/abs/1905.02244",
+    ),
+    Family(
+        "shufflenet_v1",
+        shufflenet_v1.VARIANTS,
+        shufflenet_v1.ShuffleNetV1,
+        "https://arxiv.org/abs/1707.01083",
+    ),
+    Family(
+        "shufflenet_v2",
+        shufflenet_v2.VARIANTS,
+        shufflenet_v2.ShuffleNetV2,
+        "https://arxiv.org/abs/1807.11164",
+    ),
+    Family(
+        "shufflenet_v2_plus",
+        shufflenet_v2_plus.VARIANTS,
+        shufflenet_v2_plus.ShuffleNetV2Plus,
+        "https://arxiv.org/abs/1904.00420",
+    ),
+    Family(
+        "shufflenet_v2_large",
+        shufflenet_v2_large.VARIANTS,
+        shufflenet_v2_large.ShuffleNetV2Large,
+        "https://arxiv.org/abs/1807.11164",
     ),
 )
 

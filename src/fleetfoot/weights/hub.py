@@ -58,6 +58,8 @@ def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
     key = place if published.source == "torchvision" else f"{place}/{published.filename}"
     pins = _read_pins()
     pin = pins.get(key, {})
+    if published.revision and published.revision != pin.get("revision"):
+        pin = {}
     if published.source == "torchvision":
         path, revision = _from_url(published), ""
     else:
@@ -101,8 +103,7 @@ def _from_hub(published: PretrainedConfig, revision: str) -> tuple[Path, str]:
         ) from error
     except OSError as error:  # the connection, or a cache that cannot be written
         raise _offline(published, f"https://huggingface.co/{published.repo}", error) from error
-    # .../models--timm--x/snapshots/COMMIT/model.safetensors
-    return path, path.parts[path.parts.index("snapshots") + 1]
+    return path, path.parent.name  # .../models--timm--x/snapshots/COMMIT/model.safetensors
 
 
 def _from_url(published: PretrainedConfig) -> Path:

@@ -41,6 +41,8 @@ class Layout:
     the file fill ours from left to right."""
     leaves: Mapping[str, str] = field(default_factory=lambda: TORCH_LEAVES, repr=False)
     """Last word of a file's key -> ours."""
+    repeated: tuple[str, ...] = field(default=(), repr=False)
+    """Modules of the file that are there a second time under another name."""
     plain: Callable[[str], str] = field(default=str, repr=False)
     """Turns a file's key into words with dots between."""
     turn: Callable[[Tensor], Tensor] = field(default=_as_it_is, repr=False)
@@ -58,9 +60,13 @@ class Layout:
     """Why weights in this layout cannot be used."""
 
     @cached_property
+    def _repeats(self) -> list[re.Pattern[str]]:
+        return [_pattern(module) for module in self.repeated]
+
+    @cached_property
     def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
         return [
-            (re.compile(re.escape(theirs).replace(r"\*", r"(\d+)")), ours.replace("*", "{}"))
+            (_pattern(theirs), ours.replace("*", "{}"))
             for theirs, ours in self.modules.items()
             if "*" in theirs
         ]
@@ -81,15 +87,21 @@ class Layout:
             return f"{ours}.{self.leaves[leaf]}"
         return self._module(whole)
 
+    def unused(self, theirs: str) -> bool:
+        """Whether a key of the file is known to bring nothing: no weight, or one said twice."""
+        if theirs.rpartition(".")[2] in IRRELEVANT:
+            return True
+        module = self.plain(theirs).rpartition(".")[0]
+        return any(pattern.fullmatch(module) for pattern in self._repeats)
+
     def share(self, keys: Iterable[str]) -> float:
         """Share of ``keys`` that this layout knows, 0 to 1."""
-        counted = [key for key in keys if not irrelevant(key)]
+        counted = [key for key in keys if not self.unused(key)]
         return sum(self.key(key) is not None for key in counted) / max(len(counted), 1)
 
 
-def irrelevant(key: str) -> bool:
-    """Whether a key of a file is known to be no weight of any network."""
-    return key.rpartition(".")[2] in IRRELEVANT
+def _pattern(module: str) -> re.Pattern[str]:
+    return re.compile(re.escape(module).replace(r"\*", r"(\d+)"))
 
 
 def ours(family: str, keys: Iterable[str]) -> Layout:

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from fleetfoot.errors import KeyMismatchError
 from fleetfoot.weights import layouts
 from fleetfoot.weights.files import WeightsFile
-from fleetfoot.weights.layout import Layout, irrelevant, ours
+from fleetfoot.weights.layout import Layout, ours
 
 CLASSIFIER = "head.classifier."
+AUXILIARY = "auxiliary_heads."
+"""Heads that only training uses: left out, and said so, where the network is built without."""
 KNOWN_SHARE = 0.5
 """A file is said to be in the layout that knows the most of its keys, if that is over this share;
 the exact comparison comes after."""
@@ -73,25 +75,7 @@ class Translation:
 
         Only names and shapes are read, so ``expected`` may lie on the meta device.
         """
-        tensors = self._completed(expected, fresh_classifier)
-        missing = [key for key in expected if key not in tensors and not _optional(key)]
-        if fresh_classifier:
-            missing = [key for key in missing if not key.startswith(CLASSIFIER)]
-        extra = [*self.left_over, *(key for key in tensors if key not in expected)]
-        misshaped = [
-            f"{key}: {tuple(tensor.shape)} in the file, {tuple(expected[key].shape)} here"
-            for key, tensor in tensors.items()
-            if key in expected and not _same_values(tensor.shape, expected[key].shape)
-        ]
-        return "".join(
-            f"\n  {len(keys)} {kind}:" + "".join(f"\n    {key}" for key in keys)
-            for kind, keys in (
-                ("missing", missing),
-                ("left over", extra),
-                ("wrongly shaped", misshaped),
-            )
-            if keys
-        )
+        return _differences(self._chosen(expected, fresh_classifier), expected, self.left_over)
 
     def into(
         self, model: nn.Module, *, fresh_classifier: bool = False, notes: Iterable[str] = ()
@@ -106,53 +90,81 @@ class Translation:
             KeyMismatchError: a key is missing, left over or wrongly shaped; ``model`` is unchanged.
         """
         expected = model.state_dict()
-        problems = self.problems(expected, fresh_classifier=fresh_classifier)
-        if problems:
+        chosen = self._chosen(expected, fresh_classifier)
+        if problems := _differences(chosen, expected, self.left_over):
             raise KeyMismatchError(
                 f"{self.file.path} (layout {self.layout.name}) is not a {self.layout.family} "
                 f"of this configuration:{problems}"
             )
-        tensors = self._completed(expected, fresh_classifier)
-        state = {
-            key: tensors[key].reshape(own.shape) if key in tensors else own
-            for key, own in expected.items()
-        }
-        model.load_state_dict(state)
-        unused = [key for key in self.tensors if fresh_classifier and key.startswith(CLASSIFIER)]
-        untouched = [key for key in expected if key not in tensors and not _optional(key)]
-        remarks = [*notes, self.layout.note, *_counter_note(tensors, expected)]
+        model.load_state_dict(
+            {
+                key: chosen.tensors[key].reshape(own.shape) if key in chosen.tensors else own
+                for key, own in expected.items()
+            }
+        )
+        counters = sum(_optional(key) and key not in chosen.tensors for key in expected)
+        remarks = [
+            *notes,
+            self.layout.note,
+            f"{counters} batch counters are not in the file and start at 0" if counters else "",
+        ]
         return LoadReport(
             path=str(self.file.path),
             format=self.file.format,
             wrappers=self.file.wrappers,
             layout=self.layout.name,
-            used=len(self.tensors) - len(unused),
-            fresh=tuple(untouched),
-            ignored=(*self.ignored, *unused),
+            used=len(self.tensors) - len(chosen.unused),
+            fresh=chosen.fresh,
+            ignored=(*self.ignored, *chosen.unused),
             notes=tuple(remark for remark in remarks if remark),
         )
 
-    def _completed(
-        self, expected: Mapping[str, Tensor], fresh_classifier: bool
-    ) -> dict[str, Tensor]:
-        tensors = {
-            key: tensor
-            for key, tensor in self.tensors.items()
-            if not (fresh_classifier and key.startswith(CLASSIFIER))
-        }
+    def _chosen(self, expected: Mapping[str, Tensor], fresh_classifier: bool) -> _Chosen:
+        """Which tensors go into a network with ``expected``, after those that it does without."""
+        left_out = [CLASSIFIER] if fresh_classifier else []
+        if not any(key.startswith(AUXILIARY) for key in expected):
+            left_out.append(AUXILIARY)
+        unused = tuple(key for key in self.tensors if key.startswith(tuple(left_out)))
+        tensors = {key: tensor for key, tensor in self.tensors.items() if key not in unused}
         if self.layout.fill is not None:
             self.layout.fill(tensors, expected)
-        return tensors
+        fresh = tuple(key for key in expected if fresh_classifier and key.startswith(CLASSIFIER))
+        return _Chosen(tensors, unused, fresh)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    tensors: Mapping[str, Tensor]
+    """What goes into the network, by its keys."""
+    unused: tuple[str, ...]
+    """Keys of the file, in our names, that this network does without."""
+    fresh: tuple[str, ...]
+    """Keys of the network that keep their start."""
+
+
+def _differences(chosen: _Chosen, expected: Mapping[str, Tensor], left_over: Iterable[str]) -> str:
+    missing = [
+        key
+        for key in expected
+        if key not in chosen.tensors and key not in chosen.fresh and not _optional(key)
+    ]
+    extra = [*left_over, *(key for key in chosen.tensors if key not in expected)]
+    misshaped = [
+        f"{key}: {tuple(tensor.shape)} in the file, {tuple(expected[key].shape)} here"
+        for key, tensor in chosen.tensors.items()
+        if key in expected and not _same_values(tensor.shape, expected[key].shape)
+    ]
+    kinds = {"missing": missing, "left over": extra, "wrongly shaped": misshaped}
+    return "".join(
+        f"\n  {len(keys)} {kind}:" + "".join(f"\n    {key}" for key in keys)
+        for kind, keys in kinds.items()
+        if keys
+    )
 
 
 def _optional(key: str) -> bool:
     """A batch norm's count of batches: older files lack it, and no output depends on it."""
     return key.endswith("num_batches_tracked")
-
-
-def _counter_note(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    absent = sum(_optional(key) and key not in tensors for key in expected)
-    return [f"{absent} batch counters are not in the file and start at 0"] if absent else []
 
 
 def _same_values(theirs: torch.Size, own: torch.Size) -> bool:
@@ -199,11 +211,12 @@ def rename(file: WeightsFile, layout: Layout) -> Translation:
         raise KeyMismatchError(f"{file.path} (layout {layout.name}): {layout.refused}")
     tensors: dict[str, Tensor] = {}
     left_over: list[str] = []
+    ignored: list[str] = []
     for theirs, tensor in file.state.items():
         key = layout.key(theirs)
-        if key is None and irrelevant(theirs):
-            continue
-        if key is None or key in tensors:
+        if layout.unused(theirs):
+            ignored.append(theirs)
+        elif key is None or key in tensors:
             left_over.append(theirs if key is None else f"{theirs} (a second {key})")
         else:
             tensors[key] = layout.turn(tensor)
@@ -212,7 +225,7 @@ def rename(file: WeightsFile, layout: Layout) -> Translation:
         layout=layout,
         tensors=tensors,
         left_over=tuple(left_over),
-        ignored=tuple(key for key in file.state if irrelevant(key)),
+        ignored=tuple(ignored),
     )
 
 
