@@ -6,7 +6,6 @@ import io
 import math
 
 import pytest
-import torch
 from PIL import Image
 from torch import Tensor, nn
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -131,8 +132,8 @@ def test_accuracy_is_reported_against_the_truth(folder):
         (["--json", "--csv"], "exclude each other"),
         (["--mean", "half"], "--mean takes numbers"),
         (["--option", "small"], "--option takes name=value"),
-        (["--topk", "0"], "0 is not in the range"),
-        (["--batch", "0"], "0 is not in the range"),
+        (["--topk", "0"], "--topk"),
+        (["--batch", "0"], "--batch"),
     ],
 )
 def test_a_wrong_option_is_named(folder, arguments, message):
@@ -163,39 +164,33 @@ def test_an_unknown_network_is_an_error_for_the_frame_to_print(folder):
     assert isinstance(result.exception, UnknownNameError)
 
 
-PROGRAM = [
-    sys.executable,
-    "-c",
-    "import typer; from fleetfoot.cli.predict import predict; typer.run(predict)",
-]
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """The command as a process of its own."""
+    code = "import typer; from fleetfoot.cli.predict import predict; typer.run(predict)"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *NETWORK, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
 
 
 def test_a_reader_that_leaves_early_is_no_error_message(folder):
     for number in range(300):
         (folder / f"many{number}.png").symlink_to("a.png")
-    with subprocess.Popen(
-        [*PROGRAM, *NETWORK, ".", "--json", "--topk", "1000", "--batch", "1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        process.stdout.readline()
+    with start(".", "--json", "--topk", "1000", "--batch", "1") as process:
+        assert '"path": "./a.png"' in process.stdout.readline()
         process.stdout.close()
         errors = process.stderr.read()
-    assert "Error" not in errors
-    assert "Traceback" not in errors
+    assert errors == "the weights are random, so the names mean nothing\n"
 
 
 def test_ctrl_c_ends_with_a_summary(folder):
     for number in range(3000):
         (folder / f"many{number}.png").symlink_to("a.png")
-    with subprocess.Popen(
-        [*PROGRAM, *NETWORK, ".", "--json", "--batch", "1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        process.stdout.readline()
+    with start(".", "--json", "--batch", "1") as process:
+        assert '"path": "./a.png"' in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
     assert process.returncode == 130

@@ -185,7 +185,7 @@ def test_pixels_with_no_one_meaning_as_rgb_are_an_error_that_names_them(mode, ki
 def test_half_a_file_is_reported_as_truncated_or_broken(format):
     noise = Image.effect_noise((200, 200), 100).convert("RGB")
     data = encoded(noise, format)
-    with pytest.raises(ImageError, match="truncated|broken") as caught:
+    with pytest.raises(ImageError, match=r"truncated|broken") as caught:
         open_image(data[: len(data) // 2], name="half")
     assert caught.value.path == "half"
     assert format in caught.value.reason or "header" in caught.value.reason

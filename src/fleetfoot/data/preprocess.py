@@ -116,7 +116,7 @@ class Preprocess:
 
     @classmethod
     def _of_timm(cls, model: nn.Module) -> Preprocess:
-        from timm.data import resolve_model_data_config
+        from timm.data.config import resolve_model_data_config
 
         config: Mapping[str, Any] = resolve_model_data_config(model)
         channels, height, width = config["input_size"]

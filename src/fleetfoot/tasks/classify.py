@@ -33,16 +33,16 @@ class Labels:
 
     names: tuple[str, ...]
     ids: tuple[str, ...] = ()
-    """ImageNet's are WordNet's: ``n01440764``."""
+    """Of a file that has them: ``n01440764``."""
+    is_imagenet: bool = False
 
     @classmethod
     def imagenet(cls) -> Labels:
-        """The 1,000 classes of ImageNet-1k: torchvision's names, timm's list of WordNet ids."""
-        from timm.data import ImageNetInfo
+        """The 1,000 classes of ImageNet-1k by torchvision's names; ``index`` knows their WordNet
+        ids too."""
         from torchvision.models import ResNet50_Weights
 
-        names = ResNet50_Weights.DEFAULT.meta["categories"]
-        return cls(tuple(names), tuple(ImageNetInfo("imagenet-1k").label_names()))
+        return cls(tuple(ResNet50_Weights.DEFAULT.meta["categories"]), is_imagenet=True)
 
     @classmethod
     def read(cls, file: str | Path) -> Labels:
@@ -110,7 +110,14 @@ class Labels:
         for index, name in enumerate(self.names):
             if times[_plain(name)] == 1:
                 found[_plain(name)] = index
-        return found | {_plain(name): index for index, name in enumerate(self.ids)}
+        ids: Sequence[str] = self.ids
+        if self.is_imagenet:
+            from timm.data.imagenet_info import (
+                ImageNetInfo,
+            )  # takes seconds, and most runs ask for no id
+
+            ids = ImageNetInfo("imagenet-1k").label_names()
+        return found | {_plain(name): index for index, name in enumerate(ids)}
 
     def index(self, name: str) -> int:
         """The class that ``name`` means: an id, a label (case and underscores do not matter), or a
@@ -120,7 +127,7 @@ class Labels:
             UnknownNameError: no class, or more than one, is called that.
         """
         if (index := self._numbers.get(_plain(name))) is None:
-            raise UnknownNameError.of("class", name, [*self.ids, *self.names])
+            raise UnknownNameError.of("class", name, self._numbers)
         return index
 
 
