@@ -123,6 +123,8 @@ class Predictor:
 
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, not {batch}")
+        if engine == "nothing":
+            raise ValueError("the engine 'nothing' computes nothing, so it names nothing")
         if getattr(model, "num_classes", None) == 0:
             raise ValueError(
                 "the network has no classifier (num_classes is 0), so it names nothing"

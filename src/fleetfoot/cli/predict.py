@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from fleetfoot.predict import Prediction
 
 BAR = 20
+"""Width of the bar of a certain guess, in characters."""
+
+NETWORK, ENGINE, INPUT = "The network", "The engine", "The input (the network's own by default)"
 
 
 def predict(
@@ -30,16 +33,9 @@ def predict(
             help="Files, folders, patterns, or - (a picture, or paths a line, on standard input)."
         ),
     ],
-    weights: Annotated[Path | None, typer.Option(help="A file of weights.")] = None,
-    pretrained: Annotated[
-        bool, typer.Option(help="Fetch the published weights, unless --weights names a file.")
-    ] = True,
-    accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="Yes to weights for research only.")
-    ] = False,
-    topk: Annotated[int, typer.Option(min=1, help="Guesses a picture.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line a picture.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="One CSV line a guess.")] = False,
+    topk: Annotated[int, typer.Option(min=1, help="Guesses a picture.")] = 5,
     labels: Annotated[
         Path | None,
         typer.Option(help="Class names: one a line, or JSON. ImageNet's for 1,000 classes."),
@@ -47,33 +43,74 @@ def predict(
     truth: Annotated[
         str | None,
         typer.Option(
-            help="Also report accuracy: the true class is the file's 'stem', its "
-            "'folder', or in a CSV or JSON file of path and class."
+            help="Report accuracy too. The true class is the file's 'stem', its 'folder', or in a "
+            "CSV or JSON file of path and class."
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="What runs the network.")] = "eager",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the engine; every core by default.")
+    weights: Annotated[
+        Path | None, typer.Option(help="A file of weights.", rich_help_panel=NETWORK)
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a run.")] = 8,
-    fold: Annotated[bool, typer.Option(help="Fold batch norms and linear branches first.")] = True,
-    num_classes: Annotated[int | None, typer.Option(help="Outputs of the classifier.")] = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option(
+            help="Fetch the published weights, unless --weights names a file.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = True,
+    accept_licence: Annotated[
+        bool,
+        typer.Option(
+            "--accept-licence", help="Yes to weights for research only.", rich_help_panel=NETWORK
+        ),
+    ] = False,
+    num_classes: Annotated[
+        int | None, typer.Option(help="Outputs of the classifier.", rich_help_panel=NETWORK)
+    ] = None,
     option: Annotated[
-        list[str] | None, typer.Option(help="Field of the network, as small_input=true.")
+        list[str] | None,
+        typer.Option(help="A field of it, as small_input=true.", rich_help_panel=NETWORK),
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels a side that the network sees.")] = None,
+    fold: Annotated[
+        bool,
+        typer.Option(help="Fold batch norms and linear branches first.", rich_help_panel=NETWORK),
+    ] = True,
+    engine: Annotated[
+        str, typer.Option(help="What runs it; 'engines' lists them.", rich_help_panel=ENGINE)
+    ] = "eager",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Every core by default.", rich_help_panel=ENGINE)
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a run.", rich_help_panel=ENGINE)] = 8,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Pixels a side that the network sees.", rich_help_panel=INPUT),
+    ] = None,
     crop_pct: Annotated[
-        float | None, typer.Option(help="Share of the resized side that the crop keeps.")
+        float | None,
+        typer.Option(help="Share of the resized side that the crop keeps.", rich_help_panel=INPUT),
     ] = None,
-    interpolation: Annotated[str | None, typer.Option(help="bilinear or bicubic.")] = None,
-    mean: Annotated[str | None, typer.Option(help="One number, or three as 0.5,0.5,0.5.")] = None,
-    std: Annotated[str | None, typer.Option(help="One number, or three.")] = None,
-    channel_order: Annotated[str | None, typer.Option(help="rgb or bgr.")] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="bilinear or bicubic.", rich_help_panel=INPUT)
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(help="One number, or three as 0.5,0.5,0.5.", rich_help_panel=INPUT),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="One number, or three.", rich_help_panel=INPUT)
+    ] = None,
+    channel_order: Annotated[
+        str | None, typer.Option(help="rgb or bgr.", rich_help_panel=INPUT)
+    ] = None,
     pixel_scale: Annotated[
-        float | None, typer.Option(help="What a byte is multiplied by before mean and std.")
+        float | None,
+        typer.Option(
+            help="What a byte is multiplied by before mean and std.", rich_help_panel=INPUT
+        ),
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Largest width × height that is opened.")
+        int | None,
+        typer.Option(min=1, help="Largest width × height that is opened.", rich_help_panel=INPUT),
     ] = None,
 ) -> None:
     """Name what is in pictures.
@@ -162,7 +199,10 @@ def predict(
     if stopped:
         summary += f", {len(found) - named - failed} not reached"
     info = predictor.engine.info
-    summary += f"; {(named + failed) / seconds:.1f} images/s ({info.name}, {info.threads} threads)"
+    plural = "" if info.threads == 1 else "s"
+    summary += (
+        f"; {(named + failed) / seconds:.1f} images/s ({info.name}, {info.threads} thread{plural})"
+    )
     typer.echo(summary, err=True)
     if accuracy.images:
         best = f", top-{topk} {accuracy.top(topk):.1f} %" if topk > 1 else ""
@@ -235,7 +275,7 @@ def _card(prediction: Prediction) -> None:
         eighths = round(guess.probability * BAR * 8)
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]
         bar = typer.style(f"{bar:{BAR + 1}}", fg="cyan")
-        lines.append(f"  {guess.probability:6.1%}  {bar} {printable(guess.label)}")
+        lines.append(f"  {100 * guess.probability:5.1f} %  {bar} {printable(guess.label)}")
     typer.echo("\n".join(lines))
 
 
