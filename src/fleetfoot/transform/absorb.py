@@ -55,6 +55,7 @@ class Region:
         self.root = root
         self.graph = graph
         self.seen = seen
+        self.gone: set[nn.Module] = set()
         self.calls: dict[nn.Module, list[fx.Node]] = defaultdict(list)
         # A weight that some forward reads by itself has another reader than its layer.
         self.not_ours = set(shared)
@@ -74,6 +75,11 @@ class Region:
         Raises:
             FoldError: neither side can take it, and why.
         """
+        layers = self._absorbed(module, affine)
+        self.gone.add(module)
+        return layers
+
+    def _absorbed(self, module: nn.Module, affine: Affine) -> list[nn.Module]:
         self._check_calls(module, "it")
         try:
             layers = self._one_answer(
@@ -143,7 +149,7 @@ class Region:
         module = self.called(node)
         if isinstance(module, LINEAR):
             return [self._checked(node, module, axis)]
-        if module is not None and is_identity(module):
+        if self._passes(module):
             return self._before(node.args[0], node, axis)
         if operation(node) in ("cat", "concat", "concatenate"):
             return self._before_joined(node, axis)
@@ -173,7 +179,7 @@ class Region:
             if isinstance(module, LINEAR):
                 found.append(self._checked(user, module, axis))
                 continue
-            if module is not None and is_identity(module):
+            if self._passes(module):
                 found += self._behind(user, axis)
                 continue
             rank = self._rank(node)
@@ -184,6 +190,9 @@ class Region:
         if not found:
             raise FoldError("no layer reads it")
         return found
+
+    def _passes(self, module: nn.Module | None) -> bool:
+        return module is not None and (module in self.gone or is_identity(module))
 
     def _rank(self, node: Any) -> int | None:
         """Dimensions of ``node``'s value; None if it has been seen with several or not at all."""

@@ -32,7 +32,7 @@ from fleetfoot.transform.trace import (
     NotTraceableError,
     is_identity,
     is_leaf,
-    trace_own,
+    trace_each,
     trace_through,
 )
 
@@ -141,7 +141,8 @@ class _Fusion:
         self.net.cpu().double()
         self.seen = proof.Run()
         self.algebras: dict[nn.Module, Branches | None] = {}
-        self.visited: set[nn.Module] = set()
+        self.graphs: dict[nn.Module, fx.Graph] = {}
+        self.merged: dict[nn.Module, nn.Module] = {}
         self.scales: dict[nn.Module, Affine] = {}
         self.parts: list[str] = []
         self.folded: list[Folded] = []
@@ -151,7 +152,8 @@ class _Fusion:
     def fused(self, example: Any) -> Fused:
         arguments = self._observed(example)
         split = self._split_norm_acts()
-        self._merge(self.net)
+        self.graphs = trace_each(self.net)
+        self.net = self._merge(self.net)
         self._fold_regions()
         self._join_norm_acts(split)
         self._note_what_is_left()
@@ -227,25 +229,29 @@ class _Fusion:
 
     # --- changes to the tree
 
-    def _replace(self, old: nn.Module, new: nn.Module) -> None:
-        """Puts ``new`` wherever ``old`` is."""
+    def _stand_in(self, new: nn.Module, old: nn.Module) -> None:
+        """``new`` will be where ``old`` was."""
         self.paths[new] = self.paths[old]
         self.seen.inherit(new, old)
-        if self.net is old:
-            self.net = new
+
+    def _swap(self, swaps: dict[nn.Module, nn.Module]) -> None:
+        """Puts each value where its key is, in all places."""
+        for old, new in swaps.items():
+            self._stand_in(new, old)
+        self.net = swaps.get(self.net, self.net)
         for parent in list(self.net.modules()):
             for name, child in parent._modules.items():
-                if child is old:
-                    setattr(parent, name, new)
+                if child in swaps:
+                    setattr(parent, name, swaps[child])
 
-    def _split_norm_acts(self) -> list[tuple[nn.Module, nn.Module]]:
+    def _split_norm_acts(self) -> dict[nn.Module, nn.Module]:
         """timm's batch norms that hold their activation, as a batch norm and an activation."""
         if "timm" not in sys.modules:  # then no module of it can be in the network
-            return []
+            return {}
         from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d, SyncBatchNormAct
 
-        split = []
-        for module in list(self.net.modules()):
+        split: dict[nn.Module, nn.Module] = {}
+        for module in self.net.modules():
             if module._forward_hooks or module._forward_pre_hooks:
                 continue
             if type(module) in (BatchNormAct2d, SyncBatchNormAct):
@@ -256,64 +262,67 @@ class _Fusion:
                 continue
             norm._parameters.update(module._parameters)
             norm._buffers.update(module._buffers)
-            layers = OrderedDict(bn=norm, drop=module.drop, act=module.act)
-            whole = nn.Sequential(layers).eval()
-            self._replace(module, whole)
-            self.paths[norm] = self.paths[module]
-            self.seen.inherit(norm, module)
+            self._stand_in(norm, module)
             self.homes |= {(norm, k): self.homes[module, k] for k, _ in _own_state(module)}
-            split.append((module, whole))
+            layers = OrderedDict(bn=norm, drop=module.drop, act=module.act)
+            split[module] = nn.Sequential(layers).eval()
+        self._swap(split)
         return split
 
-    def _join_norm_acts(self, split: list[tuple[nn.Module, nn.Module]]) -> None:
-        for module, whole in split:
-            norm, drop, act = whole
+    def _join_norm_acts(self, split: dict[nn.Module, nn.Module]) -> None:
+        """Undoes ``_split_norm_acts`` where the batch norm is still there."""
+        swaps: dict[nn.Module, nn.Module] = {}
+        for module, whole in split.items():
+            norm, drop, act = whole.children()
             if not is_identity(norm):
+                swaps[whole] = module
                 if norm in self.why_left:
                     self.why_left[module] = self.why_left[norm]
-                self._replace(whole, module)
             else:
-                self._replace(whole, act if is_identity(drop) else nn.Sequential(drop, act).eval())
+                swaps[whole] = act if is_identity(drop) else nn.Sequential(drop, act).eval()
+        self._swap(swaps)
 
     # --- sums of branches
 
-    def _merge(self, module: nn.Module) -> None:
-        if module in self.visited:
-            return
-        self.visited.add(module)
-        for child in list(module.children()):
-            self._merge(child)
-        if is_leaf(module) or isinstance(module, CONTAINERS) or not self.seen.calls[module]:
-            return
-        try:
-            graph = trace_own(module)
-        except NotTraceableError:
-            return  # said once, by the pass that folds
+    def _merge(self, module: nn.Module) -> nn.Module:
+        """What stands for ``module`` when the sums in it and below it are merged."""
+        if module not in self.merged:
+            for name, child in module._modules.items():
+                if child is not None and (new := self._merge(child)) is not child:
+                    setattr(module, name, new)
+            self.merged[module] = self._merge_own(module)
+        return self.merged[module]
+
+    def _merge_own(self, module: nn.Module) -> nn.Module:
+        if not self.seen.calls[module]:
+            return module
+        graph = self.graphs.get(module)
+        if graph is None:
+            return module
         algebra = Algebra(module, graph, self._branches_of)
         self.algebras[module] = algebra.result()
-        reached = self._reached_from_outside(module, graph)
-        if reached:
-            return
-        norms = {m for m in module.modules() if is_batchnorm(m)}
-        path, kind = self.paths[module], type(module).__name__
-        homes = [self.homes.get((m, "weight")) for m in module.modules() if isinstance(m, LINEAR)]
+        if self._reached_from_outside(module, graph):
+            return module
+        layers = list(module.modules())
         new, merged, refused = merge_sums(module, algebra)
-        self.left += [Left(path, kind, reason) for reason in dict.fromkeys(refused)]
+        path = self.paths[module]
+        self.left += [
+            Left(path, type(module).__name__, reason) for reason in dict.fromkeys(refused)
+        ]
         if not merged:
-            return
-        if new is not module:
-            self._replace(module, new)
-            self.algebras.pop(module)
-        gone = len(norms - set(new.modules()))
+            return module
+        home = next(home for m in layers if (home := self.homes.get((m, "weight"))))
+        norms = sum(is_batchnorm(m) for m in set(layers) - set(new.modules()))
         for i, one in enumerate(merged):
-            self.paths.setdefault(one.module, path)
+            self.paths[one.module] = path
             self.seen.calls[one.module] = self.seen.calls[module]
-            for name, _ in _own_state(one.module):
-                self.homes[one.module, name] = next(home for home in homes if home)
-            with_norms = f" with {gone} batch norms" if gone and not i else ""
+            self.homes |= {(one.module, name): home for name, _ in _own_state(one.module)}
+            with_norms = f" and {norms} batch norms" if norms and not i else ""
             self.folded.append(
                 Folded(path, "branches", f"{one.branches}{with_norms} into {_shape(one.module)}")
             )
+        self._stand_in(new, module)
+        return new
 
     def _branches_of(self, module: nn.Module) -> Branches | None:
         if is_leaf(module):
@@ -365,7 +374,7 @@ class _Fusion:
 
     def _fold_region(self, root: nn.Module, graph: fx.Graph) -> None:
         region = Region(root, graph, self.seen, shared_tensors(self.net.modules()))
-        before = len(self.folded)
+        gone: dict[nn.Module, nn.Module] = {}
         for module in list(region.calls):
             if not is_batchnorm(module) and module not in self.scales:
                 continue
@@ -382,8 +391,9 @@ class _Fusion:
                     f"into {', '.join(self.paths[layer] for layer in layers)}",
                 )
             )
-            self._replace(module, nn.Identity().eval())
-        if len(self.folded) > before:
+            gone[module] = nn.Identity().eval()
+        self._swap(gone)
+        if gone:
             self.parts.append(self.paths[root])
 
     def _affine(self, module: nn.Module) -> Affine:

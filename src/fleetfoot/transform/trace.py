@@ -44,10 +44,21 @@ def is_identity(module: nn.Module) -> bool:
     return isinstance(module, nn.Identity | _DropoutNd) and not hooked and not module.training
 
 
-class _Tracer(fx.Tracer):
-    def __init__(self, is_step: Callable[[nn.Module], bool]) -> None:
-        super().__init__()
-        self.is_step = is_step
+class NotTraceableError(Exception):
+    """A forward whose path depends on its input, or that torch.fx cannot follow."""
+
+
+def _reason(why: Exception) -> str:
+    first = (str(why).splitlines() or [""])[0]
+    return f"{type(why).__name__}: {first}"
+
+
+class _FlatTracer(fx.Tracer):
+    """One graph of torch's own layers and ``steps``."""
+
+    def __init__(self, steps: Collection[nn.Module]) -> None:
+        super().__init__(autowrap_modules=())
+        self.steps = steps
         self.opaque: dict[nn.Module, str] = {}
 
     def call_module(
@@ -58,7 +69,7 @@ class _Tracer(fx.Tracer):
         kwargs: dict[str, Any],
     ) -> Any:
         path = self.path_of_module(m)
-        if m in self.opaque or self.is_step(m):
+        if m in self.opaque or m in self.steps or is_leaf(m):
             return self.create_proxy("call_module", path, args, kwargs)
         before = len(self.graph.nodes)
         try:
@@ -70,16 +81,82 @@ class _Tracer(fx.Tracer):
             return self.create_proxy("call_module", path, args, kwargs)
 
 
-def _reason(why: Exception) -> str:
-    first = (str(why).splitlines() or [""])[0]
-    return f"{type(why).__name__}: {first}"
+class _NestedTracer(fx.Tracer):
+    """A graph of each module's own forward, in which each child that it calls is one node.
+
+    All in one pass: torch.fx patches much of torch before each, which takes longer than most
+    forwards.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_modules=())
+        self.owner = ""  # path of the module whose graph is being drawn
+        self.graphs: dict[nn.Module, fx.Graph] = {}
+        self.opaque: dict[nn.Module, str] = {}
+        self.inputs: dict[nn.Module, int] = {}
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        path = self.path_of_module(m)
+        prefix = f"{self.owner}." if self.owner else ""
+        if not path.startswith(prefix):
+            raise NotTraceableError(f"it calls {path}, which is not a part of it")
+        if not is_leaf(m) and m not in self.opaque:
+            plain = not kwargs and all(isinstance(a, fx.Proxy) for a in args)
+            inputs = len(args) if plain else -1
+            if m not in self.inputs:
+                self._draw(m, path, forward, args, kwargs)
+            elif inputs != self.inputs[m]:
+                self.graphs.pop(m, None)  # two ways to call it: no one graph
+            self.inputs[m] = inputs
+            if not plain:
+                self.graphs.pop(m, None)
+        return self.create_proxy("call_module", path[len(prefix) :], args, kwargs)
+
+    def _draw(
+        self,
+        m: nn.Module,
+        path: str,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        outer = self.root, self.graph, self.owner, self.tensor_attrs
+        graph = fx.Graph(tracer_cls=type(self))
+        names = iter(inspect.signature(m.forward).parameters)
+
+        def placeholder(value: Any) -> Any:
+            if isinstance(value, fx.Proxy):
+                return self.create_proxy("placeholder", next(names, "x"), (), {})
+            if isinstance(value, list | tuple) and type(value) in (list, tuple):
+                return type(value)(placeholder(one) for one in value)
+            return value
+
+        self.root, self.graph, self.owner, self.tensor_attrs = m, graph, path, {}
+        try:
+            inner = [placeholder(a) for a in args]
+            named = {name: placeholder(a) for name, a in kwargs.items()}
+            result = self.create_arg(forward(*inner, **named))
+            self.create_node("output", "output", (result,), {})
+            if any(a.graph is not graph for node in graph.nodes for a in node.all_input_nodes):
+                raise NotTraceableError("it reads values that are not handed to it")
+        except Exception as why:  # anything that a stranger's forward can raise
+            self.opaque[m] = _reason(why)
+        else:
+            self.graphs[m] = graph
+        finally:
+            self.root, self.graph, self.owner, self.tensor_attrs = outer
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return super().getattr(attr, attr_val, {})  # a stand-in belongs to one graph
 
 
-class NotTraceableError(Exception):
-    """A forward whose path depends on its input, or that torch.fx cannot follow."""
-
-
-def _trace(tracer: _Tracer, module: nn.Module) -> fx.Graph:
+def _trace(tracer: fx.Tracer, module: nn.Module) -> fx.Graph:
     if isinstance(module, CONTAINERS):
         raise NotTraceableError("it has no forward")
     # An argument with a default keeps it: the graph is that of a plain call.
@@ -94,15 +171,6 @@ def _trace(tracer: _Tracer, module: nn.Module) -> fx.Graph:
         raise NotTraceableError(_reason(why)) from why
 
 
-def trace_own(module: nn.Module) -> fx.Graph:
-    """What ``module``'s own forward does; each child that it calls is one node.
-
-    Raises:
-        NotTraceableError: see there.
-    """
-    return _trace(_Tracer(is_step=lambda child: True), module)
-
-
 def trace_through(
     module: nn.Module, steps: Collection[nn.Module]
 ) -> tuple[fx.Graph, dict[nn.Module, str]]:
@@ -112,8 +180,38 @@ def trace_through(
     Raises:
         NotTraceableError: ``module`` itself cannot be followed.
     """
-    tracer = _Tracer(is_step=lambda child: child in steps or is_leaf(child))
+    tracer = _FlatTracer(steps)
     return _trace(tracer, module), tracer.opaque
+
+
+def trace_each(module: nn.Module) -> dict[nn.Module, fx.Graph]:
+    """For each module that ``module`` calls, itself too, what its own forward does; each child
+    that it calls is one node.
+
+    Absent are torch's own layers, modules that cannot be followed, and those that are called with
+    more than tensors or in more than one way.
+    """
+    graphs: dict[nn.Module, fx.Graph] = {}
+    waiting, done = [module], set()
+    while waiting:
+        root = waiting.pop()
+        if root in done or root in graphs:
+            continue
+        done.add(root)
+        if is_leaf(root) or isinstance(root, CONTAINERS):
+            waiting += root.children()
+            continue
+        tracer = _NestedTracer()
+        try:
+            own = _trace(tracer, root)
+        except NotTraceableError:
+            waiting += root.children()
+        else:
+            graphs[root] = own
+        graphs |= {m: graph for m, graph in tracer.graphs.items() if m not in graphs}
+        for opaque in tracer.opaque:
+            waiting += opaque.children()
+    return graphs
 
 
 def operation(node: fx.Node) -> str:
