@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import math
+import tarfile
 
 import pytest
 from PIL import Image
 from torch import Tensor, nn
 
 from fleetfoot.data.preprocess import Preprocess
-from fleetfoot.data.sources import Source
+from fleetfoot.data.sources import Source, find_images
 from fleetfoot.errors import EngineError
+from fleetfoot.models import create_model
 from fleetfoot.predict import Predictor, truth_by
-from fleetfoot.tasks.classify import Labels
+from fleetfoot.tasks.classify import Accuracy, Labels
 
 COLOURS = ("red", "green", "blue")
 
@@ -157,8 +159,6 @@ def test_a_network_that_cannot_name_is_an_error_before_any_picture_is_read(model
 
 
 def test_a_network_without_a_classifier_or_with_other_channels_is_refused():
-    from fleetfoot.models import create_model
-
     with pytest.raises(ValueError, match="no classifier"):
         Predictor.of(create_model("fasternet_t0", num_classes=0), preprocess=PLAIN)
     with pytest.raises(ValueError, match="takes 1 channels"):
@@ -199,3 +199,57 @@ def test_a_truth_file_that_cannot_be_used_says_why(tmp_path, text, message):
         (tmp_path / "truth").write_text(text)
     with pytest.raises(ValueError, match=f"(?s)truth must be 'stem', 'folder'.*{message}"):
         truth_by(str(tmp_path / "truth"))
+
+
+IMAGENET = [
+    ("mobileone_s0", "mobileone_s0_authors_folded.pth", {}, 73.0, 93.0),
+    ("mobilenet_v2_1_0", "mobilenet_v2_torchvision.pth", {}, 83.0, 96.0),
+    ("mobilenet_v1_0_25", "mobilenet_v1_025_224_keras.npz", {}, 55.0, 83.0),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "file", "overrides", "top1", "top5"), IMAGENET)
+def test_real_weights_name_photographs_as_the_reference_does(
+    real_data, name, file, overrides, top1, top5
+):
+    """The reference was measured with timm's, torchvision's and a plain network."""
+    model = create_model(name, weights=real_data / "weights" / file)
+    ready = Predictor.of(model, batch=10, preprocess=Preprocess.of(model, **overrides))
+    accuracy, truth = Accuracy(), truth_by("stem")
+    for one in ready(find_images([str(real_data / "imagenet100")])):
+        assert not one.error
+        accuracy.update(one.topk, ready.labels.index(truth(one.path)))
+    assert accuracy.images == 100
+    assert (accuracy.top(1), accuracy.top(5)) == (top1, top5)
+
+
+@pytest.mark.slow
+def test_a_network_for_small_pictures_names_them_as_the_reference_does(real_data):
+    weights = real_data / "weights" / "shufflenet_v2_x0_5_cifar10.pth"
+    model = create_model("shufflenet_v2_x0_5", weights=weights)
+    preprocess = Preprocess.of(
+        model,
+        size=32,
+        crop_pct=1.0,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2023, 0.1994, 0.2010),
+    )
+    ready = Predictor.of(model, batch=50, preprocess=preprocess)
+    accuracy, truth = Accuracy(), {}
+
+    def members():
+        for shard in sorted((real_data / "cifar10_jpeg").glob("test-*.tar")):
+            with tarfile.open(shard) as files:
+                for member in files:
+                    content = files.extractfile(member).read()
+                    if member.name.endswith(".cls"):
+                        truth[member.name.removesuffix(".cls")] = int(content)
+                    else:
+                        yield Source(member.name.removesuffix(".jpg"), content)
+
+    guesses = {one.path: one.topk for one in ready(members())}
+    for name, topk in guesses.items():
+        accuracy.update(topk, truth[name])
+    assert accuracy.images == 5000
+    assert accuracy.top(1) == pytest.approx(83.4, abs=0.05)  # it is given to one decimal
