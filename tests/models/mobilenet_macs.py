@@ -1,7 +1,6 @@
 """Multiply-adds of convolutions and linear layers, counted from shapes while a model runs.
 
-Written apart from the package's own counter, so that the two can disagree. On the meta device a
-count costs no arithmetic.
+Written apart from the package's own counter, so that the two can disagree.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ def conv_and_linear_macs(model: nn.Module, *size: int) -> int:
         for layer in model.modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
-    device = next(model.parameters()).device
     with torch.no_grad():
-        model.eval()(torch.empty(size, device=device))
+        model.eval()(torch.zeros(size))
     for hook in hooks:
         hook.remove()
     return total

@@ -9,11 +9,9 @@ import torch
 from mobilenet_parity import CLOSE
 from torch import fx, nn
 
-from fleetfoot.models import configure, create_model, list_models
+from fleetfoot.models import configure, create_model
 from fleetfoot.ops.conv import SamePadConv2d
 
-FAMILIES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3")
-NAMES = [name for family in FAMILIES for name in list_models(family=family)]
 ONE_EACH = [
     "mobilenetv1_025",
     "mobilenetv1_100h",
@@ -24,18 +22,13 @@ ONE_EACH = [
 ]
 
 
-def on_meta(name: str, **options):
-    with torch.device("meta"):
-        return create_model(name, **options)
-
-
-@pytest.mark.parametrize("padding", ["symmetric", "same"])
-@pytest.mark.parametrize("size", [96, 33])
+@pytest.mark.parametrize(("size", "padding"), [(96, "symmetric"), (33, "symmetric"), (33, "same")])
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_maps_have_the_channels_and_strides_that_feature_info_says(name, size, padding):
-    model = on_meta(name, padding=padding)
+    model = create_model(name, padding=padding).eval()
     height, width = size, size + 30
-    maps = model.features(torch.empty(1, 3, height, width, device="meta"))
+    with torch.no_grad():
+        maps = model.features(torch.randn(1, 3, height, width))
     assert [info.reduction for info in model.feature_info] == [2, 4, 8, 16, 32]
     for one, info in zip(maps, model.feature_info, strict=True):
         s = info.reduction
@@ -44,20 +37,21 @@ def test_maps_have_the_channels_and_strides_that_feature_info_says(name, size, p
 
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_a_small_input_stem_halves_every_stride(name):
-    model = on_meta(name, small_input=True)
+    model = create_model(name, small_input=True).eval()
     assert model.stem[0].stride == (1, 1)
     assert [info.reduction for info in model.feature_info] == [1, 2, 4, 8, 16]
-    maps = model.features(torch.empty(1, 3, 32, 32, device="meta"))
+    with torch.no_grad():
+        maps = model.features(torch.randn(1, 3, 32, 32))
     assert [tuple(one.shape[2:]) for one in maps] == [(n, n) for n in (32, 16, 8, 4, 2)]
     assert [one.shape[1] for one in maps] == [info.channels for info in model.feature_info]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_EACH)
 def test_the_small_input_stem_changes_no_weight(name):
     def shapes(model):
         return {key: value.shape for key, value in model.state_dict().items()}
 
-    assert shapes(on_meta(name, small_input=True)) == shapes(on_meta(name))
+    assert shapes(create_model(name, small_input=True)) == shapes(create_model(name))
 
 
 @pytest.mark.parametrize("name", ONE_EACH)
@@ -107,11 +101,11 @@ def test_the_head_can_be_removed_replaced_and_asked_for_its_input(name):
     assert isinstance(model.get_classifier(), nn.Identity)
 
 
-@pytest.mark.parametrize("in_chans", [1, 4])
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize(("name", "in_chans"), list(zip(ONE_EACH, (1, 2, 4, 1, 4, 6), strict=True)))
 def test_any_number_of_input_channels(name, in_chans):
-    model = on_meta(name, in_chans=in_chans)
-    assert model(torch.empty(1, in_chans, 64, 64, device="meta")).shape == (1, 1000)
+    model = create_model(name, in_chans=in_chans).eval()
+    with torch.no_grad():
+        assert model(torch.randn(1, in_chans, 32, 32)).shape == (1, 1000)
 
 
 @pytest.mark.parametrize("name", ONE_EACH)
@@ -155,17 +149,17 @@ def test_the_whole_network_can_be_traced_without_an_input(name, padding):
         assert torch.equal(traced(x), model(x))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_EACH)
 def test_norm_options_reach_every_norm_and_no_convolution_before_one_has_a_bias(name):
-    model = on_meta(name, norm_eps=0.002, norm_momentum=0.03)
+    model = create_model(name, norm_eps=0.002, norm_momentum=0.03)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert {(norm.eps, norm.momentum) for norm in norms} == {(0.002, 0.03)}
     convs = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.bias is None]
     assert len(convs) == len(norms)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_row_is_what_the_model_carries(name):
-    model = on_meta(name, num_classes=12)
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_the_model_carries_the_row_it_was_made_from(name):
+    model = create_model(name, num_classes=12)
     assert model.config == configure(name, num_classes=12)
     assert model.get_classifier().out_features == model.num_classes == 12

@@ -138,7 +138,7 @@ def test_a_fresh_network_keeps_the_size_of_what_passes_through_it():
     for conv in convs:
         conv.apply(initialise_)
         x = torch.relu(torch.randn(1, 256, 32, 32))
-        # variance 2 over the fan undoes the half that a ReLU takes; three sigma of 256 drawn kernels
-        # are 11 %, and the zeros beyond the edges take 4 %
+        # variance 2 over the fan undoes the half that a ReLU takes; three sigma of 256 drawn
+        # kernels are 11 %, and the zeros beyond the edges take 4 %
         assert conv(x).pow(2).mean().item() == pytest.approx(2 * x.pow(2).mean().item(), rel=0.15)
         assert not conv.bias.any()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -37,6 +37,9 @@ WRAPPERS = (  # the averaged weights first: they are what the published figures 
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """Put before every key by DataParallel, torch.compile and Lightning."""
+
+AVERAGED = "n_averaged"
+"""The count that torch's ``AveragedModel`` keeps beside the keys that it prefixes."""
 
 DTYPES = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
@@ -139,8 +142,13 @@ def _format(path: Path) -> tuple[str, Callable[[Path], Content]]:
         return _zip_format(path)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5", _read_hdf5
-    if start.startswith(b"\x80"):  # the opcode that opens a pickle of protocol 2 and later
+    if start.startswith(b"\x80\x02"):  # what opens a pickle of protocol 2, which torch writes
         return "torch (before 1.6)", _read_torch
+    if start.startswith(b"\x80"):
+        raise UnsafeFileError(
+            f"{path}: a plain pickle, which could be any program; save the network's state_dict() "
+            "with torch.save or as safetensors"
+        )
     if start[8:9] == b"{":
         return "safetensors", _read_safetensors
     text = start.lstrip().lower()
@@ -211,26 +219,16 @@ def _read_torch(path: Path, mmap: bool = False) -> Content:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of TypedStorage and the like, none of the user's
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap), {}
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "not an allowed global" in str(error):
-            raise UnsafeFileError(
-                f"{path}: refused, since its pickle calls for more than tensors: {_first(error)} "
-                "If you trust its origin, load it where it was made and save state_dict() alone."
-            ) from error
-        raise CorruptFileError(f"{path}: not a sound PyTorch file: {_first(error)}") from error
     except Exception as error:  # the unpickler fails in as many ways as there are broken files
-        raise CorruptFileError(f"{path}: not a sound PyTorch file: {_first(error)}") from error
-
-
-def _first(error: Exception) -> str:
-    """The first sentence of torch's message that says what was wrong; the rest advises to trust the
-    file."""
-    text = str(error)
-    for mark in ("WeightsUnpickler error:", "\t"):
-        if mark in text:
-            text = text.split(mark, 1)[1]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
+        # torch words its refusals as advice to trust the file; what is refused stands last
+        lines = str(error).partition("Check the documentation")[0].splitlines()
+        reason = next((line.strip() for line in reversed(lines) if line.strip()), repr(error))
+        if called := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UnsafeFileError(
+                f"{path}: refused, since its pickle calls {called[1]}, which could be any program; "
+                "if you trust its origin, load it where it was made and save its state_dict() alone"
+            ) from error
+        raise CorruptFileError(f"{path}: not a sound PyTorch file: {reason[:300]}") from error
 
 
 def _read_npz(path: Path) -> Content:
@@ -337,7 +335,11 @@ def _unwrapped(
         wrappers.append(f"[{inner!r}]")
         beside += [str(key) for key in content if key != inner]
         content = content[inner]
-    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    state = {
+        key: tensor
+        for key, tensor in content.items()
+        if isinstance(key, str) and isinstance(tensor, Tensor) and key != AVERAGED
+    }
     beside += [str(key) for key in content if key not in state]
     if not state:
         raise CorruptFileError(

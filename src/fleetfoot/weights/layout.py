@@ -19,6 +19,9 @@ NORM_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tra
 
 TORCH_LEAVES: Mapping[str, str] = {leaf: leaf for leaf in NORM_LEAVES}
 
+OURS = "fleetfoot"
+"""Name of our own layout."""
+
 IRRELEVANT = ("total_ops", "total_params")
 """Last words of keys that are no weights: what the operation counter thop leaves in a network."""
 
@@ -106,4 +109,4 @@ def _pattern(module: str) -> re.Pattern[str]:
 
 def ours(family: str, keys: Iterable[str]) -> Layout:
     """Our own layout of a network with these keys."""
-    return Layout(family=family, name="fleetfoot", modules={key: key for key in keys}, leaves={})
+    return Layout(family=family, name=OURS, modules={key: key for key in keys}, leaves={})

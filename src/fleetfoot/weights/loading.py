@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from fleetfoot.errors import KeyMismatchError
-from fleetfoot.weights import layouts
 from fleetfoot.weights.files import WeightsFile
 from fleetfoot.weights.layout import Layout, ours
+from fleetfoot.weights.layouts import LAYOUTS
 
 CLASSIFIER = "head.classifier."
 AUXILIARY = "auxiliary_heads."
@@ -185,10 +185,10 @@ def translate(file: WeightsFile, family: str, expected: Iterable[str]) -> Transl
     Raises:
         KeyMismatchError: the keys are in no layout of this family, or in one that cannot be used.
     """
-    known = [ours(family, expected), *(lay for lay in layouts.LAYOUTS if lay.family == family)]
+    known = [ours(family, expected), *(lay for lay in LAYOUTS if lay.family == family)]
     layout, share = _best(file, known)
     if share <= KNOWN_SHARE:
-        other, other_share = _best(file, layouts.LAYOUTS)
+        other, other_share = _best(file, LAYOUTS)
         guess = (
             f"they look like {other.family} in the layout {other.name}"
             if other_share > KNOWN_SHARE
@@ -199,6 +199,16 @@ def translate(file: WeightsFile, family: str, expected: Iterable[str]) -> Transl
             f"({', '.join(lay.name for lay in known)}); {guess}"
         )
     return rename(file, layout)
+
+
+def load(
+    model: nn.Module, file: WeightsFile, family: str, *, fresh_classifier: bool = False
+) -> LoadReport:
+    """Puts a file's tensors into a network that is built already; the options of its layout are the
+    caller's care. Arguments and errors as ``translate``'s and ``Translation.into``'s.
+    """
+    translation = translate(file, family, model.state_dict())
+    return translation.into(model, fresh_classifier=fresh_classifier)
 
 
 def rename(file: WeightsFile, layout: Layout) -> Translation:
@@ -237,4 +247,4 @@ def _best(file: WeightsFile, known: Iterable[Layout]) -> tuple[Layout, float]:
 
 def recognised(file: WeightsFile) -> list[Layout]:
     """Every layout, our own excepted, that knows all of the file's keys."""
-    return [layout for layout in layouts.LAYOUTS if math.isclose(layout.share(file.state), 1)]
+    return [layout for layout in LAYOUTS if math.isclose(layout.share(file.state), 1)]

@@ -186,8 +186,8 @@ PRETRAINED: dict[str, Rows] = {
     "mobilenetv2_050": (_timm("mobilenetv2_050.lamb_in1k", 65.928),),
     "mobilenetv2_100": (
         _timm("mobilenetv2_100.ra_in1k", 72.910),
-        _torchvision("mobilenet_v2-7ebf99e0.pth", 72.154, tag="tv2_in1k", resize=232),
         _torchvision("mobilenet_v2-b0353104.pth", 71.878),
+        _torchvision("mobilenet_v2-7ebf99e0.pth", 72.154, tag="tv2_in1k", resize=232),
     ),
     "mobilenetv2_140": (_timm("mobilenetv2_140.ra_in1k", 76.528),),
     "mobilenetv3_large_100": (
@@ -207,8 +207,8 @@ PRETRAINED: dict[str, Rows] = {
             std=(1.0, 1.0, 1.0),
         ),
         _tf("mobilenetv3_large_100", 75.510),
-        _torchvision("mobilenet_v3_large-5c1a4163.pth", 75.274, tag="tv2_in1k", resize=232),
         _torchvision("mobilenet_v3_large-8738ca79.pth", 74.042),
+        _torchvision("mobilenet_v3_large-5c1a4163.pth", 75.274, tag="tv2_in1k", resize=232),
     ),
     "mobilenetv3_large_075": (_tf("mobilenetv3_large_075", 73.442),),
     "mobilenetv3_large_minimal_100": (_tf("mobilenetv3_large_minimal_100", 72.270),),
@@ -265,7 +265,8 @@ def of_file(
     default ones, with what the layout itself asks for in place; nothing is known of terms or score.
     """
     rows = PRETRAINED.get(name, ())
-    like = next((row for row in rows if row.layout == layout), rows[0] if rows else None)
+    whose = layout.partition(",")[0]
+    like = next((row for row in rows if row.layout == whose), rows[0] if rows else None)
     like = like or untrained(input_size)
     fields: dict[str, Any] = {
         "tag": "",
