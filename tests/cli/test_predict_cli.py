@@ -147,7 +147,7 @@ def test_a_wrong_option_is_named(folder, arguments, message):
     [
         (["--std", "0"], "std must not hold a zero"),
         (["--mean", "1,2"], "mean must be three numbers"),
-        (["--crop-pct", "87.5"], "crop_pct must be above 0 and at most 1"),
+        (["--crop-pct", "87.5"], "crop_pct is a share"),
         (["--labels", "absent"], "labels: cannot read absent"),
         (["--truth", "absent"], "truth must be 'stem', 'folder'"),
         (["--num-classes", "3", "--labels", "a.png"], "labels: cannot read a.png"),

@@ -13,6 +13,7 @@ from torch import nn
 from torchvision.transforms._presets import ImageClassification
 
 from fleetfoot.data.preprocess import Preprocess
+from fleetfoot.models.peers import published
 from fleetfoot.weights.pretrained import PretrainedConfig
 
 SIZES = [(500, 375), (375, 500), (333, 251), (224, 224), (257, 1000), (31, 47), (1, 1), (2, 301)]
@@ -31,6 +32,7 @@ def noise(width: int, height: int) -> Image.Image:
         (224, 0.9, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "center"),
         (256, 0.95, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "center"),
         (192, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "center"),
+        (224, 1.15, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "center"),
         (225, 0.81, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "center"),
         (224, 0.9, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "squash"),
     ],
@@ -72,8 +74,7 @@ def test_the_resized_side_equals_that_of_every_torchvision_preset():
     for _, preset in presets():
         (size,), (resized,) = preset.crop_size, preset.resize_size
         seen.add((size, resized))
-        if size <= resized:
-            assert Preprocess(size=size, crop_pct=size / resized).resized == resized
+        assert Preprocess(size=size, crop_pct=size / resized).resized == resized
     assert len(seen) > 20
 
 
@@ -86,8 +87,6 @@ def test_it_equals_torchvisions_preset(picture, size, resized):
 
 
 def test_a_picture_below_the_crop_is_centred_on_black():
-    """No option of ours leads there (crop_pct is at most 1), a squashed picture's does not either;
-    it is torchvision's rule, and the crop alone is asked."""
     process = Preprocess(size=7)
     pixels = torch.full((3, 4, 9), 5, dtype=torch.uint8)
     cropped = process._crop(pixels)
@@ -135,8 +134,8 @@ def test_only_rgb_goes_in():
     ("fields", "message"),
     [
         ({"size": 0}, "size must be 1 pixel or more, not 0"),
-        ({"crop_pct": 0}, "crop_pct must be above 0"),
-        ({"crop_pct": 87.5}, "at most 1, not 87.5"),
+        ({"crop_pct": 0}, "crop_pct is a share, above 0"),
+        ({"crop_pct": 87.5}, "at most 2, not 87.5"),
         ({"interpolation": "cubic"}, "interpolation must be bilinear or bicubic, not 'cubic'"),
         ({"channel_order": "gbr"}, "channel_order must be rgb or bgr"),
         ({"resize_mode": "border"}, "resize_mode must be shortest or squash"),
@@ -175,6 +174,31 @@ def test_it_is_what_the_weights_were_scored_with():
         channel_order="bgr",
         pixel_scale=1,
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mobileone_s0", "mobilenetv1_100", "vit_base_patch16_siglip_224", "fastvit_sa12", "hrnet_w18"],
+)
+def test_the_rows_of_timms_networks_say_what_timm_does(name):
+    """The second is scored with mean and std 0.5, the third on squashed pictures."""
+    (row, *_) = published(f"timm:{name}")
+    theirs = timm.data.create_transform(
+        **timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    )
+    model = nn.Identity()
+    model.pretrained_cfg = row
+    image = noise(300, 231)
+    assert torch.equal(Preprocess.of(model)(image), theirs(image))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_v2_s", "vit_l_16", "inception_v3"])
+def test_the_rows_of_torchvisions_networks_say_what_torchvision_does(name):
+    model = nn.Identity()
+    model.pretrained_cfg = published(f"torchvision:{name}")[0]
+    theirs = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    image = noise(300, 231)
+    assert torch.equal(Preprocess.of(model)(image), theirs(image))
 
 
 @pytest.mark.parametrize("name", ["mobileone_s0", "mobilenetv1_100", "ghostnet_100"])

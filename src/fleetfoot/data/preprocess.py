@@ -48,7 +48,8 @@ class Preprocess:
     size: int = 224
     """Height and width of what the network sees, in pixels."""
     crop_pct: float = 0.875
-    """Share of the resized side that the centre crop keeps."""
+    """Share of the resized side that the centre crop keeps; above 1 (timm has some at 1.15) it adds
+    a black border."""
     resize_mode: Literal["shortest", "squash"] = "shortest"
     """``shortest`` brings the shorter side to ``resized`` and keeps the shape; ``squash`` brings
     both."""
@@ -64,8 +65,8 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size must be 1 pixel or more, not {self.size}")
-        if not 0 < self.crop_pct <= 1:
-            raise ValueError(f"crop_pct must be above 0 and at most 1, not {self.crop_pct}")
+        if not 0 < self.crop_pct <= 2:
+            raise ValueError(f"crop_pct is a share, above 0 and at most 2, not {self.crop_pct}")
         for name, value, known in (
             ("resize_mode", self.resize_mode, ("shortest", "squash")),
             ("interpolation", self.interpolation, tuple(FILTERS)),
@@ -98,6 +99,7 @@ class Preprocess:
             chosen = cls(
                 size=config.input_size,
                 crop_pct=config.crop_pct,
+                resize_mode=config.resize_mode,
                 interpolation=config.interpolation,
                 antialias=config.antialias,
                 channel_order=config.channel_order,
