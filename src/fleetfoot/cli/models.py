@@ -53,7 +53,7 @@ def fuse(
     from fleetfoot.models import create_model
     from fleetfoot.transform import fuse as fold
 
-    fused = fold(create_model(model, **({"weights": weights} if weights else {})))
+    fused = fold(create_model(model, weights=weights))
     if as_json:
         typer.echo(json.dumps(fused.record()))
     else:
