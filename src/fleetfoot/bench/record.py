@@ -269,16 +269,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def fastest(measurements: Iterable[Measurement]) -> list[Measurement]:
-    """The engine with the least median for each network, threads, batch and size, in order of first
-    appearance. A stable cell goes before an unstable one."""
+    """The engine with the least median for each network, threads, batch and size; the least latency
+    first."""
     best: dict[tuple[object, ...], Measurement] = {}
-    for m in measurements:
-        key = (m.model, m.threads, m.batch, m.size, m.folded, m.precision, m.device)
-        if key not in best or (not m.stable, m.median_s) < (
-            not best[key].stable,
-            best[key].median_s,
-        ):
-            best[key] = m
+    for m in sorted(measurements, key=lambda m: m.median_s):
+        best.setdefault((m.model, m.threads, m.batch, m.size, m.folded, m.precision, m.device), m)
     return list(best.values())
 
 

@@ -1,0 +1,1 @@
+"""Records become tables, pictures and one page; nothing here measures."""
