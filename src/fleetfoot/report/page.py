@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from html import escape
 from importlib.resources import files
 from string import Template
 from xml.etree.ElementTree import Element, tostring
 
 from fleetfoot.bench.record import Failure, Measurement
-from fleetfoot.report.style import colours, shapes
+from fleetfoot.report.style import Look
 from fleetfoot.report.summary import (
     Group,
     absences,
@@ -25,6 +26,7 @@ from fleetfoot.report.summary import (
     family,
     findings,
     grouped,
+    moment,
     notes,
 )
 from fleetfoot.report.svg import (
@@ -63,25 +65,23 @@ _HINTS = {
 
 def html(measurements: Sequence[Measurement], failures: Sequence[Failure] = ()) -> str:
     """The page, complete in one text."""
-    groups = grouped(measurements)
+    groups, look = grouped(measurements), Look.of(measurements)
     script, sheet = (_asset(f"page.{kind}") for kind in ("js", "css"))
-    sheet += _palette(measurements)
+    sheet += _palette(look)
     first = measurements[0]
     networks = len({m.model for m in measurements})
     what = f"{networks} network{'s' if networks > 1 else ''}"
     cpus = dict.fromkeys(m.machine["gpu"] or m.machine["cpu"] for m in measurements)
     return Template(_asset("page.html")).substitute(
         policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(sheet)}",
-        title=_text(f"{what} on {', '.join(cpus)}"),
-        when=_text(f"fleetfoot bench · {first.protocol} protocol · {first.started}"),
+        title=escape(f"{what} on {', '.join(cpus)}"),
+        when=escape(f"fleetfoot bench · {first.protocol} protocol · {moment(first.started)}"),
         sheet=sheet,
         script=script,
         groups=_markup(*_group_choice(list(groups))),
-        legend=_markup(*_legend(measurements)),
-        figures=_markup(
-            *(_figures(group, rows, i) for i, (group, rows) in enumerate(groups.items()))
-        ),
-        table=_markup(_table(groups)),
+        legend=_markup(*_legend(look)),
+        figures=_markup(*(_figures(*item, i, look) for i, item in enumerate(groups.items()))),
+        table=_markup(_table(groups, look)),
         circumstances=_markup(*_circumstances(measurements, failures)),
     )
 
@@ -98,13 +98,9 @@ def _markup(*elements: Element) -> str:
     return "\n".join(tostring(e, encoding="unicode", method="html") for e in elements)
 
 
-def _text(text: str) -> str:
-    return _markup(node("span", text))
-
-
-def _palette(measurements: Sequence[Measurement]) -> str:
+def _palette(look: Look) -> str:
     """A class a family, in the light theme and in the dark one."""
-    hues = list(colours(m.model for m in measurements).values())
+    hues = list(look.colours.values())
     light = "".join(f".f{i}{{--hue:{c.light}}}" for i, c in enumerate(hues))
     dark = "".join(f".f{i}{{--hue:{c.dark}}}" for i, c in enumerate(hues))
     return f"{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
@@ -117,7 +113,7 @@ def _group_choice(groups: Sequence[Group]) -> list[Element]:
     return [node("label", "Setting ", node("select", *options, id="group"))]
 
 
-def _legend(measurements: Sequence[Measurement]) -> list[Element]:
+def _legend(look: Look) -> list[Element]:
     """Buttons that show and hide a family or an engine."""
     families = [
         node(
@@ -128,11 +124,11 @@ def _legend(measurements: Sequence[Measurement]) -> list[Element]:
             data_family=name,
             aria_pressed="true",
         )
-        for i, name in enumerate(colours(m.model for m in measurements))
+        for i, name in enumerate(look.colours)
     ]
     engines = [
         node("button", swatch(shape), name, type="button", data_engine=name, aria_pressed="true")
-        for name, shape in shapes(m.engine for m in measurements).items()
+        for name, shape in look.shapes.items()
     ]
     return [
         node("div", *families, class_="chips", role="group", aria_label="Families"),
@@ -144,7 +140,7 @@ def _ids(rows: Sequence[Measurement], group: int) -> list[str]:
     return [f"r{group}-{i}" for i in range(len(rows))]
 
 
-def _figures(group: Group, rows: Sequence[Measurement], index: int) -> Element:
+def _figures(group: Group, rows: Sequence[Measurement], index: int, look: Look) -> Element:
     ids = _ids(rows, index)
     drawn = [("Latency against work", latency_against_macs)]
     if any(m.top1 is not None for m in rows):
@@ -153,7 +149,7 @@ def _figures(group: Group, rows: Sequence[Measurement], index: int) -> Element:
         node(
             "figure",
             node("figcaption", title),
-            *(draw(rows, ids, narrow=narrow) for narrow in (False, True)),
+            *(draw(rows, ids, look, narrow=narrow) for narrow in (False, True)),
         )
         for title, draw in drawn
     ]
@@ -169,7 +165,7 @@ def _figures(group: Group, rows: Sequence[Measurement], index: int) -> Element:
     )
 
 
-def _table(groups: dict[Group, list[Measurement]]) -> Element:
+def _table(groups: dict[Group, list[Measurement]], look: Look) -> Element:
     titles = [("network", "", ""), *((c.title, c.unit, _HINTS.get(c.title, "")) for c in COLUMNS)]
     titles += [("engine", "", "")]
     heads = [
@@ -183,9 +179,8 @@ def _table(groups: dict[Group, list[Measurement]]) -> Element:
         for i, (title, unit, hint) in enumerate(titles)
     ]
     heads.append(node("th", "samples", scope="col"))
-    hues = list(colours(m.model for rows in groups.values() for m in rows))
     rows = [
-        _row(m, row, index, hues.index(family(m.model)), str(group) if len(groups) > 1 else "")
+        _row(m, row, index, look.hue(m.model), str(group) if len(groups) > 1 else "")
         for index, (group, cells) in enumerate(groups.items())
         for m, row in zip(cells, _ids(cells, index), strict=True)
     ]
@@ -197,8 +192,8 @@ def _table(groups: dict[Group, list[Measurement]]) -> Element:
     )
 
 
-def _row(m: Measurement, row: str, group: int, hue: int, setting: str) -> Element:
-    name = node("th", node("i", class_=f"dot f{hue}"), m.model, scope="row", data_v=m.model)
+def _row(m: Measurement, row: str, group: int, hue: str, setting: str) -> Element:
+    name = node("th", node("i", class_=f"dot {hue}"), m.model, scope="row", data_v=m.model)
     if setting:
         name.append(node("span", setting, class_="setting"))
     for note in notes(m):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fleetfoot.bench.record import Measurement
 from fleetfoot.report.summary import family
 
 
@@ -32,18 +33,34 @@ _OTHERS = (
 SHAPES = ("circle", "triangle", "square", "diamond", "cross")
 
 
-def colours(models: Iterable[str]) -> dict[str, Colour]:
-    """By family, the zoo's own first; a family has the same colour in every picture that shows the
-    same networks, the zoo's own in all."""
-    present = {family(model) for model in models}
-    own = {name: colour for name, colour in _FAMILIES.items() if name in present}
-    others = sorted(present - own.keys())
-    return own | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
+GUIDES = (1.0, 0.3, 0.1)
+"""Shares of the measured peak for which the line of equal rate is drawn."""
 
 
-def shapes(engines: Iterable[str]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Look:
+    """The colours and shapes of one record, the same in each of its pictures."""
+
+    colours: dict[str, Colour]
+    """By family: the zoo's own first, and theirs the same in every record."""
+    shapes: dict[str, str]
     """By engine, in alphabetical order."""
-    return {name: SHAPES[i % len(SHAPES)] for i, name in enumerate(sorted(set(engines)))}
+
+    @classmethod
+    def of(cls, measurements: Iterable[Measurement]) -> Look:
+        measurements = list(measurements)
+        present = {family(m.model) for m in measurements}
+        own = {name: colour for name, colour in _FAMILIES.items() if name in present}
+        others = sorted(present - own.keys())
+        engines = sorted({m.engine for m in measurements})
+        return cls(
+            own | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)},
+            {name: SHAPES[i % len(SHAPES)] for i, name in enumerate(engines)},
+        )
+
+    def hue(self, model: str) -> str:
+        """The class of a network's family on the page."""
+        return f"f{list(self.colours).index(family(model))}"
 
 
 def short(model: str) -> str:

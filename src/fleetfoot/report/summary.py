@@ -9,6 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from itertools import permutations
 from typing import NamedTuple
 
@@ -258,11 +259,21 @@ def _fold(measurements: Sequence[Measurement]) -> str:
 
 
 def _run(m: Measurement) -> str:
-    parts = [f"protocol {m.protocol}", m.started]
+    parts = [f"protocol {m.protocol}", moment(m.started)]
     parts += [f"{name} {version}" for name, version in sorted(m.versions.items())]
     if m.commit:
         parts.append(f"commit {m.commit}")
     return ", ".join(parts)
+
+
+def moment(started: str) -> str:
+    """``2025-01-02T03:04:05+00:00`` -> ``2025-01-02 03:04 UTC``; what is no such time stays as it
+    is."""
+    try:
+        when = datetime.fromisoformat(started.replace("Z", "+00:00"))
+    except ValueError:
+        return started
+    return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def absences(failures: Iterable[Failure]) -> list[str]:

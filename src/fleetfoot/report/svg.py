@@ -14,11 +14,9 @@ from xml.etree.ElementTree import Element
 
 from fleetfoot.bench.record import Measurement, fastest
 from fleetfoot.report.labels import Box, anchor, place
-from fleetfoot.report.style import colours, shapes, short
-from fleetfoot.report.summary import digits, family, pareto
+from fleetfoot.report.style import GUIDES, Look, short
+from fleetfoot.report.summary import digits, pareto
 
-GUIDES = (1.0, 0.3, 0.1)
-"""Shares of the measured peak for which the line of equal rate is drawn."""
 _GLYPHS = {
     "circle": "M4.4 0A4.4 4.4 0 1 1-4.4 0A4.4 4.4 0 1 1 4.4 0Z",
     "triangle": "M0-5.2L4.9 3.4L-4.9 3.4Z",
@@ -29,7 +27,7 @@ _GLYPHS = {
 
 
 def node(tag: str, *children: Element | str, **attributes: object) -> Element:
-    """An element; ``class_`` stands for class, ``data_row`` for data-row, and a None is left out."""
+    """An element. ``class_`` stands for class, ``data_row`` for data-row; a None is left out."""
     made = Element(
         tag,
         {
@@ -86,12 +84,20 @@ class Scale:
 
 
 def latency_against_macs(
-    rows: Sequence[Measurement], ids: Sequence[str], *, narrow: bool
+    rows: Sequence[Measurement], ids: Sequence[str], look: Look, *, narrow: bool
 ) -> Element:
     """Time against work, both logarithmic. A network under a guide runs at that share of the
     measured peak; were FLOPs the whole story, all would lie on one."""
     chart = _Chart(
-        rows, ids, narrow, "MACs, millions", "latency, ms", lambda m: m.macs / 1e6, _ms, log_y=True
+        rows,
+        ids,
+        look,
+        narrow,
+        "MACs, millions",
+        "latency, ms",
+        lambda m: m.macs / 1e6,
+        _ms,
+        log_y=True,
     )
     peaks = [m.peak_gflops for m in rows if m.peak_gflops > 0]
     if peaks:
@@ -105,13 +111,13 @@ def latency_against_macs(
 
 
 def top1_against_latency(
-    rows: Sequence[Measurement], ids: Sequence[str], *, narrow: bool
+    rows: Sequence[Measurement], ids: Sequence[str], look: Look, *, narrow: bool
 ) -> Element:
     """Accuracy against time, with the front: no other network is both faster and more accurate."""
     known = [(m, i) for m, i in zip(rows, ids, strict=True) if m.top1 is not None]
     rows, ids = [m for m, _ in known], [i for _, i in known]
     chart = _Chart(
-        rows, ids, narrow, "latency, ms", "published top-1, %", _ms, lambda m: m.top1 or 0.0
+        rows, ids, look, narrow, "latency, ms", "published top-1, %", _ms, lambda m: m.top1 or 0.0
     )
     front = [(chart.x(_ms(m)), chart.y(m.top1 or 0.0)) for m in pareto(rows)]
     steps = "".join(f"H{x}V{y}" for x, y in front[1:])
@@ -171,6 +177,7 @@ class _Chart:
         self,
         rows: Sequence[Measurement],
         ids: Sequence[str],
+        look: Look,
         narrow: bool,
         x_title: str,
         y_title: str,
@@ -179,10 +186,10 @@ class _Chart:
         *,
         log_y: bool = False,
     ) -> None:
-        self.rows, self.ids, self.narrow = rows, ids, narrow
+        self.rows, self.ids, self.look, self.narrow = rows, ids, look, narrow
         self.x_of, self.y_of = x_of, y_of
         self.width, self.height = (350, 380) if narrow else (580, 430)
-        self.area = Box(44, 26, self.width - 34, self.height - 42)
+        self.area = Box(44, 26, self.width - 40, self.height - 42)
         self.x = Scale.around([x_of(m) for m in rows], self.area.x0, self.area.x1, log=True)
         self.y = Scale.around([y_of(m) for m in rows], self.area.y1, self.area.y0, log=log_y)
         self.parts: list[Element] = []
@@ -222,20 +229,19 @@ class _Chart:
 
     def points(self) -> None:
         """A mark for each cell, hollow unless it is its network's fastest, and the names."""
-        hues, forms = colours(m.model for m in self.rows), shapes(m.engine for m in self.rows)
         best = fastest(self.rows)
         chosen = {id(m) for m in best}
-        # the fastest last, so that they lie on top
-        for m, row in sorted(
-            zip(self.rows, self.ids, strict=True), key=lambda p: id(p[0]) in chosen
-        ):
+        marks = sorted(
+            zip(self.rows, self.ids, strict=True), key=lambda pair: id(pair[0]) in chosen
+        )
+        for m, row in marks:  # the fastest last, so that they lie on top
+            x, y = self._spot(m)
             self.add(
                 node(
                     "path",
-                    class_=f"point f{list(hues).index(family(m.model))}"
-                    + (" best" if id(m) in chosen else ""),
-                    d=_GLYPHS[forms[m.engine]],
-                    transform=f"translate({self.x(self.x_of(m))} {self.y(self.y_of(m))})",
+                    class_=f"point {self.look.hue(m.model)}{' best' if id(m) in chosen else ''}",
+                    d=_GLYPHS[self.look.shapes[m.engine]],
+                    transform=f"translate({x} {y})",
                     data_row=row,
                 )
             )
