@@ -141,5 +141,6 @@
   byId("find").addEventListener("input", show);
   byId("every").addEventListener("change", show);
   groupChoice?.addEventListener("change", show);
+  document.body.classList.add("live");   // one setting at a time is shown, so the rows need not name it
   show();
 })();

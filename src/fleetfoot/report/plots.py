@@ -174,11 +174,13 @@ def _names(
     figure: Figure, axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]]
 ) -> None:
     """Each name beside the point of its index, clear of all points."""
+    from matplotlib.patheffects import withStroke
+
     size = 7.0  # points
     pixel = figure.dpi / 72
     spots = [tuple(spot) for spot in axes.transData.transform(points)]
-    # 0.6 em is the mean advance of DejaVu Sans, the face that matplotlib brings
-    sizes = [((0.6 * len(name) + 0.3) * size * pixel, 1.2 * size * pixel) for name in names]
+    # 0.57 em is the mean advance of DejaVu Sans, the face that matplotlib brings
+    sizes = [((0.57 * len(name) + 0.3) * size * pixel, 1.2 * size * pixel) for name in names]
     frame = axes.get_window_extent()
     area = Box(frame.x0, frame.y0, frame.x1, frame.y1)
     back = axes.transData.inverted().transform
@@ -187,24 +189,29 @@ def _names(
         if box is None:
             continue
         x, y = back(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
-        axes.text(x, y, name, fontsize=size, color=_INK, ha="center", va="center", zorder=4)
+        axes.text(
+            x, y, name, fontsize=size, color=_INK, ha="center", va="center", zorder=4,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+        )  # fmt: skip
         end = anchor(spot, box)
-        if math.dist(spot, end) > 10 * pixel:
+        if math.dist(spot, end) > 8 * pixel:
             (x0, y0), (x1, y1) = back(spot), back(end)
             axes.plot([x0, x1], [y0, y1], "-", color=_SOFT, lw=0.5, zorder=1)
 
 
 def _legend(figure: Figure, look: Look) -> None:
+    """Families below the picture, engines above it on the right, beside the title."""
     from matplotlib.lines import Line2D
 
-    marks = [
-        Line2D([], [], ls="", marker="o", color=colour.light, label=name, markersize=5)
-        for name, colour in look.colours.items()
-    ] + [
-        Line2D([], [], ls="", marker=_MARKERS[shape], color=_SOFT, label=name, markersize=5)
-        for name, shape in look.shapes.items()
-    ]
-    figure.legend(
-        handles=marks, loc="outside lower center", ncols=min(6, len(marks)), fontsize=7.5,
-        frameon=False, labelcolor=_INK, handletextpad=0.2, columnspacing=1.2,
-    )  # fmt: skip
+    def mark(shape: str, colour: str, name: str) -> Line2D:
+        return Line2D([], [], ls="", marker=shape, color=colour, label=name, markersize=5)
+
+    style: dict[str, Any] = {
+        "fontsize": 7.5, "frameon": False, "labelcolor": _INK, "handletextpad": 0.2,
+        "columnspacing": 1.2, "borderaxespad": 0.2,
+    }  # fmt: skip
+    families = [mark("o", colour.light, name) for name, colour in look.colours.items()]
+    engines = [mark(_MARKERS[shape], _SOFT, name) for name, shape in look.shapes.items()]
+    columns = min(8, len(families))
+    figure.legend(handles=families, loc="outside lower center", ncols=columns, **style)
+    figure.legend(handles=engines, loc="outside upper right", ncols=len(engines), **style)

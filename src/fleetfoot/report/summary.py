@@ -237,9 +237,13 @@ def _noise(measurements: Sequence[Measurement]) -> str:
     total = len(measurements)
     if not shaky:
         return f"all {total} cells are stable" if total > 1 else "the cell is stable"
-    named = ", ".join(f"{m.model} on {m.engine} ({'; '.join(notes(m))})" for m in shaky[:6])
-    more = f" and {len(shaky) - 6} more" if len(shaky) > 6 else ""
-    return f"{total - len(shaky)} of {total} cells are stable; not {named}{more}"
+    groups = len({Group.of(m) for m in measurements}) > 1
+    named = [
+        f"{m.model} on {m.engine}{f', {Group.of(m)}' if groups else ''} ({'; '.join(notes(m))})"
+        for m in shaky
+    ]
+    more = f" and {len(named) - 6} more" if len(named) > 6 else ""
+    return f"{total - len(shaky)} of {total} cells are stable; not {', '.join(named[:6])}{more}"
 
 
 def _fold(measurements: Sequence[Measurement]) -> str:
