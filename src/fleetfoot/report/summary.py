@@ -149,21 +149,20 @@ def _engines(measurements: Sequence[Measurement]) -> str:
     times: dict[str, dict[str, float]] = {}
     for m in measurements:
         times.setdefault(m.engine, {})[m.model] = m.median_s
-    everywhere = {e: t for e, t in times.items() if len(t) == max(map(len, times.values()))}
-    if len(everywhere) < 2:
+    if len(times) < 2:
         return ""
     wins = Counter(m.engine for m in fastest(measurements))
     first, count = wins.most_common(1)[0]
-    text = f"{first} is the fastest engine for {count} of {sum(wins.values())} networks"
-    others = [engine for engine in everywhere if engine != first]
-    if first not in everywhere or not others:
-        return f"{text}."
     gains = []
-    for other in others:
-        common = everywhere[first].keys() & everywhere[other].keys()
-        mean = math.fsum(math.log(everywhere[other][n] / everywhere[first][n]) for n in common)
-        gains.append(f"{math.exp(mean / len(common)):.2f} times the speed of {other}")
-    return f"{text}: {' and '.join(gains)}, in the geometric mean."
+    for other in times:
+        common = times[first].keys() & times[other].keys()
+        if other != first and common:
+            mean = math.fsum(math.log(times[other][n] / times[first][n]) for n in common)
+            gains.append(f"{math.exp(mean / len(common)):.2f} times the speed of {other}")
+    text = f"{first} is the fastest engine for {count} of {sum(wins.values())} networks"
+    if not gains:
+        return f"{text}."
+    return f"{text}: {' and '.join(gains)}, in the geometric mean over the networks that both run."
 
 
 def _point(m: Measurement) -> str:
