@@ -208,7 +208,8 @@ def test_no_width_scrolls_the_page_sideways(opened, width):
 
 @pytest.mark.slow
 def test_hostile_names_run_nothing_in_a_browser(opened):
-    page = opened([measurement(model=HOSTILE, engine=HOSTILE), measurement(model="x")], [failure()])
+    other = measurement([0.02], model="x", macs=10**9)
+    page = opened([measurement(model=HOSTILE, engine=HOSTILE), other], [failure()])
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
     page.locator(".chart.wide .best").first.hover()
     page.locator("#tip").wait_for(state="visible")
