@@ -78,7 +78,9 @@ def test_absent_engines_are_said_with_their_reasons():
 
 
 def test_a_name_with_markup_is_printed_as_it_is():
-    assert "[red]x[/red]" in printed([measurement(model="[red]x[/red]")])
+    text = printed([measurement(model="[red]x[/red]", engine="[b]y[/b]", device="[i]z[/i]")])
+    for name in ("[red]x[/red]", "[b]y[/b]", "[i]z[/i]"):
+        assert name in text
 
 
 def test_csv_opens_with_timms_columns_in_timms_units():

@@ -206,7 +206,8 @@ def _coordinates(old: Iterable[Cell], new: Iterable[Cell]) -> list[Difference]:
 
 
 def _machine(m: Measurement) -> dict[str, object]:
-    return {f"machine.{name}": value for name, value in m.machine.items() if name != "os"}
+    # not its memory or its kernel: a container's limit and an update move those
+    return {f"machine.{name}": m.machine[name] for name in ("cpu", "cores", "governor", "gpu")}
 
 
 def _run(m: Measurement) -> dict[str, object]:
@@ -222,6 +223,7 @@ def _software(m: Measurement) -> dict[str, object]:
     return {
         "commit": m.commit,
         "os": m.machine["os"],
+        "memory_bytes": m.machine["memory_bytes"],
         f"engine version of {m.engine}": m.engine_version,
         f"MACs of {m.model}": m.macs,
         **versions,

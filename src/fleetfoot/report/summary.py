@@ -204,7 +204,9 @@ def _machine(m: Measurement) -> str:
     parts = [
         where["cpu"],
         f"{where['cores']} core{'s' if where['cores'] > 1 else ''}",
-        f"{digits(where['memory_bytes'] / 2**30)} GiB",
+        f"{digits(where['memory_bytes'] / 2**30)} GiB"
+        if where["memory_bytes"]
+        else "memory unknown",
         f"governor {where['governor'] or 'unknown'}",
         where["os"],
     ]
@@ -265,7 +267,8 @@ def _run(m: Measurement) -> str:
     parts = [f"protocol {m.protocol}", moment(m.started)]
     parts += [f"{name} {version}" for name, version in sorted(m.versions.items())]
     if m.commit:
-        parts.append(f"commit {m.commit}")
+        commit, dash, state = m.commit.partition("-")
+        parts.append(f"commit {commit[:12]}{dash}{state}")
     return ", ".join(parts)
 
 

@@ -84,7 +84,7 @@ def print_table(console: Console, rows: Sequence[Measurement], title: str) -> No
 
 def _table(rows: Iterable[Measurement], columns: Sequence[Column], title: str) -> Table:
     table = _plain_table()
-    table.title, table.title_justify, table.title_style = title, "left", "bold"
+    table.title, table.title_justify = Text(title, "bold"), "left"
     table.add_column("network", overflow="fold")
     for column in columns:
         table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
@@ -93,7 +93,7 @@ def _table(rows: Iterable[Measurement], columns: Sequence[Column], title: str) -
         name = Text(m.model)
         for note in notes(m):
             name.append(f"\n{note}", "yellow")
-        table.add_row(name, *(column.text(m) for column in columns), m.engine)
+        table.add_row(name, *(column.text(m) for column in columns), Text(m.engine))
     return table
 
 
@@ -199,7 +199,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
             name.append(f"\n{c.note}", "yellow")
         table.add_row(
             name,
-            c.cell.engine,
+            Text(c.cell.engine),
             *([f"{c.cell.threads}, {c.cell.batch}"] if settings else []),
             digits(c.before_s * 1e3),
             digits(c.after_s * 1e3),
