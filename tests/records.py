@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fleetfoot.bench.clock import stability
 from fleetfoot.bench.record import Failure, Measurement
 
 # name, params, MACs, memory access in bytes, top-1, its source, eager's time in ms; the shape of
@@ -38,7 +39,10 @@ MACHINE = {
 }
 
 
-def measurement(samples=(0.010, 0.011, 0.012), **changes) -> Measurement:
+SAMPLES_S = (0.0105, 0.011, 0.011, 0.011, 0.011, 0.011, 0.0115)
+
+
+def measurement(samples=SAMPLES_S, **changes) -> Measurement:
     """A measurement of these samples, in seconds, with every derived figure drawn from them."""
     samples = tuple(float(s) for s in samples)
     median = statistics.median(samples)
@@ -49,7 +53,8 @@ def measurement(samples=(0.010, 0.011, 0.012), **changes) -> Measurement:
     row = dict(
         model="fasternet_t0", engine="eager", threads=1, batch=batch, size=224,
         median_s=median, p90_s=max(p90, median), p99_s=max(p99, p90, median), ci95_s=(low, high),
-        samples_s=samples, warmup_s=0.4, steady=True, spread=spread, stable=spread < 0.15,
+        samples_s=samples, warmup_s=0.4, steady=True, spread=spread,
+        stable=stability(samples, steady=True).stable,
         folded=True, fold={"folded": 46, "left": 0, "max_abs": 3.1e-14, "max_rel": 8.2e-15},
         params=3_910_000, macs=macs, memory_access_bytes=38_000_000,
         images_per_s=batch / median, achieved_gflops=2 * macs * batch / median / 1e9,

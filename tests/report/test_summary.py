@@ -85,8 +85,8 @@ def test_an_unstable_cell_proves_nothing_about_macs():
 
 
 def test_intervals_that_touch_are_not_called_slower():
-    lean = measurement([0.010, 0.0101, 0.012], model="lean", macs=10**8)
-    fat = measurement([0.009, 0.0100, 0.013], model="fat", macs=3 * 10**8)
+    lean = measurement(ci95_s=(0.0105, 0.0115), model="lean", macs=10**8)
+    fat = measurement(ci95_s=(0.0108, 0.0112), model="fat", macs=3 * 10**8)
     assert "slower" not in findings([lean, fat])[0]
 
 
@@ -124,10 +124,11 @@ def test_cells_that_cannot_stand_together_are_in_groups_of_their_own():
 
 
 def test_noise_is_said_with_its_size():
-    assert notes(measurement(stable=False, steady=False, spread=0.31)) == [
-        "unstable: spread 31 %",
-        "warm-up never settled",
+    noisy = measurement([0.01, 0.01, 0.01, 0.012, 0.014, 0.014, 0.014], steady=False)
+    assert notes(noisy) == [
+        "unstable: spread 33 %, drifted by 40 % between its halves, no steady state in the warm-up"
     ]
+    assert notes(measurement(stable=False, spread=0.031)) == ["unstable: spread 3 %"]
     assert dict(circumstances(record()))["noise"].startswith("36 of 39 cells are stable; not ")
     assert dict(circumstances([measurement(stable=True)]))["noise"] == "the cell is stable"
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fleetfoot.bench.clock import stability
 from fleetfoot.bench.record import Cell, Measurement
 from fleetfoot.errors import RecordError
 
@@ -157,7 +158,7 @@ def _change(before: Measurement, after: Measurement) -> Change:
     if fewest >= FEWEST_SAMPLES and abs(ratio - 1) > NOISE_FLOOR and not low <= 1 <= high:
         verdict = "faster" if ratio < 1 else "slower"
     notes = [
-        f"unstable {when}: spread {m.spread:.0%}"
+        f"{when} {stability(m.samples_s, steady=m.steady).text}"
         for when, m in (("before", before), ("after", after))
         if not m.stable
     ]

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from itertools import permutations
 from typing import NamedTuple
 
+from fleetfoot.bench.clock import stability
 from fleetfoot.bench.record import Failure, Measurement, fastest
 
 
@@ -74,13 +75,12 @@ def family(model: str) -> str:
 
 
 def notes(m: Measurement) -> list[str]:
-    """What a reader of this cell must know, beside its figures."""
-    found = []
-    if not m.stable:
-        found.append(f"unstable: spread {100 * m.spread:.0f} %")
-    if not m.steady:
-        found.append("warm-up never settled")
-    return found
+    """What a reader of this cell must know beside its figures; empty where it is stable."""
+    if m.stable:
+        return []
+    verdict = stability(m.samples_s, steady=m.steady)
+    # a record may come from a version with narrower limits, under which it was unstable
+    return [f"unstable: spread {100 * m.spread:.0f} %" if verdict.stable else verdict.text]
 
 
 def pareto(measurements: Iterable[Measurement]) -> list[Measurement]:
