@@ -48,7 +48,7 @@ _SORT_KEYS = (
     lambda m: m.p90_s,
     lambda m: m.images_per_s,
     lambda m: m.achieved_gflops,
-    lambda m: m.peak_share,
+    lambda m: m.peak_share if m.peak_gflops else None,
 )
 """What each of ``COLUMNS`` is sorted by: the figure, not its text."""
 _HINTS = {

@@ -221,6 +221,7 @@ def _ceilings(measurements: Sequence[Measurement]) -> list[str]:
         f"{digits(m.peak_gflops)} GFLOP/s in a matrix product, "
         f"{digits(m.copy_gb_per_s)} GB/s in a copy"
         for m in sorted(measurements, key=lambda m: m.threads)
+        if m.peak_gflops  # 0: not measured, as on a device of another kind
     )
 
 
@@ -287,9 +288,11 @@ def absences(failures: Iterable[Failure]) -> list[str]:
     found: dict[tuple[str, str], dict[str, None]] = {}
     for f in failures:
         found.setdefault((f.engine, f.reason), {})[f.model] = None
-    return [
-        f"{', '.join(models)} on {engine}: {reason}" for (engine, reason), models in found.items()
-    ]
+    lines = []
+    for (engine, reason), models in found.items():
+        which = ", ".join(models) if len(models) < 5 else f"{len(models)} networks"
+        lines.append(f"{which} on {engine}: {reason}")
+    return lines
 
 
 def _sources(measurements: Sequence[Measurement]) -> str:

@@ -38,7 +38,7 @@ COLUMNS = (
     Column("p90", "ms", lambda m: digits(m.p90_s * 1e3), spare=3),
     Column("images", "/s", lambda m: digits(m.images_per_s)),
     Column("GFLOPS", "", lambda m: digits(m.achieved_gflops)),
-    Column("peak", "%", lambda m: f"{100 * m.peak_share:.0f}"),
+    Column("peak", "%", lambda m: f"{100 * m.peak_share:.0f}" if m.peak_gflops else "-"),
 )
 
 
