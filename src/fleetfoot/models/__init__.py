@@ -14,7 +14,15 @@ from typing import Any
 from torch import nn
 
 from fleetfoot.errors import UnknownNameError
-from fleetfoot.models import fasternet, peers
+from fleetfoot.models import (
+    fasternet,
+    fastvit,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    mobileone,
+    peers,
+)
 from fleetfoot.models.base import Backbone, Config, FeatureExtractor, FeatureInfo
 from fleetfoot.weights.pretrained import PRETRAINED
 
@@ -44,6 +52,28 @@ class Family:
 FAMILIES = (
     Family(
         "fasternet", fasternet.VARIANTS, fasternet.FasterNet, "https://arxiv.org/abs/2303.03667"
+    ),
+    Family("fastvit", fastvit.VARIANTS, fastvit.FastViT, "https://arxiv.org/abs/2303.14189"),
+    Family(
+        "mobileone", mobileone.VARIANTS, mobileone.MobileOne, "https://arxiv.org/abs/2206.04040"
+    ),
+    Family(
+        "mobilenet_v1",
+        mobilenet_v1.VARIANTS,
+        mobilenet_v1.MobileNetV1,
+        "https://arxiv.org/abs/1704.04861",
+    ),
+    Family(
+        "mobilenet_v2",
+        mobilenet_v2.VARIANTS,
+        mobilenet_v2.MobileNetV2,
+        "https://arxiv.org/abs/1801.04381",
+    ),
+    Family(
+        "mobilenet_v3",
+        mobilenet_v3.VARIANTS,
+        mobilenet_v3.MobileNetV3,
+        "https://arxiv.org/abs/1905.02244",
     ),
 )
 

@@ -53,8 +53,11 @@ def conv2d(
     bias: bool = False,
     padding: Padding = "symmetric",
 ) -> nn.Conv2d:
-    """A K×K convolution that keeps the size at stride 1. (B, Ci, H, W) -> (B, Co, ceil(H / S),
-    ceil(W / S))
+    """A K×K convolution of odd K that keeps the size at stride 1. (B, Ci, H, W) -> (B, Co, ceil(H /
+    S), ceil(W / S))
+
+    The two paddings differ only where an odd number of pixels is to be shared out, so a 1×1, and an
+    odd kernel at stride 1, is a plain convolution under either name.
 
     Raises:
         ValueError: ``groups`` does not divide both channel counts, or ``padding`` is no known name.
@@ -64,12 +67,12 @@ def conv2d(
             f"groups ({groups}) must divide in_channels ({in_channels}) "
             f"and out_channels ({out_channels})"
         )
-    if padding == "same":
+    if padding not in ("symmetric", "same"):
+        raise ValueError(f"padding must be 'symmetric' or 'same', not {padding!r}")
+    if padding == "same" and kernel > 1 and (stride > 1 or kernel % 2 == 0):
         return SamePadConv2d(
             in_channels, out_channels, kernel, stride=stride, groups=groups, bias=bias
         )
-    if padding != "symmetric":
-        raise ValueError(f"padding must be 'symmetric' or 'same', not {padding!r}")
     return nn.Conv2d(
         in_channels,
         out_channels,

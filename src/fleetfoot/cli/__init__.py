@@ -1,0 +1,52 @@
+"""The command ``fleetfoot``: each command parses, calls one function, prints a card or JSON.
+
+Nothing heavy is imported here: torch and the engines load when a command needs them.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from fleetfoot import __version__
+from fleetfoot.cli.models import engines, fuse, info, models
+from fleetfoot.errors import FleetfootError
+
+app = typer.Typer(
+    name="fleetfoot",
+    help="Vision networks that are fast on your device, not on paper.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fleetfoot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    """Vision networks that are fast on your device, not on paper."""
+
+
+for command in (models, info, engines, fuse):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point: what a user did wrong is one line on stderr and exit code 2, not a traceback."""
+    try:
+        app()
+    except (FleetfootError, ValueError, OSError) as error:
+        typer.echo(f"fleetfoot: {error}", err=True)
+        sys.exit(2)

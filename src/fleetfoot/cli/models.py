@@ -1,0 +1,60 @@
+"""``fleetfoot models``, ``info``, ``engines``, ``fuse``: what there is, and what folding does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One record for programs instead of a card.")]
+
+
+def models(
+    patterns: Annotated[
+        list[str] | None, typer.Argument(help="Shell patterns, as 'fastvit_*'; all without one.")
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Only those with published weights.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the networks of the zoo."""
+    from fleetfoot.models import list_models
+
+    names = list_models(patterns or "*", family=family, pretrained=pretrained)
+    typer.echo(json.dumps(names) if as_json else "\n".join(names))
+    if not names:
+        typer.echo(f"no model matches {' '.join(patterns or [])!r}", err=True)
+        raise typer.Exit(1)
+
+
+def engines(as_json: Json = False) -> None:
+    """List the engines, and why one is absent."""
+    from fleetfoot.engines import available
+
+    found = available()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    width = max(len(name) for name in found)
+    for name, reason in found.items():
+        typer.echo(f"{name:{width}}  {'available' if reason is None else reason}")
+
+
+def fuse(
+    model: Annotated[str, typer.Argument(help="A name, as 'fastvit_t8' or 'timm:repvit_m1'.")],
+    weights: Annotated[Path | None, typer.Option(help="A file of weights.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fold a network's batch norms and linear branches, and print the certificate."""
+    from fleetfoot.models import create_model
+    from fleetfoot.transform import fuse as fold
+
+    fused = fold(create_model(model, **({"weights": weights} if weights else {})))
+    if as_json:
+        typer.echo(json.dumps(fused.record()))
+    else:
+        typer.echo(fused.summary())

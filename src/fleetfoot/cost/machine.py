@@ -1,0 +1,121 @@
+"""What this machine can do at most: its measured rates of float matrix products and of copies.
+
+A network's achieved rate means little without the ceiling that it was up against, and on a shared
+machine the ceiling moves; so it is measured in the same run, with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+MATMUL_SIDE = 1024
+"""Three float matrices of this side are 12 MB: large enough for a full rate, small enough for a
+core's share of the last cache."""
+
+COPY_BYTES = 256 << 20
+"""Larger than the last-level cache of current servers, so that the copy goes to memory."""
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Ceilings at one thread count, each from the faster quartile of its samples.
+
+    The upper quartile, not the best: one lucky sample on a shared machine is no ceiling.
+    """
+
+    threads: int
+    matmul_samples_s: tuple[float, ...]
+    copy_samples_s: tuple[float, ...]
+
+    @property
+    def matmul_gflops(self) -> float:
+        """10⁹ floating point operations per second, two a multiply-accumulate, in float32."""
+        return 2 * MATMUL_SIDE**3 / _lower_quartile(self.matmul_samples_s) / 1e9
+
+    @property
+    def copy_gb_per_s(self) -> float:
+        """10⁹ bytes per second, those read and those written both counted."""
+        return 2 * COPY_BYTES / _lower_quartile(self.copy_samples_s) / 1e9
+
+
+def _lower_quartile(samples: tuple[float, ...]) -> float:
+    ordered = sorted(samples)
+    return ordered[(len(ordered) - 1) // 4]
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Torch's own operators on ``threads`` threads inside, as before outside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class PeakProbe:
+    """Takes one sample of both ceilings at a time, so that a benchmark can take them between its
+    own.
+
+    Raises:
+        ValueError: ``threads`` is less than 1.
+    """
+
+    def __init__(self, threads: int) -> None:
+        if threads < 1:
+            raise ValueError(f"threads must be 1 or more, not {threads}")
+        self.threads = threads
+        self._a = torch.randn(MATMUL_SIDE, MATMUL_SIDE)
+        self._b = torch.randn(MATMUL_SIDE, MATMUL_SIDE)
+        self._product = torch.empty(MATMUL_SIDE, MATMUL_SIDE)
+        self._source = torch.ones(COPY_BYTES // 4)  # written, so that its pages are there
+        self._target = torch.zeros(COPY_BYTES // 4)
+        self._matmul_s: list[float] = []
+        self._copy_s: list[float] = []
+        with torch_threads(threads):
+            self._matmul()  # the first product makes the library's buffers and threads
+
+    def _matmul(self) -> None:
+        torch.mm(self._a, self._b, out=self._product)
+
+    def sample(self) -> None:
+        """One matrix product and one copy, after an untimed product that brings the caches back."""
+        with torch_threads(self.threads):
+            self._matmul()
+            for work, samples in ((self._matmul, self._matmul_s), (self._copy, self._copy_s)):
+                start = time.perf_counter()
+                work()
+                samples.append(time.perf_counter() - start)
+
+    def _copy(self) -> None:
+        self._target.copy_(self._source)
+
+    def peaks(self) -> Peaks:
+        """The ceilings of the samples so far.
+
+        Raises:
+            ValueError: there is no sample yet.
+        """
+        if not self._matmul_s:
+            raise ValueError("no samples yet: call sample() first")
+        return Peaks(self.threads, tuple(self._matmul_s), tuple(self._copy_s))
+
+
+def peaks(threads: int = 1, samples: int = 12) -> Peaks:
+    """Measures both ceilings now; about half a second at 12 samples.
+
+    Raises:
+        ValueError: ``threads`` or ``samples`` is less than 1.
+    """
+    if samples < 1:
+        raise ValueError(f"samples must be 1 or more, not {samples}")
+    probe = PeakProbe(threads)
+    for _ in range(samples):
+        probe.sample()
+    return probe.peaks()

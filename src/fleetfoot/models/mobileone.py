@@ -1,0 +1,124 @@
+"""MobileOne: MobileNetV1's shape, with over-parameterised blocks that fold into plain ones.
+
+Vasu et al. 2023, "MobileOne: An Improved One millisecond Mobile Backbone",
+https://arxiv.org/abs/2206.04040, section 3.3 and tables 2 and 3.
+
+What is here is the training form, whose parameters are the larger figure that is published;
+``transform.fuse`` gives the other. Squeeze-and-excitation stands before the activation, as in the
+released code. The stem always has one branch of its kernel, whatever ``branches`` says, as there.
+
+B batch · C channels · H W space
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from fleetfoot.models.base import Backbone, ClassifierHead, Config, FeatureInfo
+from fleetfoot.ops.branches import MobileOneBlock
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobileOneConfig(Config):
+    widths: tuple[float, ...]
+    """Multiplier of each stage's channels, which at 1 are 64, 128, 256, 512."""
+    branches: int = 1
+    """K×K convolutions that a block sums while training; the paper's k."""
+    squeeze_excite: tuple[int, ...] = (0, 0, 0, 0)
+    """How many blocks at the end of each stage have squeeze-and-excitation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.drop_path_rate:
+            raise ValueError(
+                f"drop_path_rate must be 0, not {self.drop_path_rate}: "
+                "MobileOne has no shortcut beside which a branch could be dropped"
+            )
+
+
+VARIANTS: dict[str, Config] = {
+    "mobileone_s0": MobileOneConfig(widths=(0.75, 1.0, 1.0, 2.0), branches=4),
+    "mobileone_s1": MobileOneConfig(widths=(1.5, 1.5, 2.0, 2.5)),
+    "mobileone_s2": MobileOneConfig(widths=(1.5, 2.0, 2.5, 4.0)),
+    "mobileone_s3": MobileOneConfig(widths=(2.0, 2.5, 3.0, 4.0)),
+    "mobileone_s4": MobileOneConfig(widths=(3.0, 3.5, 3.5, 4.0), squeeze_excite=(0, 0, 5, 1)),
+}
+
+CHANNELS = (64, 128, 256, 512)
+DEPTHS = (2, 8, 10, 1)
+
+
+def separable(
+    channels: int, out_channels: int, *, stride: int, branches: int, squeeze_excite: bool
+) -> nn.Sequential:
+    """A depthwise 3×3 and a pointwise block, each with its own branches. (B, C, H, W) -> (B, C',
+    ...)
+
+    Squeeze-excite, where it is asked for, stands in both and reduces to 1/16.
+    """
+    block = nn.Sequential()
+    block.add_module(
+        "depthwise",
+        MobileOneBlock(
+            channels,
+            channels,
+            3,
+            stride=stride,
+            groups=channels,
+            count=branches,
+            reduced=channels // 16 if squeeze_excite else 0,
+        ),
+    )
+    block.add_module(
+        "pointwise",
+        MobileOneBlock(
+            channels,
+            out_channels,
+            count=branches,
+            reduced=out_channels // 16 if squeeze_excite else 0,
+        ),
+    )
+    return block
+
+
+class MobileOne(Backbone):
+    """(B, 3, H, W) -> (B, num_classes); feature maps at strides 2 (the stem's), 4, 8, 16, 32."""
+
+    def __init__(self, config: MobileOneConfig) -> None:
+        widths = [int(c * width) for c, width in zip(CHANNELS, config.widths, strict=True)]
+        channels = min(CHANNELS[0], widths[0])
+        super().__init__(
+            config,
+            [
+                FeatureInfo(channels, 2, "stem"),
+                *(FeatureInfo(w, 4 << i, f"stages.{i}") for i, w in enumerate(widths)),
+            ],
+        )
+        self.stem = MobileOneBlock(config.in_chans, channels, 3, stride=2)
+        self.stages = nn.ModuleList()
+        for width, depth, excited in zip(widths, DEPTHS, config.squeeze_excite, strict=True):
+            stage = nn.Sequential()
+            for i in range(depth):
+                stage.append(
+                    separable(
+                        channels,
+                        width,
+                        stride=1 if i else 2,
+                        branches=config.branches,
+                        squeeze_excite=i >= depth - excited,
+                    )
+                )
+                channels = width
+            self.stages.append(stage)
+        body = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = ClassifierHead(body, channels, config.num_classes, drop_rate=config.drop_rate)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """(B, in_chans, H, W) -> the stem's map and one a stage; channels and strides are those of
+        ``feature_info``."""
+        maps = [self.stem(x)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps

@@ -1,0 +1,42 @@
+"""Multi-headed self-attention over the pixels of a feature map.
+
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2; as FastViT uses it in the last
+stage of its SA and MA variants (https://arxiv.org/abs/2303.14189, section 3.3).
+
+B batch · C channels · H W space · N = H·W tokens · A heads · D = C / A channels a head
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """softmax(Q Kᵀ / √D) V of every head, then a linear layer. (B, C, H, W) -> (B, C, H, W)
+
+    The projections to Q, K and V have no bias, and there is no positional bias.
+
+    Raises:
+        ValueError: ``head_channels`` does not divide ``channels``.
+    """
+
+    def __init__(self, channels: int, *, head_channels: int = 32) -> None:
+        super().__init__()
+        if channels % head_channels:
+            raise ValueError(
+                f"Attention: channels ({channels}) must be divisible by "
+                f"head_channels ({head_channels})"
+            )
+        self.head_channels = head_channels
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.project = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        qkv = self.qkv(x.flatten(2).transpose(1, 2))  # (B, N, 3C)
+        qkv = qkv.reshape(b, h * w, 3, c // self.head_channels, self.head_channels)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, A, N, D)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = self.project(mixed.transpose(1, 2).reshape(b, h * w, c))  # (B, N, C)
+        return mixed.transpose(1, 2).reshape(b, c, h, w)
