@@ -195,12 +195,14 @@ class _Fusion:
         )
 
     def _parts(self) -> list[str]:
-        """The largest modules that hold all changes and whose data flow is known; none if the
-        whole network's is."""
-        changed = {row.path for row in self.folded}
-        parts = [root for root in self.regions if any(_lies_in(path, root) for path in changed)]
-        parts += [path for path in changed if not any(_lies_in(path, part) for part in parts)]
-        return sorted(part for part in parts if part)
+        """The modules that hold all changes and whose data flow is known, none inside another;
+        empty if that is the whole network."""
+        held = set()
+        for row in self.folded:
+            around = [region for region in self.regions if _lies_in(row.path, region)]
+            held.add(max(around, key=len, default=row.path))
+        outermost = [p for p in held if not any(_lies_in(p, q) for q in held - {p})]
+        return sorted(part for part in outermost if part)
 
     def _send_home(self) -> None:
         """Each tensor to the dtype and device it had; a new one to those of its layer's weight."""
