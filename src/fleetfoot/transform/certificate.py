@@ -119,7 +119,9 @@ class Difference:
 
 @dataclass
 class Run:
-    """What one run of a network showed of its modules."""
+    """One run of a network: its answer, and what was seen of its modules."""
+
+    output: Any = None
 
     calls: Counter[nn.Module] = field(default_factory=Counter)
     in_ranks: dict[nn.Module, frozenset[int]] = field(default_factory=dict)
@@ -163,20 +165,19 @@ def observe(model: nn.Module, arguments: tuple[Any, ...]) -> Run:
         if not isinstance(module, torch.jit.ScriptModule)
     ]
     with _removed(hooks):
-        run(model, arguments)
+        seen.output = run(model, arguments)
     return seen
 
 
-def compare(
+def compare_parts(
     original: nn.Module, fused: nn.Module, arguments: tuple[Any, ...], parts: Sequence[str]
 ) -> Difference:
-    """How far ``fused`` is from ``original`` on ``arguments``.
+    """How far the ``parts`` of ``fused`` are from those of ``original``, each on the very input
+    that it has there when ``original`` runs on ``arguments``.
 
-    Without ``parts`` their outputs are compared. With them, each part is, on the very input that
-    it has inside ``original``; then ``fused`` runs with the parts answering as the original's did,
-    and its output has to be equal. So what lies between the parts is shown to be untouched, and
-    its jumps do not count as differences: a detector sorts and suppresses boxes, which can turn
-    on the last bit.
+    Then ``fused`` runs with the parts answering as the original's did, and its output has to be
+    equal. So what lies between the parts is shown to be untouched, and its jumps do not count as
+    differences: a detector sorts and suppresses boxes, which can turn on the last bit.
 
     Raises:
         FoldError: they differ by more than rounding.
@@ -258,34 +259,35 @@ def describe(arguments: Any) -> str:
 
 
 def guesses(model: nn.Module) -> Iterator[Any]:
-    """Inputs that the network may take, the likeliest first: what its configuration states, then
-    common sizes with the channels of its first layer; last, a list of images, as detectors
-    want."""
-    stated = _stated_shape(model)
-    if stated:
-        yield torch.empty(1, *stated)
+    """Inputs that the network may take, the likeliest first; last, a list of images, as detectors
+    want.
+
+    Channels are those of the first layer. 128 pixels come before the size that the network's
+    configuration states: most networks take them, and they are a third of the work. What is proved
+    does not depend on the size.
+    """
     first = next((m for m in model.modules() if isinstance(m, _FIRST)), None)
     if isinstance(first, nn.Linear):
         yield torch.empty(1, first.in_features)
         return
     channels = 3 if first is None else first.in_channels
     space = 2 if first is None else first.weight.dim() - 2
-    sizes = (224, 256, 64, 32) if space == 2 else (1024, 64) if space == 1 else (32, 16)
-    for size in sizes:
-        yield torch.empty(1, channels, *[size] * space)
     if space == 2:
+        stated = _stated_size(model)
+        for size in (128, *([stated] if stated else []), 224, 256, 64, 32):
+            yield torch.empty(1, channels, size, size)
         yield [torch.empty(channels, 224, 224)]
+    else:
+        for size in (256, 32, 16) if space == 1 else (32, 16):
+            yield torch.empty(1, channels, *[size] * space)
 
 
 _FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-def _stated_shape(model: nn.Module) -> tuple[int, ...] | None:
-    """(C, H, W) from the zoo's config or timm's ``pretrained_cfg``."""
-    config = getattr(model, "config", None)
-    chans, size = getattr(config, "in_chans", None), getattr(config, "input_size", None)
-    if isinstance(chans, int) and isinstance(size, int):
-        return chans, size, size
-    cfg = getattr(model, "pretrained_cfg", None)
+def _stated_size(model: nn.Module) -> int | None:
+    """Height and width from the zoo's config or timm's ``pretrained_cfg``."""
+    config, cfg = getattr(model, "config", None), getattr(model, "pretrained_cfg", None)
     shape = cfg.get("input_size") if isinstance(cfg, dict) else None
-    return tuple(shape) if shape and len(shape) == 3 else None
+    size = shape[-1] if shape else getattr(config, "input_size", None)
+    return size if isinstance(size, int) else None

@@ -181,8 +181,12 @@ class _Fusion:
 
     def _certified(self, arguments: tuple[Any, ...], *, guessed: bool) -> Certificate:
         parts = self._parts()
-        original = copy.deepcopy(self.given).eval().cpu().double()
-        difference = proof.compare(original, self.net, arguments, parts)
+        if parts:
+            original = copy.deepcopy(self.given).eval().cpu().double()
+            difference = proof.compare_parts(original, self.net, arguments, parts)
+        else:
+            difference = proof.Difference()
+            difference.add(proof.run(self.net, arguments), self.seen.output, "the network")
         if not difference.values:
             raise FoldError("the network answers with no value that could be compared")
         return Certificate(
