@@ -150,6 +150,12 @@ def test_groups_that_do_not_divide_are_refused():
         create_model("shufflenet_v1_g3_x1_0", groups=7)
 
 
+@pytest.mark.parametrize("option", ["groups", "bottleneck_ratio"])
+def test_no_groups_and_no_bottleneck_are_refused(option):
+    with pytest.raises(ValueError, match="must be 1 or more, not"):
+        create_model("shufflenet_v1_g3_x1_0", **{option: 0})
+
+
 def test_an_unknown_place_of_the_shuffle_is_refused():
     with pytest.raises(ValueError, match="'before_depthwise', not 'between'"):
         create_model("shufflenet_v1_g3_x1_0", shuffle="between")

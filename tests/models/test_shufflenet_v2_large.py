@@ -165,5 +165,7 @@ def test_an_unknown_form_is_refused():
 
 
 def test_groups_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="groups must be 1 or more, not 0"):
+        narrow("shufflenet_v2_large", groups=0)
     with pytest.raises(ValueError, match=r"groups \(3\) must divide in_channels \(8\)"):
         narrow("shufflenet_v2_large", groups=3)

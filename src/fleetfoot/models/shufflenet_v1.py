@@ -79,6 +79,11 @@ class ShuffleNetV1Config(ShuffleNetConfig):
             raise ValueError(
                 f"shuffle must be 'after_depthwise' or 'before_depthwise', not {self.shuffle!r}"
             )
+        if self.groups < 1 or self.bottleneck_ratio < 1:
+            raise ValueError(
+                "groups and bottleneck_ratio must be 1 or more, "
+                f"not {self.groups} and {self.bottleneck_ratio}"
+            )
 
 
 def _row(groups: int, stem: int, width: int) -> ShuffleNetV1Config:

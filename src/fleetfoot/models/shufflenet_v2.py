@@ -10,7 +10,7 @@ Two networks go by this name, and no weights fit both:
 - the authors' (``shufflenet_v2_x1_0_authors``, https://github.com/megvii-model/ShuffleNet-Series)
   parts even from odd channels at the start of every unit of stride 1; in a unit of stride 2 one
   branch keeps the number of channels that it is given and the other makes the rest; the classifier
-  has no bias. Its multiply-adds are those of the paper: 41, 146, 299 and 591 M.
+  has no bias. Its multiply-adds are the paper's 146, 299 and 591 M, and 40.5 where that has 41.
 
 But for the bias, shapes differ in the first unit at most. The authors' fixed 7×7 average pool is a
 global mean here: the same at 224 pixels, and defined at other sizes. The 50-layer network is in the
