@@ -284,9 +284,7 @@ class Merged:
     module: nn.Module
 
 
-def merge_sums(
-    module: nn.Module, algebra: Algebra
-) -> tuple[nn.Module, list[Merged], list[str]]:
+def merge_sums(module: nn.Module, algebra: Algebra) -> tuple[nn.Module, list[Merged], list[str]]:
     """``module`` with each sum of linear branches replaced by one convolution.
 
     Returns what stands for the module now (itself if there was no sum; a convolution, a
@@ -333,9 +331,7 @@ def _region(node: fx.Node, source: fx.Node) -> set[fx.Node]:
     return region
 
 
-def _check_private(
-    node: fx.Node, region: set[fx.Node], source: fx.Node, algebra: Algebra
-) -> None:
+def _check_private(node: fx.Node, region: set[fx.Node], source: fx.Node, algebra: Algebra) -> None:
     """Raises FoldError if a value inside the region is wanted outside it, or the source is written
     over."""
     for inside in region - {node}:
@@ -412,4 +408,3 @@ def _chain(graph: fx.Graph) -> list[str] | None:
         else:
             return None
     return None
-

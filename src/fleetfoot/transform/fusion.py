@@ -26,7 +26,7 @@ from fleetfoot.transform import certificate as proof
 from fleetfoot.transform.absorb import Region, shared_tensors
 from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf
 from fleetfoot.transform.certificate import Certificate
-from fleetfoot.transform.fold import LINEAR, Affine, affine_of, is_batchnorm
+from fleetfoot.transform.fold import Affine, affine_of, is_batchnorm
 from fleetfoot.transform.trace import (
     CONTAINERS,
     NotTraceableError,
@@ -343,9 +343,13 @@ class _Fusion:
     def _reached_from_outside(self, module: nn.Module, graph: fx.Graph) -> bool:
         """Whether a part of ``module`` ran when ``module`` did not."""
         calls = Counter(
-            module.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"
+            module.get_submodule(str(node.target))
+            for node in graph.nodes
+            if node.op == "call_module"
         )
-        return any(self.seen.calls[part] != n * self.seen.calls[module] for part, n in calls.items())
+        return any(
+            self.seen.calls[part] != n * self.seen.calls[module] for part, n in calls.items()
+        )
 
     # --- batch norms and layer scales
 

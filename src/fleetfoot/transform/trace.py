@@ -302,4 +302,3 @@ def source_axis(node: fx.Node, axis: int, rank: int, module: nn.Module | None) -
         if moved_axis(node, place, rank, module) == axis:
             return place
     return None
-
