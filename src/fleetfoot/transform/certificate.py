@@ -1,0 +1,293 @@
+"""The proof that comes with a fused network: it and the given one, on the same random input, in
+float64.
+
+In float64 a right fold differs from the original by rounding alone, some 1e-15 an operation; a
+wrong one by about the size of the output. Float32 could not tell a small mistake from rounding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from fleetfoot.errors import FoldError
+
+SEED = 0
+BOUND = 1e-9
+"""Largest difference, over the largest magnitude of the output, that still counts as rounding: a
+few hundred layers of 1e-15 each, with room for sums that cancel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What was compared, and how far apart it was."""
+
+    max_abs: float
+    """Largest absolute difference of any output value."""
+    max_rel: float
+    """Largest difference over the largest magnitude of the same output tensor."""
+    values: int
+    """Output values compared."""
+    parts: tuple[str, ...]
+    """Modules that were compared one by one, each on the input that it has inside the given
+    network, because the code around them cannot be followed (a detector's); empty when the
+    network was compared as a whole."""
+    input: str
+    """Shapes of the input; its values are drawn from the normal distribution."""
+    guessed: bool
+    """No example was given, so the shape was read from the network."""
+    seed: int = SEED
+    bound: float = BOUND
+
+
+def tensors(outputs: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested dicts, lists, tuples and dataclasses, with where it is."""
+    if isinstance(outputs, Tensor):
+        yield path, outputs
+    elif isinstance(outputs, Mapping):
+        for key, value in outputs.items():
+            yield from tensors(value, f"{path}[{key!r}]")
+    elif isinstance(outputs, Sequence) and not isinstance(outputs, str):
+        for i, value in enumerate(outputs):
+            yield from tensors(value, f"{path}[{i}]")
+    elif hasattr(outputs, "__dict__"):  # torchvision's ImageList, a dataclass
+        for key, value in vars(outputs).items():
+            yield from tensors(value, f"{path}.{key}")
+
+
+@dataclass
+class Difference:
+    """The largest differences seen so far."""
+
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    values: int = 0
+
+    def add(self, fused: Any, reference: Any, where: str) -> None:
+        """Compares two outputs of one structure.
+
+        Raises:
+            FoldError: they differ in structure or shape, or by more than rounding.
+        """
+        ours, theirs = dict(tensors(fused)), dict(tensors(reference))
+        if ours.keys() != theirs.keys():
+            raise FoldError(
+                f"{where}: the fused network answers with {sorted(ours)}, "
+                f"the given one with {sorted(theirs)}"
+            )
+        for path, expected in theirs.items():
+            got = ours[path]
+            if got.shape != expected.shape:
+                raise FoldError(
+                    f"{where}: {path} has the shape {tuple(got.shape)} when fused "
+                    f"and {tuple(expected.shape)} in the given network"
+                )
+            self._add(got, expected, f"{where}: {path}")
+
+    def _add(self, got: Tensor, expected: Tensor, where: str) -> None:
+        if not expected.numel():
+            return
+        if not expected.is_floating_point():
+            if not torch.equal(got, expected):
+                raise FoldError(f"{where} is not equal")
+            self.values += expected.numel()
+            return
+        finite = expected.isfinite()
+        if not torch.equal(got.isfinite(), finite):
+            raise FoldError(f"{where} is not finite at other places than in the given network")
+        if not bool(finite.any()):
+            return
+        size = float(expected[finite].abs().max())
+        absolute = float((got - expected)[finite].abs().max())
+        relative = absolute / size if absolute else 0.0
+        if relative > BOUND:
+            raise FoldError(
+                f"{where} differs by {absolute:.3g}, {relative:.3g} of its largest value; "
+                f"rounding in float64 would stay below {BOUND:g}"
+            )
+        self.max_abs = max(self.max_abs, absolute)
+        self.max_rel = max(self.max_rel, relative)
+        self.values += int(finite.sum())
+
+
+@dataclass
+class Run:
+    """One run of a network: its answer, and what was seen of its modules."""
+
+    output: Any = None
+
+    calls: Counter[nn.Module] = field(default_factory=Counter)
+    in_ranks: dict[nn.Module, frozenset[int]] = field(default_factory=dict)
+    out_ranks: dict[nn.Module, frozenset[int]] = field(default_factory=dict)
+
+    def inherit(self, new: nn.Module, old: nn.Module) -> None:
+        """``new`` stands where ``old`` was when the network ran."""
+        self.calls[new] = self.calls[old]
+        self.in_ranks[new] = self.in_ranks.get(old, frozenset())
+        self.out_ranks[new] = self.out_ranks.get(old, frozenset())
+
+
+@contextmanager
+def _fixed_seed() -> Iterator[None]:
+    """For networks that draw numbers in eval mode too; the caller's seed stays as it is."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(SEED)
+        yield
+
+
+def run(model: nn.Module, arguments: tuple[Any, ...]) -> Any:
+    """The network's answer to a copy of ``arguments``, which it may write into."""
+    with _fixed_seed():
+        return model(*_mapped(arguments, torch.clone))
+
+
+def observe(model: nn.Module, arguments: tuple[Any, ...]) -> Run:
+    """Runs ``model`` and notes how often each module is called, on tensors of how many
+    dimensions."""
+    seen = Run()
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        seen.calls[module] += 1
+        for ranks, value in ((seen.in_ranks, inputs[:1]), (seen.out_ranks, (output,))):
+            if value and isinstance(value[0], Tensor):
+                ranks[module] = ranks.get(module, frozenset()) | {value[0].dim()}
+
+    hooks = [
+        module.register_forward_hook(note)
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    with _removed(hooks):
+        seen.output = run(model, arguments)
+    return seen
+
+
+def compare_parts(
+    original: nn.Module, fused: nn.Module, arguments: tuple[Any, ...], parts: Sequence[str]
+) -> Difference:
+    """How far the ``parts`` of ``fused`` are from those of ``original``, each on the very input
+    that it has there when ``original`` runs on ``arguments``.
+
+    Then ``fused`` runs with the parts answering as the original's did, and its output has to be
+    equal. So what lies between the parts is shown to be untouched, and its jumps do not count as
+    differences: a detector sorts and suppresses boxes, which can turn on the last bit.
+
+    Raises:
+        FoldError: they differ by more than rounding.
+    """
+    difference = Difference()
+    given: dict[str, list[Any]] = {path: [] for path in parts}
+    answers: dict[str, list[Any]] = {path: [] for path in parts}
+
+    def before(path: str) -> Any:
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            given[path].append(_mapped((args, kwargs), torch.clone))  # it may write into its input
+
+        return keep
+
+    def after(path: str) -> Any:
+        def check(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            answers[path].append(_mapped(output, torch.clone))
+            positional, named = given[path].pop()
+            difference.add(fused.get_submodule(path)(*positional, **named), output, path)
+
+        return check
+
+    def instead(path: str) -> Any:
+        return lambda _, args, output: answers[path].pop(0)
+
+    hooks = []
+    for path in parts:
+        part = original.get_submodule(path)
+        hooks.append(part.register_forward_pre_hook(before(path), with_kwargs=True))
+        hooks.append(part.register_forward_hook(after(path)))
+    with _removed(hooks):
+        reference = run(original, arguments)
+    hooks = [fused.get_submodule(path).register_forward_hook(instead(path)) for path in parts]
+    with _removed(hooks):
+        difference.add(run(fused, arguments), reference, "the network")
+    return difference
+
+
+@contextmanager
+def _removed(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _mapped(value: Any, change: Any) -> Any:
+    """``value`` with ``change`` applied to each tensor in its lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple) and type(value) is tuple:
+        return tuple(_mapped(one, change) for one in value)
+    if isinstance(value, list):
+        return [_mapped(one, change) for one in value]
+    if isinstance(value, dict):
+        return type(value)((key, _mapped(one, change)) for key, one in value.items())
+    return value
+
+
+def random_like(example: Any) -> tuple[Any, ...]:
+    """Arguments of ``example``'s structure and shapes: float64 from the normal distribution, on
+    the CPU; integers as they are. A tuple is the arguments, all else is the one argument."""
+    generator = torch.Generator().manual_seed(SEED)
+
+    def draw(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor.cpu()
+        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+
+    arguments = example if isinstance(example, tuple) else (example,)
+    drawn: tuple[Any, ...] = _mapped(arguments, draw)
+    return drawn
+
+
+def describe(arguments: Any) -> str:
+    """The shapes in ``arguments``."""
+    return ", ".join(str(tuple(tensor.shape)) for _, tensor in tensors(arguments))
+
+
+def guesses(model: nn.Module) -> Iterator[Any]:
+    """Inputs that the network may take, the likeliest first; last, a list of images, as detectors
+    want.
+
+    Channels are those of the first layer. 128 pixels come before the size that the network's
+    configuration states: most networks take them, and they are a third of the work. What is proved
+    does not depend on the size.
+    """
+    first = next((m for m in model.modules() if isinstance(m, _FIRST)), None)
+    if isinstance(first, nn.Linear):
+        yield torch.empty(1, first.in_features)
+        return
+    channels = 3 if first is None else first.in_channels
+    space = 2 if first is None else first.weight.dim() - 2
+    if space == 2:
+        stated = _stated_size(model)
+        for size in (128, *([stated] if stated else []), 224, 256, 64, 32):
+            yield torch.empty(1, channels, size, size)
+        yield [torch.empty(channels, 224, 224)]
+    else:
+        for size in (256, 32, 16) if space == 1 else (32, 16):
+            yield torch.empty(1, channels, *[size] * space)
+
+
+_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+def _stated_size(model: nn.Module) -> int | None:
+    """Height and width from the zoo's config or timm's ``pretrained_cfg``."""
+    config, cfg = getattr(model, "config", None), getattr(model, "pretrained_cfg", None)
+    shape = cfg.get("input_size") if isinstance(cfg, dict) else None
+    size = shape[-1] if shape else getattr(config, "input_size", None)
+    return size if isinstance(size, int) else None

@@ -1,0 +1,439 @@
+"""Fuse a whole network: fewer operations, the same function, and the proof.
+
+First, module by module from the leaves up, sums of linear branches become one convolution
+(``branches``). Then the data flow is read through all modules that can be followed (``trace``),
+and each batch norm and layer scale goes into the convolution or linear layer before it, or else
+into all those behind it (``fold``); modules keep their class, names and forward. What cannot be
+proved stays, with the reason. Last, the result runs beside the original (``certificate``).
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.parameter import UninitializedTensorMixin
+from torchvision.ops import FrozenBatchNorm2d
+
+from fleetfoot.errors import FoldError
+from fleetfoot.transform import certificate as proof
+from fleetfoot.transform.absorb import Region, shared_tensors
+from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf
+from fleetfoot.transform.certificate import Certificate
+from fleetfoot.transform.fold import Affine, affine_of, is_batchnorm
+from fleetfoot.transform.trace import (
+    CONTAINERS,
+    NotTraceableError,
+    is_identity,
+    is_leaf,
+    trace_each,
+    trace_through,
+)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """One thing that is no longer in the network."""
+
+    path: str
+    """Where it was in the given network."""
+    kind: str
+    """``batch norm``, ``layer scale`` or ``branches``."""
+    detail: str
+
+
+@dataclass(frozen=True)
+class Left:
+    """A batch norm, a layer scale or a sum of branches that is still there."""
+
+    path: str
+    type: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What ``fuse`` returns."""
+
+    model: nn.Module
+    """The fused network, in eval mode, with the given one's devices and dtypes."""
+    folded: tuple[Folded, ...]
+    left: tuple[Left, ...]
+    certificate: Certificate
+
+    def summary(self) -> str:
+        """A few lines for people: what was folded, what was left and why, and the proof."""
+        kinds = Counter(row.kind for row in self.folded)
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing"
+        proved = self.certificate
+        lines = [
+            f"folded: {counts}",
+            f"proof: float64, normal input {proved.input}{' (guessed)' if proved.guessed else ''}, "
+            f"seed {proved.seed}: largest difference {proved.max_abs:.2g}, "
+            f"{proved.max_rel:.2g} of the largest output, over {proved.values:,} values",
+        ]
+        if proved.parts:
+            lines.append(f"compared part by part: {', '.join(proved.parts)}")
+        reasons = Counter((row.type, row.reason) for row in self.left)
+        lines += [f"left: {n} × {kind}: {reason}" for (kind, reason), n in reasons.items()]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+def fuse(model: nn.Module, example: Any = None) -> Fused:
+    """``model`` with its batch norms, layer scales and parallel linear branches folded away.
+
+    Batch norms go into the convolution or linear layer beside them, and sums of linear branches
+    (MobileOne, RepMixer, RepCPE, large kernel, RepVGG, or any other) become one convolution. The
+    result is a new network in eval mode; ``model`` stays as it was. It works on any module,
+    wrappers and detectors too: parts whose forward torch.fx cannot follow are kept, and what is in
+    them is fused on its own. Kernels are computed in float64 and rounded once, to the dtype of the
+    kernel they replace.
+
+    The proof is for a plain call in eval mode, ``model(x)``: other methods that use the same
+    modules in another order are not looked at.
+
+    Args:
+        model: any network; it has to run in float64 on the CPU. example: an input that it takes,
+            (B, C, H, W), or whatever its one argument is; a tuple holds several arguments. Only
+            shapes are read from it. Without one the shape is guessed from the network, and the
+            certificate says so.
+
+    Raises:
+        FoldError: the network does not run on the example or on any guess; or the fused network's
+        output is not the given one's, in which case nothing is returned.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise FoldError("model is compiled by torch.jit; fuse the module that it was made from")
+    if any(isinstance(t, UninitializedTensorMixin) for t in _state(model)):
+        raise FoldError("model has lazy layers that have no size yet; run it once before fuse")
+    with torch.no_grad():
+        return _Fusion(model).fused(example)
+
+
+def _state(module: nn.Module) -> Iterable[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+class _Fusion:
+    """The work on one network: a copy of it, and what is known of the copy's modules."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.given = model
+        self.net = copy.deepcopy(model).eval()
+        self.paths = {module: path for path, module in self.net.named_modules()}
+        self.homes = {
+            (module, name): (tensor.dtype, tensor.device)
+            for module in self.net.modules()
+            for name, tensor in _own_state(module)
+        }
+        self.net.cpu().double()
+        self.seen = proof.Run()
+        self.algebras: dict[nn.Module, Branches | None] = {}
+        self.graphs: dict[nn.Module, fx.Graph] = {}
+        self.merged: dict[nn.Module, nn.Module] = {}
+        self.scales: dict[nn.Module, Affine] = {}
+        self.regions: list[str] = []
+        self.folded: list[Folded] = []
+        self.left: list[Left] = []
+        self.why_left: dict[nn.Module, str] = {}
+
+    def fused(self, example: Any) -> Fused:
+        arguments = self._observed(example)
+        split = self._split_norm_acts()
+        self.graphs = trace_each(self.net)
+        self.net = self._merge(self.net)
+        self._fold_regions()
+        self._join_norm_acts(split)
+        self._note_what_is_left()
+        certificate = self._certified(arguments, guessed=example is None)
+        self._send_home()
+        return Fused(self.net, tuple(self.folded), tuple(self.left), certificate)
+
+    # --- the given network's run, and the fused one's beside it
+
+    def _observed(self, example: Any) -> tuple[Any, ...]:
+        failures = []
+        for guess in proof.guesses(self.net) if example is None else [example]:
+            arguments = proof.random_like(guess)
+            try:
+                self.seen = proof.observe(self.net, arguments)
+            except Exception as why:  # anything that a stranger's forward can raise
+                failures.append(f"{proof.describe(arguments)}: {type(why).__name__}: {why}")
+            else:
+                return arguments
+        tried = "\n  ".join(failures)
+        advice = "pass example=, an input that it takes" if example is None else (
+            "it has to run in float64 on the CPU"
+        )  # fmt: skip
+        raise FoldError(f"the network runs on no input that was tried; {advice}\n  {tried}")
+
+    def _certified(self, arguments: tuple[Any, ...], *, guessed: bool) -> Certificate:
+        parts = self._parts()
+        if parts:
+            original = copy.deepcopy(self.given).eval().cpu().double()
+            difference = proof.compare_parts(original, self.net, arguments, parts)
+        else:
+            difference = proof.Difference()
+            difference.add(proof.run(self.net, arguments), self.seen.output, "the network")
+        if not difference.values:
+            raise FoldError("the network answers with no value that could be compared")
+        return Certificate(
+            max_abs=difference.max_abs,
+            max_rel=difference.max_rel,
+            values=difference.values,
+            parts=tuple(parts),
+            input=proof.describe(arguments),
+            guessed=guessed,
+        )
+
+    def _parts(self) -> list[str]:
+        """The modules that hold all changes and whose data flow is known, none inside another;
+        empty if that is the whole network."""
+        held = set()
+        for row in self.folded:
+            around = [region for region in self.regions if _lies_in(row.path, region)]
+            held.add(max(around, key=len, default=row.path))
+        outermost = [p for p in held if not any(_lies_in(p, q) for q in held - {p})]
+        return sorted(part for part in outermost if part)
+
+    def _send_home(self) -> None:
+        """Each tensor to the dtype and device it had; a new one to those of its layer's weight."""
+        for module in self.net.modules():
+            for name, tensor in _own_state(module):
+                dtype, device = self.homes.get((module, name)) or self.homes[module, "weight"]
+                sent = tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+                if tensor.isfinite().all() and not sent.isfinite().all():
+                    raise FoldError(
+                        f"{self.paths[module]}: its folded {name} is too large for {dtype}"
+                    )
+                if isinstance(tensor, nn.Parameter):
+                    tensor.data = sent
+                else:
+                    module._buffers[name] = sent
+
+    def _note_what_is_left(self) -> None:
+        for module in self.net.modules():
+            if not is_batchnorm(module) and module not in self.why_left:
+                continue
+            reason = self.why_left.get(module)
+            if reason is None and not self.seen.calls[module]:
+                reason = "a plain call in eval mode does not reach it"
+            self.left.append(
+                Left(
+                    self.paths[module],
+                    type(module).__name__,
+                    reason or "it is in a module whose data flow could not be read",
+                )
+            )
+
+    # --- changes to the tree
+
+    def _stand_in(self, new: nn.Module, old: nn.Module) -> None:
+        """``new`` will be where ``old`` was."""
+        self.paths[new] = self.paths[old]
+        self.seen.inherit(new, old)
+
+    def _swap(self, swaps: dict[nn.Module, nn.Module]) -> None:
+        """Puts each value where its key is, in all places."""
+        for old, new in swaps.items():
+            self._stand_in(new, old)
+        self.net = swaps.get(self.net, self.net)
+        for parent in list(self.net.modules()):
+            for name, child in parent._modules.items():
+                if child in swaps:
+                    setattr(parent, name, swaps[child])
+
+    def _split_norm_acts(self) -> dict[nn.Module, nn.Module]:
+        """timm's batch norms that hold their activation, as a batch norm and an activation."""
+        if "timm" not in sys.modules:  # then no module of it can be in the network
+            return {}
+        from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d, SyncBatchNormAct
+
+        split: dict[nn.Module, nn.Module] = {}
+        for module in self.net.modules():
+            if module._forward_hooks or module._forward_pre_hooks:
+                continue
+            if type(module) in (BatchNormAct2d, SyncBatchNormAct):
+                norm: nn.Module = nn.BatchNorm2d(module.num_features, eps=module.eps)
+            elif type(module) is FrozenBatchNormAct2d:
+                norm = FrozenBatchNorm2d(len(module.weight), eps=module.eps)
+            else:
+                continue
+            norm._parameters.update(module._parameters)
+            norm._buffers.update(module._buffers)
+            self._stand_in(norm, module)
+            self.homes |= {(norm, k): self.homes[module, k] for k, _ in _own_state(module)}
+            layers = OrderedDict(bn=norm, drop=module.drop, act=module.act)
+            split[module] = nn.Sequential(layers).eval()
+        self._swap(split)
+        return split
+
+    def _join_norm_acts(self, split: dict[nn.Module, nn.Module]) -> None:
+        """Undoes ``_split_norm_acts`` where the batch norm is still there."""
+        swaps: dict[nn.Module, nn.Module] = {}
+        for module, whole in split.items():
+            norm, drop, act = whole.children()
+            if not is_identity(norm):
+                swaps[whole] = module
+                if norm in self.why_left:
+                    self.why_left[module] = self.why_left[norm]
+            else:
+                swaps[whole] = act if is_identity(drop) else nn.Sequential(drop, act).eval()
+        self._swap(swaps)
+
+    # --- sums of branches
+
+    def _merge(self, module: nn.Module) -> nn.Module:
+        """What stands for ``module`` when the sums in it and below it are merged."""
+        if module not in self.merged:
+            for name, child in module._modules.items():
+                if child is not None and (new := self._merge(child)) is not child:
+                    setattr(module, name, new)
+            self.merged[module] = self._merge_own(module)
+        return self.merged[module]
+
+    def _merge_own(self, module: nn.Module) -> nn.Module:
+        if not self.seen.calls[module]:
+            return module
+        graph = self.graphs.get(module)
+        if graph is None:
+            return module
+        algebra = Algebra(module, graph, self._branches_of)
+        self.algebras[module] = algebra.result()
+        if self._reached_from_outside(module, graph):
+            return module
+        layers = list(module.modules())
+        new, merged, refused = merge_sums(module, algebra)
+        path = self.paths[module]
+        self.left += [
+            Left(path, type(module).__name__, reason) for reason in dict.fromkeys(refused)
+        ]
+        if not merged:
+            return module
+        home = next(home for m in layers if (home := self.homes.get((m, "weight"))))
+        norms = sum(is_batchnorm(m) for m in set(layers) - set(new.modules()))
+        for i, one in enumerate(merged):
+            self.paths[one.module] = path
+            self.seen.calls[one.module] = self.seen.calls[module]
+            self.homes |= {(one.module, name): home for name, _ in _own_state(one.module)}
+            with_norms = f" and {norms} batch norms" if norms and not i else ""
+            self.folded.append(
+                Folded(path, "branches", f"{one.branches}{with_norms} into {_shape(one.module)}")
+            )
+        self._stand_in(new, module)
+        return new
+
+    def _branches_of(self, module: nn.Module) -> Branches | None:
+        if is_leaf(module):
+            return of_leaf(module, self.seen.in_ranks.get(module, frozenset()))
+        return self.algebras.get(module)
+
+    def _reached_from_outside(self, module: nn.Module, graph: fx.Graph) -> bool:
+        """Whether a part of ``module`` ran when ``module`` did not."""
+        calls = Counter(
+            module.get_submodule(str(node.target))
+            for node in graph.nodes
+            if node.op == "call_module"
+        )
+        return any(
+            self.seen.calls[part] != n * self.seen.calls[module] for part, n in calls.items()
+        )
+
+    # --- batch norms and layer scales
+
+    def _fold_regions(self) -> None:
+        for module, value in self.algebras.items():
+            if value is not None and value.is_affine and value.axis is not None:
+                shift = torch.zeros_like(value.skip) if value.shift is None else value.shift
+                channels = max(value.skip.numel(), shift.numel())
+                self.scales[module] = Affine(
+                    value.skip.expand(channels), shift.expand(channels), value.axis
+                )
+        waiting = [self.net]
+        reached: set[nn.Module] = set()
+        while waiting:
+            module = waiting.pop()
+            if module in reached:
+                continue
+            reached.add(module)
+            if is_leaf(module) or isinstance(module, CONTAINERS) or not self.seen.calls[module]:
+                waiting += module.children()
+                continue
+            try:
+                graph, opaque = trace_through(module, self.scales)
+            except NotTraceableError as why:
+                self._note_opaque(module, str(why))
+                waiting += module.children()
+                continue
+            for inner, why_not_followed in opaque.items():
+                self._note_opaque(inner, why_not_followed)
+                waiting += inner.children()
+            self.regions.append(self.paths[module])
+            self._fold_region(module, graph)
+
+    def _note_opaque(self, module: nn.Module, why: str) -> None:
+        for inner in module.modules():
+            if is_batchnorm(inner):
+                self.why_left[inner] = f"{type(module).__name__}.forward cannot be followed: {why}"
+
+    def _fold_region(self, root: nn.Module, graph: fx.Graph) -> None:
+        region = Region(root, graph, self.seen, shared_tensors(self.net.modules()))
+        gone: dict[nn.Module, nn.Module] = {}
+        for module in list(region.calls):
+            if not is_batchnorm(module) and module not in self.scales:
+                continue
+            inside = [m for m in module.modules() if is_batchnorm(m)]
+            try:
+                layers = region.absorb_(module, self._affine(module))
+            except FoldError as reason:
+                self.why_left |= dict.fromkeys(inside or [module], str(reason))
+                continue
+            self.folded.append(
+                Folded(
+                    self.paths[module],
+                    "batch norm" if inside else "layer scale",
+                    f"into {', '.join(self.paths[layer] for layer in layers)}",
+                )
+            )
+            gone[module] = nn.Identity().eval()
+        self._swap(gone)
+
+    def _affine(self, module: nn.Module) -> Affine:
+        if module in self.scales:
+            return self.scales[module]
+        ranks = self.seen.in_ranks.get(module, frozenset())
+        if len(ranks) != 1:
+            raise FoldError(f"its input has been seen with {sorted(ranks)} dimensions")
+        return affine_of(module, *ranks)
+
+
+def _lies_in(path: str, part: str) -> bool:
+    return not part or path == part or path.startswith(f"{part}.")
+
+
+def _own_state(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """The parameters and buffers of ``module`` itself."""
+    both = [*module._parameters.items(), *module._buffers.items()]
+    return [(name, tensor) for name, tensor in both if tensor is not None]
+
+
+def _shape(module: nn.Module) -> str:
+    if isinstance(module, nn.Linear):
+        return f"one Linear {module.in_features} to {module.out_features}"
+    size = "×".join(str(k) for k in module.kernel_size)  # type: ignore[union-attr]
+    groups = f", groups {module.groups}" if module.groups != 1 else ""
+    return (
+        f"one {type(module).__name__} {size}, {module.in_channels} to {module.out_channels}{groups}"
+    )
