@@ -101,10 +101,10 @@ def assert_same_training_step(made: Pair, rules: Rules, size: int = 64) -> None:
     left_behind = renamed(gradients | dict(made.theirs.named_buffers()), rules)
     for key, parameter in made.ours.named_parameters():
         expected = left_behind.pop(key)
-        assert expected.any(), f"timm's gradient of {key} is zero, so equality would say nothing"
-        torch.testing.assert_close(
-            parameter.grad, expected, **CLOSE, msg=lambda m, k=key: f"{k}: {m}"
-        )
+        worst = (parameter.grad - expected).abs().max().item()
+        # a tensor's rounding follows its largest value, which in MobileOne-S0 is above a thousand;
+        # gradients that a norm makes zero, but for rounding, are compared with 1
+        assert worst < 1e-9 * max(1.0, expected.abs().max().item()), f"{key}: {worst:.1e}"
     for key, buffer in made.ours.named_buffers():
         torch.testing.assert_close(buffer, left_behind.pop(key), **CLOSE)
     assert not left_behind
