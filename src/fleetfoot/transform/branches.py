@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a + b
 
 
-def _channelwise(value: Any) -> tuple[Tensor, int | None] | None:
+def channelwise(value: Any) -> tuple[Tensor, int | None] | None:
     """A constant as one value a channel and the axis of the channels; None if it is neither that
     nor a single number."""
     if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
@@ -172,7 +173,7 @@ class Algebra:
             for name in str(argument.target).split("."):
                 owner = getattr(owner, name)
             argument = owner
-        return _channelwise(argument)
+        return channelwise(argument)
 
     def _value(self, node: fx.Node) -> Iterator[Branches]:
         if node.op == "call_module":
@@ -316,7 +317,7 @@ def merge_sums(module: nn.Module, algebra: Algebra) -> tuple[nn.Module, list[Mer
                     graph.erase_node(old)
     if not done:
         return module, done, refused
-    return _rebuilt(module, graph, new), done, refused
+    return rebuilt(module, graph, new), done, refused
 
 
 def _region(node: fx.Node, source: fx.Node) -> set[fx.Node]:
@@ -369,8 +370,11 @@ def _free_name(module: nn.Module, new: dict[str, nn.Module]) -> str:
     return next(name for name in names if name not in new and not hasattr(module, name))
 
 
-def _rebuilt(module: nn.Module, graph: fx.Graph, new: dict[str, nn.Module]) -> nn.Module:
-    """The module that runs the rewritten ``graph``; as plain as it can be."""
+def rebuilt(
+    module: nn.Module, graph: fx.Graph, new: Mapping[str, nn.Module] = MappingProxyType({})
+) -> nn.Module:
+    """The module that runs the rewritten ``graph`` of ``module``, as plain as it can be; it calls
+    ``new`` by these names."""
     steps = _chain(graph)
     if steps is not None:
         layers = OrderedDict(

@@ -23,8 +23,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from fleetfoot.errors import FoldError
 from fleetfoot.transform import certificate as proof
-from fleetfoot.transform.absorb import Region, shared_tensors
-from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf
+from fleetfoot.transform.absorb import Region, find_scale, shared_tensors, take_out
+from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf, rebuilt
 from fleetfoot.transform.certificate import Certificate
 from fleetfoot.transform.fold import Affine, affine_of, is_batchnorm
 from fleetfoot.transform.trace import (
@@ -133,12 +133,10 @@ class _Fusion:
         self.given = model
         self.net = copy.deepcopy(model).eval()
         self.paths = {module: path for path, module in self.net.named_modules()}
-        self.homes = {
-            (module, name): (tensor.dtype, tensor.device)
-            for module in self.net.modules()
-            for name, tensor in _own_state(module)
-        }
+        places = [(m, name, _home(t)) for m in self.net.modules() for name, t in _own_state(m)]
         self.net.cpu().double()
+        self.homes = {dict(_own_state(m))[name]: home for m, name, home in places}
+        self.layer_homes = {m: home for m, name, home in places if name == "weight"}
         self.seen = proof.Run()
         self.algebras: dict[nn.Module, Branches | None] = {}
         self.graphs: dict[nn.Module, fx.Graph] = {}
@@ -212,9 +210,9 @@ class _Fusion:
         """Each tensor to the dtype and device it had; a new one to those of its layer's weight."""
         for module in self.net.modules():
             for name, tensor in _own_state(module):
-                dtype, device = self.homes.get((module, name)) or self.homes[module, "weight"]
+                dtype, device = self.homes.get(tensor) or self.layer_homes[module]
                 sent = tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
-                if tensor.isfinite().all() and not sent.isfinite().all():
+                if not sent.isfinite().all() and tensor.isfinite().all():
                     raise FoldError(
                         f"{self.paths[module]}: its folded {name} is too large for {dtype}"
                     )
@@ -274,7 +272,6 @@ class _Fusion:
             norm._parameters.update(module._parameters)
             norm._buffers.update(module._buffers)
             self._stand_in(norm, module)
-            self.homes |= {(norm, k): self.homes[module, k] for k, _ in _own_state(module)}
             layers = OrderedDict(bn=norm, drop=module.drop, act=module.act)
             split[module] = nn.Sequential(layers).eval()
         self._swap(split)
@@ -322,12 +319,12 @@ class _Fusion:
         ]
         if not merged:
             return module
-        home = next(home for m in layers if (home := self.homes.get((m, "weight"))))
+        home = next(self.layer_homes[m] for m in layers if m in self.layer_homes)
         norms = sum(is_batchnorm(m) for m in set(layers) - set(new.modules()))
         for i, one in enumerate(merged):
             self.paths[one.module] = path
             self.seen.calls[one.module] = self.seen.calls[module]
-            self.homes |= {(one.module, name): home for name, _ in _own_state(one.module)}
+            self.layer_homes[one.module] = home
             with_norms = f" and {norms} batch norms" if norms and not i else ""
             self.folded.append(
                 Folded(path, "branches", f"{one.branches}{with_norms} into {_shape(one.module)}")
@@ -400,15 +397,29 @@ class _Fusion:
             except FoldError as reason:
                 self.why_left |= dict.fromkeys(inside or [module], str(reason))
                 continue
-            self.folded.append(
-                Folded(
-                    self.paths[module],
-                    "batch norm" if inside else "layer scale",
-                    f"into {', '.join(self.paths[layer] for layer in layers)}",
-                )
-            )
+            self._note(self.paths[module], "batch norm" if inside else "layer scale", layers)
             gone[module] = nn.Identity().eval()
+        rewritten: dict[nn.Module, nn.Module] = {}
+        for scale in region.inline_scales():
+            own = self.graphs.get(scale.owner)
+            twin = None if own is None else find_scale(own, scale.name)
+            if own is None or twin is None or self._reached_from_outside(scale.owner, own):
+                continue
+            path = f"{self.paths[scale.owner]}.{scale.name}".lstrip(".")
+            try:
+                layers = region.absorb_scale_(scale)
+            except FoldError as reason:
+                self.left.append(Left(path, "layer scale", str(reason)))
+                continue
+            self._note(path, "layer scale", layers)
+            take_out(own, *twin)
+            rewritten[scale.owner] = scale.owner
         self._swap(gone)
+        self._swap({owner: rebuilt(owner, self.graphs[owner]) for owner in rewritten})
+
+    def _note(self, path: str, kind: str, layers: list[nn.Module]) -> None:
+        into = ", ".join(self.paths[layer] for layer in layers)
+        self.folded.append(Folded(path, kind, f"into {into}"))
 
     def _affine(self, module: nn.Module) -> Affine:
         if module in self.scales:
@@ -421,6 +432,10 @@ class _Fusion:
 
 def _lies_in(path: str, part: str) -> bool:
     return not part or path == part or path.startswith(f"{part}.")
+
+
+def _home(tensor: Tensor) -> tuple[torch.dtype, torch.device]:
+    return tensor.dtype, tensor.device
 
 
 def _own_state(module: nn.Module) -> list[tuple[str, Tensor]]:
