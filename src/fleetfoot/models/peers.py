@@ -164,6 +164,7 @@ def _of_timm(bare: str) -> tuple[PretrainedConfig, ...]:
                 top1_source=source,
                 input_size=cfg.input_size[-1],
                 crop_pct=cfg.crop_pct,
+                resize_mode="squash" if cfg.crop_mode == "squash" else "shortest",
                 interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
                 mean=tuple(cfg.mean),
                 std=tuple(cfg.std),

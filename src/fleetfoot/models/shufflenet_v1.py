@@ -5,9 +5,10 @@ Devices", https://arxiv.org/abs/1707.01083, table 1 and figure 2.
 
 Where the paper and the released code (https://github.com/megvii-model/ShuffleNet-Series) part, the
 rows follow the code, since its weights need it: the shuffle stands behind the depthwise convolution
-(figure 2 has it before; ``shuffle`` chooses), the classifier has no bias, and the first 1×1 of all
-is not grouped, as the stem has few channels. Only the code's fixed 7×7 average pool is a global
-mean here: the same at 224 pixels, and defined at other sizes.
+and is the inverse of the paper's (section 3.1 and figure 2 have the shuffle itself, and before it;
+``shuffle`` chooses), the classifier has no bias, and the first 1×1 of all is not grouped, as the
+stem has few channels. Only the code's fixed 7×7 average pool is a global mean here: the same at 224
+pixels, and defined at other sizes.
 
 Scales. Widths are table 1's times s, exactly. A bottleneck is a quarter of its unit's width,
 rounded up to a multiple of the groups, which only moves groups 2 and 4 at scales below 2. The stem
@@ -69,13 +70,19 @@ class ShuffleNetV1Config(ShuffleNetConfig):
     bottleneck_ratio: int = 4
     """Channels of a unit over those between its 1×1 convolutions."""
     shuffle: ShufflePlace = "after_depthwise"
-    """"before_depthwise" is figure 2 of the paper; the released weights need the other."""
+    """"before_depthwise" is figure 2 of the paper; "after_depthwise" the released code, which
+    un-shuffles there."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.shuffle not in ("after_depthwise", "before_depthwise"):
             raise ValueError(
                 f"shuffle must be 'after_depthwise' or 'before_depthwise', not {self.shuffle!r}"
+            )
+        if self.groups < 1 or self.bottleneck_ratio < 1:
+            raise ValueError(
+                "groups and bottleneck_ratio must be 1 or more, "
+                f"not {self.groups} and {self.bottleneck_ratio}"
             )
 
 
@@ -131,20 +138,20 @@ def bottleneck(
     first_groups: int,
     shuffle: ShufflePlace,
 ) -> nn.Sequential:
-    """1×1, 3×3 depthwise, 1×1, with a shuffle between two of them: the main path of figure 2.
+    """1×1, 3×3 depthwise, 1×1, shuffled between two of them: the main path of figure 2.
 
     (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride)), ``hidden`` channels in between.
     """
     path = nn.Sequential()
     path.add_module("reduce", conv_norm_act(channels, hidden, groups=first_groups))
-    if shuffle == "before_depthwise":
+    if shuffle == "before_depthwise" and groups > 1:
         path.add_module("shuffle", ChannelShuffle(hidden, groups))
     path.add_module(
         "depthwise",
         conv_norm_act(hidden, hidden, 3, stride=stride, groups=hidden, act="identity"),
     )
-    if shuffle == "after_depthwise":
-        path.add_module("shuffle", ChannelShuffle(hidden, groups))
+    if shuffle == "after_depthwise" and groups > 1:
+        path.add_module("unshuffle", ChannelShuffle(hidden, hidden // groups))
     path.add_module("expand", conv_norm_act(hidden, out_channels, groups=groups, act="identity"))
     return path
 

@@ -10,9 +10,9 @@ Two networks go by this name, and no weights fit both:
 - the authors' (``shufflenet_v2_x1_0_authors``, https://github.com/megvii-model/ShuffleNet-Series)
   parts even from odd channels at the start of every unit of stride 1; in a unit of stride 2 one
   branch keeps the number of channels that it is given and the other makes the rest; the classifier
-  has no bias. Its multiply-adds are those of the paper: 41, 146, 299 and 591 M.
+  has no bias. Its multiply-adds are the paper's 146, 299 and 591 M, and 40.5 where that has 41.
 
-The shapes differ in the first unit of a network alone. The authors' fixed 7×7 average pool is a
+But for the bias, shapes differ in the first unit at most. The authors' fixed 7×7 average pool is a
 global mean here: the same at 224 pixels, and defined at other sizes. The 50-layer network is in the
 paper's appendix only; the authors' form counts 2.31 G multiply-adds, the paper's 2.3. The 164-layer
 one with squeeze-and-excitation was released as another network than the appendix's table: it is

@@ -65,6 +65,8 @@ class ShuffleNetV2LargeConfig(ShuffleNetConfig):
         super().__post_init__()
         if self.form not in ("large", "exlarge"):
             raise ValueError(f"form must be 'large' or 'exlarge', not {self.form!r}")
+        if self.groups < 1:
+            raise ValueError(f"groups must be 1 or more, not {self.groups}")
         if len(self.widths) != 4:
             raise ValueError(f"widths must name 4 stages, not {len(self.widths)}")
 

@@ -4,9 +4,10 @@ Zhang et al. 2018, "ShuffleNet", https://arxiv.org/abs/1707.01083, section 3.1 (
 al. 2018, "ShuffleNet V2", https://arxiv.org/abs/1807.11164, section 3.2 (the split).
 
 Written as a matrix of G rows and C / G columns, the channels are read by columns instead of rows.
-Reading by rows again takes C / G groups, so the un-shuffle is a shuffle too. ShuffleNetV2 is built
-in two ways: torchvision shuffles into two groups and halves the channels in the next block, the
-authors part even from odd channels. These are not one permutation but inverses of each other:
+A shuffle with C / G groups undoes that, so the un-shuffle is a shuffle too. The authors' released
+code un-shuffles where the papers shuffle. Groups mix either way, but weights fit only one of them:
+ShuffleNetV2 of torchvision shuffles into two groups and halves the channels in the next unit, the
+authors' parts even from odd channels.
 
     channel_split(x)                     = halves of channel_unshuffle(x, 2)
     channel_split(channel_shuffle(x, 2)) = halves of x

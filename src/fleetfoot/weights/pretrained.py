@@ -49,7 +49,11 @@ class PretrainedConfig:
     top1_source: str = ""
     input_size: int = 224
     crop_pct: float = 0.875
+    resize_mode: Literal["shortest", "squash"] = "shortest"
+    """Whether the resize keeps the picture's shape; some of timm's are scored on squashed ones."""
     interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    """Pillow's filters, which timm and torchvision use; False where OpenCV resized."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     channel_order: Literal["rgb", "bgr"] = "rgb"
