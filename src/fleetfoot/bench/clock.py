@@ -81,7 +81,7 @@ def warm_up(
     call: Call,
     clock: Clock,
     *,
-    window: int = 4,
+    window: int = 3,
     tolerance: float = 0.1,
     most_s: float = 2.0,
     most_runs: int = 200,
@@ -89,12 +89,13 @@ def warm_up(
     """Runs ``call`` until two windows of runs, one after the other, agree.
 
     They agree when their medians differ by no more than ``tolerance`` of the later one: the first
-    runs of a network, which fill caches, pools and tables, are then behind. At ``most_s`` seconds
-    or ``most_runs`` runs it gives up, and ``steady`` is False.
+    runs of a network, which fill caches, pools and tables, are then behind. After ``most_s``
+    seconds, and two windows at least, or after ``most_runs`` runs it gives up, and ``steady`` is
+    False.
     """
     samples: list[float] = []
     spent = 0.0
-    while len(samples) < most_runs and spent < most_s:
+    while len(samples) < most_runs and (spent < most_s or len(samples) < 2 * window):
         samples.append(clock.time(call))
         spent += samples[-1]
         if _settled(samples, window, tolerance):
@@ -133,9 +134,7 @@ def quantile(samples: Sequence[float], share: float) -> float:
     return max(low, low + (place - below) * (high - low))
 
 
-def median_interval(
-    samples: Sequence[float], confidence: float = 0.95
-) -> tuple[float, float]:
+def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """The narrowest pair of samples, equally far from both ends, that holds the true median with
     ``confidence``.
 

@@ -18,7 +18,16 @@ from pathlib import Path
 import fleetfoot
 from fleetfoot.bench.record import Machine
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,13 +44,10 @@ class Eager(Engine):
     def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
         super().__init__(model, example, options)
         self._dtype = getattr(torch, options.precision)
-        self._format = (
-            torch.channels_last if options.layout == "nhwc" else torch.contiguous_format
-        )
+        self._format = torch.channels_last if options.layout == "nhwc" else torch.contiguous_format
         if options != Options(threads=options.threads):
-            model = copy.deepcopy(model).to(
-                device=options.device, dtype=self._dtype, memory_format=self._format
-            )
+            model = copy.deepcopy(model).to(device=options.device, dtype=self._dtype)
+            model = model.to(memory_format=self._format)
         self._forward: Callable[[Tensor], Tensor] | None = model
 
     @classmethod
@@ -58,9 +55,7 @@ class Eager(Engine):
         return None
 
     def _place(self, batch: Tensor) -> Tensor:
-        return batch.to(
-            device=self.info.device, dtype=self._dtype, memory_format=self._format
-        )
+        return batch.to(device=self.info.device, dtype=self._dtype, memory_format=self._format)
 
     @contextmanager
     def _as_stated(self) -> Iterator[None]:

@@ -64,9 +64,7 @@ class OpenVino(Engine):
             "INFERENCE_NUM_THREADS": options.threads,
             "INFERENCE_PRECISION_HINT": PRECISIONS[options.precision],
         }
-        compiled = core.compile_model(
-            core.read_model(onnx_bytes(model, example)), "CPU", settings
-        )
+        compiled = core.compile_model(core.read_model(onnx_bytes(model, example)), "CPU", settings)
         asked = {
             "EXECUTION_DEVICES": ["CPU"],
             "INFERENCE_NUM_THREADS": options.threads,

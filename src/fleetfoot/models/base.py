@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from fleetfoot.weights.loading import LoadReport
+from fleetfoot.weights.pretrained import PretrainedConfig, untrained
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -101,6 +104,8 @@ class Backbone(nn.Module):
         self.config = config
         self.num_classes = config.num_classes
         self.feature_info = tuple(feature_info)
+        self.pretrained_cfg: PretrainedConfig = untrained(config.input_size)
+        self.load_report: LoadReport | None = None
 
     @property
     def num_features(self) -> int:
@@ -185,6 +190,8 @@ class FeatureExtractor(nn.Module):
             raise ValueError(f"out_indices must name each map once, not {chosen}")
         self.feature_info = FeatureInfoList(backbone.feature_info[i] for i in self.out_indices)
         self.config = backbone.config
+        self.pretrained_cfg = backbone.pretrained_cfg
+        self.load_report = backbone.load_report
         self.backbone = backbone
         del self.backbone.head
 

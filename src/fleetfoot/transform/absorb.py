@@ -117,7 +117,7 @@ class Region:
         calls = {place.call for answer in answers for place in answer}
         for layer in layers:
             if not calls.issuperset(self.calls[layer]):
-                raise FoldError(f"{self.calls[layer][0].target} is called in other places too")
+                raise FoldError(f"{type(layer).__name__} is called in other places too")
         return layers
 
     def _check_calls(self, module: nn.Module, name: str) -> None:
@@ -134,8 +134,8 @@ class Region:
         if reason is None and out_axis(layer) != axis:
             reason = "its channels lie along another axis"
         if reason is not None:
-            raise FoldError(f"{node.target}: {reason}")
-        self._check_calls(layer, str(node.target))
+            raise FoldError(f"the {type(layer).__name__} beside it: {reason}")
+        self._check_calls(layer, f"the {type(layer).__name__} beside it")
         return _Place(layer, node)
 
     def _before(self, node: Any, reader: fx.Node, axis: int) -> list[_Place]:
@@ -145,7 +145,10 @@ class Region:
             raise FoldError("its input is no tensor")
         others = [user for user in node.users if user is not reader and reads_values(user, node)]
         if others:
-            raise FoldError(f"{self._named(node)} is also read by {self._named(others[0])}")
+            raise FoldError(
+                f"{self._named(node)}, whose result it takes, is also read by "
+                f"{self._named(others[0])}"
+            )
         module = self.called(node)
         if isinstance(module, LINEAR):
             return [self._checked(node, module, axis)]
@@ -214,7 +217,7 @@ class Region:
         return before if name in known else None
 
     def _named(self, node: fx.Node) -> str:
-        return describe(node, self.root.get_submodule)
+        return describe(node, self.called(node))
 
 
 def _attribute(root: nn.Module, path: str) -> Any:

@@ -137,11 +137,10 @@ class Algebra:
         self.module = module
         self.graph = graph
         self.of_child = of_child
-        self.values: dict[fx.Node, Branches] = {}
+        self.values: dict[fx.Node, list[Branches]] = {}
+        """Of each node, its forms from the farthest source to the nearest."""
         for node in graph.nodes:
-            value = self._value(node)
-            if value is not None:
-                self.values[node] = value
+            self.values[node] = list(self._value(node))
 
     def called(self, node: fx.Node) -> nn.Module | None:
         return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -158,13 +157,12 @@ class Algebra:
         return None
 
     def _forms(self, node: fx.Node) -> Iterator[Branches]:
-        if node in self.values:
-            yield self.values[node]
+        yield from self.values[node]
         yield Branches(node, skip=_ONE)
 
     def _alias(self, node: fx.Node) -> fx.Node:
-        value = self.values.get(node)
-        return value.source if value is not None and value.is_identity else node
+        """The first node that has ``node``'s value."""
+        return next((value.source for value in self.values[node] if value.is_identity), node)
 
     def _constant(self, argument: Any) -> tuple[Tensor, int | None] | None:
         if isinstance(argument, fx.Node):
@@ -176,31 +174,32 @@ class Algebra:
             argument = owner
         return _channelwise(argument)
 
-    def _value(self, node: fx.Node) -> Branches | None:
+    def _value(self, node: fx.Node) -> Iterator[Branches]:
         if node.op == "call_module":
-            return self._of_call(node)
+            yield from self._of_call(node)
         if node.op not in ("call_function", "call_method") or node.kwargs:
-            return None
+            return
         name = operation(node)
         if name.endswith("_"):
             # An in-place sum is a sum when nothing else sees the value that it writes over.
             if not self._is_private(node.args[0]):
-                return None
+                return
             name = name.removesuffix("_")
         if name in ("neg", "negative") and len(node.args) == 1:
-            return self._times(node.args[0], (-_ONE, None))
+            yield from self._then(node.args[0], -_ONE)
         if len(node.args) != 2:
-            return None
+            return
         a, b = node.args
         if name == "add":
-            return self._sum(a, b)
-        if name in ("sub", "subtract"):
-            return self._sum(a, b, sign=-_ONE)
-        if name in ("mul", "multiply"):
-            return self._times(a, self._constant(b)) or self._times(b, self._constant(a))
-        if name in ("truediv", "div") and isinstance(b, int | float) and b:
-            return self._times(a, (torch.tensor(1.0 / b, dtype=torch.float64), None))
-        return None
+            yield from self._sum(a, b, _ONE)
+        elif name in ("sub", "subtract"):
+            yield from self._sum(a, b, -_ONE)
+        elif name in ("mul", "multiply"):
+            for value, factor in ((a, self._constant(b)), (b, self._constant(a))):
+                if factor is not None:
+                    yield from self._then(value, factor[0], None, factor[1])
+        elif name in ("truediv", "div") and isinstance(b, int | float) and b:
+            yield from self._then(a, torch.tensor(1.0 / b, dtype=torch.float64))
 
     def _is_private(self, node: Any) -> bool:
         while isinstance(node, fx.Node):
@@ -212,55 +211,45 @@ class Algebra:
             node = alias
         return isinstance(node, int | float)  # sum() starts at 0
 
-    def _of_call(self, node: fx.Node) -> Branches | None:
-        child = self.called(node)
-        if child is None or len(node.args) != 1 or node.kwargs:
-            return None
+    def _of_call(self, node: fx.Node) -> Iterator[Branches]:
+        inner = self.of_child(self.module.get_submodule(str(node.target)))
+        if inner is None or len(node.args) != 1 or node.kwargs:
+            return
         argument = node.args[0]
-        inner = self.of_child(child)
-        if inner is None or not isinstance(argument, fx.Node):
-            return None
+        if not isinstance(argument, fx.Node):
+            return
         if inner.is_affine:
-            for form in self._forms(argument):
-                value = form.then(inner.skip, inner.shift, inner.axis)
+            yield from self._then(argument, inner.skip, inner.shift, inner.axis)
+        else:
+            yield replace(inner, source=self._alias(argument))
+
+    def _then(
+        self, a: Any, scale: Tensor, shift: Tensor | None = None, axis: int | None = None
+    ) -> Iterator[Branches]:
+        if isinstance(a, fx.Node) and a.op != "get_attr":
+            for form in self._forms(a):
+                value = form.then(scale, shift, axis)
                 if value is not None:
-                    return value
-            return None
-        return replace(inner, source=self._alias(argument))
+                    yield value
 
-    def _times(self, a: Any, constant: tuple[Tensor, int | None] | None) -> Branches | None:
-        if constant is None or not isinstance(a, fx.Node) or a.op == "get_attr":
-            return None
-        scale, axis = constant
-        for form in self._forms(a):
-            value = form.then(scale.to(form.skip.device), None, axis)
-            if value is not None:
-                return value
-        return None
-
-    def _sum(self, a: Any, b: Any, sign: Tensor = _ONE) -> Branches | None:
+    def _sum(self, a: Any, b: Any, sign: Tensor) -> Iterator[Branches]:
+        """``a + sign * b``"""
         left, right = self._constant(a), self._constant(b)
-        if right is not None and isinstance(a, fx.Node) and left is None:
-            return self._shifted(a, right[0] * sign, right[1], _ONE)
-        if left is not None and isinstance(b, fx.Node):
-            return self._shifted(b, *left, sign)
-        if left is not None or not isinstance(a, fx.Node) or not isinstance(b, fx.Node):
-            return None
-        for form in self._forms(a):
-            for other in self._forms(b):
-                signed = other.then(sign, None, None)
-                value = None if signed is None else form.plus(signed)
-                if value is not None:
-                    return value
-        return None
+        if right is not None:
+            yield from self._then(a, _ONE, *_shift(right[0] * sign, right[1]))
+        elif left is not None:
+            yield from self._then(b, sign, *_shift(*left))
+        elif isinstance(a, fx.Node) and isinstance(b, fx.Node):
+            for form in self._forms(a):
+                for other in self._then(b, sign):
+                    value = form.plus(other)
+                    if value is not None:
+                        yield value
 
-    def _shifted(self, a: fx.Node, shift: Tensor, axis: int | None, sign: Tensor) -> Branches | None:
-        for form in self._forms(a):
-            added = None if not shift.any() else shift  # sum() starts at 0
-            value = form.then(sign, added, axis)
-            if value is not None:
-                return value
-        return None
+
+def _shift(value: Tensor, axis: int | None) -> tuple[Tensor | None, int | None]:
+    """Nothing for a zero: ``sum()`` starts at one."""
+    return (value, axis) if bool(value.any()) else (None, None)
 
 
 def of_leaf(module: nn.Module, ranks: frozenset[int]) -> Branches | None:
@@ -295,9 +284,7 @@ class Merged:
     module: nn.Module
 
 
-def merge_sums(
-    module: nn.Module, algebra: Algebra
-) -> tuple[nn.Module, list[Merged], list[str]]:
+def merge_sums(module: nn.Module, algebra: Algebra) -> tuple[nn.Module, list[Merged], list[str]]:
     """``module`` with each sum of linear branches replaced by one convolution.
 
     Returns what stands for the module now (itself if there was no sum; a convolution, a
@@ -307,26 +294,26 @@ def merge_sums(
     new: dict[str, nn.Module] = {}
     claimed: set[fx.Node] = set()
     for node in reversed(list(graph.nodes)):
-        value = algebra.values.get(node)
-        if value is None or node in claimed or value.is_affine or value.count < 2:
-            continue
-        region = _region(node, value.source)
-        try:
-            _check_private(node, region, value.source, algebra)
-            conv = _convolution(value)
-        except FoldError as reason:
-            refused.append(str(reason))
-            continue
-        claimed |= region
-        done.append(Merged(value.count, conv))
-        name = _free_name(module, new)
-        new[name] = conv
-        with graph.inserting_before(node):
-            call = graph.call_module(name, (value.source,))
-        node.replace_all_uses_with(call)
-        for old in reversed(list(graph.nodes)):
-            if old in region or (old.op == "get_attr" and not old.users):
-                graph.erase_node(old)
+        for value in algebra.values.get(node, ()):
+            if node in claimed or value.is_affine or value.count < 2:
+                continue
+            region = _region(node, value.source)
+            try:
+                _check_private(node, region, value.source, algebra)
+                conv = _convolution(value)
+            except FoldError as reason:
+                refused.append(str(reason))
+                continue
+            claimed |= region
+            done.append(Merged(value.count, conv))
+            name = _free_name(module, new)
+            new[name] = conv
+            with graph.inserting_before(node):
+                call = graph.call_module(name, (value.source,))
+            node.replace_all_uses_with(call)
+            for old in reversed(list(graph.nodes)):
+                if old in region or (old.op == "get_attr" and not old.users):
+                    graph.erase_node(old)
     if not done:
         return module, done, refused
     return _rebuilt(module, graph, new), done, refused
@@ -344,22 +331,20 @@ def _region(node: fx.Node, source: fx.Node) -> set[fx.Node]:
     return region
 
 
-def _check_private(
-    node: fx.Node, region: set[fx.Node], source: fx.Node, algebra: Algebra
-) -> None:
+def _check_private(node: fx.Node, region: set[fx.Node], source: fx.Node, algebra: Algebra) -> None:
     """Raises FoldError if a value inside the region is wanted outside it, or the source is written
     over."""
     for inside in region - {node}:
         for user in inside.users:
             if user not in region:
                 raise FoldError(
-                    f"{describe(inside, algebra.module.get_submodule)} is also used by "
-                    f"{describe(user, algebra.module.get_submodule)}"
+                    f"{describe(inside, algebra.called(inside))} is also used by "
+                    f"{describe(user, algebra.called(user))}"
                 )
     for user in source.users:
         if reads_values(user, source) and may_write(user, algebra.called(user)):
             raise FoldError(
-                f"{describe(user, algebra.module.get_submodule)} writes over the branches' input"
+                f"{describe(user, algebra.called(user))} writes over the branches' input"
             )
 
 
@@ -423,4 +408,3 @@ def _chain(graph: fx.Graph) -> list[str] | None:
         else:
             return None
     return None
-

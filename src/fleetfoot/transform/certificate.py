@@ -8,13 +8,14 @@ wrong one by about the size of the output. Float32 could not tell a small mistak
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from fleetfoot.errors import FoldError
 
@@ -35,8 +36,9 @@ class Certificate:
     values: int
     """Output values compared."""
     parts: tuple[str, ...]
-    """Modules that were compared on their own, on the inputs that they had inside the given
-    network; empty when the whole network's data flow is known, so that its output says all."""
+    """Modules that were compared one by one, each on the input that it has inside the given
+    network, because the code around them cannot be followed (a detector's); empty when the
+    network was compared as a whole."""
     input: str
     """Shapes of the input; its values are drawn from the normal distribution."""
     guessed: bool
@@ -117,9 +119,10 @@ class Difference:
 
 @dataclass
 class Run:
-    """What one run of the given network showed, beside its output."""
+    """One run of a network: its answer, and what was seen of its modules."""
 
     output: Any = None
+
     calls: Counter[nn.Module] = field(default_factory=Counter)
     in_ranks: dict[nn.Module, frozenset[int]] = field(default_factory=dict)
     out_ranks: dict[nn.Module, frozenset[int]] = field(default_factory=dict)
@@ -161,49 +164,62 @@ def observe(model: nn.Module, arguments: tuple[Any, ...]) -> Run:
         for module in model.modules()
         if not isinstance(module, torch.jit.ScriptModule)
     ]
-    try:
+    with _removed(hooks):
         seen.output = run(model, arguments)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return seen
 
 
 def compare_parts(
-    original: nn.Module,
-    fused: nn.Module,
-    parts: Sequence[str],
-    arguments: tuple[Any, ...],
-    difference: Difference,
-) -> None:
-    """Runs ``original`` and gives each part of ``fused`` the very input that the original's part
-    has.
+    original: nn.Module, fused: nn.Module, arguments: tuple[Any, ...], parts: Sequence[str]
+) -> Difference:
+    """How far the ``parts`` of ``fused`` are from those of ``original``, each on the very input
+    that it has there when ``original`` runs on ``arguments``.
 
-    What lies between the parts may jump (a detector's sorting and suppression of boxes turn on
-    the last bit), and does not reach this comparison.
+    Then ``fused`` runs with the parts answering as the original's did, and its output has to be
+    equal. So what lies between the parts is shown to be untouched, and its jumps do not count as
+    differences: a detector sorts and suppresses boxes, which can turn on the last bit.
+
+    Raises:
+        FoldError: they differ by more than rounding.
     """
+    difference = Difference()
     given: dict[str, list[Any]] = {path: [] for path in parts}
-    hooks = []
-    for path in parts:
-        part, twin = original.get_submodule(path), fused.get_submodule(path)
+    answers: dict[str, list[Any]] = {path: [] for path in parts}
 
-        def before(
-            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path
-        ) -> None:
+    def before(path: str) -> Any:
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             given[path].append(_mapped((args, kwargs), torch.clone))  # it may write into its input
 
-        def after(
-            _: nn.Module, args: Any, output: Any, path: str = path, twin: nn.Module = twin
-        ) -> None:
-            positional, named = given[path].pop()
-            difference.add(twin(*positional, **named), output, path)
+        return keep
 
-        hooks += [
-            part.register_forward_pre_hook(before, with_kwargs=True),
-            part.register_forward_hook(after),
-        ]
+    def after(path: str) -> Any:
+        def check(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            answers[path].append(_mapped(output, torch.clone))
+            positional, named = given[path].pop()
+            difference.add(fused.get_submodule(path)(*positional, **named), output, path)
+
+        return check
+
+    def instead(path: str) -> Any:
+        return lambda _, args, output: answers[path].pop(0)
+
+    hooks = []
+    for path in parts:
+        part = original.get_submodule(path)
+        hooks.append(part.register_forward_pre_hook(before(path), with_kwargs=True))
+        hooks.append(part.register_forward_hook(after(path)))
+    with _removed(hooks):
+        reference = run(original, arguments)
+    hooks = [fused.get_submodule(path).register_forward_hook(instead(path)) for path in parts]
+    with _removed(hooks):
+        difference.add(run(fused, arguments), reference, "the network")
+    return difference
+
+
+@contextmanager
+def _removed(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
     try:
-        run(original, arguments)
+        yield
     finally:
         for hook in hooks:
             hook.remove()
@@ -243,34 +259,35 @@ def describe(arguments: Any) -> str:
 
 
 def guesses(model: nn.Module) -> Iterator[Any]:
-    """Inputs that the network may take, the likeliest first: what its configuration states, then
-    common sizes with the channels of its first layer; last, a list of images, as detectors
-    want."""
-    stated = _stated_shape(model)
-    if stated:
-        yield torch.empty(1, *stated)
+    """Inputs that the network may take, the likeliest first; last, a list of images, as detectors
+    want.
+
+    Channels are those of the first layer. 128 pixels come before the size that the network's
+    configuration states: most networks take them, and they are a third of the work. What is proved
+    does not depend on the size.
+    """
     first = next((m for m in model.modules() if isinstance(m, _FIRST)), None)
     if isinstance(first, nn.Linear):
         yield torch.empty(1, first.in_features)
         return
     channels = 3 if first is None else first.in_channels
     space = 2 if first is None else first.weight.dim() - 2
-    sizes = (224, 256, 64, 32) if space == 2 else (1024, 64) if space == 1 else (32, 16)
-    for size in sizes:
-        yield torch.empty(1, channels, *[size] * space)
     if space == 2:
+        stated = _stated_size(model)
+        for size in (128, *([stated] if stated else []), 224, 256, 64, 32):
+            yield torch.empty(1, channels, size, size)
         yield [torch.empty(channels, 224, 224)]
+    else:
+        for size in (256, 32, 16) if space == 1 else (32, 16):
+            yield torch.empty(1, channels, *[size] * space)
 
 
 _FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-def _stated_shape(model: nn.Module) -> tuple[int, ...] | None:
-    """(C, H, W) from the zoo's config or timm's ``pretrained_cfg``."""
-    config = getattr(model, "config", None)
-    chans, size = getattr(config, "in_chans", None), getattr(config, "input_size", None)
-    if isinstance(chans, int) and isinstance(size, int):
-        return chans, size, size
-    cfg = getattr(model, "pretrained_cfg", None)
+def _stated_size(model: nn.Module) -> int | None:
+    """Height and width from the zoo's config or timm's ``pretrained_cfg``."""
+    config, cfg = getattr(model, "config", None), getattr(model, "pretrained_cfg", None)
     shape = cfg.get("input_size") if isinstance(cfg, dict) else None
-    return tuple(shape) if shape and len(shape) == 3 else None
+    size = shape[-1] if shape else getattr(config, "input_size", None)
+    return size if isinstance(size, int) else None

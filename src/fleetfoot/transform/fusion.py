@@ -26,7 +26,7 @@ from fleetfoot.transform import certificate as proof
 from fleetfoot.transform.absorb import Region, shared_tensors
 from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf
 from fleetfoot.transform.certificate import Certificate
-from fleetfoot.transform.fold import LINEAR, Affine, affine_of, is_batchnorm
+from fleetfoot.transform.fold import Affine, affine_of, is_batchnorm
 from fleetfoot.transform.trace import (
     CONTAINERS,
     NotTraceableError,
@@ -79,7 +79,7 @@ class Fused:
             f"{proved.max_rel:.2g} of the largest output, over {proved.values:,} values",
         ]
         if proved.parts:
-            lines.append(f"proved part by part: {', '.join(proved.parts)}")
+            lines.append(f"compared part by part: {', '.join(proved.parts)}")
         reasons = Counter((row.type, row.reason) for row in self.left)
         lines += [f"left: {n} × {kind}: {reason}" for (kind, reason), n in reasons.items()]
         return "\n".join(lines)
@@ -144,7 +144,7 @@ class _Fusion:
         self.graphs: dict[nn.Module, fx.Graph] = {}
         self.merged: dict[nn.Module, nn.Module] = {}
         self.scales: dict[nn.Module, Affine] = {}
-        self.parts: list[str] = []
+        self.regions: list[str] = []
         self.folded: list[Folded] = []
         self.left: list[Left] = []
         self.why_left: dict[nn.Module, str] = {}
@@ -180,12 +180,13 @@ class _Fusion:
         raise FoldError(f"the network runs on no input that was tried; {advice}\n  {tried}")
 
     def _certified(self, arguments: tuple[Any, ...], *, guessed: bool) -> Certificate:
-        difference = proof.Difference()
-        difference.add(proof.run(self.net, arguments), self.seen.output, "the network")
-        parts = [path for path in self.parts if path]
+        parts = self._parts()
         if parts:
             original = copy.deepcopy(self.given).eval().cpu().double()
-            proof.compare_parts(original, self.net, parts, arguments, difference)
+            difference = proof.compare_parts(original, self.net, arguments, parts)
+        else:
+            difference = proof.Difference()
+            difference.add(proof.run(self.net, arguments), self.seen.output, "the network")
         if not difference.values:
             raise FoldError("the network answers with no value that could be compared")
         return Certificate(
@@ -196,6 +197,16 @@ class _Fusion:
             input=proof.describe(arguments),
             guessed=guessed,
         )
+
+    def _parts(self) -> list[str]:
+        """The modules that hold all changes and whose data flow is known, none inside another;
+        empty if that is the whole network."""
+        held = set()
+        for row in self.folded:
+            around = [region for region in self.regions if _lies_in(row.path, region)]
+            held.add(max(around, key=len, default=row.path))
+        outermost = [p for p in held if not any(_lies_in(p, q) for q in held - {p})]
+        return sorted(part for part in outermost if part)
 
     def _send_home(self) -> None:
         """Each tensor to the dtype and device it had; a new one to those of its layer's weight."""
@@ -332,9 +343,13 @@ class _Fusion:
     def _reached_from_outside(self, module: nn.Module, graph: fx.Graph) -> bool:
         """Whether a part of ``module`` ran when ``module`` did not."""
         calls = Counter(
-            module.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"
+            module.get_submodule(str(node.target))
+            for node in graph.nodes
+            if node.op == "call_module"
         )
-        return any(self.seen.calls[part] != n * self.seen.calls[module] for part, n in calls.items())
+        return any(
+            self.seen.calls[part] != n * self.seen.calls[module] for part, n in calls.items()
+        )
 
     # --- batch norms and layer scales
 
@@ -365,6 +380,7 @@ class _Fusion:
             for inner, why_not_followed in opaque.items():
                 self._note_opaque(inner, why_not_followed)
                 waiting += inner.children()
+            self.regions.append(self.paths[module])
             self._fold_region(module, graph)
 
     def _note_opaque(self, module: nn.Module, why: str) -> None:
@@ -393,8 +409,6 @@ class _Fusion:
             )
             gone[module] = nn.Identity().eval()
         self._swap(gone)
-        if gone:
-            self.parts.append(self.paths[root])
 
     def _affine(self, module: nn.Module) -> Affine:
         if module in self.scales:
@@ -403,6 +417,10 @@ class _Fusion:
         if len(ranks) != 1:
             raise FoldError(f"its input has been seen with {sorted(ranks)} dimensions")
         return affine_of(module, *ranks)
+
+
+def _lies_in(path: str, part: str) -> bool:
+    return not part or path == part or path.startswith(f"{part}.")
 
 
 def _own_state(module: nn.Module) -> list[tuple[str, Tensor]]:

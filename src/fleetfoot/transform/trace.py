@@ -246,13 +246,12 @@ def may_write(user: fx.Node, module: nn.Module | None) -> bool:
     return (name.endswith("_") and not name.endswith("__")) or bool(user.kwargs.get("inplace"))
 
 
-def describe(node: fx.Node, modules: Callable[[str], nn.Module]) -> str:
-    """``node`` in a message."""
-    if node.op == "call_module":
-        return f"{node.target} ({type(modules(str(node.target))).__name__})"
-    if node.op == "placeholder":
-        return "an input"
-    return operation(node)
+def describe(node: fx.Node, module: nn.Module | None) -> str:
+    """``node``, a call of ``module`` if it is a call of one, in a message: by its kind, so that
+    the same reason reads the same everywhere."""
+    if module is not None:
+        return type(module).__name__
+    return {"placeholder": "the input", "output": "the output"}.get(node.op, operation(node))
 
 
 def moved_axis(node: fx.Node, axis: int, rank: int, module: nn.Module | None) -> int | None:
@@ -303,4 +302,3 @@ def source_axis(node: fx.Node, axis: int, rank: int, module: nn.Module | None) -
         if moved_axis(node, place, rank, module) == axis:
             return place
     return None
-

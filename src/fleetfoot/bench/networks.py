@@ -1,0 +1,118 @@
+"""A network as it is measured: built, folded, counted, and its published accuracy beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fleetfoot.bench.record import Fold
+from fleetfoot.cost import count
+from fleetfoot.models import configure, create_model
+from fleetfoot.transform import fuse
+from fleetfoot.weights.pretrained import PRETRAINED
+
+NOT_FOLDED = Fold(folded=0, left=0, max_abs=0.0, max_rel=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What runs, and what is known of it. Costs are those of the network that runs, folded or
+    not."""
+
+    model: nn.Module
+    folded: bool
+    fold: Fold
+    params: int
+    macs: int
+    """Of one image, as is the next."""
+    memory_access_bytes: int
+    top1: float | None
+    """Published ImageNet-1k top-1, percent."""
+    top1_source: str
+    notices: tuple[str, ...] = ()
+    """What a reader of the figures should know."""
+
+
+def prepare(name: str, size: int, fold: bool) -> Network:
+    """The network of that name in eval mode, with weights drawn from a fixed seed: times do not
+    depend on their values, as long as no map runs into denormal numbers, and with these none does.
+
+    Raises:
+        UnknownNameError: no network has that name.
+        FoldError: folding it cannot be proved.
+        ValueError: it cannot run at ``size``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = create_model(name).eval()
+    example = torch.zeros(1, 3, size, size)
+    record = NOT_FOLDED
+    if fold:
+        fused = fuse(model, example)
+        model = fused.model
+        record = Fold(
+            folded=len(fused.folded),
+            left=len(fused.left),
+            max_abs=fused.certificate.max_abs,
+            max_rel=fused.certificate.max_rel,
+        )
+    cost = count(model, example)
+    notices = []
+    if cost.unknown:
+        notices.append(f"{name}: MACs leave out operators with no formula: {cost.unknown}")
+    top1, source = published_top1(name)
+    return Network(
+        model=model,
+        folded=fold,
+        fold=record,
+        params=cost.params,
+        macs=cost.macs,
+        memory_access_bytes=cost.memory_access_bytes,
+        top1=top1,
+        top1_source=source,
+        notices=tuple(notices),
+    )
+
+
+def native_size(name: str) -> int:
+    """Height and width, in pixels, at which the network's accuracy is published; 224 where its
+    library does not say.
+
+    Raises:
+        UnknownNameError: no network of the zoo has that name.
+    """
+    library, _, bare = name.rpartition(":")
+    if library == "timm":
+        import timm
+
+        published = timm.get_pretrained_cfg(bare) if timm.is_model(bare) else None
+        return int(published.input_size[-1]) if published else 224
+    if library == "torchvision":
+        weights = _torchvision_weights(bare)
+        crop = getattr(weights.transforms(), "crop_size", [224]) if weights else [224]
+        return int(crop[0])
+    return configure(name).input_size
+
+
+def published_top1(name: str) -> tuple[float | None, str]:
+    """Percent and where it is published; None and "" where no source is known here."""
+    library, _, bare = name.rpartition(":")
+    if library == "torchvision":
+        weights = _torchvision_weights(bare)
+        if weights is not None:
+            top1 = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+            if top1 is not None:
+                return float(top1), f"torchvision {weights}"
+    for published in PRETRAINED.get(name, ())[:1]:
+        return published.top1, published.top1_source
+    return None, ""
+
+
+def _torchvision_weights(bare: str):  # type: ignore[no-untyped-def]  # an enum for each network
+    import torchvision
+
+    if bare not in torchvision.models.list_models():
+        return None
+    return torchvision.models.get_model_weights(bare).DEFAULT
