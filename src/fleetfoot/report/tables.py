@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fleetfoot.bench.compare import Comparison
 from fleetfoot.bench.record import Cell, Failure, Measurement, fastest
-from fleetfoot.report.summary import circumstances, digits, findings, grouped, notes
+from fleetfoot.report.summary import circumstances, digits, findings, grouped, mark
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,20 @@ def print_table(console: Console, rows: Sequence[Measurement], title: str) -> No
         console.print(Text(f"no room for {', '.join(gone)}: a wider terminal shows them", "dim"))
 
 
-def _table(rows: Iterable[Measurement], columns: Sequence[Column], title: str) -> Table:
+def _table(rows: Sequence[Measurement], columns: Sequence[Column], title: str) -> Table:
     table = _plain_table()
     table.title, table.title_justify = Text(title, "bold"), "left"
-    table.add_column("network", overflow="fold")
+    longest = max(len(m.model) for m in rows)
+    table.add_column(
+        "network", overflow="fold", max_width=max(longest, len("unstable: spread 31 %"))
+    )
     for column in columns:
         table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
     table.add_column("engine", no_wrap=True)
     for m in rows:
         name = Text(m.model)
-        for note in notes(m):
-            name.append(f"\n{note}", "yellow")
+        if not m.stable:
+            name.append(f"\n{mark(m)}", "yellow")
         table.add_row(name, *(column.text(m) for column in columns), Text(m.engine))
     return table
 
@@ -166,7 +169,7 @@ def markdown(measurements: Sequence[Measurement]) -> str:
             f"|---|{'---:|' * len(COLUMNS)}---|",
         ]
         for m in fastest(rows):
-            name = "; ".join([_escaped(m.model), *notes(m)])
+            name = "; ".join([_escaped(m.model), *([] if m.stable else [mark(m)])])
             cells = [name, *(column.text(m) for column in COLUMNS), _escaped(m.engine)]
             lines.append(f"| {' | '.join(cells)} |")
         lines += ["", *(f"{_escaped(sentence)}\n" for sentence in findings(rows))]
