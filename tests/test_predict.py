@@ -150,6 +150,7 @@ def test_a_model_is_built_in_its_engine_and_stays_as_it_was(tmp_path):
         (nn.Flatten(0), {}, "answers with"),
         (nn.Identity(), {}, "answers with"),
         (Colour(), {"batch": 0}, "batch must be 1 or more"),
+        (Colour(), {"engine": "nothing"}, "computes nothing"),
         (Colour(), {"labels": "absent.txt"}, r"labels: cannot read absent\.txt"),
     ],
 )

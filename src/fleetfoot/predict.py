@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import csv
 import json
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.bench.environment import usable_cores
 from fleetfoot.data.images import MAX_BYTES, MAX_PIXELS
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.data.sources import Source
@@ -108,16 +108,20 @@ class Predictor:
         """Folds ``model``, which stays as it is, and builds it in an engine.
 
         Args:
-            model: a classifier of ``create_model``. engine, threads: as ``engines.load`` takes
-            them. batch: pictures a run. fold: whether batch norms and linear branches are folded
-            first. preprocess: the network's own by default. labels: a file of class names;
-            ImageNet's for 1,000 classes by default.
+            model: a classifier of ``create_model``.
+            engine: a name that ``engines.load`` takes, or ``auto``: the fastest by measurement.
+            threads: of the engine.
+            batch: pictures a run.
+            fold: whether batch norms and linear branches are folded first.
+            preprocess: the network's own by default.
+            labels: a file of class names; ImageNet's for 1,000 classes by default.
 
         Raises:
             ValueError: the network has no classifier, does not take three channels, or the labels
             are not its own.
             EngineError: the engine cannot build or run it, or it does not answer with (B, N).
         """
+        from fleetfoot.bench.auto import load_auto
         from fleetfoot.engines import load
         from fleetfoot.transform import fuse
 
@@ -135,7 +139,10 @@ class Predictor:
         preprocess = preprocess or Preprocess.of(model)
         example = torch.zeros(batch, 3, preprocess.size, preprocess.size)
         ready = fuse(model).model if fold else copy.deepcopy(model).eval()
-        built = load(engine, ready, example=example, threads=threads)
+        if engine == "auto":
+            built = load_auto(ready, example=example, threads=threads)
+        else:
+            built = load(engine, ready, example=example, threads=threads)
         logits = built.run(example)
         if logits.ndim != 2 or len(logits) != batch:
             raise EngineError(
@@ -156,12 +163,13 @@ class Predictor:
         """One prediction a source, in their order.
 
         Args:
-            topk: guesses a picture. workers: threads that decode; two to four by default.
+            topk: guesses a picture.
+            workers: threads that decode; one a core by default, two to four.
             max_pixels, max_bytes: limits of one picture, as ``open_image`` takes them.
         """
         if topk < 1:
             raise ValueError(f"topk must be 1 or more, not {topk}")
-        workers = workers or min(4, max(2, os.cpu_count() or 1))
+        workers = workers or min(4, max(2, usable_cores()))
         remaining = iter(sources)
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
 

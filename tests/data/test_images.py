@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, features
+from PIL import Image
 
 from fleetfoot.data.images import MAX_BYTES, open_image
 from fleetfoot.errors import ImageError
@@ -59,8 +59,9 @@ def test_a_plain_picture_comes_back_as_it_was(format):
 
 @pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF"])
 def test_a_lossy_picture_comes_back_nearly_as_it_was(format):
-    if format == "AVIF" and not features.check("avif"):
-        pytest.skip("this Pillow was built without AVIF")
+    Image.init()
+    if format not in Image.SAVE:
+        pytest.skip(f"this Pillow was built without {format}")
     opened = open_image(encoded(gradient(), format, quality=95))
     # these formats halve the resolution of colour: a few levels at the edges of a smooth picture
     assert far_apart(opened.image, gradient()) <= 16

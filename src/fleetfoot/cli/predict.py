@@ -75,7 +75,10 @@ def predict(
         typer.Option(help="Fold batch norms and linear branches first.", rich_help_panel=NETWORK),
     ] = True,
     engine: Annotated[
-        str, typer.Option(help="What runs it; 'engines' lists them.", rich_help_panel=ENGINE)
+        str,
+        typer.Option(
+            help="What runs it ('engines' lists them); 'auto' measures.", rich_help_panel=ENGINE
+        ),
     ] = "eager",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Every core by default.", rich_help_panel=ENGINE)
@@ -120,8 +123,7 @@ def predict(
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other")
 
-    import torch
-
+    from fleetfoot.bench.environment import usable_cores
     from fleetfoot.data.images import MAX_PIXELS
     from fleetfoot.data.preprocess import Preprocess
     from fleetfoot.data.sources import find_images
@@ -151,7 +153,7 @@ def predict(
     predictor = Predictor.of(
         network,
         engine=engine,
-        threads=threads or torch.get_num_threads(),
+        threads=threads or usable_cores(),
         batch=min(batch, len(found)),
         fold=fold,
         labels=labels,

@@ -77,9 +77,11 @@ def open_image(
     """Reads a picture whose size is checked before anything is decoded.
 
     Args:
-        source: a path, or the file's bytes. name: what errors call it; the path by default.
+        source: a path, or the file's bytes.
+        name: what errors call it; the path by default.
         max_pixels: largest width × height. Pillow itself refuses twice its own limit
-        (``PIL.Image.MAX_IMAGE_PIXELS``) whatever stands here. max_bytes: largest file.
+            (``PIL.Image.MAX_IMAGE_PIXELS``) whatever stands here.
+        max_bytes: largest file.
 
     Raises:
         ImageError: and nothing else, whatever the file holds.

@@ -87,8 +87,8 @@ class Preprocess:
         """What the weights of ``model`` were scored with, by its ``pretrained_cfg``.
 
         Args:
-            model: a network of ``create_model``, or one of timm's. overrides: fields to replace;
-                those that are None keep the network's own value.
+            model: a network of ``create_model``, or one of timm's.
+            overrides: fields to replace; those that are None keep the network's own value.
 
         Raises:
             ValueError: the network does not say how its input is made, or asks for what this

@@ -58,8 +58,9 @@ def find_images(
     many costs only itself.
 
     Args:
-        words: files, folders, patterns, ``-``. stdin: what ``-`` reads; the process's own by
-        default. max_bytes: largest picture read from it.
+        words: files, folders, patterns, ``-``.
+        stdin: what ``-`` reads; the process's own by default.
+        max_bytes: largest picture read from it.
     """
     for word in words:
         if word == "-":
