@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from fleetfoot.bench.record import Fold
 from fleetfoot.cost import count
+from fleetfoot.errors import UnknownNameError
 from fleetfoot.models import configure, create_model
 from fleetfoot.transform import fuse
 from fleetfoot.weights.pretrained import PRETRAINED
@@ -62,7 +64,7 @@ def prepare(name: str, size: int, fold: bool) -> Network:
     notices = []
     if cost.unknown:
         notices.append(f"{name}: MACs leave out operators with no formula: {cost.unknown}")
-    top1, source = published_top1(name)
+    top1, source = published_top1(name, size)
     return Network(
         model=model,
         folded=fold,
@@ -81,38 +83,46 @@ def native_size(name: str) -> int:
     library does not say.
 
     Raises:
-        UnknownNameError: no network of the zoo has that name.
+        UnknownNameError: no network has that name.
     """
     library, _, bare = name.rpartition(":")
     if library == "timm":
         import timm
 
-        published = timm.get_pretrained_cfg(bare) if timm.is_model(bare) else None
+        if not timm.is_model(bare):
+            raise UnknownNameError.of("timm model", bare, timm.list_models())
+        published = timm.get_pretrained_cfg(bare)
         return int(published.input_size[-1]) if published else 224
     if library == "torchvision":
-        weights = _torchvision_weights(bare)
-        crop = getattr(weights.transforms(), "crop_size", [224]) if weights else [224]
+        crop = getattr(_torchvision_weights(bare).transforms(), "crop_size", [224])
         return int(crop[0])
     return configure(name).input_size
 
 
-def published_top1(name: str) -> tuple[float | None, str]:
-    """Percent and where it is published; None and "" where no source is known here."""
-    library, _, bare = name.rpartition(":")
-    if library == "torchvision":
-        weights = _torchvision_weights(bare)
-        if weights is not None:
-            top1 = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
-            if top1 is not None:
-                return float(top1), f"torchvision {weights}"
-    for published in PRETRAINED.get(name, ())[:1]:
-        return published.top1, published.top1_source
-    return None, ""
+def published_top1(name: str, size: int) -> tuple[float | None, str]:
+    """Percent, and where it is published; None and "" where no source is known here. The source
+    says so where the accuracy is that of another input size than ``size``."""
+    if name.startswith("torchvision:"):
+        weights = _torchvision_weights(name.partition(":")[2])
+        top1 = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+        source, of_size = f"torchvision {weights}", native_size(name)
+    elif rows := PRETRAINED.get(name):
+        top1, source, of_size = rows[0].top1, rows[0].top1_source, rows[0].input_size
+    else:
+        return None, ""
+    if top1 is None:
+        return None, ""
+    return float(top1), source if of_size == size else f"{source}, at {of_size} pixels"
 
 
-def _torchvision_weights(bare: str):  # type: ignore[no-untyped-def]  # an enum for each network
+def _torchvision_weights(bare: str) -> Any:
+    """The default weights of a torchvision classifier: a member of its enum.
+
+    Raises:
+        UnknownNameError: torchvision has no such network.
+    """
     import torchvision
 
     if bare not in torchvision.models.list_models():
-        return None
+        raise UnknownNameError.of("torchvision model", bare, torchvision.models.list_models())
     return torchvision.models.get_model_weights(bare).DEFAULT
