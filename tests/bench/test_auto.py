@@ -113,7 +113,7 @@ def test_an_engine_that_cannot_run_is_left_out_with_its_reason(tmp_path):
 
 def test_no_engine_at_all_is_an_error_with_every_reason(tmp_path):
     bench = Bench({"eager": EngineError("one"), "openvino": EngineError("two")})
-    with pytest.raises(EngineError, match="(?s)no engine can run Sequential:.*eager: one.*: two"):
+    with pytest.raises(EngineError, match=r"(?s)no engine can run Sequential:.*eager: one.*: two"):
         decide(bench, tmp_path)
     assert not (tmp_path / "auto").exists()
 
