@@ -190,7 +190,7 @@ def test_ten_of_the_seventeen_blocks_have_a_shortcut():
         ({"divisor": 0}, "divisor must be 1 or more, not 0"),
         ({"head_width": 0}, "head_width must be 1 or more, not 0"),
         ({"act": "relu"}, "unknown option of mobilenetv2_100 'act'"),
-        ({"drop_path_rate": 1.0}, r"drop path rate must be in \[0, 1\), not 1\.0"),
+        ({"drop_path_rate": 1.0}, r"drop_path_rate must be in \[0, 1\), not 1\.0"),
     ],
 )
 def test_a_wrong_option_is_named(options, message):

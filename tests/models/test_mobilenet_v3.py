@@ -266,7 +266,7 @@ def test_drop_path_rises_to_its_rate_over_the_blocks_with_a_shortcut():
         ({"size": "medium"}, "size must be 'large' or 'small', not 'medium'"),
         ({"scaling": "torchvision"}, "scaling must be 'ratio' or 'columns', not 'torchvision'"),
         ({"head_width": 0}, "head_width must be 1 or more, not 0"),
-        ({"drop_path_rate": 1.0}, r"drop path rate must be in \[0, 1\), not 1\.0"),
+        ({"drop_path_rate": 1.0}, r"drop_path_rate must be in \[0, 1\), not 1\.0"),
     ],
 )
 def test_a_wrong_option_is_named(options, message):
