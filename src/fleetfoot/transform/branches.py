@@ -55,19 +55,18 @@ class Branches:
     axis: int | None = None
     """The channels' axis, counted from the last; None while every value is one for all
     channels."""
+    count: int = 1
+    """Branches that were added up."""
 
     @property
     def is_identity(self) -> bool:
-        return self.is_affine and self.shift is None and not self.skip.dim() and self.skip == 1
+        return (
+            self.is_affine and self.shift is None and not self.skip.dim() and bool(self.skip == 1)
+        )
 
     @property
     def is_affine(self) -> bool:
         return not self.kernels
-
-    @property
-    def count(self) -> int:
-        """Branches: each kernel, and the skip if there is one."""
-        return len(self.kernels) + bool(self.skip.any())
 
     def then(self, scale: Tensor, shift: Tensor | None, axis: int | None) -> Branches | None:
         """This, multiplied and shifted channel by channel; None if these are other channels."""
@@ -94,6 +93,7 @@ class Branches:
             self.skip + other.skip,
             _sum(self.shift, other.shift),
             joint,
+            self.count + other.count,
         )
 
 
@@ -285,9 +285,7 @@ class Merged:
     module: nn.Module
 
 
-def merge_sums(
-    module: nn.Module, algebra: Algebra
-) -> tuple[nn.Module, list[Merged], list[str]]:
+def merge_sums(module: nn.Module, algebra: Algebra) -> tuple[nn.Module, list[Merged], list[str]]:
     """``module`` with each sum of linear branches replaced by one convolution.
 
     Returns what stands for the module now (itself if there was no sum; a convolution, a
@@ -334,9 +332,7 @@ def _region(node: fx.Node, source: fx.Node) -> set[fx.Node]:
     return region
 
 
-def _check_private(
-    node: fx.Node, region: set[fx.Node], source: fx.Node, algebra: Algebra
-) -> None:
+def _check_private(node: fx.Node, region: set[fx.Node], source: fx.Node, algebra: Algebra) -> None:
     """Raises FoldError if a value inside the region is wanted outside it, or the source is written
     over."""
     for inside in region - {node}:
@@ -416,4 +412,3 @@ def _chain(graph: fx.Graph) -> list[str] | None:
         else:
             return None
     return None
-

@@ -7,14 +7,13 @@ sizes of its input fails on them, so a graph that comes back holds for every inp
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from fleetfoot.transform.fold import LINEAR, is_batchnorm
+from fleetfoot.transform.fold import LINEAR, is_batchnorm, loaded
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 """They have no forward: their owner calls what is in them."""
@@ -34,14 +33,21 @@ def is_leaf(module: nn.Module) -> bool:
         type(module).__module__.startswith(("torch.nn.", "torch.ao.", "torch.jit."))
         or isinstance(module, LINEAR)
         or is_batchnorm(module)
+        or isinstance(module, _drop_paths())
         or bool(module._forward_hooks or module._forward_pre_hooks)  # a hook may run any code
     )
+
+
+def _drop_paths() -> tuple[type, ...]:
+    """torchvision's, which torch.fx does not look into; others show what they do."""
+    return loaded("torchvision.ops", "StochasticDepth")
 
 
 def is_identity(module: nn.Module) -> bool:
     """Whether ``module`` hands its input on in eval mode."""
     hooked = module._forward_hooks or module._forward_pre_hooks
-    return isinstance(module, nn.Identity | _DropoutNd) and not hooked and not module.training
+    kinds = (nn.Identity, _DropoutNd, *_drop_paths())
+    return isinstance(module, kinds) and not hooked and not module.training
 
 
 class NotTraceableError(Exception):
@@ -221,8 +227,8 @@ def operation(node: fx.Node) -> str:
         return str(node.target)
     if node.op == "call_function":
         name = getattr(node.target, "__name__", str(node.target))
-        in_place = {operator.iadd: "add_", operator.isub: "sub_", operator.imul: "mul_"}
-        return in_place.get(node.target, name)  # type: ignore[arg-type]
+        in_place = {"iadd": "add_", "isub": "sub_", "imul": "mul_", "itruediv": "div_"}
+        return in_place.get(name, name)
     return node.op
 
 
@@ -277,7 +283,7 @@ def moved_axis(node: fx.Node, axis: int, rank: int, module: nn.Module | None) ->
     if name == "permute":
         order = rest[0] if len(rest) == 1 else rest
         if isinstance(order, list | tuple) and _ints(order, rank):
-            return [int(one) % rank for one in order].index(place) - rank  # type: ignore[arg-type]
+            return [int(one) % rank for one in order].index(place) - rank
     return None
 
 
@@ -302,4 +308,3 @@ def source_axis(node: fx.Node, axis: int, rank: int, module: nn.Module | None) -
         if moved_axis(node, place, rank, module) == axis:
             return place
     return None
-
