@@ -15,6 +15,7 @@ _HOME = {
     "configure": "fleetfoot.models",
     "create_model": "fleetfoot.models",
     "list_models": "fleetfoot.models",
+    "model_info": "fleetfoot.models",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]

@@ -90,7 +90,15 @@ class EngineError(FleetfootError):
 
 
 class ImageError(FleetfootError):
-    """A picture cannot be used."""
+    """A picture cannot be used. ``path`` is what the caller named it, ``reason`` why."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 class RecordError(FleetfootError):

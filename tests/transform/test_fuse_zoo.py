@@ -13,7 +13,8 @@ from fleetfoot.transform.fold import is_batchnorm
 from helpers import trained_
 
 # Learned values and multiply-adds once fused: each batch norm is a bias, each sum one kernel. For
-# FastViT, as its authors fuse it, who leave some batch norms; see authors_left.
+# FastViT, as its authors fuse it, who leave some batch norms (authors_left), and without the
+# products of queries, keys and values, which have no weights.
 FUSED = {
     "fasternet_t0": (3_900_660, 335_422_720),
     "fasternet_t1": (7_587_624, 850_511_872),
@@ -34,14 +35,7 @@ FUSED = {
     "mobileone_s3": (10_078_312, 1_895_790_592),
     "mobileone_s4": (14_838_352, 2_979_269_760),
 }
-# Multiply-adds of Q Kᵀ and of the product with V, which the figures above leave out.
-ATTENTION = {
-    "fastvit_sa12": 8_388_608,
-    "fastvit_sa24": 16_777_216,
-    "fastvit_sa36": 25_165_824,
-    "fastvit_ma36": 29_884_416,
-}
-QUICK = ["fasternet_t0", "fastvit_t8", "fastvit_sa12", "mobileone_s0", "mobileone_s4"]
+QUICK = ["fasternet_t0", "fastvit_sa12", "mobileone_s0"]
 
 
 def authors_left(model: nn.Module) -> int:
@@ -77,7 +71,7 @@ def check_counts(name: str) -> None:
     size = model.config.input_size
 
     assert sum(p.numel() for p in fused.model.parameters()) == params
-    assert count(fused.model, torch.zeros(1, 3, size, size)).macs == macs + ATTENTION.get(name, 0)
+    assert count(fused.model, torch.zeros(1, 3, size, size)).macs == macs
     assert not any(is_batchnorm(m) for m in fused.model.modules())
     assert [row.type for row in fused.left] == ["layer scale"] * left
 
@@ -105,7 +99,7 @@ def test_every_other_network_of_the_zoo_has_no_batchnorm_left(name):
     assert fused.certificate.max_rel < 1e-12
 
 
-@pytest.mark.parametrize("name", ["fasternet_t0", "fastvit_sa12", "mobileone_s0"])
+@pytest.mark.parametrize("name", ["fasternet_t0", "fastvit_sa12"])
 def test_a_fused_backbone_is_still_a_backbone(name):
     model = trained_(create_model(name)).eval()
     fused = fuse(model, small(model)).model
@@ -113,9 +107,10 @@ def test_a_fused_backbone_is_still_a_backbone(name):
 
     with torch.no_grad():
         maps, expected = fused.features(x), model.features(x)
-        # float32: some fifty layers of 1e-7 each
-        torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(fused.forward_head(maps[-1]), fused(x))
+        for got, wanted in zip(maps, expected, strict=True):
+            # float32: some fifty layers of 1e-7 each
+            assert (got - wanted).abs().max() < 1e-4 * wanted.abs().max()
+        assert torch.equal(fused.forward_head(maps[-1]), fused(x))
     assert fused.config == model.config
     fused.reset_classifier(7)
     assert fused(x).shape == (1, 7)

@@ -11,7 +11,10 @@ from typing import Annotated
 import typer
 
 from fleetfoot import __version__
+from fleetfoot.cli.bench import bench, compare, report
 from fleetfoot.cli.models import engines, fuse, info, models
+from fleetfoot.cli.predict import predict
+from fleetfoot.cli.weights import weights_app
 from fleetfoot.errors import FleetfootError
 
 app = typer.Typer(
@@ -39,8 +42,9 @@ def root(
     """Vision networks that are fast on your device, not on paper."""
 
 
-for command in (models, info, engines, fuse):
+for command in (bench, compare, report, predict, models, info, engines, fuse):
     app.command()(command)
+app.add_typer(weights_app)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,36 @@ def models(
         raise typer.Exit(1)
 
 
+def info(
+    model: Annotated[str, typer.Argument(help="A name, as 'fastvit_t8' or 'timm:ghostnet_100'.")],
+    as_json: Json = False,
+) -> None:
+    """Say what is known of a network: size, feature maps, published weights and their terms."""
+    from fleetfoot.models import model_info
+
+    found = model_info(model)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+        return
+    top1 = "not published" if found.top1 is None else f"{found.top1} % ({found.top1_source})"
+    maps = ", ".join(f"{m.channels} at stride {m.reduction}" for m in found.feature_info)
+    rows = {
+        "family": found.family,
+        "paper": found.paper,
+        "parameters": f"{found.params:,}",
+        "top-1": top1,
+        "feature maps": maps,
+        "weights": ", ".join(
+            f"{w.tag} ({w.licence or 'licence not stated'})" for w in found.pretrained
+        ),
+        "options": ", ".join(f"{k}={v}" for k, v in asdict(found.config).items())
+        if found.config
+        else "",
+    }
+    for name, text in rows.items():
+        typer.echo(f"{name:12}  {text or 'none'}")
+
+
 def engines(as_json: Json = False) -> None:
     """List the engines, and why one is absent."""
     from fleetfoot.engines import available
@@ -53,8 +84,13 @@ def fuse(
     from fleetfoot.models import create_model
     from fleetfoot.transform import fuse as fold
 
-    fused = fold(create_model(model, **({"weights": weights} if weights else {})))
+    fused = fold(create_model(model, weights=weights))
     if as_json:
-        typer.echo(json.dumps(fused.record()))
+        record = {
+            "folded": [asdict(row) for row in fused.folded],
+            "left": [asdict(row) for row in fused.left],
+            "certificate": asdict(fused.certificate),
+        }
+        typer.echo(json.dumps(record))
     else:
         typer.echo(fused.summary())

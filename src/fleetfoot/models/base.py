@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from fleetfoot.weights.loading import LoadReport
+from fleetfoot.weights.pretrained import PretrainedConfig, untrained
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -33,6 +36,9 @@ class Config:
             raise ValueError(f"num_classes must be 0 or more, not {self.num_classes}")
         if self.in_chans < 1:
             raise ValueError(f"in_chans must be 1 or more, not {self.in_chans}")
+        for name in ("drop_path_rate", "drop_rate"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ class Backbone(nn.Module):
         self.config = config
         self.num_classes = config.num_classes
         self.feature_info = tuple(feature_info)
+        self.pretrained_cfg: PretrainedConfig = untrained(config.input_size)
+        self.load_report: LoadReport | None = None
 
     @property
     def num_features(self) -> int:
@@ -185,6 +193,8 @@ class FeatureExtractor(nn.Module):
             raise ValueError(f"out_indices must name each map once, not {chosen}")
         self.feature_info = FeatureInfoList(backbone.feature_info[i] for i in self.out_indices)
         self.config = backbone.config
+        self.pretrained_cfg = backbone.pretrained_cfg
+        self.load_report = backbone.load_report
         self.backbone = backbone
         del self.backbone.head
 

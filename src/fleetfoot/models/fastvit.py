@@ -48,6 +48,11 @@ class FastViTConfig(Config):
     """Value that every layer scale starts from."""
     input_size: int = 256
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.depths) != 4:
+            raise ValueError(f"depths must name 4 stages, not {len(self.depths)}")
+
 
 VARIANTS: dict[str, Config] = {
     "fastvit_t8": FastViTConfig(width=48, depths=(2, 2, 4, 2), mlp_ratio=3),

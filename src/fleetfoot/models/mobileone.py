@@ -6,24 +6,33 @@ https://arxiv.org/abs/2206.04040, section 3.3 and tables 2 and 3.
 What is here is the training form, whose parameters are the larger figure that is published;
 ``transform.fuse`` gives the other. Squeeze-and-excitation stands before the activation, as in the
 released code. The stem always has one branch of its kernel, whatever ``branches`` says, as there.
+The authors train without stochastic depth; a ``drop_path_rate`` drops the convolutions beside a
+batch-normed skip and keeps the skip, as timm's does.
 
 B batch · C channels · H W space
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from fleetfoot.models.base import Backbone, ClassifierHead, Config, FeatureInfo
 from fleetfoot.ops.branches import MobileOneBlock
+from fleetfoot.ops.drop_path import drop_path_rates
+
+CHANNELS = (64, 128, 256, 512)
+"""Of each stage at width 1."""
+DEPTHS = (2, 8, 10, 1)
+"""Blocks a stage, in every variant."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MobileOneConfig(Config):
     widths: tuple[float, ...]
-    """Multiplier of each stage's channels, which at 1 are 64, 128, 256, 512."""
+    """Multiplier of each stage's channels."""
     branches: int = 1
     """K×K convolutions that a block sums while training; the paper's k."""
     squeeze_excite: tuple[int, ...] = (0, 0, 0, 0)
@@ -31,11 +40,11 @@ class MobileOneConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.drop_path_rate:
-            raise ValueError(
-                f"drop_path_rate must be 0, not {self.drop_path_rate}: "
-                "MobileOne has no shortcut beside which a branch could be dropped"
-            )
+        for name, given in (("widths", self.widths), ("squeeze_excite", self.squeeze_excite)):
+            if len(given) != len(DEPTHS):
+                raise ValueError(f"{name} must name {len(DEPTHS)} stages, not {len(given)}")
+        if self.branches < 1:
+            raise ValueError(f"branches must be 1 or more, not {self.branches}")
 
 
 VARIANTS: dict[str, Config] = {
@@ -46,12 +55,15 @@ VARIANTS: dict[str, Config] = {
     "mobileone_s4": MobileOneConfig(widths=(3.0, 3.5, 3.5, 4.0), squeeze_excite=(0, 0, 5, 1)),
 }
 
-CHANNELS = (64, 128, 256, 512)
-DEPTHS = (2, 8, 10, 1)
-
 
 def separable(
-    channels: int, out_channels: int, *, stride: int, branches: int, squeeze_excite: bool
+    channels: int,
+    out_channels: int,
+    *,
+    stride: int,
+    branches: int,
+    squeeze_excite: bool,
+    drops: Iterator[float],
 ) -> nn.Sequential:
     """A depthwise 3×3 and a pointwise block, each with its own branches. (B, C, H, W) -> (B, C',
     ...)
@@ -69,6 +81,7 @@ def separable(
             groups=channels,
             count=branches,
             reduced=channels // 16 if squeeze_excite else 0,
+            drop=next(drops),
         ),
     )
     block.add_module(
@@ -78,6 +91,7 @@ def separable(
             out_channels,
             count=branches,
             reduced=out_channels // 16 if squeeze_excite else 0,
+            drop=next(drops),
         ),
     )
     return block
@@ -97,6 +111,7 @@ class MobileOne(Backbone):
             ],
         )
         self.stem = MobileOneBlock(config.in_chans, channels, 3, stride=2)
+        drops = iter(drop_path_rates(config.drop_path_rate, 2 * sum(DEPTHS)))
         self.stages = nn.ModuleList()
         for width, depth, excited in zip(widths, DEPTHS, config.squeeze_excite, strict=True):
             stage = nn.Sequential()
@@ -108,6 +123,7 @@ class MobileOne(Backbone):
                         stride=1 if i else 2,
                         branches=config.branches,
                         squeeze_excite=i >= depth - excited,
+                        drops=drops,
                     )
                 )
                 channels = width

@@ -1,19 +1,30 @@
 """Networks of timm and torchvision by the zoo's own calls: ``timm:ghostnet_100``,
 ``torchvision:resnet50``.
 
-They are what the zoo is compared with; they come as their libraries build them.
+They are what the zoo is compared with; they come as their libraries build them. Their published
+weights are fetched by the zoo's own way, pinned and with their licence said.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from fleetfoot.errors import UnknownNameError
+from fleetfoot.weights import hub
+from fleetfoot.weights.files import read
+from fleetfoot.weights.loading import load
+from fleetfoot.weights.pretrained import PretrainedConfig, untrained
+from fleetfoot.weights.published import published_top1
 
 PREFIXES = ("timm", "torchvision")
+
+FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
+"""Licences that allow every use; any other that a peer's weights state asks for a yes."""
 
 
 def is_peer(name: str) -> bool:
@@ -24,40 +35,179 @@ def is_peer(name: str) -> bool:
 def create(
     name: str,
     *,
-    pretrained: bool = False,
+    pretrained: bool | str = False,
+    weights: str | os.PathLike[str] | None = None,
+    accept_licence: bool = False,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """The library's own network, in train mode.
+    """The library's own network, in train mode, with the zoo's ``pretrained_cfg``.
+
+    Args:
+        pretrained: ``True`` for the library's default weights, or timm's tag or torchvision's name
+        of others. weights: a file with the library's own keys.
+
+    Raises:
+        UnknownNameError: the prefix is no library's, or the library has no such network or weights.
+        ValueError: an option that the library's network does not take.
+        WeightsError: the weights cannot be had, read, or used in this network.
+    """
+    library, bare = _parted(name)
+    if library == "timm":
+        model = _timm(bare, features_only, out_indices, options)
+    else:
+        model = _torchvision(bare, features_only, out_indices, options)
+    rows = published(name)
+    chosen = rows[0] if rows else untrained(224)
+    if pretrained:
+        if isinstance(pretrained, str):
+            chosen = next((row for row in rows if row.tag == pretrained), chosen)
+            if chosen.tag != pretrained:
+                raise UnknownNameError.of(f"tag of {name}", pretrained, [row.tag for row in rows])
+        elif not rows:
+            raise UnknownNameError(f"{library} has no weights of {bare!r} that could be fetched")
+        weights = hub.fetch(chosen, accept_licence=accept_licence)
+    report = None
+    if weights is not None:
+        report = load(model, read(weights), name)
+    if not pretrained:
+        chosen = replace(
+            chosen,
+            tag="",
+            source="none" if weights is None else "file",
+            repo="" if weights is None else str(weights),
+            top1=None,
+            top1_source="",
+            licence="",
+            licence_url="",
+            research_only=False,
+        )
+    vars(model).update(pretrained_cfg=chosen, load_report=report)
+    return model
+
+
+def _parted(name: str) -> tuple[str, str]:
+    library, _, bare = name.partition(":")
+    if library not in PREFIXES:
+        raise UnknownNameError.of("library prefix", library, PREFIXES)
+    return library, bare
+
+
+def _timm(
+    bare: str, features_only: bool, out_indices: Sequence[int] | None, options: dict[str, Any]
+) -> nn.Module:
+    import timm
+
+    if not timm.is_model(bare):
+        raise UnknownNameError.of("timm model", bare, timm.list_models())
+    if features_only:
+        options |= {"features_only": True}
+        if out_indices is not None:
+            options["out_indices"] = tuple(out_indices)
+    made: nn.Module = timm.create_model(bare, **options)
+    return made
+
+
+def _torchvision(
+    bare: str, features_only: bool, out_indices: Sequence[int] | None, options: dict[str, Any]
+) -> nn.Module:
+    import torchvision
+
+    if bare not in torchvision.models.list_models():
+        raise UnknownNameError.of("torchvision model", bare, torchvision.models.list_models())
+    if features_only or out_indices is not None:
+        raise ValueError(
+            f"torchvision:{bare}: features_only is not offered for torchvision's networks; "
+            "use torchvision.models.feature_extraction.create_feature_extractor"
+        )
+    made: nn.Module = torchvision.models.get_model(bare, **options)
+    return made
+
+
+def published(name: str) -> tuple[PretrainedConfig, ...]:
+    """The library's weights of a network, its default first.
 
     Raises:
         UnknownNameError: the prefix is no library's, or the library has no such network.
-        ValueError: an option that the library's network does not take.
     """
-    library, _, bare = name.partition(":")
-    if library == "timm":
-        import timm
+    library, bare = _parted(name)
+    return _of_timm(bare) if library == "timm" else _of_torchvision(bare)
 
-        if not timm.is_model(bare):
-            raise UnknownNameError.of("timm model", bare, timm.list_models())
-        if features_only:
-            options |= {"features_only": True}
-            if out_indices is not None:
-                options["out_indices"] = tuple(out_indices)
-        made: nn.Module = timm.create_model(bare, pretrained=pretrained, **options)
-        return made
-    if library == "torchvision":
-        import torchvision
 
-        if bare not in torchvision.models.list_models():
-            raise UnknownNameError.of("torchvision model", bare, torchvision.models.list_models())
-        if features_only or out_indices is not None:
-            raise ValueError(
-                f"{name}: features_only is not offered for torchvision's networks; "
-                "use torchvision.models.feature_extraction.create_feature_extractor"
+def _of_timm(bare: str) -> tuple[PretrainedConfig, ...]:
+    import timm
+
+    architecture, _, tag = bare.partition(".")
+    if not timm.is_model(architecture):
+        raise UnknownNameError.of("timm model", bare, timm.list_models())
+    names = timm.list_pretrained(f"{architecture}.*") or []
+    default = timm.get_pretrained_cfg(architecture)
+    first = f"{architecture}.{tag or (default.tag if default else '')}"
+    rows = []
+    for full in sorted(names, key=lambda full: full != first):
+        cfg = timm.get_pretrained_cfg(full)
+        if cfg is None or not cfg.hf_hub_id:  # timm's few outside the hub are not fetched
+            continue
+        top1, source = published_top1(f"timm:{full}") or (None, "")
+        licence = cfg.license or "unstated"
+        rows.append(
+            PretrainedConfig(
+                tag=cfg.tag or "",
+                source="timm",
+                repo=cfg.hf_hub_id,
+                filename=cfg.hf_hub_filename or "model.safetensors",
+                licence=licence,
+                licence_url=f"https://huggingface.co/{cfg.hf_hub_id}",
+                research_only=licence not in FREE_LICENCES,
+                top1=top1,
+                top1_source=source,
+                input_size=cfg.input_size[-1],
+                crop_pct=cfg.crop_pct,
+                resize_mode="squash" if cfg.crop_mode == "squash" else "shortest",
+                interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
+                mean=tuple(cfg.mean),
+                std=tuple(cfg.std),
+                layout="timm",
             )
-        weights = "DEFAULT" if pretrained else None
-        made = torchvision.models.get_model(bare, weights=weights, **options)
-        return made
-    raise UnknownNameError.of("library prefix", library, PREFIXES)
+        )
+    return tuple(rows)
+
+
+def _of_torchvision(bare: str) -> tuple[PretrainedConfig, ...]:
+    import torchvision
+
+    if bare not in torchvision.models.list_models():
+        raise UnknownNameError.of("torchvision model", bare, torchvision.models.list_models())
+    known = torchvision.models.get_model_weights(bare)
+    default = getattr(known, "DEFAULT", None)
+    rows = []
+    for one in sorted(known, key=lambda one: one is not default):
+        file = one.url.rpartition("/")[2]
+        transform = one.transforms()
+        sizes: dict[str, Any] = {}
+        if hasattr(transform, "crop_size"):  # segmentation and detection take whole images
+            (crop,), (resize,) = transform.crop_size, transform.resize_size
+            sizes = {
+                "input_size": crop,
+                "crop_pct": crop / resize,
+                "interpolation": transform.interpolation.value,
+                "mean": tuple(transform.mean),
+                "std": tuple(transform.std),
+            }
+        rows.append(
+            PretrainedConfig(
+                tag=one.name,
+                source="torchvision",
+                repo=one.url,
+                filename=file,
+                sha256=file.removesuffix(".pth").rpartition("-")[2],
+                licence="bsd-3-clause",
+                licence_url="https://github.com/pytorch/vision/blob/main/LICENSE",
+                top1=one.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1"),
+                top1_source=f"torchvision's model page, {one.name}",
+                layout="torchvision",
+                **sizes,
+            )
+        )
+    return tuple(rows)

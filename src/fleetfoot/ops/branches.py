@@ -20,7 +20,13 @@ from torch import Tensor, nn
 
 from fleetfoot.ops.activations import Activation, activation
 from fleetfoot.ops.conv import conv_norm_act
+from fleetfoot.ops.drop_path import drop_path
 from fleetfoot.ops.squeeze_excite import SqueezeExcite
+
+
+def _check_odd(owner: str, kernel: int) -> None:
+    if kernel % 2 == 0:
+        raise ValueError(f"{owner}: kernel ({kernel}) must be odd, or the branches share no centre")
 
 
 class BranchSum(nn.Module):
@@ -28,6 +34,13 @@ class BranchSum(nn.Module):
 
     (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). The 1×1 (``scale``) is there when K > 1; the
     input (``skip``, a batch norm alone) when it has the shape of the output.
+
+    ``drop`` is the rate of stochastic depth on what stands beside the skip; a sum without a skip is
+    never dropped, since nothing would be left of the sample.
+
+    Raises:
+        ValueError: ``kernel`` is even, ``count`` is less than 1, ``groups`` does not divide the
+        channels, or ``drop`` is outside [0, 1).
     """
 
     def __init__(
@@ -39,8 +52,10 @@ class BranchSum(nn.Module):
         stride: int = 1,
         groups: int = 1,
         count: int = 1,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
+        _check_odd("BranchSum", kernel)
         if count < 1:
             raise ValueError(f"BranchSum: count must be 1 or more, not {count}")
 
@@ -54,9 +69,13 @@ class BranchSum(nn.Module):
             self.branches["scale"] = branch(1)
         if in_channels == out_channels and stride == 1:
             self.branches["skip"] = nn.BatchNorm2d(out_channels)
+        self.drop_path = drop_path(drop) if "skip" in self.branches else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return reduce(operator.add, [branch(x) for branch in self.branches.values()])
+        outputs = {name: branch(x) for name, branch in self.branches.items()}
+        skip = outputs.pop("skip", None)
+        convolved = self.drop_path(reduce(operator.add, outputs.values()))
+        return convolved if skip is None else convolved + skip
 
 
 class MobileOneBlock(nn.Module):
@@ -76,11 +95,12 @@ class MobileOneBlock(nn.Module):
         groups: int = 1,
         count: int = 1,
         reduced: int = 0,
+        drop: float = 0.0,
         act: Activation = "relu",
     ) -> None:
         super().__init__()
         self.sum = BranchSum(
-            in_channels, out_channels, kernel, stride=stride, groups=groups, count=count
+            in_channels, out_channels, kernel, stride=stride, groups=groups, count=count, drop=drop
         )
         self.squeeze_excite = SqueezeExcite(out_channels, reduced) if reduced else nn.Identity()
         self.act = activation(act)
@@ -105,6 +125,9 @@ class RepMixer(nn.Module):
     them, so all of it, the shortcut included, folds into one depthwise convolution: the memory
     traffic of the shortcut is what that saves. The paper's figure 2 puts the norm before the
     convolution; the released code and weights have it after, as here.
+
+    Raises:
+        ValueError: ``kernel`` is even.
     """
 
     def __init__(self, channels: int, *, kernel: int = 3, scale: float = 1e-5) -> None:
@@ -121,10 +144,14 @@ class ConditionalPositionalEncoding(nn.Module):
     """x + depthwise(x): each token learns where it is from its neighbours. (B, C, H, W) -> the same
 
     Chu et al. 2021, https://arxiv.org/abs/2102.10882; FastViT section 3.3 folds the shortcut away.
+
+    Raises:
+        ValueError: ``kernel`` is even.
     """
 
     def __init__(self, channels: int, *, kernel: int = 7) -> None:
         super().__init__()
+        _check_odd("ConditionalPositionalEncoding", kernel)
         self.conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,6 +163,10 @@ class LargeKernelConv(nn.Module):
 
     (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). Ding et al. 2022, "RepLKNet",
     https://arxiv.org/abs/2203.06717, section 3.
+
+    Raises:
+        ValueError: a kernel is even, the small one is the larger, or ``groups`` does not divide the
+        channels.
     """
 
     def __init__(
@@ -149,6 +180,8 @@ class LargeKernelConv(nn.Module):
         groups: int = 1,
     ) -> None:
         super().__init__()
+        _check_odd("LargeKernelConv", kernel)
+        _check_odd("LargeKernelConv", small_kernel)
         if small_kernel > kernel:
             raise ValueError(
                 f"LargeKernelConv: small_kernel ({small_kernel}) must not exceed kernel ({kernel})"

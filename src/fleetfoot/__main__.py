@@ -1,0 +1,5 @@
+"""``python -m fleetfoot`` is the command ``fleetfoot``."""
+
+from fleetfoot.cli import main
+
+main()

@@ -1,0 +1,128 @@
+"""A network as it is measured: built, folded, counted, and its published accuracy beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fleetfoot.bench.record import Fold
+from fleetfoot.cost import count
+from fleetfoot.errors import UnknownNameError
+from fleetfoot.models import configure, create_model
+from fleetfoot.transform import fuse
+from fleetfoot.weights.pretrained import PRETRAINED
+
+NOT_FOLDED = Fold(folded=0, left=0, max_abs=0.0, max_rel=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What runs, and what is known of it. Costs are those of the network that runs, folded or
+    not."""
+
+    model: nn.Module
+    folded: bool
+    fold: Fold
+    params: int
+    macs: int
+    """Of one image, as is the next."""
+    memory_access_bytes: int
+    top1: float | None
+    """Published ImageNet-1k top-1, percent."""
+    top1_source: str
+    notices: tuple[str, ...] = ()
+    """What a reader of the figures should know."""
+
+
+def prepare(name: str, size: int, fold: bool) -> Network:
+    """The network of that name in eval mode, with weights drawn from a fixed seed: times do not
+    depend on their values, as long as no map runs into denormal numbers, and with these none does.
+
+    Raises:
+        UnknownNameError: no network has that name.
+        FoldError: folding it cannot be proved.
+        ValueError: it cannot run at ``size``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = create_model(name).eval()
+    example = torch.zeros(1, 3, size, size)
+    record = NOT_FOLDED
+    if fold:
+        fused = fuse(model, example)
+        model = fused.model
+        record = Fold(
+            folded=len(fused.folded),
+            left=len(fused.left),
+            max_abs=fused.certificate.max_abs,
+            max_rel=fused.certificate.max_rel,
+        )
+    cost = count(model, example)
+    notices = []
+    if cost.unknown:
+        notices.append(f"{name}: MACs leave out operators with no formula: {cost.unknown}")
+    top1, source = published_top1(name, size)
+    return Network(
+        model=model,
+        folded=fold,
+        fold=record,
+        params=cost.params,
+        macs=cost.macs,
+        memory_access_bytes=cost.memory_access_bytes,
+        top1=top1,
+        top1_source=source,
+        notices=tuple(notices),
+    )
+
+
+def native_size(name: str) -> int:
+    """Height and width, in pixels, at which the network's accuracy is published; 224 where its
+    library does not say.
+
+    Raises:
+        UnknownNameError: no network has that name.
+    """
+    library, _, bare = name.rpartition(":")
+    if library == "timm":
+        import timm
+
+        if not timm.is_model(bare):
+            raise UnknownNameError.of("timm model", bare, timm.list_models())
+        published = timm.get_pretrained_cfg(bare)
+        return int(published.input_size[-1]) if published else 224
+    if library == "torchvision":
+        crop = getattr(_torchvision_weights(bare).transforms(), "crop_size", [224])
+        return int(crop[0])
+    return configure(name).input_size
+
+
+def published_top1(name: str, size: int) -> tuple[float | None, str]:
+    """Percent, and where it is published; None and "" where no source is known here. The source
+    says so where the accuracy is that of another input size than ``size``."""
+    if name.startswith("torchvision:"):
+        weights = _torchvision_weights(name.partition(":")[2])
+        top1 = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+        source, of_size = f"torchvision {weights}", native_size(name)
+    elif rows := PRETRAINED.get(name):
+        top1, source, of_size = rows[0].top1, rows[0].top1_source, rows[0].input_size
+    else:
+        return None, ""
+    if top1 is None:
+        return None, ""
+    return float(top1), source if of_size == size else f"{source}, at {of_size} pixels"
+
+
+def _torchvision_weights(bare: str) -> Any:
+    """The default weights of a torchvision classifier: a member of its enum.
+
+    Raises:
+        UnknownNameError: torchvision has no such network.
+    """
+    import torchvision
+
+    if bare not in torchvision.models.list_models():
+        raise UnknownNameError.of("torchvision model", bare, torchvision.models.list_models())
+    return torchvision.models.get_model_weights(bare).DEFAULT

@@ -1,0 +1,126 @@
+"""What is measured and for how long, by name; and the networks and engines taken where none are
+named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleetfoot.engines import available
+from fleetfoot.errors import UnknownNameError
+
+MOST_THREADS = 4
+"""A latency on more threads than this says more of the scheduler than of the network."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting in which each network and engine is timed."""
+
+    batch: int
+    threads: int | None
+    """None: the usable cores, up to ``MOST_THREADS``; the record holds the number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Settings and amounts. Two records by one protocol can be compared."""
+
+    name: str
+    description: str
+    rows: tuple[Row, ...]
+    rounds: int
+    """Times that every cell has its turn."""
+    fewest_rounds: int
+    """So many are run even when the time is over."""
+    budget_s: float
+    """Wall time of the whole run, preparation included, after which no new round begins."""
+    burst_runs: int = 2
+    """Timed runs a turn, at least."""
+    burst_s: float = 0.03
+    """A turn goes on for this long where its runs are shorter."""
+    rewarm_s: float = 0.015
+    """Untimed runs at the start of a turn, one at least: they bring the caches back, and outlast
+    the threads of a torch engine, which spin for about 9 ms after its last run."""
+    warmup_s: float = 1.5
+    """The longest warm-up of one cell, its first."""
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            name="default",
+            description=(
+                "latency: one image at a time, on the usable cores up to "
+                f"{MOST_THREADS}; ends within three minutes for a dozen networks"
+            ),
+            rows=(Row(batch=1, threads=None),),
+            rounds=25,
+            fewest_rounds=6,
+            budget_s=160.0,
+        ),
+        Protocol(
+            name="fasternet",
+            description=(
+                "as in the FasterNet paper (https://arxiv.org/abs/2303.03667, section 4): latency "
+                "at batch 1 and throughput at batch 32, both on one thread, folded"
+            ),
+            rows=(Row(batch=1, threads=1), Row(batch=32, threads=1)),
+            rounds=15,
+            fewest_rounds=6,
+            budget_s=1800.0,
+            burst_runs=1,
+            warmup_s=8.0,
+        ),
+        Protocol(
+            name="quick",
+            description=(
+                "batch 1 on one thread, few samples: shows that everything runs, and is no "
+                "ground for a decision"
+            ),
+            rows=(Row(batch=1, threads=1),),
+            rounds=3,
+            fewest_rounds=3,
+            budget_s=60.0,
+            warmup_s=0.3,
+        ),
+    )
+}
+
+DEFAULT_MODELS = (
+    "fasternet_t0",
+    "fasternet_t1",
+    "fastvit_t8",
+    "fastvit_sa12",
+    "mobileone_s0",
+    "mobileone_s1",
+    "mobilenetv1_100",
+    "mobilenetv2_100",
+    "mobilenetv3_large_100",
+    "shufflenet_v1_g3_x1_0",
+    "shufflenet_v2_x1_0",
+    "torchvision:resnet50",
+    "timm:mobilevit_xxs",
+)
+"""One or two of each family, beside the two that everybody knows."""
+
+DEFAULT_ENGINES = ("eager", "onnxruntime", "openvino")
+"""``compiled`` is on request: it compiles for half a minute a network."""
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if name not in PROTOCOLS:
+        raise UnknownNameError.of("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
+
+
+def default_engines() -> tuple[list[str], dict[str, str]]:
+    """The default engines that can be used here, and the others with the reason."""
+    found = available()
+    absent = {name: reason for name in DEFAULT_ENGINES if (reason := found[name]) is not None}
+    return [name for name in DEFAULT_ENGINES if name not in absent], absent

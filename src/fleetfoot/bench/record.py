@@ -1,0 +1,385 @@
+"""What a measurement is, and how it is kept: one line of JSON for each network, engine, number of
+threads and batch.
+
+A line holds every sample beside the figures drawn from it, what ran, where, and the ceiling that it
+was up against, so that a table, a picture or a comparison can be made again from the file alone.
+Reading is strict: a field that is missing, unknown, of the wrong type or not finite is an error
+that names the line. A cell that could not run is a ``Failure``, kept in a file beside.
+
+Seconds in ``_s``, bytes in ``_bytes``; a MAC is one multiply-accumulate, two floating point
+operations.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar, Union
+
+from fleetfoot.errors import RecordError
+
+SCHEMA = 1
+MEASUREMENTS_FILE = "measurements.jsonl"
+FAILURES_FILE = "failures.jsonl"
+
+
+class Fold(TypedDict):
+    """What the fold did, and its certificate: the largest difference between the network as given
+    and as folded, in float64 on random input. All zero where the network was not folded."""
+
+    folded: int
+    left: int
+    max_abs: float
+    max_rel: float
+
+
+class Machine(TypedDict):
+    """Where it ran. ``governor`` and ``gpu`` are None where there is none to read."""
+
+    cpu: str
+    cores: int
+    governor: str | None
+    os: str
+    memory_bytes: int
+    gpu: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One network on one engine, timed.
+
+    Raises:
+        RecordError: a figure does not follow from the samples, or is out of its range.
+    """
+
+    model: str
+    engine: str
+    threads: int
+    batch: int
+    size: int
+    """Height and width of the input, in pixels."""
+    median_s: float
+    """Of ``samples_s``, as are the next three; one sample is one batch."""
+    p90_s: float
+    p99_s: float
+    ci95_s: tuple[float, float]
+    """95 % confidence interval of the median: low, high."""
+    samples_s: tuple[float, ...]
+    """In the order in which they were taken."""
+    warmup_s: float
+    """Time spent before the first sample that counts."""
+    steady: bool
+    """The warm-up ended because the times had settled, not because its time was up."""
+    spread: float
+    """(p90 - p10) / median."""
+    stable: bool
+    """The spread is within what the protocol allows."""
+    folded: bool
+    fold: Fold
+    params: int
+    macs: int
+    """Multiply-accumulates for one image."""
+    memory_access_bytes: int
+    """Input maps, output maps and weights of every layer, for one image."""
+    images_per_s: float
+    achieved_gflops: float
+    """2 x macs x batch / median, in 1e9 operations a second."""
+    peak_gflops: float
+    """The measured matrix-product rate of this machine at this number of threads."""
+    peak_share: float
+    """achieved_gflops / peak_gflops."""
+    copy_gb_per_s: float
+    """The measured copy bandwidth at this number of threads."""
+    top1: float | None
+    """Published ImageNet-1k top-1, percent; not measured here."""
+    top1_source: str
+    precision: str
+    layout: str
+    device: str
+    engine_version: str
+    harness_s: float
+    """Median time of the engine that does nothing: what the harness adds to every sample."""
+    memory_peak_bytes: int | None
+    """On a CUDA device; None elsewhere."""
+    protocol: str
+    run_id: str
+    started: str
+    """ISO 8601, UTC."""
+    machine: Machine
+    versions: dict[str, str]
+    commit: str
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise RecordError(f"{self.model} on {self.engine}: {'; '.join(problems)}")
+
+    @property
+    def cell(self) -> Cell:
+        """What this is a measurement of: two with the same cell measure the same thing."""
+        return Cell(
+            self.model,
+            self.engine,
+            self.threads,
+            self.batch,
+            self.size,
+            self.folded,
+            self.precision,
+            self.layout,
+            self.device,
+        )
+
+
+class Cell(typing.NamedTuple):
+    """The coordinates of a measurement."""
+
+    model: str
+    engine: str
+    threads: int
+    batch: int
+    size: int
+    folded: bool
+    precision: str
+    layout: str
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A cell that could not run, and why."""
+
+    model: str
+    engine: str
+    threads: int
+    batch: int
+    size: int
+    reason: str
+
+
+def _problems(m: Measurement) -> Iterable[str]:
+    if m.schema != SCHEMA:
+        yield f"schema {m.schema} is not the one that this fleetfoot knows, {SCHEMA}"
+    numbers = [value for value in vars(m).values() if isinstance(value, float)]
+    numbers += [*m.samples_s, *m.ci95_s, m.fold["max_abs"], m.fold["max_rel"]]
+    if not all(math.isfinite(number) for number in numbers):
+        yield "it holds a figure that is not finite"
+        return
+    for name in ("threads", "batch", "size", "params", "macs", "memory_access_bytes"):
+        if getattr(m, name) < 1:
+            yield f"{name} must be 1 or more, not {getattr(m, name)}"
+    for name in ("warmup_s", "spread", "harness_s", "peak_gflops", "copy_gb_per_s"):
+        if getattr(m, name) < 0:
+            yield f"{name} must not be negative, but is {getattr(m, name)}"
+    if m.top1 is not None and not 0 <= m.top1 <= 100:
+        yield f"top1 is in percent, 0 to 100, not {m.top1}"
+    if not m.samples_s or min(m.samples_s) <= 0:
+        yield "samples_s must hold at least one sample, and only times above 0"
+        return
+    median = statistics.median(m.samples_s)
+    expected = {
+        "median_s": median,
+        "images_per_s": m.batch / median,
+        "achieved_gflops": 2 * m.macs * m.batch / median / 1e9,
+    }
+    if m.peak_gflops:
+        expected["peak_share"] = m.achieved_gflops / m.peak_gflops
+    for name, value in expected.items():
+        # 1e-6: a writer may round a derived figure; a figure typed by hand is farther off
+        if not math.isclose(getattr(m, name), value, rel_tol=1e-6):
+            yield f"{name} is {getattr(m, name):g}, but its parts give {value:g}"
+    if not m.ci95_s[0] <= m.median_s <= m.ci95_s[1]:
+        yield f"the median {m.median_s:g} s lies outside its interval {list(m.ci95_s)}"
+    if not m.median_s <= m.p90_s <= m.p99_s:
+        yield f"median, p90 and p99 must rise: {m.median_s:g}, {m.p90_s:g}, {m.p99_s:g} s"
+
+
+Line = TypeVar("Line", Measurement, Failure)
+
+
+def to_json(line: Measurement | Failure) -> str:
+    """One line, without its line break; fields in the order of the class."""
+    return json.dumps(asdict(line), ensure_ascii=False, allow_nan=False)
+
+
+def from_json(text: str) -> Measurement:
+    """The measurement that ``to_json`` wrote.
+
+    Raises:
+        RecordError: the text is no JSON object of this schema; the message names the field.
+    """
+    return _parse(text, Measurement)
+
+
+def read(path: str | Path) -> list[Measurement]:
+    """The measurements of a file, or of the file that a run left in its output folder.
+
+    Raises:
+        RecordError: there is no such file, it is empty, or a line is not a measurement; the message
+        names the line.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / MEASUREMENTS_FILE
+    measurements = _read(path, Measurement)
+    if not measurements:
+        raise RecordError(f"{path} holds no measurement")
+    return measurements
+
+
+def read_failures(path: str | Path) -> list[Failure]:
+    """The failures beside a record: ``path`` is the record, its folder, or the file itself. No file
+    means no failure."""
+    path = Path(path)
+    if path.name != FAILURES_FILE:
+        path = (path if path.is_dir() else path.parent) / FAILURES_FILE
+    return _read(path, Failure) if path.exists() else []
+
+
+def write(path: str | Path, lines: Sequence[Measurement] | Sequence[Failure]) -> None:
+    """Writes the whole file at once: whoever reads ``path``, before or after a crash, finds the old
+    file or the new one, never a part."""
+    write_text(Path(path), "".join(to_json(line) + "\n" for line in lines))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces ``path`` by ``text`` in one step; its folder is made where missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, 0o644)  # mkstemp's 0600 would keep a colleague from reading the result
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def fastest(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """The engine with the least median for each network, threads, batch and size; the least latency
+    first."""
+    best: dict[tuple[object, ...], Measurement] = {}
+    for m in sorted(measurements, key=lambda m: m.median_s):
+        best.setdefault((m.model, m.threads, m.batch, m.size, m.folded, m.precision, m.device), m)
+    return list(best.values())
+
+
+def _read(path: Path, kind: type[Line]) -> list[Line]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecordError(f"there is no record at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from error
+    lines = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            lines.append(_parse(line, kind))
+        except RecordError as error:
+            raise RecordError(f"{path}, line {number}: {error}") from None
+    return lines
+
+
+def _parse(text: str, kind: type[Line]) -> Line:
+    try:
+        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not a line of JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise RecordError(f"expected a JSON object, found {_kind(raw)}")
+    if kind is Measurement and raw.get("schema") != SCHEMA:
+        raise RecordError(
+            f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA}. "
+            "Read the record with the version that wrote it"
+        )
+    return kind(**_fields(raw, kind, ""))
+
+
+def _fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:
+    """``raw`` with each value brought to the type that ``kind`` states for it."""
+    hints = _hints(kind)
+    missing, unknown = [n for n in hints if n not in raw], [n for n in raw if n not in hints]
+    if missing or unknown:
+        raise RecordError(
+            "; ".join(
+                f"{what} field{'s' if len(names) > 1 else ''} "
+                + ", ".join(prefix + name for name in names)
+                for what, names in (("missing", missing), ("unknown", unknown))
+                if names
+            )
+        )
+    return {name: _value(raw[name], hint, prefix + name) for name, hint in hints.items()}
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _value(value: object, hint: Any, name: str) -> Any:
+    """``value`` as ``hint`` wants it: a number, a string, a list for a tuple, an object for a
+    dict."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        (hint,) = [arg for arg in args if arg is not type(None)]
+        return _value(value, hint, name)
+    if typing.is_typeddict(hint) and isinstance(value, dict):
+        return _fields(value, hint, f"{name}.")
+    if origin is dict and isinstance(value, dict):
+        return {key: _value(item, args[1], f"{name}.{key}") for key, item in value.items()}
+    if origin is tuple and isinstance(value, list):
+        if args[-1] is not Ellipsis and len(value) != len(args):
+            raise RecordError(f"{name} must hold {len(args)} numbers, not {len(value)}")
+        return tuple(_value(item, args[0], f"{name}[{i}]") for i, item in enumerate(value))
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # NaN fails both
+            raise RecordError(f"{name} must be finite, not {_kind(value)}")
+        return float(value)
+    if type(value) is hint:  # not isinstance: True is no number here
+        return value
+    raise RecordError(
+        f"{name} must be {_WORDS.get(origin or hint, 'an object')}, not {_kind(value)}"
+    )
+
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
+    tuple: "a list of numbers",
+}
+
+
+def _kind(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number that a record may hold")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"twice the field {next(n for n in names if names.count(n) > 1)!r}")
+    return found

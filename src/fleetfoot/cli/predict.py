@@ -1,0 +1,296 @@
+"""``fleetfoot predict``: names what is in pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from fleetfoot.predict import Prediction
+
+BAR = 20
+"""Width of the bar of a certain guess, in characters."""
+
+NETWORK, ENGINE, INPUT = "The network", "The engine", "The input (the network's own by default)"
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="A name, as 'mobileone_s0' or 'timm:resnet18'.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders, patterns, or - (a picture, or paths a line, on standard input)."
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line a picture.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One CSV line a guess.")] = False,
+    topk: Annotated[int, typer.Option(min=1, help="Guesses a picture.")] = 5,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Class names: one a line, or JSON. ImageNet's for 1,000 classes."),
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            help="Report accuracy too. The true class is the file's 'stem', its 'folder', or in a "
+            "CSV or JSON file of path and class."
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A file of weights.", rich_help_panel=NETWORK)
+    ] = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option(
+            help="Fetch the published weights, unless --weights names a file.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = True,
+    accept_licence: Annotated[
+        bool,
+        typer.Option(
+            "--accept-licence", help="Yes to weights for research only.", rich_help_panel=NETWORK
+        ),
+    ] = False,
+    num_classes: Annotated[
+        int | None, typer.Option(help="Outputs of the classifier.", rich_help_panel=NETWORK)
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="A field of it, as small_input=true.", rich_help_panel=NETWORK),
+    ] = None,
+    fold: Annotated[
+        bool,
+        typer.Option(help="Fold batch norms and linear branches first.", rich_help_panel=NETWORK),
+    ] = True,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="What runs it ('engines' lists them); 'auto' measures.", rich_help_panel=ENGINE
+        ),
+    ] = "eager",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Every core by default.", rich_help_panel=ENGINE)
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a run.", rich_help_panel=ENGINE)] = 8,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Pixels a side that the network sees.", rich_help_panel=INPUT),
+    ] = None,
+    crop_pct: Annotated[
+        float | None,
+        typer.Option(help="Share of the resized side that the crop keeps.", rich_help_panel=INPUT),
+    ] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="bilinear or bicubic.", rich_help_panel=INPUT)
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(help="One number, or three as 0.5,0.5,0.5.", rich_help_panel=INPUT),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="One number, or three.", rich_help_panel=INPUT)
+    ] = None,
+    channel_order: Annotated[
+        str | None, typer.Option(help="rgb or bgr.", rich_help_panel=INPUT)
+    ] = None,
+    pixel_scale: Annotated[
+        float | None,
+        typer.Option(
+            help="What a byte is multiplied by before mean and std.", rich_help_panel=INPUT
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Largest width × height that is opened.", rich_help_panel=INPUT),
+    ] = None,
+) -> None:
+    """Name what is in pictures.
+
+    Exit code: 0 all were named, 1 some could not be used, 2 none could.
+    """
+    if as_json and as_csv:
+        raise typer.BadParameter("--json and --csv exclude each other")
+
+    from fleetfoot.bench.environment import usable_cores
+    from fleetfoot.data.images import MAX_PIXELS
+    from fleetfoot.data.preprocess import Preprocess
+    from fleetfoot.data.sources import find_images
+    from fleetfoot.errors import UnknownNameError
+    from fleetfoot.models import create_model
+    from fleetfoot.predict import Predictor, truth_by
+    from fleetfoot.tasks.classify import Accuracy
+
+    # Pillow warns of odd metadata on stderr; what is wrong with a picture is said in its own line.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text
+    true_class = truth_by(truth) if truth else None
+    found = list(find_images(images))
+    made: dict[str, Any] = dict(map(_option, option or ()))
+    if num_classes is not None:
+        made["num_classes"] = num_classes
+    if weights:
+        made["weights"] = weights
+    elif pretrained:
+        made["pretrained"] = True
+    else:
+        typer.echo("the weights are random, so the names mean nothing", err=True)
+    if accept_licence:
+        made["accept_licence"] = True
+    network = create_model(model, **made)
+    predictor = Predictor.of(
+        network,
+        engine=engine,
+        threads=threads or usable_cores(),
+        batch=min(batch, len(found)),
+        fold=fold,
+        labels=labels,
+        preprocess=Preprocess.of(
+            network,
+            size=size,
+            crop_pct=crop_pct,
+            interpolation=interpolation,
+            mean=_channels("mean", mean),
+            std=_channels("std", std),
+            channel_order=channel_order,
+            pixel_scale=pixel_scale,
+        ),
+    )
+    show = _json if as_json else _csv() if as_csv else _card
+    named = failed = 0
+    accuracy, without_truth = Accuracy(), []
+    stopped = False
+    started = time.perf_counter()
+    try:
+        with _progress(len(found)) as advance:
+            for prediction in predictor(found, topk=topk, max_pixels=max_pixels or MAX_PIXELS):
+                show(prediction)
+                for note in prediction.notes:
+                    typer.echo(f"{printable(prediction.path)}: {note}", err=True)
+                advance()
+                if prediction.error:
+                    failed += 1
+                    continue
+                named += 1
+                if true_class:
+                    try:
+                        index = predictor.labels.index(true_class(prediction.path))
+                        accuracy.update(prediction.topk, index)
+                    except UnknownNameError:
+                        without_truth.append(prediction.path)
+    except KeyboardInterrupt:
+        stopped = True
+    except BrokenPipeError:  # the reader, as `head`, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    seconds = time.perf_counter() - started
+
+    summary = f"{named} named, {failed} failed"
+    if stopped:
+        summary += f", {len(found) - named - failed} not reached"
+    info = predictor.engine.info
+    plural = "" if info.threads == 1 else "s"
+    summary += (
+        f"; {(named + failed) / seconds:.1f} images/s ({info.name}, {info.threads} thread{plural})"
+    )
+    typer.echo(summary, err=True)
+    if accuracy.images:
+        best = f", top-{topk} {accuracy.top(topk):.1f} %" if topk > 1 else ""
+        typer.echo(f"top-1 {accuracy.top(1):.1f} %{best} of {accuracy.images} pictures", err=True)
+    if without_truth:
+        typer.echo(
+            f"{len(without_truth)} of no known class, the first {printable(without_truth[0])}",
+            err=True,
+        )
+    if stopped:
+        raise typer.Exit(130)
+    if failed:
+        raise typer.Exit(1 if named else 2)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """``small_input=true`` -> ("small_input", True); what is not JSON is a word."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"--option takes name=value, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
+    """``0.5`` -> (0.5, 0.5, 0.5)"""
+    if text is None:
+        return None
+    try:
+        values = tuple(map(float, text.split(",")))
+    except ValueError:
+        raise typer.BadParameter(f"--{name} takes numbers, as 0.5,0.5,0.5, not {text!r}") from None
+    return values * 3 if len(values) == 1 else values
+
+
+def printable(text: str) -> str:
+    """Names come from strangers' files: what could steer a terminal is shown by its code."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _json(prediction: Prediction) -> None:
+    print(json.dumps(prediction.record(), allow_nan=False), flush=True)
+
+
+def _csv() -> Callable[[Prediction], None]:
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(["path", "rank", "index", "label", "probability", "error"])
+
+    def show(prediction: Prediction) -> None:
+        if prediction.error:
+            rows.writerow([prediction.path, "", "", "", "", prediction.error])
+        for rank, guess in enumerate(prediction.topk, 1):
+            probability = f"{guess.probability:.6f}"
+            rows.writerow([prediction.path, rank, guess.index, guess.label, probability, ""])
+        sys.stdout.flush()
+
+    return show
+
+
+def _card(prediction: Prediction) -> None:
+    """For people: the path, then a bar a guess; a failure in its place."""
+    path = typer.style(printable(prediction.path), bold=True)
+    if prediction.error:
+        typer.echo(f"{path}\n  {typer.style(printable(prediction.error), fg='red')}")
+        return
+    lines = [path]
+    for guess in prediction.topk:
+        eighths = round(guess.probability * BAR * 8)
+        bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]
+        bar = typer.style(f"{bar:{BAR + 1}}", fg="cyan")
+        lines.append(f"  {100 * guess.probability:5.1f} %  {bar} {printable(guess.label)}")
+    typer.echo("\n".join(lines))
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr when the results go elsewhere; on the same terminal they are the progress."""
+    if not sys.stderr.isatty() or sys.stdout.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)

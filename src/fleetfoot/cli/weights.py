@@ -1,0 +1,48 @@
+"""``fleetfoot weights inspect|convert``: what a file of weights is, and ours from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One record for programs instead of a card.")]
+File = Annotated[Path, typer.Argument(help="safetensors, .pth, .pth.tar, .pt, .npz or .h5.")]
+
+weights_app = typer.Typer(name="weights", help="Files of weights.", no_args_is_help=True)
+
+
+@weights_app.command()
+def inspect(file: File, as_json: Json = False) -> None:
+    """Say what a file of weights is: format, layout, and which networks it fits."""
+    from fleetfoot.models import inspect_weights
+
+    record = asdict(inspect_weights(file))
+    if as_json:
+        typer.echo(json.dumps(record))
+        return
+    for name, value in record.items():
+        if name == "fits":
+            value = [f"{fit['name']} ({fit['num_classes']} classes)" for fit in value]
+        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        typer.echo(f"{name.replace('_', ' '):9} {text or 'none'}")
+
+
+@weights_app.command()
+def convert(
+    file: File,
+    out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    model: Annotated[
+        str | None, typer.Option(help="The network; found from the keys without it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write weights as safetensors in our own layout."""
+    from fleetfoot.models import convert as convert_file
+
+    report = convert_file(file, out, model=model, overwrite=force)
+    typer.echo(json.dumps({"out": str(out), **asdict(report)}) if as_json else f"{out}: {report}")

@@ -1,0 +1,191 @@
+"""Opening a picture from anywhere, safely: to upright RGB, or an error that says what is wrong with
+it.
+
+The decision for each kind of picture that is not plain 8-bit colour:
+
+| picture | what is done |
+|---|---|
+| turned by its EXIF tag | turned upright |
+| transparent (alpha, or a transparent palette colour) | laid over white, as a viewer shows it |
+| 16-bit grey | scaled by 1/257 to 8 bits (Pillow's own conversion would clip at 255) |
+| 16-bit colour | 8 bits, by Pillow |
+| grey, 1-bit, palette, YCbCr, HSV | converted by Pillow |
+| CMYK, with Adobe's inversion too | converted by Pillow, without colour profiles |
+| several frames or pages | the first |
+| 32-bit integer or float, CIELAB | an error: Pillow has no defined way to RGB |
+
+Colour profiles are not applied; the pipelines that networks are trained with do not either.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fleetfoot.errors import ImageError
+
+MAX_PIXELS = 89_478_485
+"""Default limit of width × height: the size at which Pillow itself begins to warn."""
+
+MAX_BYTES = 256 * 2**20
+"""Default limit of a file's size."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+"""Formats that are tried, by Pillow's names. Its other plugins are never given a file."""
+
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff "
+    ".ppm .pgm .pbm .pnm .avif .avifs".split()
+)
+"""Names by which a folder's pictures are known."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture with that EXIF orientation upright."""
+
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An upright RGB image, and what a caller may want to know of how it became one."""
+
+    image: Image.Image
+    notes: tuple[str, ...] = ()
+
+
+def open_image(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+) -> Picture:
+    """Reads a picture whose size is checked before anything is decoded.
+
+    Args:
+        source: a path, or the file's bytes.
+        name: what errors call it; the path by default.
+        max_pixels: largest width × height. Pillow itself refuses twice its own limit
+            (``PIL.Image.MAX_IMAGE_PIXELS``) whatever stands here.
+        max_bytes: largest file.
+
+    Raises:
+        ImageError: and nothing else, whatever the file holds.
+    """
+    if isinstance(source, bytes):
+        name = name or "bytes"
+        data = source
+    else:
+        name = name or os.fspath(source)
+        data = _read(Path(source), name, max_bytes)
+    if len(data) > max_bytes:
+        raise ImageError(name, f"more than the limit of {max_bytes:,} bytes (max_bytes)")
+    if not data:
+        raise ImageError(name, "empty file")
+    image = _header(data, name)
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise ImageError(
+            name,
+            f"{image.width} × {image.height} is {pixels:,} pixels, "
+            f"over the limit of {max_pixels:,} (max_pixels)",
+        )
+    return _decode(image, name)
+
+
+def _read(path: Path, name: str, max_bytes: int) -> bytes:
+    try:
+        kind = path.stat()
+        if stat.S_ISDIR(kind.st_mode):
+            raise ImageError(name, "a folder, not a picture")
+        if not stat.S_ISREG(kind.st_mode):  # reading a pipe or a device may never end
+            raise ImageError(name, "not a regular file")
+        if kind.st_size > max_bytes:
+            raise ImageError(
+                name, f"{kind.st_size:,} bytes, over the limit of {max_bytes:,} (max_bytes)"
+            )
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise ImageError(name, f"a link to {os.readlink(path)}, which is not there") from error
+        raise ImageError(name, "no such file") from error
+    except OSError as error:
+        raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the path
+        raise ImageError(name, f"not a path: {error}") from error
+
+
+def _header(data: bytes, name: str) -> Image.Image:
+    """Width, height and format are known after this; no pixel is decoded."""
+    Image.init()
+    known = [kind for kind in FORMATS if kind in Image.OPEN]
+    try:
+        return Image.open(io.BytesIO(data), formats=known)
+    except UnidentifiedImageError as error:
+        reason = f"not a picture, or its header is broken (known: {', '.join(known)})"
+        raise ImageError(name, reason) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(name, f"too large for PIL.Image.MAX_IMAGE_PIXELS: {error}") from error
+    except Exception as error:  # see _decode
+        raise ImageError(name, f"broken header: {error}") from error
+
+
+def _decode(image: Image.Image, name: str) -> Picture:
+    """The pixels, upright, as RGB.
+
+    Catches every exception: decoders raise whatever a broken file leads them to (struct.error,
+    IndexError, SyntaxError, zlib.error, MemoryError), and each is the file's fault.
+    """
+    notes: list[str] = []
+    try:
+        image.load()
+        rgb = _rgb(image, notes)
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        kind = "truncated" if "truncated" in reason or isinstance(error, EOFError) else "broken"
+        raise ImageError(name, f"{kind} {image.format} file: {reason}") from error
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception as error:
+        turn = None
+        notes.append(f"unreadable EXIF, so it is not turned: {error}")
+    try:
+        if getattr(image, "is_animated", False):
+            notes.append("several frames: the first is used")
+    except Exception as error:
+        notes.append(f"broken after its first frame, which is used: {error}")
+    return Picture(rgb if turn is None else rgb.transpose(turn), tuple(notes))
+
+
+def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    mode = image.mode
+    if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
+        # 65535 / 257 = 255; the sum rounds, and nothing lies halfway since 257 is odd
+        image = Image.fromarray(
+            ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        )
+    elif mode in ("I", "F", "LAB"):
+        kind = {"I": "32-bit integer", "F": "32-bit float", "LAB": "CIELAB"}[mode]
+        raise ValueError(f"{kind} pixels have no one meaning as RGB; save it as 8-bit RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("LA").convert("RGBA") if mode == "La" else image.convert("RGBA")
+    if rgba.getchannel("A").getextrema() == (255, 255):
+        return rgba.convert("RGB")
+    notes.append("transparent: laid over white")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

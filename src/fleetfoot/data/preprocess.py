@@ -1,0 +1,221 @@
+"""From a picture to what a network was trained to see: resize, centre crop, scale, normalise.
+
+One ``Preprocess`` is shared by whatever feeds a network, so that a training run, a benchmark and a
+server cannot differ in it. It is exact to the pipelines that the published accuracies were measured
+with: timm's evaluation transform and torchvision's classification preset (both resize with Pillow's
+antialiased filters, in bytes), and, with ``antialias=False``, OpenCV's bilinear resize.
+
+B batch · S size
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fleetfoot.weights.pretrained import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Interpolation,
+    PretrainedConfig,
+)
+
+FILTERS: dict[str, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+RESIZED_PIXELS = 100_000_000
+"""Most pixels after the resize: a picture of 1 × 100,000 would become one of 256 × 25,600,000."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """A picture of any size -> (3, S, S) float32.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    size: int = 224
+    """Height and width of what the network sees, in pixels."""
+    crop_pct: float = 0.875
+    """Share of the resized side that the centre crop keeps; above 1 (timm has some at 1.15) it adds
+    a black border."""
+    resize_mode: Literal["shortest", "squash"] = "shortest"
+    """``shortest`` brings the shorter side to ``resized`` and keeps the shape; ``squash`` brings
+    both."""
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    """Whether the filter widens when it shrinks a picture: Pillow's does, OpenCV's does not."""
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    pixel_scale: float = 1 / 255
+    """What a byte is multiplied by before mean and std."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be 1 pixel or more, not {self.size}")
+        if not 0 < self.crop_pct <= 2:
+            raise ValueError(f"crop_pct is a share, above 0 and at most 2, not {self.crop_pct}")
+        for name, value, known in (
+            ("resize_mode", self.resize_mode, ("shortest", "squash")),
+            ("interpolation", self.interpolation, tuple(FILTERS)),
+            ("channel_order", self.channel_order, ("rgb", "bgr")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}, not {value!r}")
+        if not self.pixel_scale > 0:
+            raise ValueError(f"pixel_scale must be above 0, not {self.pixel_scale}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(map(math.isfinite, values)):
+                raise ValueError(f"{name} must be three numbers, one a channel, not {values}")
+        if 0 in self.std:
+            raise ValueError(f"std must not hold a zero: {self.std}")
+
+    @classmethod
+    def of(cls, model: nn.Module, **overrides: Any) -> Preprocess:
+        """What the weights of ``model`` were scored with, by its ``pretrained_cfg``.
+
+        Args:
+            model: a network of ``create_model``, or one of timm's.
+            overrides: fields to replace; those that are None keep the network's own value.
+
+        Raises:
+            ValueError: the network does not say how its input is made, or asks for what this
+            preprocessing does not do (a side ratio other than 1, other than 3 channels).
+        """
+        config = getattr(model, "pretrained_cfg", None)
+        if isinstance(config, PretrainedConfig):
+            chosen = cls(
+                size=config.input_size,
+                crop_pct=config.crop_pct,
+                resize_mode=config.resize_mode,
+                interpolation=config.interpolation,
+                antialias=config.antialias,
+                channel_order=config.channel_order,
+                pixel_scale=config.pixel_scale,
+                mean=config.mean,
+                std=config.std,
+            )
+        elif config:
+            chosen = cls._of_timm(model)
+        else:
+            raise ValueError(
+                f"{type(model).__name__} carries no pretrained_cfg, so its preprocessing is not "
+                "known; make it with create_model, or write a Preprocess(...)"
+            )
+        return replace(chosen, **{k: v for k, v in overrides.items() if v is not None})
+
+    @classmethod
+    def _of_timm(cls, model: nn.Module) -> Preprocess:
+        from timm.data.config import resolve_model_data_config
+
+        config: Mapping[str, Any] = resolve_model_data_config(model)
+        channels, height, width = config["input_size"]
+        if channels != 3 or height != width:
+            raise ValueError(
+                f"{type(model).__name__} takes {channels} × {height} × {width}; "
+                "only square input of three channels can be made from a picture here"
+            )
+        modes: dict[str, Literal["shortest", "squash"]] = {
+            "center": "shortest",
+            "squash": "squash",
+        }
+        if config["crop_mode"] not in modes:
+            raise ValueError(
+                f"{type(model).__name__} crops by {config['crop_mode']!r}; "
+                f"known are {' and '.join(modes)}"
+            )
+        return cls(
+            size=height,
+            crop_pct=config["crop_pct"],
+            resize_mode=modes[config["crop_mode"]],
+            interpolation=config["interpolation"],
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+        )
+
+    @property
+    def resized(self) -> int:
+        """The side, in pixels, that the picture is brought to before the crop. 224 at 0.9 is 248,
+        not 249: timm rounds down."""
+        return math.floor(self.size / self.crop_pct)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """An RGB picture -> (3, S, S) float32.
+
+        Raises:
+            ValueError: the picture is not RGB, or so narrow that its resized form would not fit in
+            memory.
+        """
+        return self.normalise(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """An RGB picture -> (3, S, S) uint8, resized and cropped, channels in the network's
+        order."""
+        if image.mode != "RGB":
+            raise ValueError(f"the picture must be RGB, not {image.mode}")
+        resized = self._crop(self._resize(image))
+        return resized.flip(0) if self.channel_order == "bgr" else resized
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(3, S, S) or (B, 3, S, S) uint8 -> float32 of the same shape.
+
+        Divides by 1 / pixel_scale, since x / 255 and x · (1 / 255) differ in the last bit and the
+        libraries divide.
+        """
+        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        return pixels.float().div_(1 / self.pixel_scale).sub_(mean).div_(std)
+
+    def _resize(self, image: Image.Image) -> Tensor:
+        """-> (3, H, W) uint8, H and W by ``resize_mode``."""
+        width, height = image.size
+        if self.resize_mode == "squash":
+            new = (self.resized, self.resized)
+        elif width <= height:
+            new = (self.resized, int(self.resized * height / width))
+        else:
+            new = (int(self.resized * width / height), self.resized)
+        if new[0] * new[1] > RESIZED_PIXELS:
+            raise ValueError(
+                f"{width} × {height} is too narrow: its shorter side at {self.resized} pixels "
+                f"would make it {new[0]} × {new[1]}"
+            )
+        if self.antialias:
+            return _tensor(image.resize(new, FILTERS[self.interpolation]))
+        stretched = functional.interpolate(
+            _tensor(image)[None].float(),
+            size=new[::-1],
+            mode=self.interpolation,
+            align_corners=False,
+        )
+        return stretched[0].round_().clamp_(0, 255).byte()
+
+    def _crop(self, pixels: Tensor) -> Tensor:
+        """(3, H, W) -> its centre, (3, S, S); black where the picture is smaller. The odd pixel
+        goes where torchvision puts it: half of it rounds to the even offset."""
+        for dim in (1, 2):
+            spare = pixels.shape[dim] - self.size
+            if spare >= 0:
+                pixels = pixels.narrow(dim, round(spare / 2), self.size)
+            else:
+                before, after = -spare // 2, (1 - spare) // 2
+                sides = (before, after) if dim == 2 else (0, 0, before, after)
+                pixels = functional.pad(pixels, sides)
+        return pixels.contiguous()
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    """RGB -> (3, H, W) uint8"""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -1,0 +1,123 @@
+"""Finding pictures: what the words on a command line mean as a list of files.
+
+| word | means |
+|---|---|
+| a file | that file, whatever its suffix |
+| a folder | the pictures in and below it by suffix, sorted; not the hidden, nor linked folders |
+| a pattern (``*``, ``?``, ``[``; ``**`` for any depth) | the files that match, sorted |
+| ``-`` | standard input: one picture's bytes, or paths, one a line |
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fleetfoot.data.images import MAX_BYTES, MAX_PIXELS, SUFFIXES, Picture, open_image
+from fleetfoot.errors import ImageError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture that was asked for; not read yet, and perhaps not there."""
+
+    path: str
+    """What it is called in results: the path, or ``-``."""
+    data: bytes | None = None
+    """The file's bytes where there is no file."""
+    problem: str = ""
+    """Why there is nothing to open: a folder without pictures, a pattern that matches none."""
+
+    def open(self, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Picture:
+        """The picture, upright and RGB.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        if self.problem:
+            raise ImageError(self.path, self.problem)
+        return open_image(
+            self.path if self.data is None else self.data,
+            name=self.path,
+            max_pixels=max_pixels,
+            max_bytes=max_bytes,
+        )
+
+
+def find_images(
+    words: Iterable[str], *, stdin: BinaryIO | None = None, max_bytes: int = MAX_BYTES
+) -> Iterator[Source]:
+    """Every picture that ``words`` ask for, in their order.
+
+    A word that leads to nothing gives a source with a ``problem``, so that one wrong word among
+    many costs only itself.
+
+    Args:
+        words: files, folders, patterns, ``-``.
+        stdin: what ``-`` reads; the process's own by default.
+        max_bytes: largest picture read from it.
+    """
+    for word in words:
+        if word == "-":
+            yield from _standard_input(stdin or sys.stdin.buffer, max_bytes)
+        elif os.path.isdir(word):
+            yield from _folder(word)
+        elif not os.path.lexists(word) and glob.has_magic(word):
+            yield from _pattern(word)
+        else:
+            yield Source(word)
+
+
+def _folder(folder: str) -> Iterator[Source]:
+    problems: list[OSError] = []
+    found = False
+    for parent, folders, files in os.walk(folder, onerror=problems.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                found = True
+                yield Source(os.path.join(parent, name))
+    for problem in problems:
+        found = True
+        yield Source(
+            str(problem.filename), problem=f"a folder that cannot be read: {problem.strerror}"
+        )
+    if not found:
+        yield Source(folder, problem=f"no pictures in this folder ({' '.join(sorted(SUFFIXES))})")
+
+
+def _pattern(pattern: str) -> Iterator[Source]:
+    files = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
+    yield from map(Source, files)
+    if not files:
+        yield Source(pattern, problem="no file matches this pattern")
+
+
+def _standard_input(stream: BinaryIO, max_bytes: int) -> Iterator[Source]:
+    if stream.isatty():
+        yield Source("-", problem="standard input is a terminal: pipe a picture or paths into it")
+        return
+    data = stream.read(max_bytes + 1)
+    if _is_picture(data):
+        yield Source("-", data)
+        return
+    if len(data) > max_bytes:
+        yield Source("-", problem=f"more than {max_bytes:,} bytes of paths; give them in parts")
+        return
+    paths = [line.rstrip("\r") for line in os.fsdecode(data).split("\n")]
+    yield from (Source(path) for path in paths if path)
+    if not any(paths):
+        yield Source("-", problem="standard input holds neither a picture nor a path")
+
+
+def _is_picture(data: bytes) -> bool:
+    """A list of paths holds no NUL; the first bytes of every known format do, but for ASCII
+    netpbm, which is told by its number, and the odd GIF."""
+    start = data[:1024]
+    netpbm = start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace()
+    return b"\0" in start or netpbm or start.startswith((b"GIF87a", b"GIF89a", b"\xff\xd8\xff"))

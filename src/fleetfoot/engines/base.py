@@ -1,0 +1,178 @@
+"""What an engine is: something that was built from one network for one shape of input, and runs it.
+
+The eager engine is the oracle: ``relative_error`` and ``TOLERANCES`` say how far another may be
+from it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fleetfoot.errors import EngineError, FleetfootError
+
+TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
+"""Largest ``relative_error`` against eager in float32, by the precision that an engine computes in.
+
+float32: sums over up to 9 x 2048 products in another order, and Winograd's transforms, over some
+50 layers; 1e-6 to 2e-5 is seen. bfloat16 keeps 8 bits, 4e-3 a value; 5e-3 to 2e-2 is seen.
+"""
+
+
+def relative_error(output: Tensor, reference: Tensor) -> float:
+    """Largest difference over the largest value of the reference; infinite where the shapes differ,
+    or where one is not finite and the other is not the same."""
+    if output.shape != reference.shape:
+        return math.inf
+    output, reference = output.double(), reference.double()
+    finite = torch.isfinite(reference)
+    if not torch.equal(finite, torch.isfinite(output)):
+        return math.inf
+    if not torch.equal(output[~finite].nan_to_num(), reference[~finite].nan_to_num()):
+        return math.inf
+    if not finite.any():
+        return 0.0
+    scale = reference[finite].abs().max().item()
+    difference = (output - reference)[finite].abs().max().item()
+    if difference == 0:
+        return 0.0
+    return difference / scale if scale else math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What an engine is asked for.
+
+    Raises:
+        ValueError: ``threads`` is less than 1, or a name is none of those known.
+    """
+
+    threads: int = 1
+    precision: str = "float32"
+    """What it computes in, "float32" or "bfloat16"; batches and logits are float32 either way."""
+    layout: str = "nchw"
+    """Order in which torch keeps the maps, "nchw" or "nhwc". The other engines take NCHW input and
+    choose their own order inside."""
+    device: str = "cpu"
+    """"cpu" or "cuda"."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.threads, int) or self.threads < 1:
+            raise ValueError(f"threads must be a whole number of 1 or more, not {self.threads!r}")
+        for name, known in (
+            ("precision", tuple(TOLERANCES)),
+            ("layout", ("nchw", "nhwc")),
+            ("device", ("cpu", "cuda")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be {' or '.join(known)}, not {getattr(self, name)!r}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """What an engine was built as: what ran, not what was wished for."""
+
+    name: str
+    version: str
+    threads: int
+    precision: str
+    layout: str
+    device: str
+
+
+class Engine(ABC):
+    """One network, built for batches of the shape of ``example``. Ends with ``close`` or a ``with``
+    block."""
+
+    name: ClassVar[str]
+    package: ClassVar[str]
+    """The distribution whose version is stated."""
+    decided_by: object = None
+    """Where ``bench.auto`` chose this engine, its ``Decision``."""
+
+    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+        self.shape = tuple(example.shape)
+        self.info = EngineInfo(name=self.name, version=version(self.package), **vars(options))
+        self._closed = False
+
+    @classmethod
+    @abstractmethod
+    def missing(cls) -> FleetfootError | None:
+        """The error that says why this engine cannot be used here; None where it can."""
+
+    def run(self, batch: Tensor) -> Tensor:
+        """(B, C, H, W) float32 on the CPU -> logits (B, N), float32 on the CPU.
+
+        Raises:
+            ValueError: the batch is not of the shape, type or place that the engine was built for.
+            EngineError: the engine failed, or is closed.
+        """
+        if tuple(batch.shape) != self.shape:
+            raise ValueError(
+                f"batch has shape {tuple(batch.shape)}, but this {self.name} engine was built for "
+                f"{self.shape}; load another with an example of the new shape"
+            )
+        if batch.dtype != torch.float32 or batch.device.type != "cpu":
+            raise ValueError(
+                "batch must be float32 on the CPU, not "
+                f"{str(batch.dtype).removeprefix('torch.')} on {batch.device}"
+            )
+        if self._closed:
+            raise EngineError(f"this {self.name} engine is closed; load it again")
+        try:
+            return self._run(batch)
+        except Exception as error:  # each runtime raises its own kinds
+            raise EngineError(f"{self.name} failed on a batch {self.shape}: {error}") from error
+
+    @abstractmethod
+    def _run(self, batch: Tensor) -> Tensor: ...
+
+    def timed_call(self, batch: Tensor) -> Callable[[], object]:
+        """What a benchmark times: ``run``; on CUDA the network alone, its batch already there."""
+        return lambda: self.run(batch)
+
+    def close(self) -> None:
+        """Gives back what the engine holds. A second call does nothing."""
+        self._closed = True
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def installed(package: str) -> bool:
+    """Whether a distribution of that name is here; nothing is imported."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def refuse(engine: str, options: Options, **offered: str) -> None:
+    """Raises where ``options`` ask for what the engine does not offer.
+
+    Raises:
+        EngineError: an option is not the one that is ``offered``; both are named.
+    """
+    for name, value in offered.items():
+        asked = getattr(options, name)
+        if asked != value:
+            raise EngineError(f"{engine} offers {name} {value!r} only; {asked!r} was asked for")

@@ -1,0 +1,132 @@
+"""Torch as it is, operator by operator: the oracle, and on CUDA also its replay as one graph."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fleetfoot.engines.base import Engine, Options
+from fleetfoot.errors import EngineError, FleetfootError
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Torch's operators on ``threads`` threads inside, as before outside.
+
+    A change makes OpenMP build its pool again, which takes longer than a small network; a benchmark
+    therefore holds this open around many runs, and each run finds nothing to change.
+    """
+    before = torch.get_num_threads()
+    if before == threads:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Eager(Engine):
+    """The network's own forward under ``torch.inference_mode``.
+
+    In float32, NCHW and on the CPU it runs the given module itself, otherwise a copy. On CUDA,
+    float32 is IEEE float32: the TF32 that torch allows in convolutions is off.
+    """
+
+    name = "eager"
+    package = "torch"
+
+    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+        super().__init__(model, example, options)
+        self._dtype = getattr(torch, options.precision)
+        self._format = torch.channels_last if options.layout == "nhwc" else torch.contiguous_format
+        if options != Options(threads=options.threads):
+            model = copy.deepcopy(model).to(device=options.device, dtype=self._dtype)
+            model = model.to(memory_format=self._format)
+        self._forward: Callable[[Tensor], Tensor] | None = model
+
+    @classmethod
+    def missing(cls) -> FleetfootError | None:
+        return None
+
+    def _place(self, batch: Tensor) -> Tensor:
+        return batch.to(device=self.info.device, dtype=self._dtype, memory_format=self._format)
+
+    @contextmanager
+    def _as_stated(self) -> Iterator[None]:
+        """Threads and arithmetic as ``info`` states them."""
+        with torch_threads(self.info.threads), torch.inference_mode():
+            if self.info.device == "cpu":
+                yield
+                return
+            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+                yield
+
+    def _run(self, batch: Tensor) -> Tensor:
+        assert self._forward is not None, "run refuses a closed engine"
+        with self._as_stated():
+            return self._forward(self._place(batch)).to(device="cpu", dtype=torch.float32)
+
+    def timed_call(self, batch: Tensor) -> Callable[[], object]:
+        if self.info.device == "cpu":
+            return super().timed_call(batch)
+        placed = self._place(batch)
+
+        def call() -> Tensor:
+            assert self._forward is not None
+            with self._as_stated():
+                return self._forward(placed)
+
+        return call
+
+    def close(self) -> None:
+        super().close()
+        self._forward = None
+
+
+class CudaGraph(Eager):
+    """Eager on CUDA, recorded once and replayed as one graph: no launch costs between operators."""
+
+    name = "cudagraph"
+
+    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+        if options.device != "cuda":
+            raise EngineError(f"cudagraph runs on device 'cuda' only, not {options.device!r}")
+        super().__init__(model, example, options)
+        network = self._forward
+        assert network is not None
+        self._input = self._place(example).clone()
+        with self._as_stated():
+            side = torch.cuda.Stream()  # torch asks for warm-up runs beside the main stream
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    network(self._input)
+            torch.cuda.current_stream().wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._output = network(self._input)
+        self._forward = self._replay
+
+    @classmethod
+    def missing(cls) -> FleetfootError | None:
+        return None if torch.cuda.is_available() else EngineError("cudagraph: no CUDA device here")
+
+    def _replay(self, placed: Tensor) -> Tensor:
+        if placed is not self._input:
+            self._input.copy_(placed)
+        self._graph.replay()
+        return self._output
+
+    def timed_call(self, batch: Tensor) -> Callable[[], object]:
+        self._input.copy_(self._place(batch))
+        return lambda: self._replay(self._input)
+
+    def close(self) -> None:
+        super().close()
+        del self._graph, self._input, self._output

@@ -1,0 +1,69 @@
+"""The network as an ONNX graph, which both ONNX Runtime and OpenVINO read.
+
+Torch's newer exporter (``dynamo=True``) with its optimiser on: the older one is ten times as quick
+and is being retired; without the optimiser ONNX Runtime keeps twice the nodes and is up to three
+times as slow. OpenVINO reads the same file in 0.1 s, where its own conversion from torch took 3 to
+14 s for graphs that ran no faster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import weakref
+
+import torch
+from torch import Tensor, nn
+
+from fleetfoot.engines.base import installed
+from fleetfoot.errors import EngineError, MissingExtraError
+
+_last: tuple[weakref.ref[nn.Module], bytes, bytes] | None = None
+"""Network, fingerprint and graph of the last export: two engines are built from each network, one
+after the other."""
+
+
+def missing(engine: str, runtime: str) -> MissingExtraError | None:
+    """The error that names what ``engine`` needs and is not installed: its runtime, or the
+    exporter."""
+    for package in (runtime, "onnx", "onnxscript"):
+        if not installed(package):
+            return MissingExtraError.of(f"engine {engine!r}", package, engine)
+    return None
+
+
+def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
+    """The graph and its weights, for batches of exactly the shape of ``example``.
+
+    Raises:
+        EngineError: the network has more than one output.
+    """
+    global _last
+    fingerprint = _fingerprint(model, example)
+    if _last is None or _last[0]() is not model or _last[1] != fingerprint:
+        _last = (weakref.ref(model), fingerprint, _export(model, example))
+    return _last[2]
+
+
+def _export(model: nn.Module, example: Tensor) -> bytes:
+    with warnings.catch_warnings():
+        # the exporter warns of its own dependencies' ageing parts, which nobody here can change
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            model, (example,), dynamo=True, input_names=["images"], verbose=False
+        )
+    assert program is not None, "dynamo=True returns a program"
+    outputs = len(program.model.graph.outputs)
+    if outputs != 1:
+        raise EngineError(f"{type(model).__name__} has {outputs} outputs; an engine runs one")
+    return program.model_proto.SerializeToString()
+
+
+def _fingerprint(model: nn.Module, example: Tensor) -> bytes:
+    """Changes with the modules' options, the weights and the shape: all are written into the
+    graph."""
+    digest = hashlib.blake2b(f"{model!r}\n{tuple(example.shape)}".encode(), digest_size=16)
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.digest()

@@ -1,0 +1,58 @@
+"""Records become tables, pictures and one page; nothing here measures.
+
+``save`` makes everything from a record; ``markdown`` and ``update_between_markers`` keep the table
+of a README equal to the record that it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fleetfoot.bench.record import Failure, Measurement, write_text
+from fleetfoot.report import page, plots
+from fleetfoot.report.tables import markdown, print_comparison, print_tables, to_csv
+
+__all__ = [
+    "markdown",
+    "print_comparison",
+    "print_tables",
+    "save",
+    "to_csv",
+    "update_between_markers",
+]
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def save(
+    measurements: Sequence[Measurement], failures: Sequence[Failure], folder: str | Path
+) -> list[Path]:
+    """Writes ``results.csv``, the plots and ``index.html`` into ``folder``; the files written."""
+    folder = Path(folder)
+    table, site = folder / "results.csv", folder / "index.html"
+    write_text(table, to_csv(measurements))
+    write_text(site, page.html(measurements, failures))
+    return [table, *plots.save(measurements, folder), site]
+
+
+def update_between_markers(path: str | Path, text: str) -> bool:
+    """Puts ``text`` between the lines ``<!-- results:begin -->`` and ``<!-- results:end -->`` of a
+    file; whether that changed it.
+
+    Raises:
+        ValueError: the file does not hold each marker once, in this order.
+    """
+    path = Path(path)
+    before = path.read_text(encoding="utf-8")
+    if (
+        before.count(BEGIN) != 1
+        or before.count(END) != 1
+        or before.index(BEGIN) > before.index(END)
+    ):
+        raise ValueError(f"{path} must hold {BEGIN} and, below it, {END}, each once")
+    head, rest = before.split(BEGIN)
+    after = f"{head}{BEGIN}\n{text.strip()}\n{END}{rest.split(END)[1]}"
+    if after != before:
+        write_text(path, after)
+    return after != before

@@ -1,0 +1,103 @@
+"""What a run shows while it goes on: in a terminal a bar over a table that fills, elsewhere a plain
+line now and then. It goes to stderr, so that stdout holds the result alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fleetfoot.bench.run import Case, Event, Failed, Notice, Preparing, RoundDone
+from fleetfoot.report.summary import digits
+
+QUIET_S = 15.0
+"""Least time between two lines of one stage where there is no terminal."""
+
+
+class Progress:
+    """A context that is told the events of a run, and shows how far it is."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._last = ("", float("-inf"))
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Preparing):
+            what = f"{event.case.model} on {event.case.engine}"
+            self._show("preparing", event.number, event.of, what, {})
+        elif isinstance(event, RoundDone):
+            stage = f"group {event.group}, round" if event.group else "round"
+            what = f"{event.elapsed_s:.0f} s so far"
+            self._show(stage, event.number, event.of, what, event.medians_s)
+        elif isinstance(event, Notice):
+            self._console.print(Text(f"note: {event.text}"))
+        elif isinstance(event, Failed):
+            failed = event.failure
+            text = f"{failed.model} on {failed.engine} does not run: {failed.reason}"
+            self._console.print(Text(text))
+
+    def _show(
+        self, stage: str, done: int, total: int, what: str, medians_s: Mapping[Case, float]
+    ) -> None:
+        words = f"{stage} {done} of {total}: {what}"
+        if self._live is not None:
+            self._live.update(self._picture(words, done / max(total, 1), medians_s))
+            return
+        now = time.monotonic()
+        if stage != self._last[0] or done == total or now - self._last[1] >= QUIET_S:
+            self._last = (stage, now)
+            self._console.print(Text(words))
+
+    def _picture(self, words: str, share: float, medians_s: Mapping[Case, float]) -> RenderableType:
+        head = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=1.0, completed=share, width=24)
+        head.add_row(bar, Text(words, overflow="ellipsis", no_wrap=True))
+        return Group(head, self._standings(medians_s)) if medians_s else head
+
+    def _standings(self, medians_s: Mapping[Case, float]) -> RenderableType:
+        """The fastest engine of each network and setting by now, as many as the screen has
+        lines."""
+        best: dict[tuple[object, ...], Case] = {}
+        for case in sorted(medians_s, key=lambda case: medians_s[case]):
+            best.setdefault((case.model, *case.setting), case)
+        settings = len({(case.threads, case.batch) for case in medians_s}) > 1
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("network")
+        if settings:
+            table.add_column("threads, batch", justify="right", no_wrap=True)
+        table.add_column("latency ms", justify="right", no_wrap=True)
+        table.add_column("fastest engine by now")
+        room = max(1, self._console.height - 5)
+        for case in list(best.values())[:room]:
+            table.add_row(
+                Text(case.model),
+                *([f"{case.threads}, {case.batch}"] if settings else []),
+                digits(medians_s[case] * 1e3),
+                Text(case.engine),
+            )
+        if len(best) <= room:
+            return table
+        return Group(table, Text(f"and {len(best) - room} more", "dim"))

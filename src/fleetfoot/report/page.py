@@ -1,0 +1,246 @@
+"""One HTML page that holds a whole record: pictures, table, circumstances. It asks nothing of the
+network, works without its script, and prints.
+
+The script and the style lie beside this file and are put into the page. A content security policy
+names them by hash, so that whatever a record may say, the browser runs nothing else and fetches
+nothing at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from xml.etree.ElementTree import Element, tostring
+
+from fleetfoot.bench.record import Failure, Measurement
+from fleetfoot.report.style import Look
+from fleetfoot.report.summary import (
+    Group,
+    absences,
+    circumstances,
+    digits,
+    family,
+    findings,
+    grouped,
+    mark,
+    moment,
+)
+from fleetfoot.report.svg import (
+    histogram,
+    latency_against_macs,
+    node,
+    swatch,
+    top1_against_latency,
+)
+from fleetfoot.report.tables import COLUMNS, half_interval_s
+
+_SORT_KEYS = (
+    lambda m: m.top1,
+    lambda m: m.params,
+    lambda m: m.macs,
+    lambda m: m.memory_access_bytes,
+    lambda m: m.median_s,
+    half_interval_s,
+    lambda m: m.p90_s,
+    lambda m: m.images_per_s,
+    lambda m: m.achieved_gflops,
+    lambda m: m.peak_share if m.peak_gflops else None,
+)
+"""What each of ``COLUMNS`` is sorted by: the figure, not its text."""
+_HINTS = {
+    "top-1": "ImageNet-1k validation top-1 as published, not measured here",
+    "MACs": "multiply-accumulates for one image; an operation count is twice this",
+    "memory": "memory access: input maps, output maps and weights of every layer, for one image",
+    "latency": "median time of one batch",
+    "±": "the larger half of the 95 % confidence interval of the median",
+    "p90": "nine batches in ten were at least this fast",
+    "GFLOPS": "2 x MACs x batch / latency",
+    "peak": "share of the matrix-product rate measured on this machine",
+}
+
+
+def html(measurements: Sequence[Measurement], failures: Sequence[Failure] = ()) -> str:
+    """The page, complete in one text."""
+    groups, look = grouped(measurements), Look.of(measurements)
+    script, sheet = (_asset(f"page.{kind}") for kind in ("js", "css"))
+    sheet += _palette(look)
+    first = measurements[0]
+    networks = len({m.model for m in measurements})
+    what = f"{networks} network{'s' if networks > 1 else ''}"
+    cpus = dict.fromkeys(m.machine["gpu"] or m.machine["cpu"] for m in measurements)
+    return Template(_asset("page.html")).substitute(
+        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(sheet)}",
+        title=escape(f"{what} on {', '.join(cpus)}"),
+        when=escape(f"fleetfoot bench · {first.protocol} protocol · {moment(first.started)}"),
+        sheet=sheet,
+        script=script,
+        groups=_markup(*_group_choice(list(groups))),
+        legend=_markup(*_legend(look)),
+        figures=_markup(*(_figures(*item, i, look) for i, item in enumerate(groups.items()))),
+        table=_markup(_table(groups, look)),
+        circumstances=_markup(*_circumstances(measurements, failures)),
+    )
+
+
+def _asset(name: str) -> str:
+    return (files("fleetfoot.report") / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _markup(*elements: Element) -> str:
+    return "\n".join(tostring(e, encoding="unicode", method="html") for e in elements)
+
+
+def _palette(look: Look) -> str:
+    """A class a family, in the light theme and in the dark one."""
+    hues = list(look.colours.values())
+    light = "".join(f".f{i}{{--hue:{c.light}}}" for i, c in enumerate(hues))
+    dark = "".join(f".f{i}{{--hue:{c.dark}}}" for i, c in enumerate(hues))
+    return f"{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
+
+
+def _group_choice(groups: Sequence[Group]) -> list[Element]:
+    if len(groups) < 2:
+        return []
+    options = [node("option", str(group), value=i) for i, group in enumerate(groups)]
+    return [node("label", "Setting ", node("select", *options, id="group"))]
+
+
+def _legend(look: Look) -> list[Element]:
+    """Buttons that show and hide a family or an engine."""
+    families = [
+        node(
+            "button",
+            node("i", class_=f"dot f{i}"),
+            name,
+            type="button",
+            data_family=name,
+            aria_pressed="true",
+        )
+        for i, name in enumerate(look.colours)
+    ]
+    engines = [
+        node("button", swatch(shape), name, type="button", data_engine=name, aria_pressed="true")
+        for name, shape in look.shapes.items()
+    ]
+    return [
+        node("div", *families, class_="chips", role="group", aria_label="Families"),
+        node("div", *engines, class_="chips", role="group", aria_label="Engines"),
+    ]
+
+
+def _ids(rows: Sequence[Measurement], group: int) -> list[str]:
+    return [f"r{group}-{i}" for i in range(len(rows))]
+
+
+def _figures(group: Group, rows: Sequence[Measurement], index: int, look: Look) -> Element:
+    ids = _ids(rows, index)
+    drawn = [("Latency against work", latency_against_macs)]
+    if any(m.top1 is not None for m in rows):
+        drawn.append(("Accuracy against latency", top1_against_latency))
+    figures = [
+        node(
+            "figure",
+            node("figcaption", title),
+            *(draw(rows, ids, look, narrow=narrow) for narrow in (False, True)),
+        )
+        for title, draw in drawn
+    ]
+    said = [node("li", sentence) for sentence in findings(rows)]
+    heading = node("h2", str(group).capitalize())
+    return node(
+        "section",
+        heading,
+        *([node("ul", *said, class_="findings")] if said else []),
+        node("div", *figures, class_="figures"),
+        class_="group",
+        data_group=index,
+    )
+
+
+def _table(groups: dict[Group, list[Measurement]], look: Look) -> Element:
+    titles = [("network", "", ""), *((c.title, c.unit, _HINTS.get(c.title, "")) for c in COLUMNS)]
+    titles += [("engine", "", "")]
+    heads = [
+        node(
+            "th",
+            node("button", title, node("small", unit), type="button", title=hint or None),
+            scope="col",
+            aria_sort="ascending" if title == "latency" else "none",
+            class_="number" if 0 < i <= len(COLUMNS) else None,
+        )
+        for i, (title, unit, hint) in enumerate(titles)
+    ]
+    heads.append(node("th", "samples", scope="col"))
+    rows = [
+        _row(m, row, index, look.hue(m.model), str(group) if len(groups) > 1 else "")
+        for index, (group, cells) in enumerate(groups.items())
+        for m, row in zip(cells, _ids(cells, index), strict=True)
+    ]
+    return node(
+        "table",
+        node("caption", "Every cell of the record"),
+        node("thead", node("tr", *heads)),
+        node("tbody", *rows),
+    )
+
+
+def _row(m: Measurement, row: str, group: int, hue: str, setting: str) -> Element:
+    name = node("th", node("i", class_=f"dot {hue}"), m.model, scope="row", data_v=m.model)
+    if setting:
+        name.append(node("span", setting, class_="setting"))
+    if not m.stable:
+        name.append(node("span", mark(m), class_="note"))
+    cells = []
+    for column, key in zip(COLUMNS, _SORT_KEYS, strict=True):
+        value = key(m)
+        cells.append(
+            node("td", column.text(m), class_="number", data_v="" if value is None else repr(value))
+        )
+    share = min(1.0, m.peak_share)
+    bar = node("path", d=f"M0 0h{40 * share:.1f}v3h-{40 * share:.1f}z")
+    rail = node("path", d="M0 0h40v3h-40z", class_="rail")
+    cells[-1].append(
+        node(
+            "svg",
+            rail,
+            bar,
+            viewBox="0 0 40 3",
+            width=40,
+            height=3,
+            class_="bar",
+            aria_hidden="true",
+        )
+    )
+    return node(
+        "tr",
+        name,
+        *cells,
+        node("td", m.engine, data_v=m.engine),
+        node("td", histogram(m)),
+        id=row,
+        data_group=group,
+        data_model=m.model,
+        data_engine=m.engine,
+        data_family=family(m.model),
+        data_latency=repr(m.median_s),
+        data_tip=f"{m.model} on {m.engine}",
+        data_interval=f"{digits(m.ci95_s[0] * 1e3, 4)} to {digits(m.ci95_s[1] * 1e3, 4)} ms",
+    )
+
+
+def _circumstances(
+    measurements: Sequence[Measurement], failures: Sequence[Failure]
+) -> list[Element]:
+    rows = []
+    for name, text in circumstances(measurements, failures):
+        texts = absences(failures) if name == "did not run" else [text]
+        rows += [node("dt", name), *(node("dd", one) for one in texts)]
+    return [node("dl", *rows)]

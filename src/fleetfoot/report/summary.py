@@ -1,0 +1,336 @@
+"""What a record says, in words: the groups that it falls into, the front of accuracy against
+latency, the findings, and how it was measured. The terminal and the page print these same
+sentences.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from itertools import permutations
+from typing import NamedTuple
+
+from fleetfoot.bench.clock import stability
+from fleetfoot.bench.record import Failure, Measurement, fastest
+
+
+class Group(NamedTuple):
+    """Cells that may stand in one table: they differ in network and engine only."""
+
+    threads: int
+    batch: int
+    device: str
+    precision: str
+    folded: bool
+
+    @classmethod
+    def of(cls, m: Measurement) -> Group:
+        return cls(m.threads, m.batch, m.device, m.precision, m.folded)
+
+    def __str__(self) -> str:
+        parts = [f"{self.threads} thread{'s' if self.threads > 1 else ''}", f"batch {self.batch}"]
+        if self.device != "cpu":
+            parts.append(self.device)
+        if self.precision != "float32":
+            parts.append(self.precision)
+        if not self.folded:
+            parts.append("not folded")
+        return ", ".join(parts)
+
+
+def grouped(measurements: Iterable[Measurement]) -> dict[Group, list[Measurement]]:
+    """By group, fewest threads and smallest batch first; within one, the least latency first."""
+    found: dict[Group, list[Measurement]] = {}
+    for m in measurements:
+        found.setdefault(Group.of(m), []).append(m)
+    return {
+        group: sorted(found[group], key=lambda m: m.median_s)
+        for group in sorted(found, key=lambda g: (g.device, g.precision, not g.folded, g))
+    }
+
+
+_FAMILY = re.compile(r"(?:tf_)?([a-z]+?)(?:_?v\d)?(?:[_\d]|$)")
+_TITLES = {
+    "fasternet": "FasterNet",
+    "fastvit": "FastViT",
+    "mobileone": "MobileOne",
+    "mobilenet": "MobileNet",
+    "shufflenet": "ShuffleNet",
+    "ghostnet": "GhostNet",
+    "mobilevit": "MobileViT",
+    "resnet": "ResNet",
+}
+
+
+def family(model: str) -> str:
+    """The family that a network is drawn with, its versions together: ``mobilenetv3_small_100`` ->
+    ``MobileNet``."""
+    name = model.split(":")[-1]
+    match = _FAMILY.match(name)
+    stem = match.group(1) if match else name
+    return _TITLES.get(stem, stem)
+
+
+def verdict(m: Measurement) -> str:
+    """Why this cell is unstable: "unstable: spread 31 %, drifted by 20 % between its halves"; ""
+    where it is stable."""
+    if m.stable:
+        return ""
+    found = stability(m.samples_s, steady=m.steady)
+    # a record may come from a version with narrower limits, under which it was unstable
+    return f"unstable: spread {100 * m.spread:.0f} %" if found.stable else found.text
+
+
+def mark(m: Measurement) -> str:
+    """The first reason of ``verdict``, short enough for a table."""
+    return verdict(m).split(",")[0]
+
+
+def pareto(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """Those that no other beats in both top-1 and latency, the fastest first. One without a top-1
+    is not on it."""
+    known = [m for m in measurements if m.top1 is not None]
+    front: list[Measurement] = []
+    for m in sorted(known, key=lambda m: (m.median_s, -_top1(m))):
+        if not front or _top1(m) > _top1(front[-1]):
+            front.append(m)
+    return front
+
+
+def findings(measurements: Sequence[Measurement]) -> list[str]:
+    """What the cells of one group show, a sentence each; empty where there is nothing to
+    compare."""
+    best = fastest(measurements)
+    said = [_front(best), _work_and_time(best), _engines(measurements)]
+    return [sentence for sentence in said if sentence]
+
+
+def _front(best: Sequence[Measurement]) -> str:
+    known = [m for m in best if m.top1 is not None]
+    if len(known) < 2:
+        return ""
+    front = pareto(known)
+    if len(front) == 1:
+        return (
+            f"{front[0].model} is both the fastest and the most accurate of the {len(known)} "
+            f"networks with a published top-1 ({_point(front[0])})."
+        )
+    if len(front) == len(known):
+        return f"Each step in accuracy costs time: none of the {len(known)} networks is beaten."
+    *names, last = [m.model for m in front]
+    return (
+        f"On the front of top-1 against latency: {', '.join(names)} and {last}; each of the other "
+        f"{len(known) - len(front)} networks is slower and no more accurate than one of these."
+    )
+
+
+def _work_and_time(best: Sequence[Measurement]) -> str:
+    """The pair of networks in which multiply-accumulates mislead most."""
+    sound = [m for m in best if m.stable]
+    pairs = [(a, b) for a, b in permutations(sound, 2) if a.macs < b.macs]
+    if not pairs:
+        return ""
+    # less work, more time, and the intervals do not touch: the plainest case there is
+    inverted = [(a, b) for a, b in pairs if a.ci95_s[0] > b.ci95_s[1]]
+    less, more = max(inverted or pairs, key=lambda p: p[1].macs / p[0].macs * _times(p[0], p[1]))
+    work, time = more.macs / less.macs, _times(more, less)
+    rates = f"{_rate(less)} against {_rate(more)}"
+    if inverted:
+        return (
+            f"{less.model} has {work:.1f} times fewer MACs than {more.model} and is "
+            f"{1 / time:.1f} times slower ({rates})."
+        )
+    if time > work / 1.2:
+        return "Latency follows the MACs here: no pair of networks departs from them by a fifth."
+    return (
+        f"{less.model} has {work:.1f} times fewer MACs than {more.model} and is only "
+        f"{time:.1f} times faster ({rates})."
+    )
+
+
+def _engines(measurements: Sequence[Measurement]) -> str:
+    times: dict[str, dict[str, float]] = {}
+    for m in measurements:
+        times.setdefault(m.engine, {})[m.model] = m.median_s
+    if len(times) < 2:
+        return ""
+    wins = Counter(m.engine for m in fastest(measurements))
+    first, count = wins.most_common(1)[0]
+    gains = []
+    for other in times:
+        common = times[first].keys() & times[other].keys()
+        if other != first and common:
+            mean = math.fsum(math.log(times[other][n] / times[first][n]) for n in common)
+            gains.append(f"{math.exp(mean / len(common)):.2f} times the speed of {other}")
+    text = f"{first} is the fastest engine for {count} of {sum(wins.values())} networks"
+    if not gains:
+        return f"{text}."
+    return f"{text}: {' and '.join(gains)}, in the geometric mean over the networks that both run."
+
+
+def _point(m: Measurement) -> str:
+    return f"{m.top1:.1f} %, {digits(m.median_s * 1e3)} ms"
+
+
+def _rate(m: Measurement) -> str:
+    return f"{digits(m.achieved_gflops)} GFLOPS"
+
+
+def _times(a: Measurement, b: Measurement) -> float:
+    return a.median_s / b.median_s
+
+
+def _top1(m: Measurement) -> float:
+    assert m.top1 is not None  # the callers leave the others out
+    return m.top1
+
+
+def circumstances(
+    measurements: Sequence[Measurement], failures: Sequence[Failure] = ()
+) -> list[tuple[str, str]]:
+    """How it was measured, as a name and a sentence each."""
+    rows = [
+        ("machine", "; ".join(_each(_machine(m) for m in measurements))),
+        ("ceilings", "; ".join(_ceilings(measurements))),
+        ("harness", _harness(measurements)),
+        ("noise", _noise(measurements)),
+        ("fold", _fold(measurements)),
+        ("run", "; ".join(_each(_run(m) for m in measurements))),
+        ("did not run", "; ".join(absences(failures))),
+        ("top-1", _sources(measurements)),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+def _machine(m: Measurement) -> str:
+    where = m.machine
+    parts = [
+        where["cpu"],
+        f"{where['cores']} core{'s' if where['cores'] > 1 else ''}",
+        f"{digits(where['memory_bytes'] / 2**30)} GiB"
+        if where["memory_bytes"]
+        else "memory unknown",
+        f"governor {where['governor'] or 'unknown'}",
+        where["os"],
+    ]
+    if where["gpu"]:
+        parts.append(where["gpu"])
+    return ", ".join(parts)
+
+
+def _ceilings(measurements: Sequence[Measurement]) -> list[str]:
+    return _each(
+        f"{m.threads} thread{'s' if m.threads > 1 else ''}: "
+        f"{digits(m.peak_gflops)} GFLOP/s in a matrix product, "
+        f"{digits(m.copy_gb_per_s)} GB/s in a copy"
+        for m in sorted(measurements, key=lambda m: m.threads)
+        if m.peak_gflops  # 0: not measured, as on a device of another kind
+    )
+
+
+def _harness(measurements: Sequence[Measurement]) -> str:
+    worst = max(measurements, key=lambda m: m.harness_s / m.median_s)
+    share = 100 * worst.harness_s / worst.median_s
+    return (
+        f"{digits(worst.harness_s * 1e6)} µs a batch with an engine that does nothing, at most "
+        f"{digits(share, 2)} % of a latency ({worst.model} on {worst.engine})"
+    )
+
+
+def _noise(measurements: Sequence[Measurement]) -> str:
+    shaky = [m for m in measurements if not m.stable]
+    total = len(measurements)
+    if not shaky:
+        return f"all {total} cells are stable" if total > 1 else "the cell is stable"
+    groups = len({Group.of(m) for m in measurements}) > 1
+
+    def words(m: Measurement) -> str:
+        setting = f", {Group.of(m)}" if groups else ""
+        return f"{m.model} on {m.engine}{setting} ({verdict(m).removeprefix('unstable: ')})"
+
+    text = f"{total - len(shaky)} of {total} cells are stable"
+    if 4 * len(shaky) <= total:
+        return f"{text}; not {', '.join(map(words, shaky))}"
+    worst = max(shaky, key=lambda m: m.spread)
+    return (
+        f"{text}, the worst {words(worst)}: the machine did other work or changed its clock, and "
+        "these figures are no ground for a decision"
+    )
+
+
+def _fold(measurements: Sequence[Measurement]) -> str:
+    folded = {m.model: m.fold for m in measurements if m.folded}
+    bare = sorted({m.model for m in measurements if not m.folded})
+    said = []
+    if folded:
+        said.append(
+            f"{len(folded)} network{'s' if len(folded) > 1 else ''} folded; against the network "
+            "as given, in float64, the outputs differ by at most "
+            f"{max(f['max_abs'] for f in folded.values()):.1e} "
+            f"(relative {max(f['max_rel'] for f in folded.values()):.1e})"
+        )
+    if bare:
+        said.append(f"not folded: {', '.join(bare)}")
+    return "; ".join(said)
+
+
+def _run(m: Measurement) -> str:
+    parts = [f"protocol {m.protocol}", moment(m.started)]
+    parts += [f"{name} {version}" for name, version in sorted(m.versions.items())]
+    if m.commit:
+        commit, dash, state = m.commit.partition("-")
+        parts.append(f"commit {commit[:12]}{dash}{state}")
+    return ", ".join(parts)
+
+
+def moment(started: str) -> str:
+    """``2025-01-02T03:04:05+00:00`` -> ``2025-01-02 03:04 UTC``; what is no such time stays as it
+    is."""
+    try:
+        when = datetime.fromisoformat(started.replace("Z", "+00:00"))
+    except ValueError:
+        return started
+    return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+def absences(failures: Iterable[Failure]) -> list[str]:
+    """Cells that did not run, those of one engine and reason together."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for f in failures:
+        found.setdefault((f.engine, f.reason), {})[f.model] = None
+    lines = []
+    for (engine, reason), models in found.items():
+        which = ", ".join(models) if len(models) < 5 else f"{len(models)} networks"
+        lines.append(f"{which} on {engine}: {reason}")
+    return lines
+
+
+def _sources(measurements: Sequence[Measurement]) -> str:
+    found: dict[str, dict[str, None]] = {}
+    for m in measurements:
+        key = m.top1_source or "a source not stated"
+        if m.top1 is not None:
+            found.setdefault(key, {})[m.model] = None
+    said = [f"{', '.join(models)} from {source}" for source, models in sorted(found.items())]
+    unknown = sorted({m.model for m in measurements if m.top1 is None})
+    if unknown:
+        said.append(f"no published figure is known for {', '.join(unknown)}")
+    return f"as published, not measured here: {'; '.join(said)}" if found else "; ".join(said)
+
+
+def _each(lines: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(lines))
+
+
+def digits(value: float, count: int = 3) -> str:
+    """``value`` to ``count`` significant digits, and never fewer than its whole part: 9.13, 25.1,
+    154, 4089."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    places = count - 1 - math.floor(math.log10(abs(value)))
+    text = f"{value:.{max(0, places)}f}"
+    # rounding may carry into a new place: 9.996 to three digits is 10.0, not 10.00
+    return f"{value:.{max(0, places - 1)}f}" if float(text) >= 10 ** (count - places) else text

@@ -1,0 +1,242 @@
+"""A record as a table: in the terminal, as CSV, as Markdown; and a comparison of two."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fleetfoot.bench.compare import Comparison
+from fleetfoot.bench.record import Cell, Failure, Measurement, fastest
+from fleetfoot.report.summary import circumstances, digits, findings, grouped, mark
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table for people."""
+
+    title: str
+    unit: str
+    text: Callable[[Measurement], str]
+    spare: int = 0
+    """Left out where the terminal is too narrow, the highest number first; 0 always stays."""
+
+
+COLUMNS = (
+    Column("top-1", "%", lambda m: "-" if m.top1 is None else f"{m.top1:.1f}"),
+    Column("params", "M", lambda m: digits(m.params / 1e6), spare=1),
+    Column("MACs", "M", lambda m: digits(m.macs / 1e6)),
+    Column("memory", "MB", lambda m: digits(m.memory_access_bytes / 1e6), spare=2),
+    Column("latency", "ms", lambda m: digits(m.median_s * 1e3)),
+    Column("±", "ms", lambda m: digits(half_interval_s(m) * 1e3, 2), spare=4),
+    Column("p90", "ms", lambda m: digits(m.p90_s * 1e3), spare=3),
+    Column("images", "/s", lambda m: digits(m.images_per_s)),
+    Column("GFLOPS", "", lambda m: digits(m.achieved_gflops)),
+    Column("peak", "%", lambda m: f"{100 * m.peak_share:.0f}" if m.peak_gflops else "-"),
+)
+
+
+def half_interval_s(m: Measurement) -> float:
+    """The larger half of the 95 % interval of the median, in seconds."""
+    return max(m.median_s - m.ci95_s[0], m.ci95_s[1] - m.median_s)
+
+
+def print_tables(
+    console: Console,
+    measurements: Sequence[Measurement],
+    failures: Sequence[Failure] = (),
+    *,
+    all_engines: bool = False,
+) -> None:
+    """The whole answer: a table for each number of threads and batch, what it shows, and how it was
+    measured. Without ``all_engines``, only the fastest engine of each network."""
+    for group, rows in grouped(measurements).items():
+        shown = rows if all_engines else fastest(rows)
+        title = str(group)
+        if len({m.engine for m in rows}) > 1:
+            title += ": every engine" if all_engines else ": the fastest engine of each network"
+        print_table(console, shown, title)
+        for sentence in findings(rows):
+            console.print(Text(sentence))
+        console.print()
+    for name, text in circumstances(measurements, failures):
+        console.print(Text.assemble((f"{name}: ", "bold"), text))
+
+
+def print_table(console: Console, rows: Sequence[Measurement], title: str) -> None:
+    """One table, as wide as it must be; columns that do not fit are left out and named below it."""
+    columns = list(COLUMNS)
+    for spare in sorted({c.spare for c in COLUMNS if c.spare}, reverse=True):
+        if _width(_table(rows, columns, title)) <= console.width:
+            break
+        columns = [c for c in columns if c.spare != spare]
+    console.print(_table(rows, columns, title))
+    gone = [c.title for c in COLUMNS if c not in columns]
+    if gone:
+        console.print(Text(f"no room for {', '.join(gone)}: a wider terminal shows them", "dim"))
+
+
+def _table(rows: Sequence[Measurement], columns: Sequence[Column], title: str) -> Table:
+    table = _plain_table()
+    table.title, table.title_justify = Text(title, "bold"), "left"
+    longest = max(len(m.model) for m in rows)
+    table.add_column(
+        "network", overflow="fold", max_width=max(longest, len("unstable: spread 31 %"))
+    )
+    for column in columns:
+        table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
+    table.add_column("engine", no_wrap=True)
+    for m in rows:
+        name = Text(m.model)
+        if not m.stable:
+            name.append(f"\n{mark(m)}", "yellow")
+        table.add_row(name, *(column.text(m) for column in columns), Text(m.engine))
+    return table
+
+
+def _add_networks(table: Table, names: Sequence[str]) -> None:
+    """The first column: as wide as the longest name, and what stands below a name wraps in it."""
+    widest = max(len(line) for line in (*names, "unstable: spread 31 %"))
+    table.add_column("network", overflow="fold", max_width=widest)
+
+
+def _plain_table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
+
+
+def _width(table: Table) -> int:
+    """What the table asks for when nothing holds it back."""
+    wide = Console(width=10_000, file=io.StringIO())
+    return table.__rich_measure__(wide, wide.options).maximum
+
+
+# timm's benchmark columns, by its names and in its units: milliseconds a batch, millions of
+# parameters, 1e9 MACs (its infer_macts, the activations of each layer, is not counted here)
+TIMM_COLUMNS: dict[str, Callable[[Measurement], object]] = {
+    "model": lambda m: m.model,
+    "infer_img_size": lambda m: m.size,
+    "infer_samples_per_sec": lambda m: round(m.images_per_s, 2),
+    "infer_step_time": lambda m: round(m.median_s * 1e3, 3),
+    "infer_batch_size": lambda m: m.batch,
+    "param_count": lambda m: round(m.params / 1e6, 2),
+    "infer_gmacs": lambda m: round(m.macs / 1e9, 2),
+}
+OUR_COLUMNS = (
+    "engine", "threads", "median_s", "p90_s", "p99_s", "ci95_low_s", "ci95_high_s", "samples",
+    "warmup_s", "steady", "spread", "stable", "folded", "params", "macs", "memory_access_bytes",
+    "achieved_gflops", "peak_gflops", "peak_share", "copy_gb_per_s", "top1", "top1_source",
+    "precision", "layout", "device", "engine_version", "harness_s", "memory_peak_bytes",
+    "protocol", "run_id", "started", "commit",
+)  # fmt: skip
+
+
+def to_csv(measurements: Iterable[Measurement]) -> str:
+    """A row a measurement: timm's benchmark columns first, ours, in exact figures, after. Times are
+    sorted as timm's: the fastest first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*TIMM_COLUMNS, *OUR_COLUMNS])
+    for m in sorted(measurements, key=lambda m: -m.images_per_s):
+        ours = {
+            **vars(m),
+            "ci95_low_s": m.ci95_s[0],
+            "ci95_high_s": m.ci95_s[1],
+            "samples": len(m.samples_s),
+        }
+        row = [value(m) for value in TIMM_COLUMNS.values()]
+        writer.writerow([_cell(value) for value in (*row, *(ours[name] for name in OUR_COLUMNS))])
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A spreadsheet runs a text that opens with one of these as a formula; a name may say
+    anything."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def markdown(measurements: Sequence[Measurement]) -> str:
+    """The fastest engine of each network as a Markdown table for each number of threads and batch,
+    with what it shows and how it was measured."""
+    parts = []
+    for group, rows in grouped(measurements).items():
+        titles = ["network", *(f"{c.title} {c.unit}".strip() for c in COLUMNS), "engine"]
+        lines = [
+            f"**{str(group).capitalize()}**",
+            "",
+            f"| {' | '.join(titles)} |",
+            f"|---|{'---:|' * len(COLUMNS)}---|",
+        ]
+        for m in fastest(rows):
+            name = "; ".join([_escaped(m.model), *([] if m.stable else [mark(m)])])
+            cells = [name, *(column.text(m) for column in COLUMNS), _escaped(m.engine)]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", *(f"{_escaped(sentence)}\n" for sentence in findings(rows))]
+        parts.append("\n".join(lines))
+    facts = "\n".join(f"- {name}: {_escaped(text)}" for name, text in circumstances(measurements))
+    return "\n".join([*parts, facts, ""])
+
+
+def _escaped(text: str) -> str:
+    for sign in "\\`*<>|[]":  # an underscore inside a word is plain text
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("\n", " ")
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """What is faster, what is slower, and what is noise; then what else was not the same."""
+    table = _plain_table()
+    _add_networks(table, [c.cell.model for c in comparison.changes])
+    table.add_column("engine", no_wrap=True)
+    settings = len({(c.cell.threads, c.cell.batch) for c in comparison.changes}) > 1
+    if settings:
+        table.add_column("threads\nbatch", justify="right", no_wrap=True)
+    for title in ("before\nms", "after\nms", "time\n×", "95 %\ninterval"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    styles = {"faster": "green", "slower": "red", "noise": "dim"}
+    for c in comparison.changes:
+        said = Text(_verdict_words(c.ratio, c.verdict), styles[c.verdict])
+        for note in c.notes:
+            said.append(f"\n{note}", "yellow")
+        table.add_row(
+            Text(c.cell.model),
+            Text(c.cell.engine),
+            *([f"{c.cell.threads}, {c.cell.batch}"] if settings else []),
+            digits(c.before_s * 1e3),
+            digits(c.after_s * 1e3),
+            f"{c.ratio:.3f}",
+            f"{c.ci95[0]:.3f} to {c.ci95[1]:.3f}",
+            said,
+        )
+    console.print(table)
+    verdicts = [c.verdict for c in comparison.changes]
+    console.print(
+        Text(
+            f"{verdicts.count('faster')} faster, {verdicts.count('slower')} slower, "
+            f"{verdicts.count('noise')} not beyond noise."
+        )
+    )
+    console.print(Text(comparison.method, "dim"))
+    for difference in comparison.differences:
+        console.print(Text(f"not the same: {difference}"))
+    for when, cells in (("before", comparison.only_before), ("after", comparison.only_after)):
+        if cells:
+            console.print(Text(f"only {when}: {', '.join(_cell_words(c) for c in cells)}"))
+
+
+def _verdict_words(ratio: float, verdict: str) -> str:
+    if verdict == "noise":
+        return "noise"
+    return f"{100 * abs(ratio - 1):.1f} % {'less' if ratio < 1 else 'more'} time"
+
+
+def _cell_words(cell: Cell) -> str:
+    return f"{cell.model} on {cell.engine} ({cell.threads} threads, batch {cell.batch})"

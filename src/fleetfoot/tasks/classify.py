@@ -1,0 +1,184 @@
+"""Classification: the names of the classes, the k most probable of them, and the share of pictures
+named right.
+
+B batch · N classes · k guesses a picture
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from fleetfoot.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One of a picture's k most probable classes."""
+
+    index: int
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A name for each output of a classifier, and an id for each where the data set gives one."""
+
+    names: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+    """Of a file that has them: ``n01440764``."""
+    is_imagenet: bool = False
+
+    @classmethod
+    def imagenet(cls) -> Labels:
+        """The 1,000 classes of ImageNet-1k by torchvision's names; ``index`` knows their WordNet
+        ids too."""
+        from torchvision.models import ResNet50_Weights
+
+        return cls(tuple(ResNet50_Weights.DEFAULT.meta["categories"]), is_imagenet=True)
+
+    @classmethod
+    def read(cls, file: str | Path) -> Labels:
+        """Labels from a file: one name a line, or JSON: a list of names, or an object from class
+        number to a name or to ``[id, name]``.
+
+        Raises:
+            ValueError: the file cannot be read, or is in none of these forms.
+        """
+        try:
+            text = Path(file).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"labels: cannot read {file}: {error}") from error
+        if not text.lstrip().startswith(("[", "{")):
+            names = text.rstrip().splitlines()
+            if not all(name.strip() for name in names):
+                empty = [number for number, name in enumerate(names, 1) if not name.strip()]
+                raise ValueError(f"labels: {file} has no name on line {empty[0]}")
+            return cls(tuple(name.strip() for name in names))
+        try:
+            rows = json.loads(text)
+            if isinstance(rows, dict):
+                if sorted(map(int, rows)) != list(range(len(rows))):
+                    raise ValueError("its class numbers are not 0, 1, 2 and so on without a gap")
+                rows = [rows[key] for key in sorted(rows, key=int)]
+        except ValueError as error:
+            raise ValueError(f"labels: {file} cannot be used: {error}") from error
+        if all(isinstance(row, str) for row in rows):
+            return cls(tuple(rows))
+        pairs = [
+            row for row in rows if isinstance(row, list) and list(map(type, row)) == [str, str]
+        ]
+        if len(pairs) != len(rows):
+            odd = next(row for row in rows if row not in pairs)
+            raise ValueError(
+                f"labels: {file} must hold a name for every class, or [id, name]; one is {odd!r}"
+            )
+        return cls(tuple(name for _, name in pairs), tuple(one for one, _ in pairs))
+
+    @classmethod
+    def of(cls, num_classes: int, file: str | Path | None = None) -> Labels:
+        """The labels of a classifier with ``num_classes`` outputs: those of ``file`` if there is
+        one, ImageNet's at 1,000, and ``class 7`` at any other number.
+
+        Raises:
+            ValueError: ``file`` cannot be used or names another number of classes.
+        """
+        if file is not None:
+            labels = cls.read(file)
+            if len(labels.names) != num_classes:
+                raise ValueError(
+                    f"labels: {file} names {len(labels.names)} classes "
+                    f"and the network has {num_classes}"
+                )
+            return labels
+        if num_classes == 1000:
+            return cls.imagenet()
+        return cls(tuple(f"class {index}" for index in range(num_classes)))
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """Class number by id, by name where only one class has it, and by its own digits."""
+        found = {str(index): index for index in range(len(self.names))}
+        times = Counter(map(_plain, self.names))
+        for index, name in enumerate(self.names):
+            if times[_plain(name)] == 1:
+                found[_plain(name)] = index
+        ids: Sequence[str] = self.ids
+        if self.is_imagenet:
+            from timm.data.imagenet_info import (
+                ImageNetInfo,
+            )  # takes seconds, and most runs ask for no id
+
+            ids = ImageNetInfo("imagenet-1k").label_names()
+        return found | {_plain(name): index for index, name in enumerate(ids)}
+
+    def index(self, name: str) -> int:
+        """The class that ``name`` means: an id, a label (case and underscores do not matter), or a
+        class number.
+
+        Raises:
+            UnknownNameError: no class, or more than one, is called that.
+        """
+        if (index := self._numbers.get(_plain(name))) is None:
+            raise UnknownNameError.of("class", name, self._numbers)
+        return index
+
+
+def _plain(name: str) -> str:
+    return name.strip().replace("_", " ").casefold()
+
+
+def top_k(logits: Tensor, k: int, labels: Labels) -> list[tuple[Guess, ...]]:
+    """The k most probable classes of each picture, best first; all N where N is below k. (B, N) ->
+    B tuples
+
+    Raises:
+        ValueError: ``k`` is below 1, or the labels are not N.
+    """
+    if k < 1:
+        raise ValueError(f"topk must be 1 or more, not {k}")
+    if logits.ndim != 2 or logits.shape[1] != len(labels.names):
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} are not one row a picture "
+            f"of {len(labels.names)} classes"
+        )
+    best = logits.double().softmax(dim=1).topk(min(k, logits.shape[1]), dim=1)
+    return [
+        tuple(
+            Guess(index, labels.names[index], probability)
+            for index, probability in zip(indices, probabilities, strict=True)
+        )
+        for indices, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+
+
+@dataclass
+class Accuracy:
+    """How often the truth was among the first guesses."""
+
+    images: int = 0
+    _ranks: Counter[int] = field(default_factory=Counter)
+
+    def update(self, guesses: Sequence[Guess], truth: int) -> None:
+        """Counts one picture, whose guesses come best first."""
+        self.images += 1
+        for rank, guess in enumerate(guesses):
+            if guess.index == truth:
+                self._ranks[rank] += 1
+
+    def top(self, k: int) -> float:
+        """Percent of the pictures whose truth is among the first ``k`` guesses.
+
+        Raises:
+            ValueError: nothing was counted.
+        """
+        if not self.images:
+            raise ValueError("no picture was counted, so there is no accuracy")
+        return 100 * sum(self._ranks[rank] for rank in range(k)) / self.images

@@ -1,0 +1,168 @@
+"""Fetching published weights: once, pinned, with their licence said.
+
+Hub repositories can change under a name. The commit and the SHA-256 of the first download are
+therefore written to ``pins.json`` in fleetfoot's cache folder; every later load asks for that
+commit and compares the hash. A row of the table that states a revision or a hash itself wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fleetfoot.errors import CorruptFileError, LicenceError, OfflineError, WeightsError
+from fleetfoot.weights.pretrained import PretrainedConfig
+
+logger = logging.getLogger("fleetfoot")
+
+
+def cache_folder() -> Path:
+    """Where fleetfoot keeps what it remembers: ``FLEETFOOT_CACHE``, or the platform's folder for
+    caches."""
+    if named := os.environ.get("FLEETFOOT_CACHE"):
+        return Path(named)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "fleetfoot"
+
+
+def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
+    """The file of these weights, from the cache or the network.
+
+    Raises:
+        LicenceError: the licence asks for an explicit yes and ``accept_licence`` is false.
+        OfflineError: the file is not in the cache and cannot be fetched.
+        CorruptFileError: the file is not the one that was pinned.
+        WeightsError: the server does not have it.
+    """
+    what = f"{published.repo} ({published.licence}, {published.licence_url})"
+    if published.research_only and not accept_licence:
+        raise LicenceError(
+            f"the weights {published.repo} are under {published.licence}, which does not allow "
+            f"every use; read {published.licence_url} and, if you agree, say accept_licence=True "
+            "(--accept-licence)"
+        )
+    place = published.repo.removeprefix("https://")
+    key = place if published.source == "torchvision" else f"{place}/{published.filename}"
+    pins = _read_pins()
+    pin = pins.get(key, {})
+    if published.revision and published.revision != pin.get("revision"):
+        pin = {}
+    if published.source == "torchvision":
+        path, revision = _from_url(published), ""
+    else:
+        path, revision = _from_hub(published, published.revision or pin.get("revision", "main"))
+    digest = _sha256(path)
+    for wanted in (published.sha256, pin.get("sha256", "")):
+        if not digest.startswith(wanted):
+            raise CorruptFileError(
+                f"{path}: its SHA-256 is {digest}, not {wanted}...: these are not the weights "
+                f"that were pinned for {published.repo}. Delete the file to fetch it again; if "
+                f"you trust the new one, delete its entry in {_pins_path()}"
+            )
+    if pin:
+        logger.info("weights %s", what)
+    else:
+        logger.warning("weights %s; pinned to %s", what, revision or digest[:16])
+        _write_pins(
+            pins | {key: {"revision": revision, "sha256": digest, "licence": published.licence}}
+        )
+    return path
+
+
+def _from_hub(published: PretrainedConfig, revision: str) -> tuple[Path, str]:
+    """The file in the hub's own cache, and the commit that it is of."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        path = Path(
+            huggingface_hub.hf_hub_download(published.repo, published.filename, revision=revision)
+        )
+    except LocalEntryNotFoundError as error:
+        raise _offline(published, f"https://huggingface.co/{published.repo}", error) from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status >= 500:
+            raise _offline(published, f"https://huggingface.co/{published.repo}", error) from error
+        raise WeightsError(
+            f"the hub answered {status} to {published.repo}/{published.filename} at revision "
+            f"{revision}: it has no such file, or wants a login (hf auth login)"
+        ) from error
+    except OSError as error:  # the connection, or a cache that cannot be written
+        raise _offline(published, f"https://huggingface.co/{published.repo}", error) from error
+    return path, path.parent.name  # .../models--timm--x/snapshots/COMMIT/model.safetensors
+
+
+def _from_url(published: PretrainedConfig) -> Path:
+    """The file in torch.hub's cache, where torchvision too would look for it."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / published.filename
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(
+            published.repo, str(path), hash_prefix=published.sha256, progress=False
+        )
+    except OSError as error:
+        raise _offline(published, published.repo, error) from error
+    except RuntimeError as error:  # torch's word for a hash that differs
+        raise CorruptFileError(f"{published.repo}: {error}; fetch it again") from error
+    return path
+
+
+def _offline(published: PretrainedConfig, url: str, error: Exception) -> OfflineError:
+    if published.source == "torchvision":
+        folder = f"put it into {Path(torch.hub.get_dir()) / 'checkpoints'}"
+    else:
+        folder = "copy the folder HF_HOME of a machine that has it"
+    return OfflineError(
+        f"{published.filename} of {published.repo} is not on this machine and cannot be fetched "
+        f"from {url} ({type(error).__name__}). On a machine with a network, download it there and "
+        f"bring it: {folder}, or give the file itself with weights=FILE (--weights FILE)"
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _pins_path() -> Path:
+    return cache_folder() / "pins.json"
+
+
+def _read_pins() -> dict[str, dict[str, str]]:
+    path = _pins_path()
+    try:
+        pins: Any = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise CorruptFileError(f"{path}: no JSON ({error}); delete it to pin anew") from error
+    if not isinstance(pins, dict) or not all(isinstance(pin, dict) for pin in pins.values()):
+        raise CorruptFileError(f"{path}: not a table of pins; delete it to pin anew")
+    return pins
+
+
+def _write_pins(pins: Mapping[str, Mapping[str, str]]) -> None:
+    path = _pins_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(json.dumps(pins, indent=1, sort_keys=True) + "\n")
+    os.replace(partial, path)

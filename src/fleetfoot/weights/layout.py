@@ -1,0 +1,112 @@
+"""Key layouts: whose names a file's tensors carry, and which tensor of ours each one is.
+
+A layout is a table from the modules of a released network to the modules of ours, with ``*`` for
+one number; the tables themselves are in ``weights.layouts``. Which layout a file is in is read
+from its keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+NORM_LEAVES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+TORCH_LEAVES: Mapping[str, str] = {leaf: leaf for leaf in NORM_LEAVES}
+
+OURS = "fleetfoot"
+"""Name of our own layout."""
+
+IRRELEVANT = ("total_ops", "total_params")
+"""Last words of keys that are no weights: what the operation counter thop leaves in a network."""
+
+Fill = Callable[[dict[str, Tensor], Mapping[str, Tensor]], None]
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One way of naming a family's weights."""
+
+    family: str
+    name: str
+    """Whose it is: "timm", "torchvision", "authors", "authors, folded"."""
+    modules: Mapping[str, str] = field(repr=False)
+    """Module (or parameter that stands alone) of the file -> ours. ``*`` is one number; those of
+    the file fill ours from left to right."""
+    leaves: Mapping[str, str] = field(default_factory=lambda: TORCH_LEAVES, repr=False)
+    """Last word of a file's key -> ours."""
+    repeated: tuple[str, ...] = field(default=(), repr=False)
+    """Modules of the file that are there a second time under another name."""
+    plain: Callable[[str], str] = field(default=str, repr=False)
+    """Turns a file's key into words with dots between."""
+    turn: Callable[[Tensor], Tensor] = field(default=_as_it_is, repr=False)
+    """Turns a file's array into PyTorch's order of dimensions."""
+    fill: Fill | None = field(default=None, repr=False)
+    """Completes the renamed tensors, in place, where the file holds another form of the network
+    than ours."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the family's config that these weights need."""
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of ``PretrainedConfig`` that these weights need."""
+    note: str = ""
+    """What a user of these weights must know and the keys do not show."""
+    refused: str = ""
+    """Why weights in this layout cannot be used."""
+
+    @cached_property
+    def _repeats(self) -> list[re.Pattern[str]]:
+        return [_pattern(module) for module in self.repeated]
+
+    @cached_property
+    def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
+        return [
+            (_pattern(theirs), ours.replace("*", "{}"))
+            for theirs, ours in self.modules.items()
+            if "*" in theirs
+        ]
+
+    def _module(self, theirs: str) -> str | None:
+        if "*" not in theirs and theirs in self.modules:
+            return self.modules[theirs]
+        for pattern, ours in self._patterns:
+            if match := pattern.fullmatch(theirs):
+                return ours.format(*match.groups())
+        return None
+
+    def key(self, theirs: str) -> str | None:
+        """Our key for the file's; ``None`` where this layout has no such key."""
+        whole = self.plain(theirs)
+        module, _, leaf = whole.rpartition(".")
+        if leaf in self.leaves and (ours := self._module(module)) is not None:
+            return f"{ours}.{self.leaves[leaf]}"
+        return self._module(whole)
+
+    def unused(self, theirs: str) -> bool:
+        """Whether a key of the file is known to bring nothing: no weight, or one said twice."""
+        if theirs.rpartition(".")[2] in IRRELEVANT:
+            return True
+        module = self.plain(theirs).rpartition(".")[0]
+        return any(pattern.fullmatch(module) for pattern in self._repeats)
+
+    def share(self, keys: Iterable[str]) -> float:
+        """Share of ``keys`` that this layout knows, 0 to 1."""
+        counted = [key for key in keys if not self.unused(key)]
+        return sum(self.key(key) is not None for key in counted) / max(len(counted), 1)
+
+
+def _pattern(module: str) -> re.Pattern[str]:
+    return re.compile(re.escape(module).replace(r"\*", r"(\d+)"))
+
+
+def ours(family: str, keys: Iterable[str]) -> Layout:
+    """Our own layout of a network with these keys."""
+    return Layout(family=family, name=OURS, modules={key: key for key in keys}, leaves={})

@@ -1,0 +1,250 @@
+"""From a file's tensors to a network's: exactly, or not at all.
+
+Each key of the file is used once. Missing, left-over and wrongly shaped keys are all listed in the
+error, and a network is changed only when there are none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fleetfoot.errors import KeyMismatchError
+from fleetfoot.weights.files import WeightsFile
+from fleetfoot.weights.layout import Layout, ours
+from fleetfoot.weights.layouts import LAYOUTS
+
+CLASSIFIER = "head.classifier."
+AUXILIARY = "auxiliary_heads."
+"""Heads that only training uses: left out, and said so, where the network is built without."""
+KNOWN_SHARE = 0.5
+"""A file is said to be in the layout that knows the most of its keys, if that is over this share;
+the exact comparison comes after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What was done with a file of weights. ``str()`` is one line for people."""
+
+    path: str
+    format: str
+    wrappers: tuple[str, ...]
+    layout: str
+    used: int
+    """Tensors of the file that went into the network."""
+    fresh: tuple[str, ...] = ()
+    """Tensors of the network that kept their random start."""
+    ignored: tuple[str, ...] = ()
+    """Tensors of the file that are known to be no weights, or that this network has no use for."""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.used} tensors from {self.path} ({self.format}, layout {self.layout})"
+        if self.wrappers:
+            text += f", unwrapped from {' '.join(self.wrappers)}"
+        if self.fresh:
+            text += f"; fresh: {', '.join(self.fresh)}"
+        if self.ignored:
+            text += f"; left out: {', '.join(self.ignored)}"
+        return "; ".join((text, *self.notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """A file's tensors under our names, before they are compared with a network."""
+
+    file: WeightsFile
+    layout: Layout
+    tensors: Mapping[str, Tensor]
+    """By our key, in our order of dimensions."""
+    left_over: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Size of the file's classifier; 0 when it has none."""
+        weight = self.tensors.get(f"{CLASSIFIER}weight")
+        return 0 if weight is None or not weight.ndim else weight.shape[0]
+
+    def problems(self, expected: Mapping[str, Tensor], *, fresh_classifier: bool = False) -> str:
+        """Every key that stands between these tensors and a network with ``expected``; "" for none.
+
+        Only names and shapes are read, so ``expected`` may lie on the meta device.
+        """
+        return _differences(self._chosen(expected, fresh_classifier), expected, self.left_over)
+
+    def into(
+        self, model: nn.Module, *, fresh_classifier: bool = False, notes: Iterable[str] = ()
+    ) -> LoadReport:
+        """Puts the tensors into ``model``, in its dtype and on its device.
+
+        Args:
+            fresh_classifier: leave the model's classifier as it is and the file's out.
+            notes: what the report shall say besides.
+
+        Raises:
+            KeyMismatchError: a key is missing, left over or wrongly shaped; ``model`` is unchanged.
+        """
+        expected = model.state_dict()
+        chosen = self._chosen(expected, fresh_classifier)
+        if problems := _differences(chosen, expected, self.left_over):
+            raise KeyMismatchError(
+                f"{self.file.path} (layout {self.layout.name}) is not a {self.layout.family} "
+                f"of this configuration:{problems}"
+            )
+        model.load_state_dict(
+            {
+                key: chosen.tensors[key].reshape(own.shape) if key in chosen.tensors else own
+                for key, own in expected.items()
+            }
+        )
+        counters = sum(_optional(key) and key not in chosen.tensors for key in expected)
+        remarks = [
+            *notes,
+            self.layout.note,
+            f"{counters} batch counters are not in the file and start at 0" if counters else "",
+        ]
+        return LoadReport(
+            path=str(self.file.path),
+            format=self.file.format,
+            wrappers=self.file.wrappers,
+            layout=self.layout.name,
+            used=len(self.tensors) - len(chosen.unused),
+            fresh=chosen.fresh,
+            ignored=(*self.ignored, *chosen.unused),
+            notes=tuple(remark for remark in remarks if remark),
+        )
+
+    def _chosen(self, expected: Mapping[str, Tensor], fresh_classifier: bool) -> _Chosen:
+        """Which tensors go into a network with ``expected``, after those that it does without."""
+        left_out = [CLASSIFIER] if fresh_classifier else []
+        if not any(key.startswith(AUXILIARY) for key in expected):
+            left_out.append(AUXILIARY)
+        unused = tuple(key for key in self.tensors if key.startswith(tuple(left_out)))
+        tensors = {key: tensor for key, tensor in self.tensors.items() if key not in unused}
+        if self.layout.fill is not None:
+            self.layout.fill(tensors, expected)
+        fresh = tuple(key for key in expected if fresh_classifier and key.startswith(CLASSIFIER))
+        return _Chosen(tensors, unused, fresh)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    tensors: Mapping[str, Tensor]
+    """What goes into the network, by its keys."""
+    unused: tuple[str, ...]
+    """Keys of the file, in our names, that this network does without."""
+    fresh: tuple[str, ...]
+    """Keys of the network that keep their start."""
+
+
+def _differences(chosen: _Chosen, expected: Mapping[str, Tensor], left_over: Iterable[str]) -> str:
+    missing = [
+        key
+        for key in expected
+        if key not in chosen.tensors and key not in chosen.fresh and not _optional(key)
+    ]
+    extra = [*left_over, *(key for key in chosen.tensors if key not in expected)]
+    misshaped = [
+        f"{key}: {tuple(tensor.shape)} in the file, {tuple(expected[key].shape)} here"
+        for key, tensor in chosen.tensors.items()
+        if key in expected and not _same_values(tensor.shape, expected[key].shape)
+    ]
+    kinds = {"missing": missing, "left over": extra, "wrongly shaped": misshaped}
+    return "".join(
+        f"\n  {len(keys)} {kind}:" + "".join(f"\n    {key}" for key in keys)
+        for kind, keys in kinds.items()
+        if keys
+    )
+
+
+def _optional(key: str) -> bool:
+    """A batch norm's count of batches: older files lack it, and no output depends on it."""
+    return key.endswith("num_batches_tracked")
+
+
+def _same_values(theirs: torch.Size, own: torch.Size) -> bool:
+    """Equal shapes; a 1×1 convolution and a linear layer hold the same values in the same order."""
+    if theirs == own:
+        return True
+    long, short = sorted((tuple(theirs), tuple(own)), key=len, reverse=True)
+    return len(short) == 2 and len(long) == 4 and long == (*short, 1, 1)
+
+
+def translate(file: WeightsFile, family: str, expected: Iterable[str]) -> Translation:
+    """The file's tensors under our names, in the layout that its keys show.
+
+    Args:
+        family: the family of the network that the tensors are for. expected: that network's keys,
+        by which a file of our own is recognised.
+
+    Raises:
+        KeyMismatchError: the keys are in no layout of this family, or in one that cannot be used.
+    """
+    known = [ours(family, expected), *(lay for lay in LAYOUTS if lay.family == family)]
+    layout, share = _best(file, known)
+    if share <= KNOWN_SHARE:
+        other, other_share = _best(file, LAYOUTS)
+        guess = (
+            f"they look like {other.family} in the layout {other.name}"
+            if other_share > KNOWN_SHARE
+            else f"they begin with {', '.join(list(file.state)[:5])}"
+        )
+        raise KeyMismatchError(
+            f"{file.path}: its keys are in no layout of {family} "
+            f"({', '.join(lay.name for lay in known)}); {guess}"
+        )
+    return rename(file, layout)
+
+
+def load(
+    model: nn.Module, file: WeightsFile, family: str, *, fresh_classifier: bool = False
+) -> LoadReport:
+    """Puts a file's tensors into a network that is built already; the options of its layout are the
+    caller's care. Arguments and errors as ``translate``'s and ``Translation.into``'s.
+    """
+    translation = translate(file, family, model.state_dict())
+    return translation.into(model, fresh_classifier=fresh_classifier)
+
+
+def rename(file: WeightsFile, layout: Layout) -> Translation:
+    """The file's tensors under our names, read as ``layout``.
+
+    Raises:
+        KeyMismatchError: weights in this layout cannot be used.
+    """
+    if layout.refused:
+        raise KeyMismatchError(f"{file.path} (layout {layout.name}): {layout.refused}")
+    tensors: dict[str, Tensor] = {}
+    left_over: list[str] = []
+    ignored: list[str] = []
+    for theirs, tensor in file.state.items():
+        key = layout.key(theirs)
+        if layout.unused(theirs):
+            ignored.append(theirs)
+        elif key is None or key in tensors:
+            left_over.append(theirs if key is None else f"{theirs} (a second {key})")
+        else:
+            tensors[key] = layout.turn(tensor)
+    return Translation(
+        file=file,
+        layout=layout,
+        tensors=tensors,
+        left_over=tuple(left_over),
+        ignored=tuple(ignored),
+    )
+
+
+def _best(file: WeightsFile, known: Iterable[Layout]) -> tuple[Layout, float]:
+    """The layout that knows the most of the file's keys, and the share that it knows."""
+    shares = ((layout, layout.share(file.state)) for layout in known)
+    return max(shares, key=lambda pair: pair[1])
+
+
+def recognised(file: WeightsFile) -> list[Layout]:
+    """Every layout, our own excepted, that knows all of the file's keys."""
+    return [layout for layout in LAYOUTS if math.isclose(layout.share(file.state), 1)]

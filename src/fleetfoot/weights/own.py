@@ -1,0 +1,83 @@
+"""What a file of our own says of itself in its header: the network, its options, its input.
+
+Keys and shapes do not show everything. TensorFlow's padding, the epsilon of a norm or the order of
+the colours would be lost in a conversion, so a converted file carries them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import fleetfoot
+from fleetfoot.errors import CorruptFileError
+from fleetfoot.weights.files import WeightsFile
+from fleetfoot.weights.pretrained import PretrainedConfig, untrained
+
+PREPROCESSING = (
+    "input_size", "crop_pct", "interpolation", "mean", "std", "channel_order", "pixel_scale",
+)  # fmt: skip
+
+
+def header(
+    model: str, options: Mapping[str, Any], preprocessing: PretrainedConfig, source: str
+) -> dict[str, str]:
+    """Metadata of a safetensors file with weights of the network ``model``."""
+    chosen = {name: getattr(preprocessing, name) for name in PREPROCESSING}
+    return {
+        "fleetfoot": fleetfoot.__version__,
+        "model": model,
+        "options": json.dumps(dict(options)),
+        "preprocessing": json.dumps(chosen),
+        "source": source,
+        "licence": preprocessing.licence or "unknown",
+    }
+
+
+def options(file: WeightsFile, like: Any) -> dict[str, Any]:
+    """The config's fields that the file's header states; ``like`` is the config of the network.
+
+    Raises:
+        CorruptFileError: the header states no such fields, or values of another type.
+    """
+    known = {field.name: getattr(like, field.name) for field in fields(like)}
+    return _stated(file, "options", known)
+
+
+def preprocessing(file: WeightsFile) -> dict[str, Any]:
+    """The fields of ``PretrainedConfig`` that the file's header states.
+
+    Raises:
+        CorruptFileError: the header states no such fields, or values of another type.
+    """
+    known = asdict(untrained(224))
+    return _stated(file, "preprocessing", {name: known[name] for name in PREPROCESSING})
+
+
+def _stated(file: WeightsFile, entry: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    if "fleetfoot" not in file.metadata or entry not in file.metadata:
+        return {}
+    try:
+        stated = json.loads(file.metadata[entry], object_hook=_tuples)
+    except ValueError as error:
+        raise CorruptFileError(f"{file.path}: its header's {entry} is no JSON: {error}") from error
+    wrong = (
+        [name for name, value in stated.items() if not _alike(value, known.get(name))]
+        if isinstance(stated, dict)
+        else [str(stated)]
+    )
+    if wrong:
+        raise CorruptFileError(f"{file.path}: its header's {entry} are unsound: {', '.join(wrong)}")
+    return dict(stated)
+
+
+def _tuples(stated: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()}
+
+
+def _alike(value: Any, own: Any) -> bool:
+    if isinstance(own, tuple) and isinstance(value, tuple):
+        return len(value) == len(own) and all(map(_alike, value, own))
+    return type(value) is type(own)

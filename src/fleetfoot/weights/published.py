@@ -1,0 +1,146 @@
+"""Published ImageNet-1k top-1 of the networks, weights or not, each with where it is printed.
+
+What is here has no row in ``PRETRAINED``: figures of a paper or README whose weights are nowhere
+to be fetched, and timm's of the networks that the zoo is compared with. They are other people's
+figures at their preprocessing, training and input size.
+"""
+
+from __future__ import annotations
+
+from fleetfoot.weights.pretrained import PRETRAINED
+
+TF_SLIM = "TensorFlow-slim's README of MobileNetV1, 224 px"
+TF_V2 = "TensorFlow's README of MobileNetV2, 224 px"
+D_LI14_V2 = "README of d-li14/mobilenetv2.pytorch"
+V1_README = "README of ShuffleNet-Series, V1"
+V1_PAPER = "ShuffleNet, arXiv:1707.01083, table 2"
+V2_README = "README of ShuffleNet-Series, V2"
+V2_PAPER = "ShuffleNetV2, arXiv:1807.11164, appendix"
+PLUS_README = "README of ShuffleNet-Series, V2+"
+LARGE_README = "README of ShuffleNet-Series, V2.Large"
+EXLARGE_README = "README of ShuffleNet-Series, V2.ExLarge (trained on further data)"
+TIMM = "timm's results table"
+
+TOP1: dict[str, tuple[float, str]] = {
+    "mobilenetv1_075": (68.4, TF_SLIM),
+    "mobilenetv1_050": (63.3, TF_SLIM),
+    "mobilenetv1_025": (49.8, TF_SLIM),
+    "mobilenetv2_130": (74.4, TF_V2),
+    "mobilenetv2_075": (69.8, TF_V2),
+    "mobilenetv2_035": (60.3, TF_V2),
+    "mobilenetv2_025": (52.352, D_LI14_V2),
+    "mobilenetv2_010": (34.896, D_LI14_V2),
+    # ShuffleNet's figures are printed as errors: 100 - error
+    "shufflenet_v1_g1_x0_25": (42.9, V1_PAPER),
+    "shufflenet_v1_g2_x0_25": (43.2, V1_PAPER),
+    "shufflenet_v1_g3_x0_25": (45.0, V1_PAPER),
+    "shufflenet_v1_g4_x0_25": (45.8, V1_PAPER),
+    "shufflenet_v1_g8_x0_25": (47.3, V1_PAPER),
+    "shufflenet_v1_g1_x0_5": (54.9, V1_PAPER),
+    "shufflenet_v1_g2_x0_5": (55.6, V1_PAPER),
+    "shufflenet_v1_g3_x0_5": (57.3, V1_README),
+    "shufflenet_v1_g4_x0_5": (58.4, V1_PAPER),
+    "shufflenet_v1_g8_x0_5": (58.8, V1_README),
+    "shufflenet_v1_g1_x1_0": (66.4, V1_PAPER),
+    "shufflenet_v1_g2_x1_0": (67.3, V1_PAPER),
+    "shufflenet_v1_g3_x1_0": (67.8, V1_README),
+    "shufflenet_v1_g4_x1_0": (67.2, V1_PAPER),
+    "shufflenet_v1_g8_x1_0": (68.0, V1_README),
+    "shufflenet_v1_g3_x1_5": (71.6, V1_README),
+    "shufflenet_v1_g8_x1_5": (71.0, V1_README),
+    "shufflenet_v1_g3_x2_0": (74.1, V1_README),
+    "shufflenet_v1_g8_x2_0": (72.9, V1_README),
+    "shufflenet_v1_50": (74.8, V2_PAPER),
+    "shufflenet_v2_x0_5_authors": (61.1, V2_README),
+    "shufflenet_v2_x1_0_authors": (69.4, V2_README),
+    "shufflenet_v2_x1_5_authors": (72.6, V2_README),
+    "shufflenet_v2_x2_0_authors": (75.0, V2_README),
+    "shufflenet_v2_50": (77.2, V2_PAPER),
+    "shufflenet_v2_plus_small": (74.1, PLUS_README),
+    "shufflenet_v2_plus_medium": (75.7, PLUS_README),
+    "shufflenet_v2_plus_large": (77.1, PLUS_README),
+    "shufflenet_v2_large": (81.44, LARGE_README),
+    "shufflenet_v2_exlarge": (84.48, EXLARGE_README),
+}
+
+TIMM_TOP1 = {
+    "resnet50.a1_in1k": 80.382,
+    "resnet50.a2_in1k": 79.828,
+    "resnet50.a3_in1k": 78.052,
+    "resnet50.a1h_in1k": 80.654,
+    "resnet50.ra_in1k": 78.820,
+    "resnet50.tv_in1k": 76.156,
+    "resnet50.tv2_in1k": 80.846,
+    "ghostnet_100.in1k": 73.958,
+    "ghostnetv2_100.in1k": 75.186,
+    "ghostnetv2_130.in1k": 76.746,
+    "ghostnetv2_160.in1k": 77.836,
+    "mobilevit_xxs.cvnets_in1k": 68.936,
+    "mobilevit_xs.cvnets_in1k": 74.618,
+    "mobilevit_s.cvnets_in1k": 78.298,
+    "poolformer_s12.sail_in1k": 77.238,
+    "poolformer_s24.sail_in1k": 80.294,
+    "poolformer_s36.sail_in1k": 81.428,
+    "poolformer_m36.sail_in1k": 82.104,
+    "poolformer_m48.sail_in1k": 82.462,
+    "convnext_tiny.fb_in1k": 82.066,
+    "convnext_small.fb_in1k": 83.144,
+    "convnext_base.fb_in1k": 83.838,
+    "swin_tiny_patch4_window7_224.ms_in1k": 81.388,
+    "swin_small_patch4_window7_224.ms_in1k": 83.228,
+    "swin_base_patch4_window7_224.ms_in1k": 83.604,
+    "edgenext_xx_small.in1k": 71.132,
+    "edgenext_x_small.in1k": 74.874,
+    "edgenext_small.usi_in1k": 81.068,
+    "efficientnet_b0.ra_in1k": 77.698,
+    "efficientnet_b0.ra4_e3600_r224_in1k": 78.568,
+    "mobilenetv2_110d.ra_in1k": 75.056,
+    "mobilenetv2_120d.ra_in1k": 77.300,
+    "mobilenetv3_rw.rmsp_in1k": 75.616,
+    "mobilenetv3_large_150d.ra4_e3600_r256_in1k": 80.994,
+}
+"""By timm's name and tag; at the input size of timm's own configuration."""
+
+
+def published_top1(name: str) -> tuple[float, str] | None:
+    """Published top-1 of a network in percent and where it is printed; ``None`` where there is
+    none.
+
+    Names are those of ``create_model``, peers with their prefix: ``timm:mobilevit_xxs`` is the
+    score of timm's default weights, ``timm:resnet50.tv_in1k`` that of a tag.
+    """
+    library, _, bare = name.rpartition(":")
+    if library == "timm":
+        return _of_timm(bare)
+    if library == "torchvision":
+        return _of_torchvision(bare)
+    if name in PRETRAINED:
+        default = PRETRAINED[name][0]
+        return None if default.top1 is None else (default.top1, default.top1_source)
+    return TOP1.get(name)
+
+
+def _of_timm(bare: str) -> tuple[float, str] | None:
+    import timm
+
+    default = timm.get_pretrained_cfg(bare, allow_unregistered=True)
+    if default is None or not (default.hf_hub_id or default.url):
+        return None
+    tagged = bare if "." in bare else f"{bare}.{default.tag}"
+    if tagged in TIMM_TOP1:
+        return TIMM_TOP1[tagged], TIMM
+    for rows in PRETRAINED.values():
+        for row in rows:
+            if row.repo == f"timm/{tagged}" and row.top1 is not None:
+                return row.top1, row.top1_source
+    return None
+
+
+def _of_torchvision(bare: str) -> tuple[float, str] | None:
+    import torchvision
+
+    if bare not in torchvision.models.list_models():
+        return None
+    default = torchvision.models.get_model_weights(bare).DEFAULT
+    score = default.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+    return None if score is None else (score, f"torchvision's model page, {default.name}")
