@@ -48,7 +48,6 @@ FOLD_COMPLETELY_SLOWLY = [
     ("timm:repghostnet_100", 64),
     ("timm:fastvit_ma36", 64),
     ("timm:mobileone_s4", 64),
-    ("timm:repvgg_b1g2", 64),
     ("timm:ghostnetv2_100", 64),
     ("timm:ghostnetv3_100", 64),
     ("timm:mobilevit_xxs", 64),

@@ -87,7 +87,9 @@ def why_not(module: Layer) -> str | None:
         if module.running_mean is None or module.running_var is None:
             return "it keeps no running statistics and takes those of each batch"
         return None
-    known = {vars(kind)["forward"] for kind in loaded("timm.layers.conv2d_same", "Conv2dSame")}
+    same_pad = loaded("timm.layers.conv2d_same", "Conv2dSame")
+    castable = loaded("timm.layers.linear", "Linear")  # differs under torch.jit alone
+    known = {vars(kind)["forward"] for kind in (*same_pad, *castable)}
     if type(module).forward not in _PLAIN_FORWARDS | known:
         return f"{type(module).__name__} has a forward of its own"
     own = getattr(type(module), "_conv_forward", None)
