@@ -1,8 +1,8 @@
 """Find, in a network's data flow, which layers can take up what a batch norm does.
 
 An affine map of channels goes back into the convolutions or linear layers that alone make its
-input, or on into all those that read its result. On the way it passes what moves channels about
-without mixing them: dropout, flatten, transpose, permute, concatenation.
+input, or on into all those that read its result. On the way it passes what does not mix channels:
+dropout, flatten, transpose, permute, concatenation, averages over pixels.
 """
 
 from __future__ import annotations
@@ -204,7 +204,11 @@ class Region:
         if operation(node) in ("cat", "concat", "concatenate"):
             return self._before_joined(node, axis)
         rank = self._rank(node.args[0]) if node.args else None
-        source = None if rank is None else source_axis(node, axis, rank, module)
+        source = (
+            None
+            if rank is None
+            else source_axis(node, axis, rank, module, point=self._is_point(node.args[0]))
+        )
         if source is None:
             raise FoldError(f"it follows {self._named(node)}, which is no linear layer")
         return self._before(node.args[0], node, source)
@@ -233,7 +237,11 @@ class Region:
                 found += self._behind(user, axis)
                 continue
             rank = self._rank(node)
-            moved = None if rank is None else moved_axis(user, axis, rank, module)
+            moved = (
+                None
+                if rank is None
+                else moved_axis(user, axis, rank, module, point=self._is_point(node))
+            )
             if moved is None:
                 raise FoldError(f"{self._named(user)}, which reads it, is no linear layer")
             found += self._behind(user, moved)
@@ -252,16 +260,21 @@ class Region:
         if module is not None and module in self.seen.out_ranks:
             ranks = self.seen.out_ranks[module]
             return next(iter(ranks)) if len(ranks) == 1 else None
-        name = operation(node)
         before = self._rank(node.args[0]) if node.args else None
         if before is None:
             return None
-        if name == "flatten":
-            # the first axis stays at 0 unless it is merged; count how far it is from the end
-            last = moved_axis(node, -before, before, module)
-            return None if last is None else -last
-        known = ("transpose", "swapaxes", "swapdims", "permute", "contiguous", "clone", "detach")
-        return before if name in known else None
+        if operation(node) in ("transpose", "swapaxes", "swapdims", "permute"):
+            return before
+        first = moved_axis(node, -before, before, module)  # no other operation moves the first axis
+        return None if first is None else -first
+
+    def _is_point(self, node: Any) -> bool:
+        """Whether ``node`` is a map averaged to one pixel."""
+        module = self.called(node) if isinstance(node, fx.Node) else None
+        if self._passes(module):
+            return self._is_point(node.args[0])
+        size = getattr(module, "output_size", None)
+        return isinstance(module, nn.AdaptiveAvgPool2d) and size in (1, (1, 1), [1, 1])
 
     def _named(self, node: fx.Node) -> str:
         return describe(node, self.called(node))
