@@ -63,7 +63,7 @@ def test_weights_are_not_a_part_of_the_question_but_all_else_is(tmp_path, monkey
         model=nn.Sequential(nn.Conv2d(3, 4, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     )
     strided = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert asks(model=strided.eval())  # the same weights, another option
+    assert asks(model=strided.eval())  # the same sizes of weights, another option
     assert asks(example=torch.randn(2, 3, 16, 16))
     assert asks(example=torch.randn(1, 3, 32, 32))
     assert asks(candidates=["eager"])
