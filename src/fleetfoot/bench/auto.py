@@ -1,10 +1,9 @@
 """``auto``: the engine that is fastest for one network on this machine, found by measuring, and
 remembered with the measurements that decided it.
 
-The memory is one file for each question in the cache folder: FLEETFOOT_CACHE where that is set, the
-platform's own place otherwise. A question names the network's structure, batch, size, threads,
-precision, the engines to choose from, the machine and the versions; when one of them changes, it is
-another question, and is measured.
+The memory is one file for each question, in fleetfoot's cache folder. A question names the
+network's structure, batch, size, threads, the engines to choose from, the machine and the versions;
+when one of them changes, it is another question, and is measured.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,6 +28,7 @@ from fleetfoot.bench.run import Case, Tools, run
 from fleetfoot.cost import count
 from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, RecordError
+from fleetfoot.weights.hub import cache_folder
 
 log = logging.getLogger("fleetfoot")
 
@@ -102,7 +100,7 @@ def decide(
     Args:
         example: (B, 3, S, S) float32.
         candidates: engines to choose from; the default ones that are installed without it.
-        cache: folder of the memory; ``cache_folder()`` without it.
+        cache: folder of the memory; fleetfoot's cache folder without it.
         tools: what to measure with, except the network.
 
     Raises:
@@ -127,19 +125,6 @@ def decide(
         _remember(file, question, decision)
     log.info("%s", decision)
     return decision
-
-
-def cache_folder() -> Path:
-    """FLEETFOOT_CACHE, or the platform's place for what can be made again."""
-    if chosen := os.environ.get("FLEETFOOT_CACHE"):
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "fleetfoot"
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "fleetfoot"
-    common = os.environ.get("XDG_CACHE_HOME")
-    return (Path(common) if common else Path.home() / ".cache") / "fleetfoot"
 
 
 def _question(

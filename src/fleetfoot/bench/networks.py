@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from fleetfoot.bench.record import Fold
 from fleetfoot.cost import count
+from fleetfoot.errors import UnknownNameError
 from fleetfoot.models import configure, create_model
 from fleetfoot.transform import fuse
-from fleetfoot.weights.pretrained import PRETRAINED
+from fleetfoot.weights.published import published_top1
 
 NOT_FOLDED = Fold(folded=0, left=0, max_abs=0.0, max_rel=0.0)
 
@@ -62,7 +64,7 @@ def prepare(name: str, size: int, fold: bool) -> Network:
     notices = []
     if cost.unknown:
         notices.append(f"{name}: MACs leave out operators with no formula: {cost.unknown}")
-    top1, source = published_top1(name)
+    top1, source = published(name, size)
     return Network(
         model=model,
         folded=fold,
@@ -81,38 +83,41 @@ def native_size(name: str) -> int:
     library does not say.
 
     Raises:
-        UnknownNameError: no network of the zoo has that name.
+        UnknownNameError: no network has that name.
     """
     library, _, bare = name.rpartition(":")
     if library == "timm":
         import timm
 
-        published = timm.get_pretrained_cfg(bare) if timm.is_model(bare) else None
+        if not timm.is_model(bare):
+            raise UnknownNameError.of("timm model", bare, timm.list_models())
+        published = timm.get_pretrained_cfg(bare)
         return int(published.input_size[-1]) if published else 224
     if library == "torchvision":
-        weights = _torchvision_weights(bare)
-        crop = getattr(weights.transforms(), "crop_size", [224]) if weights else [224]
+        crop = getattr(_torchvision_weights(bare).transforms(), "crop_size", [224])
         return int(crop[0])
     return configure(name).input_size
 
 
-def published_top1(name: str) -> tuple[float | None, str]:
-    """Percent and where it is published; None and "" where no source is known here."""
-    library, _, bare = name.rpartition(":")
-    if library == "torchvision":
-        weights = _torchvision_weights(bare)
-        if weights is not None:
-            top1 = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
-            if top1 is not None:
-                return float(top1), f"torchvision {weights}"
-    for published in PRETRAINED.get(name, ())[:1]:
-        return published.top1, published.top1_source
-    return None, ""
+def published(name: str, size: int) -> tuple[float | None, str]:
+    """Published top-1 in percent and where it is printed; None and "" where no source is known.
+    The source says so where the accuracy is that of another input size than ``size``."""
+    found = published_top1(name)
+    if found is None:
+        return None, ""
+    top1, source = found
+    own = native_size(name)
+    return top1, source if own == size else f"{source}, at {own} pixels"
 
 
-def _torchvision_weights(bare: str):  # type: ignore[no-untyped-def]  # an enum for each network
+def _torchvision_weights(bare: str) -> Any:
+    """The default weights of a torchvision classifier: a member of its enum.
+
+    Raises:
+        UnknownNameError: torchvision has no such network.
+    """
     import torchvision
 
     if bare not in torchvision.models.list_models():
-        return None
+        raise UnknownNameError.of("torchvision model", bare, torchvision.models.list_models())
     return torchvision.models.get_model_weights(bare).DEFAULT

@@ -79,6 +79,8 @@ class RoundDone:
     number: int
     """1 for the first."""
     of: int
+    group: int
+    """0 where all engines are in memory at once."""
     elapsed_s: float
     medians_s: dict[Case, float]
     """Of every cell that has samples so far."""
@@ -144,22 +146,21 @@ def cases(
                 "measurement"
             )
     cores = environment.usable_cores()
-    if threads is not None and not 1 <= threads <= cores:
-        raise ValueError(
-            f"threads must be 1 to {cores}, the cores that this process may use, not {threads}"
-        )
-    return [
-        Case(
-            model=model,
-            engine=engine,
-            threads=threads or row.threads or min(cores, MOST_THREADS),
-            batch=row.batch,
-            size=size or native_size(model),
-        )
-        for model in dict.fromkeys(models)
-        for row in protocol.rows
-        for engine in dict.fromkeys(engine_names)
-    ]
+    found = []
+    for model in dict.fromkeys(models):
+        own = native_size(model)
+        for row in protocol.rows:
+            wanted = threads if threads is not None else row.threads
+            if wanted is None:
+                wanted = min(cores, MOST_THREADS)
+            if not 1 <= wanted <= cores:
+                raise ValueError(
+                    f"threads must be 1 to {cores}, the cores that this process may use, not "
+                    f"{wanted}"
+                )
+            for engine in dict.fromkeys(engine_names):
+                found.append(Case(model, engine, wanted, row.batch, size or own))
+    return found
 
 
 def run(
@@ -450,6 +451,7 @@ class _Work:
                 RoundDone(
                     number + 1,
                     self.protocol.rounds,
+                    self.journal.groups,
                     time.monotonic() - self.started,
                     self.journal.medians(),
                 )

@@ -39,7 +39,8 @@ class OpenVino(Engine):
     """One stream for the least latency, ``threads`` threads.
 
     The precision is set and read back: on a CPU with bfloat16 units OpenVINO would otherwise
-    compute in bfloat16 and not say so.
+    compute in bfloat16 and not say so. Its ReLU and clamps turn NaN into 0: where eager's logits
+    would show that an input was not a number, these may not.
     """
 
     name = "openvino"

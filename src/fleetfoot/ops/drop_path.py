@@ -5,22 +5,42 @@ Huang et al. 2016, "Deep Networks with Stochastic Depth", https://arxiv.org/abs/
 
 from __future__ import annotations
 
-from torch import nn
-from torchvision.ops import StochasticDepth
+from torch import Tensor, nn
 
 
-def drop_path(rate: float) -> nn.Module:
-    """Drops the branch for a sample with probability ``rate`` and scales the kept ones by 1 / (1 -
-    rate).
+class DropPath(nn.Module):
+    """Zero for a sample with probability ``rate``, else the branch over 1 - rate; in eval mode the
+    branch as it is. (B, ...) -> (B, ...)
 
-    Any shape in, the same out; the identity in eval mode and at rate 0.
+    torchvision has the same module; importing torchvision takes longer than importing torch.
 
     Raises:
         ValueError: ``rate`` is outside [0, 1).
     """
-    if not 0.0 <= rate < 1.0:
-        raise ValueError(f"drop path rate must be in [0, 1), not {rate}")
-    return StochasticDepth(rate, mode="row") if rate else nn.Identity()
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"drop path rate must be in [0, 1), not {rate}")
+        self.rate = rate
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        kept = x.new_empty(x.shape[:1] + (1,) * (x.ndim - 1)).bernoulli_(1.0 - self.rate)
+        return x * kept / (1.0 - self.rate)
+
+
+def drop_path(rate: float) -> nn.Module:
+    """``DropPath``, or the identity at rate 0.
+
+    Raises:
+        ValueError: ``rate`` is outside [0, 1).
+    """
+    return DropPath(rate) if rate else nn.Identity()
 
 
 def drop_path_rates(rate: float, blocks: int) -> list[float]:
