@@ -315,6 +315,13 @@ def test_an_hdf5_that_would_read_another_file_is_refused(tmp_path):
         read(path)
 
 
+def test_an_hdf5_name_that_is_no_text_is_read_with_marks(tmp_path):
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file[b"conv\xff"] = np.ones(2, "f4")
+    assert list(read(path).state) == ["conv\ufffd"]
+
+
 def test_the_weights_of_a_whole_keras_model_are_found_in_their_group(tmp_path):
     path = tmp_path / "model.h5"
     with h5py.File(path, "w") as file:

@@ -278,9 +278,9 @@ def _read_hdf5(path: Path) -> Content:
     datasets: dict[str, Any] = {}
     state: dict[str, Tensor] = {}
 
-    def visit(name: str, item: Any) -> None:  # follows no soft or external link
-        if isinstance(item, h5py.Dataset):
-            datasets[name] = item
+    def visit(name: str | bytes, item: Any) -> None:  # follows no soft or external link
+        if isinstance(item, h5py.Dataset):  # a name that is no UTF-8 comes as bytes
+            datasets[name if isinstance(name, str) else name.decode(errors="replace")] = item
 
     try:
         with h5py.File(path, "r") as file:
