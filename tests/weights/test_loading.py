@@ -211,6 +211,7 @@ def test_half_precision_files_load_into_the_networks_own(model, tmp_path):
         ("options", "[1]"),
         ("options", json.dumps({"width": "wide"})),
         ("options", json.dumps({"__class__": 1})),
+        ("options", json.dumps({"num_classes": 5})),
         ("preprocessing", json.dumps({"mean": [0.5]})),
         ("preprocessing", json.dumps({"licence": "mine"})),
     ],

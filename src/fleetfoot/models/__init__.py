@@ -254,6 +254,9 @@ def load_weights(
     configure(name, **options)  # a wrong option is said before anything else
     translation = translate(file, family.name)
     layout = translation.layout
+    if published:  # whose row says what the keys do not
+        layout = replace(layout, note="")
+        translation = replace(translation, layout=layout)
     needed = {
         **layout.options,
         **(published.options if published else {}),

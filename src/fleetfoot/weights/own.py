@@ -43,6 +43,7 @@ def options(file: WeightsFile, like: Any) -> dict[str, Any]:
         CorruptFileError: the header states no such fields, or values of another type.
     """
     known = {field.name: getattr(like, field.name) for field in fields(like)}
+    del known["num_classes"]  # which the classifier's shape says
     return _stated(file, "options", known)
 
 
