@@ -63,7 +63,7 @@ def test_weights_are_not_a_part_of_the_question_but_all_else_is(tmp_path, monkey
         model=nn.Sequential(nn.Conv2d(3, 4, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     )
     strided = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert asks(model=strided.eval())  # the same weights, another option
+    assert asks(model=strided.eval())  # the same sizes of weights, another option
     assert asks(example=torch.randn(2, 3, 16, 16))
     assert asks(example=torch.randn(1, 3, 32, 32))
     assert asks(candidates=["eager"])
@@ -113,7 +113,7 @@ def test_an_engine_that_cannot_run_is_left_out_with_its_reason(tmp_path):
 
 def test_no_engine_at_all_is_an_error_with_every_reason(tmp_path):
     bench = Bench({"eager": EngineError("one"), "openvino": EngineError("two")})
-    with pytest.raises(EngineError, match="(?s)no engine can run Sequential:.*eager: one.*: two"):
+    with pytest.raises(EngineError, match=r"(?s)no engine can run Sequential:.*eager: one.*: two"):
         decide(bench, tmp_path)
     assert not (tmp_path / "auto").exists()
 

@@ -118,8 +118,8 @@ def test_a_quantile_of_nothing_or_outside_0_to_1_is_an_error(samples, share):
 
 
 # Ranks counted by hand from the binomial: the k-th sample from each end, k the largest with
-# P(Binomial(n, 1/2) < k) <= 2.5 %. n = 10: P(0) + P(1) = 11/1024 = 1.1 %, with P(2) 5.5 %, so k = 2.
-# n = 20: P(<= 5) = 21700/2^20 = 2.07 %, with P(6) 5.8 %, so k = 6. n = 6: 1/64 = 1.6 %, so k = 1.
+# P(Binomial(n, 1/2) < k) <= 2.5 %. n = 10: P(0) + P(1) = 11/1024 = 1.1 %, with P(2) 5.5 %: k = 2.
+# n = 20: P(<= 5) = 21700/2^20 = 2.07 %, with P(6) 5.8 %: k = 6. n = 6: 1/64 = 1.6 %: k = 1.
 @pytest.mark.parametrize(("n", "k"), [(6, 1), (9, 2), (10, 2), (20, 6), (3, 1), (1, 1), (2, 1)])
 def test_the_interval_of_the_median_has_the_binomials_ranks(n, k):
     samples = list(range(1, n + 1))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import timm_parity
 import torch
-from torchvision.ops import StochasticDepth
 
 from fleetfoot.models import create_model, list_models
 from fleetfoot.ops.attention import Attention
 from fleetfoot.ops.branches import ConditionalPositionalEncoding
+from fleetfoot.ops.drop_path import DropPath
 from helpers import trainable
 from oracle_macs import macs_of
 
@@ -140,7 +140,7 @@ def test_layer_scales_start_where_the_authors_start_them(name, start):
 def test_drop_path_rises_linearly_to_the_rate_over_all_blocks():
     with torch.device("meta"):
         model = create_model("fastvit_sa12", drop_path_rate=0.22)
-    rates = [m.p for m in model.modules() if isinstance(m, StochasticDepth)]
+    rates = [m.rate for m in model.modules() if isinstance(m, DropPath)]
     assert rates == pytest.approx([0.02 * i for i in range(1, 12)])  # block 0 is never dropped
 
 

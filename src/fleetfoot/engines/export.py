@@ -1,9 +1,10 @@
 """The network as an ONNX graph, which both ONNX Runtime and OpenVINO read.
 
-Torch's newer exporter (``dynamo=True``) with its optimiser on: the older one is ten times as quick
-and is being retired; without the optimiser ONNX Runtime keeps twice the nodes and is up to three
-times as slow. OpenVINO reads the same file in 0.1 s, where its own conversion from torch took 3 to
-14 s for graphs that ran no faster.
+Torch's newer exporter (``dynamo=True``) with its optimiser on, 3 to 8 s for a folded network. The
+older one is ten times as quick and its graphs are as fast, but it is being retired, and of a branch
+that depends on the data it keeps the side that the example took. Without the optimiser ONNX Runtime
+keeps twice the nodes and is up to three times as slow. OpenVINO reads the same graph in 0.1 s; its
+own conversion from torch took 3 to 14 s, for graphs that ran no faster.
 """
 
 from __future__ import annotations
