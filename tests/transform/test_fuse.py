@@ -509,3 +509,31 @@ def test_the_fused_network_can_be_copied_saved_and_traced(tmp_path):
 
     exported = torch.export.export(fused, (IMAGE,)).module()
     torch.testing.assert_close(exported(IMAGE), fused(IMAGE))
+
+
+@pytest.mark.parametrize("branch", [nn.Identity(), nn.ReLU()])
+def test_what_a_forward_keeps_for_its_next_call_is_not_kept_in_float64(branch):
+    """With an identity beside the convolution its sum is rewritten, with a ReLU it is not."""
+
+    class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.branch = conv(), norm(), branch
+            self.ramp = None
+            self.register_buffer("grid", None)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.ramp is None:
+                self.ramp = torch.arange(12).to(x)
+                self.grid = self.ramp[:, None] * self.ramp
+            y = self.norm(self.conv(x)) + self.branch(x)
+            return y.sigmoid() + self.ramp + self.grid * torch.tensor([2.0, 3.0] * 6)
+
+    model = trained_(nn.Sequential(Cached()))
+    fused = fuse(model, IMAGE)
+
+    assert model[0].ramp is None
+    assert fused.model[0].ramp is None
+    assert not fused.left
+    assert fused.model(IMAGE).dtype == torch.float32
+    same(fused, model)

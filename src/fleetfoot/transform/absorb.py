@@ -100,7 +100,7 @@ class Region:
         self._check_calls(module, "it")
         try:
             layers = self._one_answer(
-                [self._before(call.args[0], call, affine.axis) for call in self.calls[module]]
+                [self._before(_first(call), call, affine.axis) for call in self.calls[module]]
             )
             self._fold_after(layers, affine)
         except FoldError as back:
@@ -200,26 +200,26 @@ class Region:
         if isinstance(module, LINEAR):
             return [self._checked(node, module, axis)]
         if self._passes(module):
-            return self._before(node.args[0], node, axis)
+            return self._before(_first(node), node, axis)
         if operation(node) in ("cat", "concat", "concatenate"):
             return self._before_joined(node, axis)
-        rank = self._rank(node.args[0]) if node.args else None
+        rank = self._rank(_first(node))
         source = (
             None
             if rank is None
-            else source_axis(node, axis, rank, module, point=self._is_point(node.args[0]))
+            else source_axis(node, axis, rank, module, point=self._is_point(_first(node)))
         )
         if source is None:
             raise FoldError(f"it follows {self._named(node)}, which is no linear layer")
-        return self._before(node.args[0], node, source)
+        return self._before(_first(node), node, source)
 
     def _before_joined(self, node: fx.Node, axis: int) -> list[_Place]:
-        joined = node.args[0]
+        joined = _first(node)
         place = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         rank = self._rank(joined[0]) if isinstance(joined, list | tuple) and joined else None
         if not isinstance(place, int) or rank is None or place % rank - rank != axis:
             raise FoldError(f"it follows {self._named(node)} along another axis")
-        return [found for one in joined for found in self._before(one, node, axis)]  # type: ignore[union-attr]
+        return [found for one in joined for found in self._before(one, node, axis)]
 
     def _behind(self, node: fx.Node, axis: int) -> list[_Place]:
         """The layers that read ``node``, all of them."""
@@ -260,7 +260,7 @@ class Region:
         if module is not None and module in self.seen.out_ranks:
             ranks = self.seen.out_ranks[module]
             return next(iter(ranks)) if len(ranks) == 1 else None
-        before = self._rank(node.args[0]) if node.args else None
+        before = self._rank(_first(node))
         if before is None:
             return None
         if operation(node) in ("transpose", "swapaxes", "swapdims", "permute"):
@@ -272,7 +272,7 @@ class Region:
         """Whether ``node`` is a map averaged to one pixel."""
         module = self.called(node) if isinstance(node, fx.Node) else None
         if self._passes(module):
-            return self._is_point(node.args[0])
+            return self._is_point(_first(node))
         size = getattr(module, "output_size", None)
         return isinstance(module, nn.AdaptiveAvgPool2d) and size in (1, (1, 1), [1, 1])
 
@@ -305,6 +305,10 @@ def take_out(graph: fx.Graph, node: fx.Node, value: fx.Node) -> None:
     node.replace_all_uses_with(value)
     for old in (node, *constants):
         graph.erase_node(old)
+
+
+def _first(node: fx.Node) -> Any:
+    return node.args[0] if node.args else None
 
 
 def _attribute(root: nn.Module, path: str) -> Any:

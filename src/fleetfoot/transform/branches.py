@@ -167,7 +167,7 @@ class Algebra:
         waiting = [node]
         while waiting:
             one = waiting.pop()
-            if one.op == "get_attr" or source in (one, self._alias(one)) or one in found:
+            if one.op == "get_attr" or source in (one, self.alias(one)) or one in found:
                 continue
             found.add(one)
             waiting += one.all_input_nodes
@@ -175,9 +175,9 @@ class Algebra:
 
     def is_alias(self, node: fx.Node) -> bool:
         """Whether ``node`` only hands on the value of another."""
-        return self._alias(node) is not node
+        return self.alias(node) is not node
 
-    def _alias(self, node: fx.Node) -> fx.Node:
+    def alias(self, node: fx.Node) -> fx.Node:
         """The first node that has ``node``'s value."""
         forms = self.values.get(node, ())  # none for a convolution that was put in
         return next((value.source for value in forms if value.is_identity), node)
@@ -200,7 +200,7 @@ class Algebra:
         name = operation(node)
         if name.endswith("_"):
             # An in-place sum is a sum when nothing else sees the value that it writes over.
-            if not self._is_private(node.args[0]):
+            if not node.args or not self._is_private(node.args[0]):
                 return
             name = name.removesuffix("_")
         if name in ("neg", "negative") and len(node.args) == 1:
@@ -223,7 +223,7 @@ class Algebra:
         while isinstance(node, fx.Node):
             if len(node.users) != 1 or node.op in ("placeholder", "get_attr"):
                 return False
-            alias = self._alias(node)
+            alias = self.alias(node)
             if alias is node:
                 return True
             node = alias
@@ -239,7 +239,7 @@ class Algebra:
         if inner.is_affine:
             yield from self._then(argument, inner.skip, inner.shift, inner.axis)
         else:
-            yield replace(inner, source=self._alias(argument))
+            yield replace(inner, source=self.alias(argument))
 
     def _then(
         self, a: Any, scale: Tensor, shift: Tensor | None = None, axis: int | None = None
@@ -314,7 +314,7 @@ def merge_sums(module: nn.Module, algebra: Algebra) -> tuple[nn.Module, list[Mer
     claimed: set[fx.Node] = set()
     for node in reversed(list(graph.nodes)):
         for value in algebra.values.get(node, ()):
-            if node in claimed or value.is_affine or value.count < 2:
+            if node in claimed or algebra.is_alias(node) or value.is_affine or value.count < 2:
                 continue
             region = algebra.between(value.source, node)
             try:
@@ -349,8 +349,9 @@ def _check_private(node: fx.Node, region: set[fx.Node], source: fx.Node, algebra
                     f"{describe(inside, algebra.called(inside))} is also used by "
                     f"{describe(user, algebra.called(user))}"
                 )
-    for user in source.users:
-        if reads_values(user, source) and may_write(user, algebra.called(user)):
+    same = [one for one in algebra.graph.nodes if source in (one, algebra.alias(one))]
+    for user in (user for one in same for user in one.users if reads_values(user, one)):
+        if user not in region and may_write(user, algebra.called(user)):
             raise FoldError(
                 f"{describe(user, algebra.called(user))} writes over the branches' input"
             )
@@ -390,9 +391,6 @@ def rebuilt(
             return kept[0][1]
         return nn.Sequential(OrderedDict(kept)).train(module.training)
     made = fx.GraphModule(module, graph, class_name=type(module).__name__)
-    for name, value in vars(module).items():  # what an owner may ask it for, such as its stride
-        if not name.startswith("_") and not hasattr(made, name):
-            setattr(made, name, value)
     return made.train(module.training)
 
 

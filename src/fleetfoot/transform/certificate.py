@@ -270,16 +270,18 @@ def guesses(model: nn.Module) -> Iterator[Any]:
     if isinstance(first, nn.Linear):
         yield torch.empty(1, first.in_features)
         return
-    channels = 3 if first is None else first.in_channels
     space = 2 if first is None else first.weight.dim() - 2
-    if space == 2:
-        stated = _stated_size(model)
-        for size in (128, *([stated] if stated else []), 224, 256, 64, 32):
-            yield torch.empty(1, channels, size, size)
-        yield [torch.empty(channels, 224, 224)]
-    else:
+    channels = 3 if first is None else first.in_channels
+    if space != 2:
         for size in (256, 32, 16) if space == 1 else (32, 16):
             yield torch.empty(1, channels, *[size] * space)
+        return
+    stated = _stated_size(model)
+    sizes = (128, *([stated] if stated else []), 224, 256, 64, 32)
+    for count in dict.fromkeys([channels, 3]):  # the first module need not be the first to run
+        for size in dict.fromkeys(sizes):
+            yield torch.empty(1, count, size, size)
+        yield [torch.empty(count, 224, 224)]
 
 
 _FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)

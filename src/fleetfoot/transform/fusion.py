@@ -142,7 +142,7 @@ class _Fusion:
         places = [(m, name, _home(t)) for m in self.net.modules() for name, t in _own_state(m)]
         self.net.cpu().double()
         self.homes = {dict(_own_state(m))[name]: home for m, name, home in places}
-        self.attributes = {m: set(vars(m)) for m in self.net.modules()}
+        self.attributes = {m: (dict(vars(m)), dict(m._buffers)) for m in self.net.modules()}
         self.layer_homes = {m: home for m, name, home in places if name == "weight"}
         self.seen = proof.Run()
         self.algebras: dict[nn.Module, Branches | None] = {}
@@ -159,11 +159,12 @@ class _Fusion:
         split = self._split_norm_acts()
         self.graphs = trace_each(self.net)
         self.net = self._merge(self.net)
+        self._forget_runs()
         self._fold_regions()
         self._join_norm_acts(split)
         self._note_what_is_left()
         certificate = self._certified(arguments, guessed=example is None)
-        self._forget_constants()
+        self._forget_runs()
         self._send_home()
         return Fused(self.net, tuple(self.folded), tuple(self.left), certificate)
 
@@ -179,6 +180,8 @@ class _Fusion:
                 failures.append(f"{proof.describe(arguments)}: {type(why).__name__}: {why}")
             else:
                 return arguments
+            finally:
+                self._forget_runs()
         tried = "\n  ".join(failures)
         advice = "pass example=, an input that it takes" if example is None else (
             "it has to run in float64 on the CPU"
@@ -218,7 +221,10 @@ class _Fusion:
         """Each tensor to the dtype and device it had; a new one to those of its layer's weight."""
         for module in self.net.modules():
             for name, tensor in _own_state(module):
-                dtype, device = self.homes.get(tensor) or self.layer_homes[module]
+                home = self.homes.get(tensor) or self.layer_homes.get(module)
+                if home is None:  # a constant in some forward, which torch.fx keeps as a buffer
+                    continue
+                dtype, device = home
                 sent = tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
                 if not sent.isfinite().all() and tensor.isfinite().all():
                     raise FoldError(
@@ -229,12 +235,15 @@ class _Fusion:
                 else:
                     module._buffers[name] = sent
 
-    def _forget_constants(self) -> None:
-        """Takes away the tensors that torch.fx hung on the modules it read."""
-        for module, known in self.attributes.items():
-            for name in set(vars(module)) - known:
-                if name.startswith("_tensor_constant"):
-                    delattr(module, name)
+    def _forget_runs(self) -> None:
+        """Takes away what runs and readings left on modules: tensors, or torch.fx's stand-ins for
+        them, that a forward keeps for its next call; constants that torch.fx hung on them."""
+        for module, (before, buffers) in self.attributes.items():
+            for name in set(vars(module)) - set(before):
+                delattr(module, name)
+            vars(module).update(before)
+            module._buffers.clear()
+            module._buffers.update(buffers)
 
     def _note_what_is_left(self) -> None:
         for module in self.net.modules():
@@ -257,6 +266,10 @@ class _Fusion:
         """``new`` will be where ``old`` was."""
         self.paths[new] = self.paths[old]
         self.seen.inherit(new, old)
+        if isinstance(new, fx.GraphModule):  # its owner may ask for its stride, or its config
+            for name, value in self.attributes.get(old, ({}, {}))[0].items():
+                if not name.startswith("_") and not hasattr(new, name):
+                    setattr(new, name, value)
 
     def _swap(self, swaps: dict[nn.Module, nn.Module]) -> None:
         """Puts each value where its key is, in all places."""
@@ -391,6 +404,7 @@ class _Fusion:
                 waiting += inner.children()
             self.regions.append(self.paths[module])
             self._fold_region(module, graph)
+            self._forget_runs()
 
     def _note_opaque(self, module: nn.Module, why: str) -> None:
         for inner in module.modules():
