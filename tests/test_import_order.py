@@ -12,7 +12,7 @@ import fleetfoot
 PACKAGE = Path(fleetfoot.__file__).parent
 ROOMS = [
     "errors", "ops", "weights", "models", "tasks", "data", "train", "cost", "transform",
-    "engines", "bench", "predict", "serve", "report", "cli",
+    "engines", "bench", "predict", "serve", "report", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -41,7 +41,7 @@ class UnknownNameError(FleetfootError, ValueError):
         elif len(known) <= 12:
             text += f"; known: {', '.join(known)}."
         if hint:
-            text += f" {hint}"
+            text += f"{'' if text.endswith(('.', '?')) else '.'} {hint}"
         return cls(text)
 
 

@@ -84,12 +84,12 @@ def test_three_samples_give_no_verdict():
     change = compare([measurement([1, 1, 1])], [measurement([2, 2, 2])]).changes[0]
     assert change.ratio == 2
     assert change.verdict == "noise"
-    assert "only 3 samples" in change.note
+    assert "only 3 samples of the 8 for a verdict" in change.notes
 
 
 def test_an_unstable_cell_says_so():
     before, after = measurement(noisy(0.01)), measurement(noisy(0.02, sigma=0.15))
-    note = compare([before], [after]).changes[0].note
+    (note,) = compare([before], [after]).changes[0].notes
     assert note.startswith("after unstable: spread")
 
 

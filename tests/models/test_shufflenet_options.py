@@ -8,7 +8,7 @@ from torch import nn
 
 from fleetfoot import create_model, list_models
 from helpers import trained_
-from shufflenet_macs import device_for
+from oracle_macs import device_for
 
 NARROW = {
     "stem": (8, 8, 16), "widths": (16, 32, 64, 128), "depths": (2, 2, 2, 2), "groups": 4,

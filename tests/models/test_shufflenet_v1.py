@@ -169,7 +169,7 @@ def test_stages_without_a_depth_are_refused():
 def test_drop_path_drops_branches_of_the_sums():
     model = create_model("shufflenet_v1_g3_x0_25", drop_path_rate=0.3)
     sums = [unit for unit in model.modules() if isinstance(unit, SumUnit)]
-    rates = [unit.drop_path.p for unit in sums]
+    rates = [unit.drop_path.rate for unit in sums]
     assert len(rates) == 3 + 7 + 3
     assert rates == sorted(rates)
     assert rates[-1] == 0.3

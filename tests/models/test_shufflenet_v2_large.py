@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from fleetfoot import configure, create_model
+from fleetfoot.ops.drop_path import DropPath
 from helpers import trained_
 from shufflenet_by_hand import below, conv_norm, depthwise, even_odd
 
@@ -153,7 +154,7 @@ def test_large_has_a_smaller_eps_than_exlarge():
 
 def test_drop_path_drops_residual_branches():
     model = narrow("shufflenet_v2_large", drop_path_rate=0.3)
-    rates = [m.drop_path.p for m in model.modules() if hasattr(getattr(m, "drop_path", None), "p")]
+    rates = [m.rate for m in model.modules() if isinstance(m, DropPath)]
     assert len(rates) == 10 - 4
     assert rates == sorted(rates)
     assert rates[-1] == 0.3

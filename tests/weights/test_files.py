@@ -82,6 +82,16 @@ def test_every_format_gives_back_what_was_saved_whatever_the_name(kind, tmp_path
     assert file.params == 26  # 24 + 2; the counter is an integer
 
 
+def test_a_safetensors_header_may_have_the_length_that_a_pickle_begins_with(tmp_path):
+    path = tmp_path / "weights"
+    for padding in range(256):
+        safetensors.torch.save_file(STATE, path, metadata={"padding": "x" * padding})
+        if path.read_bytes().startswith(b"\x80"):
+            break
+    assert read(path).format == "safetensors"
+    assert path.read_bytes().startswith(b"\x80")
+
+
 class Payload:
     """Unpickled freely, it would make a folder."""
 

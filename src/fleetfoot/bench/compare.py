@@ -31,7 +31,7 @@ RESAMPLES = 2000
 METHOD = (
     "ratio of medians, after over before; 95 % interval from a block bootstrap "
     f"({RESAMPLES} resamples); a change is one when the interval leaves out 1 and it is more "
-    f"than {NOISE_FLOOR:.0%}"
+    f"than {100 * NOISE_FLOOR:.0f} %"
 )
 
 Verdict = Literal["faster", "slower", "noise"]
@@ -49,8 +49,8 @@ class Change:
     ci95: tuple[float, float]
     """Of the ratio."""
     verdict: Verdict
-    note: str
-    """What weakens the verdict: an unstable cell, too few samples. Empty when nothing does."""
+    notes: tuple[str, ...]
+    """What weakens the verdict: an unstable cell, too few samples."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +158,12 @@ def _change(before: Measurement, after: Measurement) -> Change:
     if fewest >= FEWEST_SAMPLES and abs(ratio - 1) > NOISE_FLOOR and not low <= 1 <= high:
         verdict = "faster" if ratio < 1 else "slower"
     notes = [
-        f"{when} {stability(m.samples_s, steady=m.steady).text}"
+        f"{when} {stability(m.samples_s, steady=m.steady).text.split(',')[0]}"
         for when, m in (("before", before), ("after", after))
         if not m.stable
     ]
     if fewest < FEWEST_SAMPLES:
-        notes.append(f"only {fewest} samples, {FEWEST_SAMPLES} are needed for a verdict")
+        notes.append(f"only {fewest} samples of the {FEWEST_SAMPLES} for a verdict")
     return Change(
         cell=before.cell,
         before_s=before.median_s,
@@ -171,7 +171,7 @@ def _change(before: Measurement, after: Measurement) -> Change:
         ratio=ratio,
         ci95=(low, high),
         verdict=verdict,
-        note="; ".join(notes),
+        notes=tuple(notes),
     )
 
 

@@ -13,7 +13,7 @@ from fleetfoot.cost import count
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.models import configure, create_model
 from fleetfoot.transform import fuse
-from fleetfoot.weights.pretrained import PRETRAINED
+from fleetfoot.weights.published import published_top1
 
 NOT_FOLDED = Fold(folded=0, left=0, max_abs=0.0, max_rel=0.0)
 
@@ -64,7 +64,7 @@ def prepare(name: str, size: int, fold: bool) -> Network:
     notices = []
     if cost.unknown:
         notices.append(f"{name}: MACs leave out operators with no formula: {cost.unknown}")
-    top1, source = published_top1(name, size)
+    top1, source = published(name, size)
     return Network(
         model=model,
         folded=fold,
@@ -99,20 +99,15 @@ def native_size(name: str) -> int:
     return configure(name).input_size
 
 
-def published_top1(name: str, size: int) -> tuple[float | None, str]:
-    """Percent, and where it is published; None and "" where no source is known here. The source
-    says so where the accuracy is that of another input size than ``size``."""
-    if name.startswith("torchvision:"):
-        weights = _torchvision_weights(name.partition(":")[2])
-        top1 = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
-        source, of_size = f"torchvision {weights}", native_size(name)
-    elif rows := PRETRAINED.get(name):
-        top1, source, of_size = rows[0].top1, rows[0].top1_source, rows[0].input_size
-    else:
+def published(name: str, size: int) -> tuple[float | None, str]:
+    """Published top-1 in percent and where it is printed; None and "" where no source is known.
+    The source says so where the accuracy is that of another input size than ``size``."""
+    found = published_top1(name)
+    if found is None:
         return None, ""
-    if top1 is None:
-        return None, ""
-    return float(top1), source if of_size == size else f"{source}, at {of_size} pixels"
+    top1, source = found
+    own = native_size(name)
+    return top1, source if own == size else f"{source}, at {own} pixels"
 
 
 def _torchvision_weights(bare: str) -> Any:

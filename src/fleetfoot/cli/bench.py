@@ -25,9 +25,7 @@ def bench(
     ] = None,
     engines: Annotated[
         str | None,
-        typer.Option(
-            help="Names with commas between, or 'all'. [default: eager, onnxruntime, openvino]"
-        ),
+        typer.Option(help="As 'eager,openvino', or 'all'; eager,onnxruntime,openvino without it."),
     ] = None,
     threads: Annotated[
         str | None, typer.Option(help="One number or more, as '1,2'; the protocol's without it.")
@@ -55,7 +53,7 @@ def bench(
     ] = True,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results. [default: bench-results/TIME-PROTOCOL]"),
+        typer.Option(help="Folder of the results; bench-results/TIME-PROTOCOL without it."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output, asked for alike.")
@@ -205,7 +203,8 @@ def report(
         changed = update_between_markers(readme, markdown(measurements))
         typer.echo(f"{readme}: {'updated' if changed else 'already what the record gives'}")
         return
-    print_tables(console(), measurements, failures, all_engines=all_engines)
     folder = output or (record if record.is_dir() else record.parent)
-    for file in save(measurements, failures, folder):
+    written = save(measurements, failures, folder)
+    print_tables(console(), measurements, failures, all_engines=all_engines)
+    for file in written:
         typer.echo(f"wrote {file}", err=True)

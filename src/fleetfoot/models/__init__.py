@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -33,7 +34,6 @@ from fleetfoot.models import (
 from fleetfoot.models.base import Backbone, Config, FeatureExtractor, FeatureInfo
 from fleetfoot.weights import hub, own
 from fleetfoot.weights.files import WeightsFile, read, write
-from fleetfoot.weights.layout import OURS, ours
 from fleetfoot.weights.loading import LoadReport, recognised, rename, translate
 from fleetfoot.weights.pretrained import PRETRAINED, PretrainedConfig, choose, of_file
 from fleetfoot.weights.published import published_top1
@@ -251,7 +251,8 @@ def load_weights(
         KeyMismatchError: the tensors are not those of this network.
     """
     family, row = _variant(name)
-    translation = translate(file, family.name, _skeleton(family, configure(name, **options)))
+    configure(name, **options)  # a wrong option is said before anything else
+    translation = translate(file, family.name)
     layout = translation.layout
     needed = {
         **layout.options,
@@ -275,8 +276,7 @@ def load_weights(
     if fresh and config.num_classes:
         notes.append(f"a fresh classifier of {config.num_classes} classes; the file has {classes}")
     # compared before anything is built in memory: a file may ask for a network of any size
-    problems = translation.problems(_skeleton(family, config), fresh_classifier=fresh)
-    if problems:
+    if problems := translation.problems(_skeleton(family, config), fresh_classifier=fresh):
         raise KeyMismatchError(
             f"{file.path} (layout {layout.name}) is no {name} of this configuration:{problems}"
             f"{_hint(name, file, classes)}"
@@ -299,6 +299,12 @@ def _skeleton(family: Family, config: Config) -> Mapping[str, Tensor]:
     """Names and shapes of a network's tensors, without their memory."""
     with torch.device("meta"):
         return family.build(config).state_dict()
+
+
+@cache
+def _shapes(name: str, num_classes: int) -> Mapping[str, Tensor]:
+    family, row = _variant(name)
+    return _skeleton(family, replace(row, num_classes=num_classes))
 
 
 def _hint(name: str, file: WeightsFile, classes: int) -> str:
@@ -325,24 +331,15 @@ def identify(file: WeightsFile) -> list[Fit]:
     Names and shapes alone decide, so networks that differ in nothing else are all listed.
     """
     fits = []
-    maybe_ours = {key.partition(".")[0] for key in file.state} <= OWN_ROOTS
-    layouts = [layout for layout in recognised(file) if not layout.refused]
-    for family in FAMILIES:
-        known = [layout for layout in layouts if layout.family == family.name]
-        if not known and not maybe_ours:
-            continue
-        for name, row in family.variants.items():
-            for layout in known or [ours(family.name, _skeleton(family, row))]:
-                translation = rename(file, layout)
-                classes = translation.num_classes
-                shapes = _skeleton(family, replace(row, num_classes=classes))
-                if not translation.problems(shapes):
-                    fits.append(Fit(name, layout.name, classes))
+    for layout in recognised(file):
+        translation = rename(file, layout)
+        classes = translation.num_classes
+        fits += [
+            Fit(name, layout.name, classes)
+            for name in list_models(family=layout.family)
+            if not translation.problems(_shapes(name, classes))
+        ]
     return fits
-
-
-OWN_ROOTS = {"stem", "stages", "head", "auxiliary_heads"}
-"""First words of the keys of every network of the zoo."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,9 +370,6 @@ def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
     """
     file = read(path)
     fits = tuple(identify(file))
-    known = [f"{layout.name} ({layout.family})" for layout in recognised(file)]
-    if any(fit.layout == OURS for fit in fits):
-        known.append(OURS)
     return Inspection(
         path=str(path),
         format=file.format,
@@ -383,7 +377,7 @@ def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
         beside=file.beside,
         tensors=len(file.state),
         params=file.params,
-        layouts=tuple(known),
+        layouts=tuple(f"{layout.name} ({layout.family})" for layout in recognised(file)),
         fits=fits,
         licence=file.metadata.get("licence", "unknown"),
     )
@@ -395,15 +389,17 @@ def convert(
     *,
     model: str | None = None,
     overwrite: bool = False,
+    **options: Any,
 ) -> LoadReport:
     """Writes the weights of ``source`` as safetensors in our own layout, with what they need said
     in the header.
 
     Args:
-        model: the network that they are of; may be left out where they fit only one.
+        model: the network that they are of; may be left out where they fit only one. options: as
+        ``create_model``'s; what the keys do not show (``small_input=True``).
 
     Raises:
-        UnknownNameError: no such network.
+        UnknownNameError: no such network or option.
         WeightsError: ``source`` cannot be read, fits no network or several, or ``target`` exists.
     """
     file = read(source)
@@ -415,7 +411,7 @@ def convert(
                 "say which with model=NAME (--model NAME)"
             )
         (model,) = names
-    made = load_weights(model, file)
+    made = load_weights(model, file, **options)
     row = _variant(model)[1]
     changed = {
         field.name: getattr(made.config, field.name)

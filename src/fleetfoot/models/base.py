@@ -36,6 +36,9 @@ class Config:
             raise ValueError(f"num_classes must be 0 or more, not {self.num_classes}")
         if self.in_chans < 1:
             raise ValueError(f"in_chans must be 1 or more, not {self.in_chans}")
+        for name in ("drop_path_rate", "drop_rate"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

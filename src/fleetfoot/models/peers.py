@@ -70,7 +70,7 @@ def create(
         weights = hub.fetch(chosen, accept_licence=accept_licence)
     report = None
     if weights is not None:
-        report = load(model, read(weights), name)
+        report = load(model, read(weights))
     if not pretrained:
         chosen = replace(
             chosen,

@@ -49,7 +49,7 @@ class Progress:
             what = f"{event.case.model} on {event.case.engine}"
             self._show("preparing", event.number, event.of, what, {})
         elif isinstance(event, RoundDone):
-            stage = f"round (group {event.group})" if event.group else "round"
+            stage = f"group {event.group}, round" if event.group else "round"
             what = f"{event.elapsed_s:.0f} s so far"
             self._show(stage, event.number, event.of, what, event.medians_s)
         elif isinstance(event, Notice):

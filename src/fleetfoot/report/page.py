@@ -26,8 +26,8 @@ from fleetfoot.report.summary import (
     family,
     findings,
     grouped,
+    mark,
     moment,
-    notes,
 )
 from fleetfoot.report.svg import (
     histogram,
@@ -196,8 +196,8 @@ def _row(m: Measurement, row: str, group: int, hue: str, setting: str) -> Elemen
     name = node("th", node("i", class_=f"dot {hue}"), m.model, scope="row", data_v=m.model)
     if setting:
         name.append(node("span", setting, class_="setting"))
-    for note in notes(m):
-        name.append(node("span", note, class_="note"))
+    if not m.stable:
+        name.append(node("span", mark(m), class_="note"))
     cells = []
     for column, key in zip(COLUMNS, _SORT_KEYS, strict=True):
         value = key(m)

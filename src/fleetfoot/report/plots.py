@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleetfoot.bench.record import Measurement, fastest
 from fleetfoot.report.labels import Box, anchor, place
-from fleetfoot.report.style import GUIDES, Look, short
+from fleetfoot.report.style import GUIDES, Look, log_ticks, short
 from fleetfoot.report.summary import Group, family, grouped, pareto
 
 if TYPE_CHECKING:
@@ -125,9 +125,9 @@ def _limits(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, log_y: bool
     else:
         margin = 0.09 * (max(ys) - min(ys)) + 0.4
         axes.set_ylim(min(ys) - margin, max(ys) + margin)
-    _plain_ticks(axes.xaxis)
+    _plain_ticks(axes.xaxis, *axes.get_xlim())
     if log_y:
-        _plain_ticks(axes.yaxis)
+        _plain_ticks(axes.yaxis, *axes.get_ylim())
 
 
 def _around(values: Sequence[float]) -> tuple[float, float]:
@@ -135,12 +135,12 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
     return min(values) / margin, max(values) * margin
 
 
-def _plain_ticks(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+def _plain_ticks(axis: Any, low: float, high: float) -> None:
+    from matplotlib.ticker import NullLocator
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ticks = log_ticks(low, high)
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_ticks(ticks, labels=[f"{value:g}" for value in ticks])
 
 
 def _marks(

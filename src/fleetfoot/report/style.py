@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -35,6 +36,19 @@ SHAPES = ("circle", "triangle", "square", "diamond", "cross")
 
 GUIDES = (1.0, 0.3, 0.1)
 """Shares of the measured peak for which the line of equal rate is drawn."""
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round values from ``low`` to ``high`` on a logarithmic axis: 1, 2, 5 times powers of ten,
+    and those between where these are fewer than three."""
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    found: list[float] = []
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        found = [step * 10.0**power for power in powers for step in steps]
+        found = [value for value in found if low <= value <= high]
+        if len(found) >= 3:
+            break
+    return found
 
 
 @dataclass(frozen=True)

@@ -74,13 +74,19 @@ def family(model: str) -> str:
     return _TITLES.get(stem, stem)
 
 
-def notes(m: Measurement) -> list[str]:
-    """What a reader of this cell must know beside its figures; empty where it is stable."""
+def verdict(m: Measurement) -> str:
+    """Why this cell is unstable: "unstable: spread 31 %, drifted by 20 % between its halves"; ""
+    where it is stable."""
     if m.stable:
-        return []
-    verdict = stability(m.samples_s, steady=m.steady)
+        return ""
+    found = stability(m.samples_s, steady=m.steady)
     # a record may come from a version with narrower limits, under which it was unstable
-    return [f"unstable: spread {100 * m.spread:.0f} %" if verdict.stable else verdict.text]
+    return f"unstable: spread {100 * m.spread:.0f} %" if found.stable else found.text
+
+
+def mark(m: Measurement) -> str:
+    """The first reason of ``verdict``, short enough for a table."""
+    return verdict(m).split(",")[0]
 
 
 def pareto(measurements: Iterable[Measurement]) -> list[Measurement]:
@@ -235,17 +241,24 @@ def _harness(measurements: Sequence[Measurement]) -> str:
 
 
 def _noise(measurements: Sequence[Measurement]) -> str:
-    shaky = [m for m in measurements if notes(m)]
+    shaky = [m for m in measurements if not m.stable]
     total = len(measurements)
     if not shaky:
         return f"all {total} cells are stable" if total > 1 else "the cell is stable"
     groups = len({Group.of(m) for m in measurements}) > 1
-    named = [
-        f"{m.model} on {m.engine}{f', {Group.of(m)}' if groups else ''} ({'; '.join(notes(m))})"
-        for m in shaky
-    ]
-    more = f" and {len(named) - 6} more" if len(named) > 6 else ""
-    return f"{total - len(shaky)} of {total} cells are stable; not {', '.join(named[:6])}{more}"
+
+    def words(m: Measurement) -> str:
+        setting = f", {Group.of(m)}" if groups else ""
+        return f"{m.model} on {m.engine}{setting} ({verdict(m).removeprefix('unstable: ')})"
+
+    text = f"{total - len(shaky)} of {total} cells are stable"
+    if 4 * len(shaky) <= total:
+        return f"{text}; not {', '.join(map(words, shaky))}"
+    worst = max(shaky, key=lambda m: m.spread)
+    return (
+        f"{text}, the worst {words(worst)}: the machine did other work or changed its clock, and "
+        "these figures are no ground for a decision"
+    )
 
 
 def _fold(measurements: Sequence[Measurement]) -> str:
@@ -304,7 +317,7 @@ def _sources(measurements: Sequence[Measurement]) -> str:
     said = [f"{', '.join(models)} from {source}" for source, models in sorted(found.items())]
     unknown = sorted({m.model for m in measurements if m.top1 is None})
     if unknown:
-        said.append(f"none published for {', '.join(unknown)}")
+        said.append(f"no published figure is known for {', '.join(unknown)}")
     return f"as published, not measured here: {'; '.join(said)}" if found else "; ".join(said)
 
 

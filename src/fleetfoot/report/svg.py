@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 
 from fleetfoot.bench.record import Measurement, fastest
 from fleetfoot.report.labels import Box, anchor, place
-from fleetfoot.report.style import GUIDES, Look, short
+from fleetfoot.report.style import GUIDES, Look, log_ticks, short
 from fleetfoot.report.summary import digits, pareto
 
 _GLYPHS = {
@@ -73,14 +73,11 @@ class Scale:
         return round(self.start + along * (self.end - self.start), 2)
 
     def ticks(self) -> list[float]:
-        """Round values within the axis: 1, 2, 5 times a power of ten where it is logarithmic."""
+        """Round values within the axis."""
         if self.log:
-            first, last = (math.floor(math.log10(v)) for v in (self.low, self.high))
-            found = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
-        else:
-            step = next(s for s in (0.5, 1, 2, 5, 10, 20, 50) if (self.high - self.low) / s <= 8)
-            found = [step * i for i in range(math.ceil(self.low / step), int(self.high / step) + 1)]
-        return [value for value in found if self.low <= value <= self.high]
+            return log_ticks(self.low, self.high)
+        step = next(s for s in (0.5, 1, 2, 5, 10, 20, 50) if (self.high - self.low) / s <= 8)
+        return [step * i for i in range(math.ceil(self.low / step), int(self.high / step) + 1)]
 
 
 def latency_against_macs(

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fleetfoot.bench.compare import Comparison
 from fleetfoot.bench.record import Cell, Failure, Measurement, fastest
-from fleetfoot.report.summary import circumstances, digits, findings, grouped, notes
+from fleetfoot.report.summary import circumstances, digits, findings, grouped, mark
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,28 @@ def print_table(console: Console, rows: Sequence[Measurement], title: str) -> No
         console.print(Text(f"no room for {', '.join(gone)}: a wider terminal shows them", "dim"))
 
 
-def _table(rows: Iterable[Measurement], columns: Sequence[Column], title: str) -> Table:
+def _table(rows: Sequence[Measurement], columns: Sequence[Column], title: str) -> Table:
     table = _plain_table()
     table.title, table.title_justify = Text(title, "bold"), "left"
-    table.add_column("network", overflow="fold")
+    longest = max(len(m.model) for m in rows)
+    table.add_column(
+        "network", overflow="fold", max_width=max(longest, len("unstable: spread 31 %"))
+    )
     for column in columns:
         table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
     table.add_column("engine", no_wrap=True)
     for m in rows:
         name = Text(m.model)
-        for note in notes(m):
-            name.append(f"\n{note}", "yellow")
+        if not m.stable:
+            name.append(f"\n{mark(m)}", "yellow")
         table.add_row(name, *(column.text(m) for column in columns), Text(m.engine))
     return table
+
+
+def _add_networks(table: Table, names: Sequence[str]) -> None:
+    """The first column: as wide as the longest name, and what stands below a name wraps in it."""
+    widest = max(len(line) for line in (*names, "unstable: spread 31 %"))
+    table.add_column("network", overflow="fold", max_width=widest)
 
 
 def _plain_table() -> Table:
@@ -166,7 +175,7 @@ def markdown(measurements: Sequence[Measurement]) -> str:
             f"|---|{'---:|' * len(COLUMNS)}---|",
         ]
         for m in fastest(rows):
-            name = "; ".join([_escaped(m.model), *notes(m)])
+            name = "; ".join([_escaped(m.model), *([] if m.stable else [mark(m)])])
             cells = [name, *(column.text(m) for column in COLUMNS), _escaped(m.engine)]
             lines.append(f"| {' | '.join(cells)} |")
         lines += ["", *(f"{_escaped(sentence)}\n" for sentence in findings(rows))]
@@ -184,28 +193,28 @@ def _escaped(text: str) -> str:
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """What is faster, what is slower, and what is noise; then what else was not the same."""
     table = _plain_table()
-    table.add_column("network", overflow="fold")
+    _add_networks(table, [c.cell.model for c in comparison.changes])
     table.add_column("engine", no_wrap=True)
     settings = len({(c.cell.threads, c.cell.batch) for c in comparison.changes}) > 1
     if settings:
         table.add_column("threads\nbatch", justify="right", no_wrap=True)
     for title in ("before\nms", "after\nms", "time\n×", "95 %\ninterval"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("verdict")
     styles = {"faster": "green", "slower": "red", "noise": "dim"}
     for c in comparison.changes:
-        name = Text(c.cell.model)
-        if c.note:
-            name.append(f"\n{c.note}", "yellow")
+        said = Text(_verdict_words(c.ratio, c.verdict), styles[c.verdict])
+        for note in c.notes:
+            said.append(f"\n{note}", "yellow")
         table.add_row(
-            name,
+            Text(c.cell.model),
             Text(c.cell.engine),
             *([f"{c.cell.threads}, {c.cell.batch}"] if settings else []),
             digits(c.before_s * 1e3),
             digits(c.after_s * 1e3),
             f"{c.ratio:.3f}",
             f"{c.ci95[0]:.3f} to {c.ci95[1]:.3f}",
-            Text(_verdict_words(c.ratio, c.verdict), styles[c.verdict]),
+            said,
         )
     console.print(table)
     verdicts = [c.verdict for c in comparison.changes]

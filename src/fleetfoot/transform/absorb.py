@@ -1,8 +1,8 @@
 """Find, in a network's data flow, which layers can take up what a batch norm does.
 
 An affine map of channels goes back into the convolutions or linear layers that alone make its
-input, or on into all those that read its result. On the way it passes what moves channels about
-without mixing them: dropout, flatten, transpose, permute, concatenation.
+input, or on into all those that read its result. On the way it passes what does not mix channels:
+dropout, flatten, transpose, permute, concatenation, averages over pixels.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from fleetfoot.errors import FoldError
+from fleetfoot.transform.branches import channelwise
 from fleetfoot.transform.certificate import Run
 from fleetfoot.transform.fold import (
     LINEAR,
@@ -42,6 +44,21 @@ class _Place:
 
     layer: nn.Module
     call: fx.Node
+
+
+@dataclass(frozen=True)
+class InlineScale:
+    """A multiplication by a constant of one value a channel, written out in some forward."""
+
+    owner: nn.Module
+    """The module that holds the constant,"""
+    name: str
+    """under this name."""
+    value: fx.Node
+    """What is multiplied,"""
+    node: fx.Node
+    """here."""
+    affine: Affine
 
 
 class Region:
@@ -85,9 +102,7 @@ class Region:
             layers = self._one_answer(
                 [self._before(call.args[0], call, affine.axis) for call in self.calls[module]]
             )
-            widths = [out_channels(layer) for layer in layers]
-            if sum(widths) != len(affine.scale):
-                raise FoldError(f"it has {len(affine.scale)} channels, its input {sum(widths)}")
+            self._fold_after(layers, affine)
         except FoldError as back:
             try:
                 layers = self._one_answer(
@@ -99,12 +114,44 @@ class Region:
                 raise FoldError(f"{back}; {on}") from None
             for layer in layers:
                 fold_before_(layer, affine)
-            return layers
+        return layers
+
+    def inline_scales(self) -> list[InlineScale]:
+        """The layer scales that are no modules of their own."""
+        found = []
+        for node in self.graph.nodes:
+            if node.op != "get_attr" or len(node.users) != 1:
+                continue
+            user = next(iter(node.users))
+            factors = scaled_by(user, node)
+            owner, _, name = str(node.target).rpartition(".")
+            constant = channelwise(_attribute(self.root, str(node.target)))
+            if factors is None or constant is None or constant[1] is None:
+                continue
+            affine = Affine(constant[0], torch.zeros_like(constant[0]), constant[1])
+            holder = self.root.get_submodule(owner)
+            found.append(InlineScale(holder, name, factors, user, affine))
+        return found
+
+    def absorb_scale_(self, scale: InlineScale) -> list[nn.Module]:
+        """Folds ``scale`` into the layers before it, in place; the caller takes it out. Returns
+        those layers.
+
+        Raises:
+            FoldError: they cannot take it, and why.
+        """
+        layers = self._one_answer([self._before(scale.value, scale.node, scale.affine.axis)])
+        self._fold_after(layers, scale.affine)
+        return layers
+
+    def _fold_after(self, layers: list[nn.Module], affine: Affine) -> None:
+        widths = [out_channels(layer) for layer in layers]
+        if sum(widths) != len(affine.scale):
+            raise FoldError(f"it has {len(affine.scale)} channels, its input {sum(widths)}")
         start = 0
         for layer, width in zip(layers, widths, strict=True):
             fold_after_(layer, affine.part(start, start + width))
             start += width
-        return layers
 
     def _one_answer(self, answers: list[list[_Place]]) -> list[nn.Module]:
         """The layers, if each call of the affine map leads to them and they are called for nothing
@@ -157,7 +204,11 @@ class Region:
         if operation(node) in ("cat", "concat", "concatenate"):
             return self._before_joined(node, axis)
         rank = self._rank(node.args[0]) if node.args else None
-        source = None if rank is None else source_axis(node, axis, rank, module)
+        source = (
+            None
+            if rank is None
+            else source_axis(node, axis, rank, module, point=self._is_point(node.args[0]))
+        )
         if source is None:
             raise FoldError(f"it follows {self._named(node)}, which is no linear layer")
         return self._before(node.args[0], node, source)
@@ -186,7 +237,11 @@ class Region:
                 found += self._behind(user, axis)
                 continue
             rank = self._rank(node)
-            moved = None if rank is None else moved_axis(user, axis, rank, module)
+            moved = (
+                None
+                if rank is None
+                else moved_axis(user, axis, rank, module, point=self._is_point(node))
+            )
             if moved is None:
                 raise FoldError(f"{self._named(user)}, which reads it, is no linear layer")
             found += self._behind(user, moved)
@@ -205,19 +260,51 @@ class Region:
         if module is not None and module in self.seen.out_ranks:
             ranks = self.seen.out_ranks[module]
             return next(iter(ranks)) if len(ranks) == 1 else None
-        name = operation(node)
         before = self._rank(node.args[0]) if node.args else None
         if before is None:
             return None
-        if name == "flatten":
-            # the first axis stays at 0 unless it is merged; count how far it is from the end
-            last = moved_axis(node, -before, before, module)
-            return None if last is None else -last
-        known = ("transpose", "swapaxes", "swapdims", "permute", "contiguous", "clone", "detach")
-        return before if name in known else None
+        if operation(node) in ("transpose", "swapaxes", "swapdims", "permute"):
+            return before
+        first = moved_axis(node, -before, before, module)  # no other operation moves the first axis
+        return None if first is None else -first
+
+    def _is_point(self, node: Any) -> bool:
+        """Whether ``node`` is a map averaged to one pixel."""
+        module = self.called(node) if isinstance(node, fx.Node) else None
+        if self._passes(module):
+            return self._is_point(node.args[0])
+        size = getattr(module, "output_size", None)
+        return isinstance(module, nn.AdaptiveAvgPool2d) and size in (1, (1, 1), [1, 1])
 
     def _named(self, node: fx.Node) -> str:
         return describe(node, self.called(node))
+
+
+def scaled_by(node: fx.Node, constant: fx.Node) -> fx.Node | None:
+    """What ``node`` multiplies by ``constant``; None if it does something else."""
+    if operation(node) not in ("mul", "multiply") or len(node.args) != 2 or node.kwargs:
+        return None
+    others = [a for a in node.args if isinstance(a, fx.Node) and a is not constant]
+    return others[0] if len(others) == 1 else None
+
+
+def find_scale(graph: fx.Graph, name: str) -> tuple[fx.Node, fx.Node] | None:
+    """The node that multiplies by the attribute ``name``, and what it multiplies; None unless that
+    is the attribute's only use."""
+    uses = [u for n in graph.nodes if n.op == "get_attr" and n.target == name for u in n.users]
+    constants = [n for n in graph.nodes if n.op == "get_attr" and n.target == name]
+    if len(uses) != 1:
+        return None
+    value = scaled_by(uses[0], constants[0])
+    return None if value is None else (uses[0], value)
+
+
+def take_out(graph: fx.Graph, node: fx.Node, value: fx.Node) -> None:
+    """Puts ``value`` in the place of ``node``, a multiplication of it by a constant."""
+    constants = [one for one in node.all_input_nodes if one is not value]
+    node.replace_all_uses_with(value)
+    for old in (node, *constants):
+        graph.erase_node(old)
 
 
 def _attribute(root: nn.Module, path: str) -> Any:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,19 +55,18 @@ class Branches:
     axis: int | None = None
     """The channels' axis, counted from the last; None while every value is one for all
     channels."""
+    count: int = 1
+    """Branches that were added up."""
 
     @property
     def is_identity(self) -> bool:
-        return self.is_affine and self.shift is None and not self.skip.dim() and self.skip == 1
+        return (
+            self.is_affine and self.shift is None and not self.skip.dim() and bool(self.skip == 1)
+        )
 
     @property
     def is_affine(self) -> bool:
         return not self.kernels
-
-    @property
-    def count(self) -> int:
-        """Branches: each kernel, and the skip if there is one."""
-        return len(self.kernels) + bool(self.skip.any())
 
     def then(self, scale: Tensor, shift: Tensor | None, axis: int | None) -> Branches | None:
         """This, multiplied and shifted channel by channel; None if these are other channels."""
@@ -93,6 +93,7 @@ class Branches:
             self.skip + other.skip,
             _sum(self.shift, other.shift),
             joint,
+            self.count + other.count,
         )
 
 
@@ -106,7 +107,7 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a + b
 
 
-def _channelwise(value: Any) -> tuple[Tensor, int | None] | None:
+def channelwise(value: Any) -> tuple[Tensor, int | None] | None:
     """A constant as one value a channel and the axis of the channels; None if it is neither that
     nor a single number."""
     if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
@@ -160,9 +161,26 @@ class Algebra:
         yield from self.values[node]
         yield Branches(node, skip=_ONE)
 
+    def between(self, source: fx.Node, node: fx.Node) -> set[fx.Node]:
+        """The nodes that make ``node`` out of the value of ``source``, ``node`` too."""
+        found: set[fx.Node] = set()
+        waiting = [node]
+        while waiting:
+            one = waiting.pop()
+            if one.op == "get_attr" or source in (one, self._alias(one)) or one in found:
+                continue
+            found.add(one)
+            waiting += one.all_input_nodes
+        return found
+
+    def is_alias(self, node: fx.Node) -> bool:
+        """Whether ``node`` only hands on the value of another."""
+        return self._alias(node) is not node
+
     def _alias(self, node: fx.Node) -> fx.Node:
         """The first node that has ``node``'s value."""
-        return next((value.source for value in self.values[node] if value.is_identity), node)
+        forms = self.values.get(node, ())  # none for a convolution that was put in
+        return next((value.source for value in forms if value.is_identity), node)
 
     def _constant(self, argument: Any) -> tuple[Tensor, int | None] | None:
         if isinstance(argument, fx.Node):
@@ -172,7 +190,7 @@ class Algebra:
             for name in str(argument.target).split("."):
                 owner = getattr(owner, name)
             argument = owner
-        return _channelwise(argument)
+        return channelwise(argument)
 
     def _value(self, node: fx.Node) -> Iterator[Branches]:
         if node.op == "call_module":
@@ -290,45 +308,35 @@ def merge_sums(module: nn.Module, algebra: Algebra) -> tuple[nn.Module, list[Mer
     Returns what stands for the module now (itself if there was no sum; a convolution, a
     ``Sequential`` or a graph otherwise), what was merged, and why other sums were not.
     """
-    graph, done, refused = algebra.graph, [], []
+    graph, done = algebra.graph, []
+    refused: dict[fx.Node, str] = {}
     new: dict[str, nn.Module] = {}
     claimed: set[fx.Node] = set()
     for node in reversed(list(graph.nodes)):
         for value in algebra.values.get(node, ()):
             if node in claimed or value.is_affine or value.count < 2:
                 continue
-            region = _region(node, value.source)
+            region = algebra.between(value.source, node)
             try:
                 _check_private(node, region, value.source, algebra)
                 conv = _convolution(value)
             except FoldError as reason:
-                refused.append(str(reason))
+                refused.setdefault(node, str(reason))
                 continue
             claimed |= region
             done.append(Merged(value.count, conv))
             name = _free_name(module, new)
             new[name] = conv
+            module.add_module(name, conv)  # until the module is rebuilt
             with graph.inserting_before(node):
                 call = graph.call_module(name, (value.source,))
             node.replace_all_uses_with(call)
             for old in reversed(list(graph.nodes)):
-                if old in region or (old.op == "get_attr" and not old.users):
+                unused = not old.users and (old.op == "get_attr" or algebra.is_alias(old))
+                if old in region or unused:
                     graph.erase_node(old)
-    if not done:
-        return module, done, refused
-    return _rebuilt(module, graph, new), done, refused
-
-
-def _region(node: fx.Node, source: fx.Node) -> set[fx.Node]:
-    """The nodes that lie between ``source`` and ``node``, ``node`` too."""
-    region: set[fx.Node] = set()
-    waiting = [node]
-    while waiting:
-        one = waiting.pop()
-        if one is not source and one.op != "get_attr" and one not in region:
-            region.add(one)
-            waiting += one.all_input_nodes
-    return region
+    reasons = [reason for node, reason in refused.items() if node not in claimed]
+    return (rebuilt(module, graph, new) if done else module), done, reasons
 
 
 def _check_private(node: fx.Node, region: set[fx.Node], source: fx.Node, algebra: Algebra) -> None:
@@ -369,24 +377,19 @@ def _free_name(module: nn.Module, new: dict[str, nn.Module]) -> str:
     return next(name for name in names if name not in new and not hasattr(module, name))
 
 
-def _rebuilt(module: nn.Module, graph: fx.Graph, new: dict[str, nn.Module]) -> nn.Module:
-    """The module that runs the rewritten ``graph``; as plain as it can be."""
+def rebuilt(
+    module: nn.Module, graph: fx.Graph, new: Mapping[str, nn.Module] = MappingProxyType({})
+) -> nn.Module:
+    """The module that runs the rewritten ``graph`` of ``module``, as plain as it can be; it calls
+    ``new`` by these names."""
     steps = _chain(graph)
     if steps is not None:
-        layers = OrderedDict(
-            (step.replace(".", "_"), new.get(step) or module.get_submodule(step)) for step in steps
-        )
+        layers = OrderedDict((step.replace(".", "_"), module.get_submodule(step)) for step in steps)
         kept = [(k, v) for k, v in layers.items() if k in new or not is_identity(v)]
         if len(kept) == 1 and kept[0][0] in new:
             return kept[0][1]
         return nn.Sequential(OrderedDict(kept)).train(module.training)
-    for name, conv in new.items():
-        module.add_module(name, conv)
-    try:
-        made = fx.GraphModule(module, graph, class_name=type(module).__name__)
-    finally:
-        for name in new:
-            delattr(module, name)
+    made = fx.GraphModule(module, graph, class_name=type(module).__name__)
     for name, value in vars(module).items():  # what an owner may ask it for, such as its stride
         if not name.startswith("_") and not hasattr(made, name):
             setattr(made, name, value)

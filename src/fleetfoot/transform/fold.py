@@ -14,12 +14,13 @@ Co output channels · Ci input channels · G groups
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.ops import FrozenBatchNorm2d
 
 from fleetfoot.errors import FoldError
 from fleetfoot.ops.conv import SamePadConv2d
@@ -28,7 +29,11 @@ CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LINEAR = (*CONVS, *TRANSPOSED, nn.Linear)
 
+Layer: TypeAlias = Any
+"""One of ``LINEAR`` or a batch norm: modules whose attributes are more than ``nn.Module`` tells."""
+
 _PLAIN_FORWARDS = {kind.forward for kind in LINEAR} | {SamePadConv2d.forward}
+_PLAIN_CONVOLUTIONS = {kind._conv_forward for kind in (*CONVS, *TRANSPOSED)}
 _NORM_FORWARDS = {_BatchNorm.forward, nn.SyncBatchNorm.forward}
 
 
@@ -46,35 +51,49 @@ class Affine:
         return Affine(self.scale[start:stop], self.shift[start:stop], self.axis)
 
 
+def loaded(module: str, *names: str) -> tuple[type, ...]:
+    """Classes of a library; none if it has not been imported, for then a network has none of
+    them."""
+    home = sys.modules.get(module)
+    return () if home is None else tuple(getattr(home, name) for name in names)
+
+
 def is_batchnorm(module: nn.Module) -> bool:
     """Whether ``module`` is a batch norm of any kind, foldable or not."""
-    return isinstance(module, _BatchNorm | FrozenBatchNorm2d)
+    return isinstance(module, _BatchNorm) or _is_frozen(module)
 
 
-def out_axis(module: nn.Module) -> int:
+def _is_frozen(module: nn.Module) -> bool:
+    return isinstance(module, loaded("torchvision.ops", "FrozenBatchNorm2d"))
+
+
+def out_axis(module: Layer) -> int:
     """Where a convolution or linear layer puts its channels, counted from the last axis."""
     return -1 if isinstance(module, nn.Linear) else 1 - module.weight.dim()
 
 
-def out_channels(module: nn.Module) -> int:
-    return module.out_features if isinstance(module, nn.Linear) else module.out_channels  # type: ignore[return-value]
+def out_channels(module: Layer) -> int:
+    return module.out_features if isinstance(module, nn.Linear) else module.out_channels
 
 
-def why_not(module: nn.Module) -> str | None:
+def why_not(module: Layer) -> str | None:
     """Why a convolution, linear layer or batch norm cannot be folded for what it is; None if it
     can."""
     if module._forward_hooks or module._forward_pre_hooks:
         return "it has forward hooks, which could change its result"
     if is_batchnorm(module):
-        if not isinstance(module, FrozenBatchNorm2d) and type(module).forward not in _NORM_FORWARDS:
+        if not _is_frozen(module) and type(module).forward not in _NORM_FORWARDS:
             return f"{type(module).__name__} has a forward of its own"
         if module.running_mean is None or module.running_var is None:
             return "it keeps no running statistics and takes those of each batch"
         return None
-    if type(module).forward not in _plain_forwards():
+    same_pad = loaded("timm.layers.conv2d_same", "Conv2dSame")
+    castable = loaded("timm.layers.linear", "Linear")  # differs under torch.jit alone
+    known = {vars(kind)["forward"] for kind in (*same_pad, *castable)}
+    if type(module).forward not in _PLAIN_FORWARDS | known:
         return f"{type(module).__name__} has a forward of its own"
     own = getattr(type(module), "_conv_forward", None)
-    if own is not None and own not in {kind._conv_forward for kind in CONVS}:
+    if own is not None and own not in _PLAIN_CONVOLUTIONS:
         return f"{type(module).__name__} has a convolution of its own"
     if "weight" not in module._parameters or module._parameters["weight"] is None:
         return "its weight is computed (a parametrisation), not stored"
@@ -83,13 +102,7 @@ def why_not(module: nn.Module) -> str | None:
     return None
 
 
-def _plain_forwards() -> set[object]:
-    from timm.layers import Conv2dSame  # late: timm takes a second to import
-
-    return _PLAIN_FORWARDS | {Conv2dSame.forward}
-
-
-def affine_of(batchnorm: nn.Module, rank: int) -> Affine:
+def affine_of(batchnorm: Layer, rank: int) -> Affine:
     """What ``batchnorm`` does in eval mode to an input of ``rank`` dimensions.
 
     Raises:
@@ -107,7 +120,7 @@ def affine_of(batchnorm: nn.Module, rank: int) -> Affine:
     return Affine(scale, shift, 1 - rank)
 
 
-def fold_after_(module: nn.Module, affine: Affine) -> None:
+def fold_after_(module: Layer, affine: Affine) -> None:
     """Makes ``module``, one of ``LINEAR``, answer with ``affine(module(x))``, in place."""
     weight = module.weight.detach()
     if isinstance(module, TRANSPOSED):  # (Ci, Co / G, ...): the outputs of a group lie together
@@ -123,7 +136,7 @@ def fold_after_(module: nn.Module, affine: Affine) -> None:
     _set(module, weight, bias)
 
 
-def pads_with_zeros(module: nn.Module) -> bool:
+def pads_with_zeros(module: Layer) -> bool:
     """Whether zeros that no affine map has touched enter the sums of ``module``."""
     if isinstance(module, nn.Linear):
         return False
@@ -132,11 +145,11 @@ def pads_with_zeros(module: nn.Module) -> bool:
     if module.padding_mode != "zeros" or module.padding == "valid":
         return False
     if module.padding == "same":
-        return any(k > 1 for k in module.kernel_size)  # type: ignore[union-attr]
-    return any(module.padding)  # type: ignore[arg-type]
+        return any(k > 1 for k in module.kernel_size)
+    return any(module.padding)
 
 
-def check_before(module: nn.Module, affine: Affine) -> None:
+def check_before(module: Layer, affine: Affine) -> None:
     """Raises FoldError if ``fold_before_`` cannot be exact: zeros of the padding would miss the
     shift."""
     if isinstance(module, TRANSPOSED):
@@ -145,7 +158,7 @@ def check_before(module: nn.Module, affine: Affine) -> None:
         raise FoldError("the convolution behind it pads with zeros, which its shift would miss")
 
 
-def fold_before_(module: nn.Module, affine: Affine) -> None:
+def fold_before_(module: Layer, affine: Affine) -> None:
     """Makes ``module``, a convolution or a linear layer, answer with ``module(affine(x))``, in
     place.
 
@@ -164,13 +177,13 @@ def fold_before_(module: nn.Module, affine: Affine) -> None:
     _set(module, (grouped * affine.scale.view(per_input)).flatten(0, 1), bias)
 
 
-def _set(module: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
+def _set(module: Layer, weight: Tensor, bias: Tensor | None) -> None:
     trained = module.weight.requires_grad
     module.weight = nn.Parameter(weight, requires_grad=trained)
     module.bias = None if bias is None else nn.Parameter(bias, requires_grad=trained)
 
 
-def fold_batchnorm(conv: nn.Module, batchnorm: nn.Module) -> nn.Module:
+def fold_batchnorm(conv: Layer, batchnorm: Layer) -> Layer:
     """The one convolution or linear layer equal to ``batchnorm(conv(x))`` in eval mode.
 
     ``conv`` and ``batchnorm`` stay as they are.

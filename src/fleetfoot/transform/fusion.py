@@ -10,23 +10,21 @@ proved stays, with the reason. Last, the result runs beside the original (``cert
 from __future__ import annotations
 
 import copy
-import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.parameter import UninitializedTensorMixin
-from torchvision.ops import FrozenBatchNorm2d
+from torch.nn.parameter import is_lazy
 
 from fleetfoot.errors import FoldError
 from fleetfoot.transform import certificate as proof
-from fleetfoot.transform.absorb import Region, shared_tensors
-from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf
+from fleetfoot.transform.absorb import Region, find_scale, shared_tensors, take_out
+from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf, rebuilt
 from fleetfoot.transform.certificate import Certificate
-from fleetfoot.transform.fold import Affine, affine_of, is_batchnorm
+from fleetfoot.transform.fold import Affine, Layer, affine_of, is_batchnorm, loaded
 from fleetfoot.transform.trace import (
     CONTAINERS,
     NotTraceableError,
@@ -84,6 +82,14 @@ class Fused:
         lines += [f"left: {n} × {kind}: {reason}" for (kind, reason), n in reasons.items()]
         return "\n".join(lines)
 
+    def record(self) -> dict[str, Any]:
+        """The same for programs: plain lists, dicts, strings and numbers, without the network."""
+        return {
+            "folded": [asdict(row) for row in self.folded],
+            "left": [asdict(row) for row in self.left],
+            "certificate": asdict(self.certificate) | {"parts": list(self.certificate.parts)},
+        }
+
     def __str__(self) -> str:
         return self.summary()
 
@@ -115,7 +121,7 @@ def fuse(model: nn.Module, example: Any = None) -> Fused:
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
         raise FoldError("model is compiled by torch.jit; fuse the module that it was made from")
-    if any(isinstance(t, UninitializedTensorMixin) for t in _state(model)):
+    if any(is_lazy(t) for t in _state(model)):
         raise FoldError("model has lazy layers that have no size yet; run it once before fuse")
     with torch.no_grad():
         return _Fusion(model).fused(example)
@@ -133,12 +139,11 @@ class _Fusion:
         self.given = model
         self.net = copy.deepcopy(model).eval()
         self.paths = {module: path for path, module in self.net.named_modules()}
-        self.homes = {
-            (module, name): (tensor.dtype, tensor.device)
-            for module in self.net.modules()
-            for name, tensor in _own_state(module)
-        }
+        places = [(m, name, _home(t)) for m in self.net.modules() for name, t in _own_state(m)]
         self.net.cpu().double()
+        self.homes = {dict(_own_state(m))[name]: home for m, name, home in places}
+        self.attributes = {m: set(vars(m)) for m in self.net.modules()}
+        self.layer_homes = {m: home for m, name, home in places if name == "weight"}
         self.seen = proof.Run()
         self.algebras: dict[nn.Module, Branches | None] = {}
         self.graphs: dict[nn.Module, fx.Graph] = {}
@@ -158,6 +163,7 @@ class _Fusion:
         self._join_norm_acts(split)
         self._note_what_is_left()
         certificate = self._certified(arguments, guessed=example is None)
+        self._forget_constants()
         self._send_home()
         return Fused(self.net, tuple(self.folded), tuple(self.left), certificate)
 
@@ -212,9 +218,9 @@ class _Fusion:
         """Each tensor to the dtype and device it had; a new one to those of its layer's weight."""
         for module in self.net.modules():
             for name, tensor in _own_state(module):
-                dtype, device = self.homes.get((module, name)) or self.homes[module, "weight"]
+                dtype, device = self.homes.get(tensor) or self.layer_homes[module]
                 sent = tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
-                if tensor.isfinite().all() and not sent.isfinite().all():
+                if not sent.isfinite().all() and tensor.isfinite().all():
                     raise FoldError(
                         f"{self.paths[module]}: its folded {name} is too large for {dtype}"
                     )
@@ -222,6 +228,13 @@ class _Fusion:
                     tensor.data = sent
                 else:
                     module._buffers[name] = sent
+
+    def _forget_constants(self) -> None:
+        """Takes away the tensors that torch.fx hung on the modules it read."""
+        for module, known in self.attributes.items():
+            for name in set(vars(module)) - known:
+                if name.startswith("_tensor_constant"):
+                    delattr(module, name)
 
     def _note_what_is_left(self) -> None:
         for module in self.net.modules():
@@ -257,24 +270,19 @@ class _Fusion:
 
     def _split_norm_acts(self) -> dict[nn.Module, nn.Module]:
         """timm's batch norms that hold their activation, as a batch norm and an activation."""
-        if "timm" not in sys.modules:  # then no module of it can be in the network
-            return {}
-        from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d, SyncBatchNormAct
-
+        kinds = loaded(
+            "timm.layers.norm_act", "BatchNormAct2d", "SyncBatchNormAct", "FrozenBatchNormAct2d"
+        )
         split: dict[nn.Module, nn.Module] = {}
+        module: Layer
         for module in self.net.modules():
-            if module._forward_hooks or module._forward_pre_hooks:
+            hooked = module._forward_hooks or module._forward_pre_hooks
+            if type(module) not in kinds or hooked:
                 continue
-            if type(module) in (BatchNormAct2d, SyncBatchNormAct):
-                norm: nn.Module = nn.BatchNorm2d(module.num_features, eps=module.eps)
-            elif type(module) is FrozenBatchNormAct2d:
-                norm = FrozenBatchNorm2d(len(module.weight), eps=module.eps)
-            else:
-                continue
-            norm._parameters.update(module._parameters)
-            norm._buffers.update(module._buffers)
+            norm = nn.BatchNorm2d(0, eps=module.eps)
+            norm._parameters = dict(module._parameters)
+            norm._buffers = dict(module._buffers)
             self._stand_in(norm, module)
-            self.homes |= {(norm, k): self.homes[module, k] for k, _ in _own_state(module)}
             layers = OrderedDict(bn=norm, drop=module.drop, act=module.act)
             split[module] = nn.Sequential(layers).eval()
         self._swap(split)
@@ -290,7 +298,8 @@ class _Fusion:
                 if norm in self.why_left:
                     self.why_left[module] = self.why_left[norm]
             else:
-                swaps[whole] = act if is_identity(drop) else nn.Sequential(drop, act).eval()
+                rest = nn.Sequential(OrderedDict(drop=drop, act=act)).eval()
+                swaps[whole] = act if is_identity(drop) else rest
         self._swap(swaps)
 
     # --- sums of branches
@@ -322,12 +331,12 @@ class _Fusion:
         ]
         if not merged:
             return module
-        home = next(home for m in layers if (home := self.homes.get((m, "weight"))))
+        home = next(self.layer_homes[m] for m in layers if m in self.layer_homes)
         norms = sum(is_batchnorm(m) for m in set(layers) - set(new.modules()))
         for i, one in enumerate(merged):
             self.paths[one.module] = path
             self.seen.calls[one.module] = self.seen.calls[module]
-            self.homes |= {(one.module, name): home for name, _ in _own_state(one.module)}
+            self.layer_homes[one.module] = home
             with_norms = f" and {norms} batch norms" if norms and not i else ""
             self.folded.append(
                 Folded(path, "branches", f"{one.branches}{with_norms} into {_shape(one.module)}")
@@ -400,15 +409,29 @@ class _Fusion:
             except FoldError as reason:
                 self.why_left |= dict.fromkeys(inside or [module], str(reason))
                 continue
-            self.folded.append(
-                Folded(
-                    self.paths[module],
-                    "batch norm" if inside else "layer scale",
-                    f"into {', '.join(self.paths[layer] for layer in layers)}",
-                )
-            )
+            self._note(self.paths[module], "batch norm" if inside else "layer scale", layers)
             gone[module] = nn.Identity().eval()
+        rewritten: dict[nn.Module, nn.Module] = {}
+        for scale in region.inline_scales():
+            own = self.graphs.get(scale.owner)
+            twin = None if own is None else find_scale(own, scale.name)
+            if own is None or twin is None or self._reached_from_outside(scale.owner, own):
+                continue
+            path = f"{self.paths[scale.owner]}.{scale.name}".lstrip(".")
+            try:
+                layers = region.absorb_scale_(scale)
+            except FoldError as reason:
+                self.left.append(Left(path, "layer scale", str(reason)))
+                continue
+            self._note(path, "layer scale", layers)
+            take_out(own, *twin)
+            rewritten[scale.owner] = scale.owner
         self._swap(gone)
+        self._swap({owner: rebuilt(owner, self.graphs[owner]) for owner in rewritten})
+
+    def _note(self, path: str, kind: str, layers: list[nn.Module]) -> None:
+        into = ", ".join(self.paths[layer] for layer in layers)
+        self.folded.append(Folded(path, kind, f"into {into}"))
 
     def _affine(self, module: nn.Module) -> Affine:
         if module in self.scales:
@@ -421,6 +444,10 @@ class _Fusion:
 
 def _lies_in(path: str, part: str) -> bool:
     return not part or path == part or path.startswith(f"{part}.")
+
+
+def _home(tensor: Tensor) -> tuple[torch.dtype, torch.device]:
+    return tensor.dtype, tensor.device
 
 
 def _own_state(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fleetfoot.errors import FoldError
+from fleetfoot.transform.fold import Layer
 
 _MODULES = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -36,7 +37,7 @@ class Kernel:
     padding_mode: str = "zeros"
 
     @classmethod
-    def of(cls, module: nn.Module) -> Kernel:
+    def of(cls, module: Layer) -> Kernel:
         """The kernel of a plain ``nn.Conv1d``, ``2d``, ``3d`` or ``nn.Linear``.
 
         Raises:
@@ -185,7 +186,7 @@ def module_of(kernel: Kernel, bias: Tensor | None, *, trained: bool = True) -> n
             dilation=kernel.dilation,  # type: ignore[arg-type]
             groups=kernel.groups,
             bias=bias is not None,
-            padding_mode=kernel.padding_mode,
+            padding_mode=kernel.padding_mode,  # type: ignore[arg-type]
             device="meta",
         )
     else:

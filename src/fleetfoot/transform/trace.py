@@ -7,14 +7,13 @@ sizes of its input fails on them, so a graph that comes back holds for every inp
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from fleetfoot.transform.fold import LINEAR, is_batchnorm
+from fleetfoot.transform.fold import LINEAR, is_batchnorm, loaded
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 """They have no forward: their owner calls what is in them."""
@@ -34,14 +33,21 @@ def is_leaf(module: nn.Module) -> bool:
         type(module).__module__.startswith(("torch.nn.", "torch.ao.", "torch.jit."))
         or isinstance(module, LINEAR)
         or is_batchnorm(module)
+        or isinstance(module, _drop_paths())
         or bool(module._forward_hooks or module._forward_pre_hooks)  # a hook may run any code
     )
+
+
+def _drop_paths() -> tuple[type, ...]:
+    """torchvision's, which torch.fx does not look into; others show what they do."""
+    return loaded("torchvision.ops", "StochasticDepth")
 
 
 def is_identity(module: nn.Module) -> bool:
     """Whether ``module`` hands its input on in eval mode."""
     hooked = module._forward_hooks or module._forward_pre_hooks
-    return isinstance(module, nn.Identity | _DropoutNd) and not hooked and not module.training
+    kinds = (nn.Identity, _DropoutNd, *_drop_paths())
+    return isinstance(module, kinds) and not hooked and not module.training
 
 
 class NotTraceableError(Exception):
@@ -221,8 +227,8 @@ def operation(node: fx.Node) -> str:
         return str(node.target)
     if node.op == "call_function":
         name = getattr(node.target, "__name__", str(node.target))
-        in_place = {operator.iadd: "add_", operator.isub: "sub_", operator.imul: "mul_"}
-        return in_place.get(node.target, name)  # type: ignore[arg-type]
+        in_place = {"iadd": "add_", "isub": "sub_", "imul": "mul_", "itruediv": "div_"}
+        return in_place.get(name, name)
     return node.op
 
 
@@ -254,51 +260,82 @@ def describe(node: fx.Node, module: nn.Module | None) -> str:
     return {"placeholder": "the input", "output": "the output"}.get(node.op, operation(node))
 
 
-def moved_axis(node: fx.Node, axis: int, rank: int, module: nn.Module | None) -> int | None:
-    """Where a reordering of dimensions puts ``axis`` of its input, which has ``rank`` of them.
+_AVERAGES = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 
-    Axes count from the last, which is -1. None if ``node`` reorders nothing or merges the axis
-    with another. ``module`` is what the node calls, if it calls one.
+
+def moved_axis(
+    node: fx.Node, axis: int, rank: int, module: nn.Module | None, *, point: bool = False
+) -> int | None:
+    """Where a reordering of dimensions, or an average over others, puts ``axis`` of its input,
+    which has ``rank`` of them.
+
+    Axes count from the last, which is -1. None if ``node`` does more, or merges the axis with
+    another. ``module`` is what the node calls, if it calls one; ``point``, whether the dimensions
+    behind ``axis`` have one element each.
     """
     place = axis % rank
     if module is not None:
-        if not isinstance(module, nn.Flatten):
-            return None
-        return _flattened(place, rank, module.start_dim, module.end_dim)
+        if isinstance(module, nn.Flatten):
+            return _flattened(place, rank, module.start_dim, module.end_dim, point)
+        space = _AVERAGES.index(type(module)) + 1 if type(module) in _AVERAGES else rank
+        return axis if place < rank - space else None
     name, rest = operation(node), node.args[1:]
     if name in ("contiguous", "clone", "detach"):
         return axis
-    named = dict(zip(("start_dim", "end_dim"), rest, strict=False)) | node.kwargs
     if name == "flatten":
-        return _flattened(place, rank, named.get("start_dim", 0), named.get("end_dim", -1))
+        start, stop = _arguments(node, start_dim=0, end_dim=-1)
+        return _flattened(place, rank, start, stop, point)
+    if name == "mean":
+        dims, keep = _arguments(node, dim=None, keepdim=False)
+        return _averaged(place, rank, [dims] if isinstance(dims, int) else dims, keep)
     if name in ("transpose", "swapaxes", "swapdims") and _ints(rest, 2):
         a, b = (int(one) % rank for one in rest)  # type: ignore[arg-type]
         return {a: b, b: a}.get(place, place) - rank
     if name == "permute":
         order = rest[0] if len(rest) == 1 else rest
         if isinstance(order, list | tuple) and _ints(order, rank):
-            return [int(one) % rank for one in order].index(place) - rank  # type: ignore[arg-type]
+            return [int(one) % rank for one in order].index(place) - rank
     return None
+
+
+def _arguments(node: fx.Node, **defaults: Any) -> list[Any]:
+    """The arguments behind the first, by position or by name."""
+    given = dict(zip(defaults, node.args[1:], strict=False)) | node.kwargs
+    return [given.get(name, default) for name, default in defaults.items()]
 
 
 def _ints(values: Any, count: int) -> bool:
     return len(values) == count and all(isinstance(one, int) for one in values)
 
 
-def _flattened(place: int, rank: int, start: Any, stop: Any) -> int | None:
+def _flattened(place: int, rank: int, start: Any, stop: Any, point: bool) -> int | None:
     if not _ints((start, stop), 2):
         return None
     start, stop = start % rank, stop % rank
-    if start < stop and start <= place <= stop:
+    merged = max(stop - start, 0)
+    if merged and start <= place <= stop and not (point and start == place):
         return None
-    after = place - (stop - start) if place > stop else place
-    return after - (rank - (stop - start))
+    after = place - merged if place > stop else place
+    return after - (rank - merged)
 
 
-def source_axis(node: fx.Node, axis: int, rank: int, module: nn.Module | None) -> int | None:
+def _averaged(place: int, rank: int, dims: Any, keep: Any) -> int | None:
+    if not isinstance(dims, list | tuple) or not _ints(dims, len(dims)):
+        return None
+    gone = {dim % rank for dim in dims}
+    if place in gone or not isinstance(keep, bool):
+        return None
+    if keep:
+        return place - rank
+    return place - sum(dim < place for dim in gone) - (rank - len(gone))
+
+
+def source_axis(
+    node: fx.Node, axis: int, rank: int, module: nn.Module | None, *, point: bool = False
+) -> int | None:
     """The axis of ``node``'s input, of ``rank`` dimensions, that ``moved_axis`` puts at
     ``axis``."""
     for place in range(-rank, 0):
-        if moved_axis(node, place, rank, module) == axis:
+        if moved_axis(node, place, rank, module, point=point) == axis:
             return place
     return None

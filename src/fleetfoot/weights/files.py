@@ -142,6 +142,8 @@ def _format(path: Path) -> tuple[str, Callable[[Path], Content]]:
         return _zip_format(path)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5", _read_hdf5
+    if start[8:9] == b"{":  # before pickles: a header's length may begin with any byte
+        return "safetensors", _read_safetensors
     if start.startswith(b"\x80\x02"):  # what opens a pickle of protocol 2, which torch writes
         return "torch (before 1.6)", _read_torch
     if start.startswith(b"\x80"):
@@ -149,8 +151,6 @@ def _format(path: Path) -> tuple[str, Callable[[Path], Content]]:
             f"{path}: a plain pickle, which could be any program; save the network's state_dict() "
             "with torch.save or as safetensors"
         )
-    if start[8:9] == b"{":
-        return "safetensors", _read_safetensors
     text = start.lstrip().lower()
     if text.startswith(b"version https://git-lfs"):
         raise CorruptFileError(

@@ -107,6 +107,6 @@ def _pattern(module: str) -> re.Pattern[str]:
     return re.compile(re.escape(module).replace(r"\*", r"(\d+)"))
 
 
-def ours(family: str, keys: Iterable[str]) -> Layout:
-    """Our own layout of a network with these keys."""
-    return Layout(family=family, name=OURS, modules={key: key for key in keys}, leaves={})
+def ours(family: str, modules: Iterable[str], name: str = OURS) -> Layout:
+    """The layout in which every module (or whole key) has its own name."""
+    return Layout(family=family, name=name, modules={module: module for module in modules})

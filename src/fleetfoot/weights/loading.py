@@ -7,7 +7,7 @@ error, and a network is changed only when there are none.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -175,17 +175,17 @@ def _same_values(theirs: torch.Size, own: torch.Size) -> bool:
     return len(short) == 2 and len(long) == 4 and long == (*short, 1, 1)
 
 
-def translate(file: WeightsFile, family: str, expected: Iterable[str]) -> Translation:
+def translate(file: WeightsFile, family: str, known: Sequence[Layout] = ()) -> Translation:
     """The file's tensors under our names, in the layout that its keys show.
 
     Args:
-        family: the family of the network that the tensors are for. expected: that network's keys,
-        by which a file of our own is recognised.
+        family: the family of the network that the tensors are for. known: the layouts to choose
+        from; those of the family without it.
 
     Raises:
         KeyMismatchError: the keys are in no layout of this family, or in one that cannot be used.
     """
-    known = [ours(family, expected), *(lay for lay in LAYOUTS if lay.family == family)]
+    known = known or [layout for layout in LAYOUTS if layout.family == family]
     layout, share = _best(file, known)
     if share <= KNOWN_SHARE:
         other, other_share = _best(file, LAYOUTS)
@@ -201,13 +201,14 @@ def translate(file: WeightsFile, family: str, expected: Iterable[str]) -> Transl
     return rename(file, layout)
 
 
-def load(
-    model: nn.Module, file: WeightsFile, family: str, *, fresh_classifier: bool = False
-) -> LoadReport:
-    """Puts a file's tensors into a network that is built already; the options of its layout are the
-    caller's care. Arguments and errors as ``translate``'s and ``Translation.into``'s.
+def load(model: nn.Module, file: WeightsFile, *, fresh_classifier: bool = False) -> LoadReport:
+    """Puts a file with a network's own keys, as its ``state_dict()`` has them, into the network.
+
+    Raises:
+        KeyMismatchError: a key is missing, left over or wrongly shaped; ``model`` is unchanged.
     """
-    translation = translate(file, family, model.state_dict())
+    kind = type(model).__name__
+    translation = translate(file, kind, [ours(kind, model.state_dict(), name="its own")])
     return translation.into(model, fresh_classifier=fresh_classifier)
 
 
@@ -246,5 +247,5 @@ def _best(file: WeightsFile, known: Iterable[Layout]) -> tuple[Layout, float]:
 
 
 def recognised(file: WeightsFile) -> list[Layout]:
-    """Every layout, our own excepted, that knows all of the file's keys."""
-    return [layout for layout in LAYOUTS if math.isclose(layout.share(file.state), 1)]
+    """Every layout that knows all of the file's keys, those that cannot be used left out."""
+    return [x for x in LAYOUTS if not x.refused and math.isclose(x.share(file.state), 1)]

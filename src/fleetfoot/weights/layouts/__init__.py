@@ -1,17 +1,29 @@
 """Every known key layout, a table each.
 
 The names on the left of a table were read from released files and code (keys are facts); those on
-the right are this package's modules.
+the right are this package's modules. The right sides of a family's tables are all of its modules,
+so they are the table of our own layout too.
 """
 
 from __future__ import annotations
 
-from fleetfoot.weights.layout import Layout
+from fleetfoot.weights.layout import Layout, ours
 from fleetfoot.weights.layouts import branched, fasternet, mobilenets, shufflenets
 
-LAYOUTS: tuple[Layout, ...] = (
+OTHERS: tuple[Layout, ...] = (
     *fasternet.LAYOUTS,
     *branched.LAYOUTS,
     *mobilenets.LAYOUTS,
     *shufflenets.LAYOUTS,
+)
+
+
+def _own(family: str) -> Layout:
+    tables = [layout.modules for layout in OTHERS if layout.family == family]
+    return ours(family, [name for table in tables for name in table.values()])
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    *(_own(family) for family in dict.fromkeys(layout.family for layout in OTHERS)),
+    *OTHERS,
 )
