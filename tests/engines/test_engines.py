@@ -127,6 +127,7 @@ def test_what_is_not_finite_shows_in_its_own_row_alone(engine, bad):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")  # later ones do not
 def test_compiled_answers_as_eager():
     needs("compiled")
     with load("compiled", SMALL, example=IMAGES) as built:
