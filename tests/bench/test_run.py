@@ -226,6 +226,19 @@ def test_a_network_whose_logits_are_not_finite_is_a_failure():
     assert "not finite" in found.failures[0].reason
 
 
+def test_memory_on_cuda_is_the_peak_above_what_was_there(monkeypatch):
+    """With stand-ins for torch.cuda: what this engine took, not what its neighbours hold."""
+    steps = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: steps.append("reset"))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 1000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 1750)
+    with run_module._cuda_memory("cuda") as peak_bytes:
+        assert steps == ["reset"]
+        assert peak_bytes() == 750
+    with run_module._cuda_memory("cpu") as peak_bytes:
+        assert peak_bytes() is None
+
+
 # --- an end in the middle
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -126,6 +127,7 @@ def test_what_is_not_finite_shows_in_its_own_row_alone(engine, bad):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")  # later ones do not
 def test_compiled_answers_as_eager():
     needs("compiled")
     with load("compiled", SMALL, example=IMAGES) as built:
@@ -383,6 +385,52 @@ def test_a_cuda_graph_on_the_cpu_is_refused(monkeypatch):
     monkeypatch.setattr(engines.CudaGraph, "missing", classmethod(lambda cls: None))
     with pytest.raises(EngineError, match="cudagraph runs on device 'cuda' only, not 'cpu'"):
         load("cudagraph", SMALL, example=IMAGES)
+
+
+def test_a_cuda_graph_replays_on_its_own_input_and_a_timed_call_copies_nothing(monkeypatch):
+    """The order of the steps, on the CPU with stand-ins for torch.cuda."""
+    steps = []
+
+    class Network(nn.Module):
+        def forward(self, x):
+            steps.append("forward")
+            return x.mean((2, 3))
+
+    class Graph:
+        def replay(self):
+            steps.append("replay")
+            with torch.inference_mode():  # the recorded kernels know nothing of modes
+                built._output.copy_(built._input.mean((2, 3)))
+
+    class Stream:
+        def wait_stream(self, other):
+            steps.append("wait")
+
+    @contextmanager
+    def named(what):
+        steps.append(type(what).__name__)
+        yield
+
+    for name, value in {
+        "is_available": lambda: True, "Stream": Stream, "current_stream": Stream,
+        "CUDAGraph": Graph, "stream": named, "graph": named,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(nn.Module, "to", lambda self, *where, **how: self)
+    monkeypatch.setattr(engines.CudaGraph, "_place", lambda self, batch: batch)
+
+    built = load("cudagraph", Network().eval(), example=IMAGES, device="cuda")
+    # warmed up on a side stream, which waits and is waited for, then recorded once
+    assert steps == ["wait", "Stream", *["forward"] * 3, "wait", "Graph", "forward"]
+    steps.clear()
+    other = IMAGES + 1
+    torch.testing.assert_close(built.run(other), other.mean((2, 3)))
+    assert torch.equal(built._input, other)
+    call = built.timed_call(IMAGES)
+    assert torch.equal(built._input, IMAGES)
+    torch.testing.assert_close(call(), IMAGES.mean((2, 3)))
+    assert steps == ["replay", "replay"]
+    built.close()
 
 
 @pytest.mark.gpu
