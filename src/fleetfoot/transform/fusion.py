@@ -105,7 +105,8 @@ def fuse(model: nn.Module, example: Any = None) -> Fused:
     kernel they replace.
 
     The proof is for a plain call in eval mode, ``model(x)``: other methods that use the same
-    modules in another order are not looked at.
+    modules in another order are not looked at. A module with forward hooks is kept as it is, and
+    its hooks run when the copies here do.
 
     Args:
         model: any network; it has to run in float64 on the CPU. example: an input that it takes,

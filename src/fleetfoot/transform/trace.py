@@ -1,7 +1,9 @@
 """Read the data flow of a module, in eval mode, without running it.
 
 torch.fx calls ``forward`` with stand-ins for tensors. Code whose path depends on the values or
-sizes of its input fails on them, so a graph that comes back holds for every input.
+sizes of its input fails on them, so a graph that comes back holds for every input. Code that asks
+whether it was given a tensor can still mislead it (a stand-in is none), which is one reason why
+what is built on these graphs is run and compared.
 """
 
 from __future__ import annotations
