@@ -21,7 +21,7 @@ for command in (bench, compare, report):
 
 def run(*arguments: object):
     """What the command answered; an error of ours is raised, as ``main`` would print it."""
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    result = CliRunner(env={"COLUMNS": "120"}).invoke(app, [str(a) for a in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

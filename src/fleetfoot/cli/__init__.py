@@ -5,6 +5,7 @@ Nothing heavy is imported here: torch and the engines load when a command needs 
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated
 
@@ -49,6 +50,11 @@ app.add_typer(weights_app)
 
 def main() -> None:
     """Entry point: what a user did wrong is one line on stderr and exit code 2, not a traceback."""
+    said = logging.StreamHandler()  # licences and what was done with weights: on stderr
+    said.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("fleetfoot")
+    logger.addHandler(said)
+    logger.setLevel(logging.INFO)
     try:
         app()
     except (FleetfootError, ValueError, OSError) as error:

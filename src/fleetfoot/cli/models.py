@@ -86,11 +86,6 @@ def fuse(
 
     fused = fold(create_model(model, weights=weights))
     if as_json:
-        record = {
-            "folded": [asdict(row) for row in fused.folded],
-            "left": [asdict(row) for row in fused.left],
-            "certificate": asdict(fused.certificate),
-        }
-        typer.echo(json.dumps(record))
+        typer.echo(json.dumps(fused.record()))
     else:
         typer.echo(fused.summary())

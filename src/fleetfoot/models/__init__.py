@@ -146,7 +146,9 @@ def list_models(
 
     Args:
         pattern: one shell pattern or several (``"fastvit_sa*"``); a name that matches any is
-        listed. family: only that family. pretrained: only names with published weights.
+            listed.
+        family: only that family.
+        pretrained: only names with published weights.
 
     Raises:
         UnknownNameError: no family has that name.
@@ -205,12 +207,15 @@ def create_model(
 
     Args:
         pretrained: ``True`` for the network's default published weights, or the tag of others
-        (``"apple_dist_in1k"``). weights: a file of weights instead, in any known layout; options
-        that the layout needs are set unless given here, and ``num_classes`` is the file's unless
-        given here: another number keeps the body and makes a fresh classifier. accept_licence: yes
-        to a licence that does not allow every use. features_only, out_indices: see
-        ``FeatureExtractor``. options: fields of the family's config: ``num_classes`` (0: no
-        classifier), ``in_chans``, ``drop_path_rate``, ``input_size`` and the family's own.
+            (``"apple_dist_in1k"``).
+        weights: a file of weights instead, in any known layout; options that the layout needs are
+            set unless given here, and ``num_classes`` is the file's unless given here: another
+            number keeps the body and makes a fresh classifier.
+        accept_licence: yes to a licence that does not allow every use.
+        features_only: the feature maps without a head.
+        out_indices: which of them; see ``FeatureExtractor``.
+        options: fields of the family's config: ``num_classes`` (0: no classifier), ``in_chans``,
+            ``drop_path_rate``, ``input_size`` and the family's own.
 
     Raises:
         UnknownNameError: no such network, option or tag.
@@ -398,8 +403,8 @@ def convert(
     in the header.
 
     Args:
-        model: the network that they are of; may be left out where they fit only one. options: as
-        ``create_model``'s; what the keys do not show (``small_input=True``).
+        model: the network that they are of; may be left out where they fit only one.
+        options: as ``create_model``'s; what the keys do not show (``small_input=True``).
 
     Raises:
         UnknownNameError: no such network or option.

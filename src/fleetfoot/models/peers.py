@@ -7,6 +7,7 @@ weights are fetched by the zoo's own way, pinned and with their licence said.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,7 +47,8 @@ def create(
 
     Args:
         pretrained: ``True`` for the library's default weights, or timm's tag or torchvision's name
-        of others. weights: a file with the library's own keys.
+            of others.
+        weights: a file with the library's own keys.
 
     Raises:
         UnknownNameError: the prefix is no library's, or the library has no such network or weights.
@@ -121,7 +123,10 @@ def _torchvision(
             f"torchvision:{bare}: features_only is not offered for torchvision's networks; "
             "use torchvision.models.feature_extraction.create_feature_extractor"
         )
-    made: nn.Module = torchvision.models.get_model(bare, **options)
+    builder = torchvision.models.get_model_builder(bare)
+    if "weights_backbone" in inspect.signature(builder).parameters:
+        options.setdefault("weights_backbone", None)  # a detector would download one by default
+    made: nn.Module = builder(**options)
     return made
 
 

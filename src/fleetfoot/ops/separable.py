@@ -50,10 +50,10 @@ class InvertedResidual(nn.Module):
     with C' = C. A block that does not widen (E = C) has no first 1×1.
 
     Args:
-        expanded: E, the channels of the depthwise convolution. reduced: channels between the two
-        layers of a squeeze-excite with a hard-sigmoid gate, which stands after the depthwise
-        activation; 0 for none. drop_path: rate at which the branch is dropped, where there is a
-        shortcut to live on.
+        expanded: E, the channels of the depthwise convolution.
+        reduced: channels between the two layers of a squeeze-excite with a hard-sigmoid gate, which
+            stands after the depthwise activation; 0 for none.
+        drop_path: rate at which the branch is dropped, where there is a shortcut to live on.
 
     Raises:
         ValueError: ``drop_path`` is outside [0, 1).

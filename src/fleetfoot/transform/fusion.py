@@ -109,10 +109,10 @@ def fuse(model: nn.Module, example: Any = None) -> Fused:
     its hooks run when the copies here do.
 
     Args:
-        model: any network; it has to run in float64 on the CPU. example: an input that it takes,
-            (B, C, H, W), or whatever its one argument is; a tuple holds several arguments. Only
-            shapes are read from it. Without one the shape is guessed from the network, and the
-            certificate says so.
+        model: any network; it has to run in float64 on the CPU.
+        example: an input that it takes, (B, C, H, W), or whatever its one argument is; a tuple
+            holds several arguments. Only shapes are read from it. Without one the shape is guessed
+            from the network, and the certificate says so.
 
     Raises:
         FoldError: the network does not run on the example or on any guess; or the fused network's

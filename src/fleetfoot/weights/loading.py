@@ -179,8 +179,8 @@ def translate(file: WeightsFile, family: str, known: Sequence[Layout] = ()) -> T
     """The file's tensors under our names, in the layout that its keys show.
 
     Args:
-        family: the family of the network that the tensors are for. known: the layouts to choose
-        from; those of the family without it.
+        family: the family of the network that the tensors are for.
+        known: the layouts to choose from; those of the family without it.
 
     Raises:
         KeyMismatchError: the keys are in no layout of this family, or in one that cannot be used.
