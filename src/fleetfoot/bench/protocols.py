@@ -56,7 +56,7 @@ PROTOCOLS = {
             ),
             rows=(Row(batch=1, threads=None),),
             rounds=25,
-            fewest_rounds=6,
+            fewest_rounds=10,
             budget_s=160.0,
         ),
         Protocol(
