@@ -31,9 +31,8 @@ from fleetfoot.bench.journal import JOURNAL_FILE, Case, Journal, Note, finished,
 from fleetfoot.bench.networks import Network, native_size, prepare
 from fleetfoot.bench.protocols import MOST_THREADS, Protocol
 from fleetfoot.bench.record import Failure, Measurement
-from fleetfoot.cost.machine import PeakProbe, Peaks
+from fleetfoot.cost.machine import PeakProbe, Peaks, torch_threads
 from fleetfoot.engines import TOLERANCES, Engine, Options, relative_error
-from fleetfoot.engines.eager import torch_threads
 from fleetfoot.engines.nothing import Nothing
 from fleetfoot.errors import EngineError, FleetfootError, UnknownNameError
 

@@ -50,8 +50,15 @@ def _lower_quartile(samples: tuple[float, ...]) -> float:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Torch's own operators on ``threads`` threads inside, as before outside."""
+    """Torch's operators on ``threads`` threads inside, as before outside.
+
+    A change makes OpenMP build its pool again, which takes longer than a small network; a benchmark
+    therefore holds this open around many runs, and each run finds nothing to change.
+    """
     before = torch.get_num_threads()
+    if before == threads:
+        yield
+        return
     torch.set_num_threads(threads)
     try:
         yield

@@ -9,26 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.cost.machine import torch_threads
 from fleetfoot.engines.base import Engine, Options
 from fleetfoot.errors import EngineError, FleetfootError
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Torch's operators on ``threads`` threads inside, as before outside.
-
-    A change makes OpenMP build its pool again, which takes longer than a small network; a benchmark
-    therefore holds this open around many runs, and each run finds nothing to change.
-    """
-    before = torch.get_num_threads()
-    if before == threads:
-        yield
-        return
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Eager(Engine):

@@ -71,56 +71,30 @@ class Family:
     paper: str
 
 
-FAMILIES = (
-    Family(
-        "fasternet", fasternet.VARIANTS, fasternet.FasterNet, "https://arxiv.org/abs/2303.03667"
-    ),
-    Family("fastvit", fastvit.VARIANTS, fastvit.FastViT, "https://arxiv.org/abs/2303.14189"),
-    Family(
-        "mobileone", mobileone.VARIANTS, mobileone.MobileOne, "https://arxiv.org/abs/2206.04040"
-    ),
-    Family(
-        "mobilenet_v1",
-        mobilenet_v1.VARIANTS,
-        mobilenet_v1.MobileNetV1,
-        "https://arxiv.org/abs/1704.04861",
-    ),
-    Family(
-        "mobilenet_v2",
-        mobilenet_v2.VARIANTS,
-        mobilenet_v2.MobileNetV2,
-        "https://arxiv.org/abs/1801.04381",
-    ),
-    Family(
-        "mobilenet_v3",
-        mobilenet_v3.VARIANTS,
-        mobilenet_v3.MobileNetV3,
-        "https://arxiv.org/abs/1905.02244",
-    ),
-    Family(
-        "shufflenet_v1",
-        shufflenet_v1.VARIANTS,
-        shufflenet_v1.ShuffleNetV1,
-        "https://arxiv.org/abs/1707.01083",
-    ),
-    Family(
-        "shufflenet_v2",
-        shufflenet_v2.VARIANTS,
-        shufflenet_v2.ShuffleNetV2,
-        "https://arxiv.org/abs/1807.11164",
-    ),
-    Family(
-        "shufflenet_v2_plus",
-        shufflenet_v2_plus.VARIANTS,
-        shufflenet_v2_plus.ShuffleNetV2Plus,
-        "https://arxiv.org/abs/1904.00420",
-    ),
-    Family(
-        "shufflenet_v2_large",
-        shufflenet_v2_large.VARIANTS,
-        shufflenet_v2_large.ShuffleNetV2Large,
-        "https://arxiv.org/abs/1807.11164",
-    ),
+FAMILIES = tuple(
+    Family(name, file.VARIANTS, build, f"https://arxiv.org/abs/{paper}")
+    for name, file, build, paper in (
+        ("fasternet", fasternet, fasternet.FasterNet, "2303.03667"),
+        ("fastvit", fastvit, fastvit.FastViT, "2303.14189"),
+        ("mobileone", mobileone, mobileone.MobileOne, "2206.04040"),
+        ("mobilenet_v1", mobilenet_v1, mobilenet_v1.MobileNetV1, "1704.04861"),
+        ("mobilenet_v2", mobilenet_v2, mobilenet_v2.MobileNetV2, "1801.04381"),
+        ("mobilenet_v3", mobilenet_v3, mobilenet_v3.MobileNetV3, "1905.02244"),
+        ("shufflenet_v1", shufflenet_v1, shufflenet_v1.ShuffleNetV1, "1707.01083"),
+        ("shufflenet_v2", shufflenet_v2, shufflenet_v2.ShuffleNetV2, "1807.11164"),
+        (
+            "shufflenet_v2_plus",
+            shufflenet_v2_plus,
+            shufflenet_v2_plus.ShuffleNetV2Plus,
+            "1904.00420",
+        ),
+        (
+            "shufflenet_v2_large",
+            shufflenet_v2_large,
+            shufflenet_v2_large.ShuffleNetV2Large,
+            "1807.11164",
+        ),
+    )
 )
 
 

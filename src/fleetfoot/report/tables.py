@@ -85,19 +85,29 @@ def print_table(console: Console, rows: Sequence[Measurement], title: str) -> No
 def _table(rows: Sequence[Measurement], columns: Sequence[Column], title: str) -> Table:
     table = _plain_table()
     table.title, table.title_justify = Text(title, "bold"), "left"
-    longest = max(len(m.model) for m in rows)
-    table.add_column(
-        "network", overflow="fold", max_width=max(longest, len("unstable: spread 31 %"))
-    )
+    noisy = _mostly_unstable(rows)
+    _add_networks(table, [m.model for m in rows])
     for column in columns:
         table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
     table.add_column("engine", no_wrap=True)
+    if noisy:
+        table.add_column("unstable", style="yellow", no_wrap=True)
     for m in rows:
         name = Text(m.model)
-        if not m.stable:
+        if not m.stable and not noisy:
             name.append(f"\n{mark(m)}", "yellow")
-        table.add_row(name, *(column.text(m) for column in columns), Text(m.engine))
+        cells = [column.text(m) for column in columns]
+        table.add_row(name, *cells, Text(m.engine), *([_instability(m)] if noisy else []))
     return table
+
+
+def _mostly_unstable(rows: Sequence[Measurement]) -> bool:
+    """Then the verdicts have a column; a few stand below the names that they concern."""
+    return sum(not m.stable for m in rows) > max(3, len(rows) // 2)
+
+
+def _instability(m: Measurement) -> str:
+    return "" if m.stable else mark(m).removeprefix("unstable: ")
 
 
 def _add_networks(table: Table, names: Sequence[str]) -> None:
@@ -167,16 +177,19 @@ def markdown(measurements: Sequence[Measurement]) -> str:
     with what it shows and how it was measured."""
     parts = []
     for group, rows in grouped(measurements).items():
+        noisy = _mostly_unstable(fastest(rows))
         titles = ["network", *(f"{c.title} {c.unit}".strip() for c in COLUMNS), "engine"]
+        titles += ["unstable"] if noisy else []
         lines = [
             f"**{str(group).capitalize()}**",
             "",
             f"| {' | '.join(titles)} |",
-            f"|---|{'---:|' * len(COLUMNS)}---|",
+            f"|---|{'---:|' * len(COLUMNS)}---|{'---|' if noisy else ''}",
         ]
         for m in fastest(rows):
-            name = "; ".join([_escaped(m.model), *([] if m.stable else [mark(m)])])
+            name = "; ".join([_escaped(m.model), *([] if m.stable or noisy else [mark(m)])])
             cells = [name, *(column.text(m) for column in COLUMNS), _escaped(m.engine)]
+            cells += [_instability(m)] if noisy else []
             lines.append(f"| {' | '.join(cells)} |")
         lines += ["", *(f"{_escaped(sentence)}\n" for sentence in findings(rows))]
         parts.append("\n".join(lines))
