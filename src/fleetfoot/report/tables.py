@@ -30,13 +30,13 @@ class Column:
 
 COLUMNS = (
     Column("top-1", "%", lambda m: "-" if m.top1 is None else f"{m.top1:.1f}"),
-    Column("params", "M", lambda m: digits(m.params / 1e6), spare=1),
+    Column("params", "M", lambda m: digits(m.params / 1e6), spare=2),
     Column("MACs", "M", lambda m: digits(m.macs / 1e6)),
-    Column("memory", "MB", lambda m: digits(m.memory_access_bytes / 1e6), spare=2),
+    Column("memory", "MB", lambda m: digits(m.memory_access_bytes / 1e6), spare=3),
     Column("latency", "ms", lambda m: digits(m.median_s * 1e3)),
-    Column("±", "ms", lambda m: digits(half_interval_s(m) * 1e3, 2), spare=4),
-    Column("p90", "ms", lambda m: digits(m.p90_s * 1e3), spare=3),
-    Column("images", "/s", lambda m: digits(m.images_per_s)),
+    Column("±", "ms", lambda m: digits(half_interval_s(m) * 1e3, 2), spare=5),
+    Column("p90", "ms", lambda m: digits(m.p90_s * 1e3), spare=4),
+    Column("images", "/s", lambda m: digits(m.images_per_s), spare=1),
     Column("GFLOPS", "", lambda m: digits(m.achieved_gflops)),
     Column("peak", "%", lambda m: f"{100 * m.peak_share:.0f}" if m.peak_gflops else "-"),
 )
@@ -91,7 +91,7 @@ def _table(rows: Sequence[Measurement], columns: Sequence[Column], title: str) -
         table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
     table.add_column("engine", no_wrap=True)
     if noisy:
-        table.add_column("unstable", style="yellow", no_wrap=True)
+        table.add_column("noise\nspread", style="yellow", justify="right", no_wrap=True)
     for m in rows:
         name = Text(m.model)
         if not m.stable and not noisy:
@@ -107,7 +107,7 @@ def _mostly_unstable(rows: Sequence[Measurement]) -> bool:
 
 
 def _instability(m: Measurement) -> str:
-    return "" if m.stable else mark(m).removeprefix("unstable: ")
+    return "" if m.stable else mark(m).removeprefix("unstable: ").removeprefix("spread ")
 
 
 def _add_networks(table: Table, names: Sequence[str]) -> None:
@@ -179,7 +179,7 @@ def markdown(measurements: Sequence[Measurement]) -> str:
     for group, rows in grouped(measurements).items():
         noisy = _mostly_unstable(fastest(rows))
         titles = ["network", *(f"{c.title} {c.unit}".strip() for c in COLUMNS), "engine"]
-        titles += ["unstable"] if noisy else []
+        titles += ["noise: spread"] if noisy else []
         lines = [
             f"**{str(group).capitalize()}**",
             "",
