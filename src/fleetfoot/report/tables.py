@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -242,7 +243,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(Text(f"not the same: {difference}"))
     for when, cells in (("before", comparison.only_before), ("after", comparison.only_after)):
         if cells:
-            console.print(Text(f"only {when}: {', '.join(_cell_words(c) for c in cells)}"))
+            console.print(Text(f"only {when}: {_cells_words(cells)}"))
 
 
 def _verdict_words(ratio: float, verdict: str) -> str:
@@ -251,5 +252,11 @@ def _verdict_words(ratio: float, verdict: str) -> str:
     return f"{100 * abs(ratio - 1):.1f} % {'less' if ratio < 1 else 'more'} time"
 
 
-def _cell_words(cell: Cell) -> str:
-    return f"{cell.model} on {cell.engine} ({cell.threads} threads, batch {cell.batch})"
+def _cells_words(cells: Sequence[Cell]) -> str:
+    """Each cell by name where they are few, else how many there are of each setting."""
+    settings = [f"{c.threads} thread{'s' * (c.threads > 1)}, batch {c.batch}" for c in cells]
+    if len(cells) <= 6:
+        named = zip(cells, settings, strict=True)
+        return ", ".join(f"{c.model} on {c.engine} ({setting})" for c, setting in named)
+    counts = Counter(settings)
+    return ", ".join(f"{count} cells on {setting}" for setting, count in counts.items())
