@@ -193,6 +193,6 @@ def test_ctrl_c_ends_with_a_summary(folder):
         assert '"path": "./a.png"' in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert "not reached" in errors
     assert "Traceback" not in errors

@@ -144,4 +144,4 @@ def test_a_comparison_is_printed_with_its_verdicts_and_its_method():
     assert said.count("30.0 % more time") == 3
     assert "0 faster, 3 slower, 2 not beyond noise." in said
     assert "block bootstrap" in said
-    assert "only after: fasternet_t2 on openvino (1 threads, batch 1)" in said
+    assert "only after: fasternet_t2 on openvino (1 thread, batch 1)" in said

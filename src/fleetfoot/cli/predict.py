@@ -6,12 +6,15 @@ import csv
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -174,7 +177,7 @@ def predict(
     stopped = False
     started = time.perf_counter()
     try:
-        with _progress(len(found)) as advance:
+        with _stop_when_asked() as stop, _progress(len(found)) as advance:
             for prediction in predictor(found, topk=topk, max_pixels=max_pixels or MAX_PIXELS):
                 show(prediction)
                 for note in prediction.notes:
@@ -182,14 +185,16 @@ def predict(
                 advance()
                 if prediction.error:
                     failed += 1
-                    continue
-                named += 1
-                if true_class:
+                else:
+                    named += 1
+                if true_class and not prediction.error:
                     try:
                         index = predictor.labels.index(true_class(prediction.path))
                         accuracy.update(prediction.topk, index)
                     except UnknownNameError:
                         without_truth.append(prediction.path)
+                if stopped := stop.is_set():
+                    break
     except KeyboardInterrupt:
         stopped = True
     except BrokenPipeError:  # the reader, as `head`, has what it wanted
@@ -218,6 +223,25 @@ def predict(
         raise typer.Exit(130)
     if failed:
         raise typer.Exit(1 if named else 2)
+
+
+@contextmanager
+def _stop_when_asked() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event, so that the picture at hand is finished; a second one breaks in."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may set handlers
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _option(text: str) -> tuple[str, Any]:
