@@ -52,8 +52,10 @@ class FeatureInfo:
 
 
 class ClassifierHead(nn.Module):
-    """Last feature map to logits: ``body`` to one vector an image, dropout, one linear layer. (B,
-    C, H, W) -> (B, N)"""
+    """Last feature map to logits: ``body`` to one vector an image, dropout, one linear layer.
+
+    (B, C, H, W) -> (B, N)
+    """
 
     def __init__(
         self,

@@ -90,8 +90,10 @@ class ConvFFN(nn.Module):
 
 
 class RepMixerBlock(nn.Module):
-    """RepMixer, then a scaled feed-forward branch; only that one is dropped. (B, C, H, W) ->
-    same"""
+    """RepMixer, then a scaled feed-forward branch; only that one is dropped.
+
+    (B, C, H, W) -> same
+    """
 
     def __init__(self, channels: int, config: FastViTConfig, drop: float) -> None:
         super().__init__()

@@ -105,8 +105,10 @@ def side_branch(channels: int, out_channels: int, stride: int) -> nn.Sequential:
 
 
 class SplitUnit(nn.Module):
-    """torchvision's unit of stride 1: halves, one convolved, concat, shuffle. (B, C, H, W) -> (B,
-    C, H, W)"""
+    """torchvision's unit of stride 1: halves, one convolved, concat, shuffle.
+
+    (B, C, H, W) -> (B, C, H, W)
+    """
 
     def __init__(self, main: nn.Module, channels: int) -> None:
         super().__init__()
@@ -133,8 +135,10 @@ class BranchUnit(nn.Module):
 
 
 class AuthorsSplitUnit(nn.Module):
-    """The authors' unit of stride 1: even channels beside the convolved odd ones. (B, C, H, W) ->
-    (B, C, H, W)"""
+    """The authors' unit of stride 1: even channels beside the convolved odd ones.
+
+    (B, C, H, W) -> (B, C, H, W)
+    """
 
     def __init__(self, main: nn.Module) -> None:
         super().__init__()

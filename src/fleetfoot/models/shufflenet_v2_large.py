@@ -108,8 +108,9 @@ def main_branch(
 
 
 class ResidualUnit(nn.Module):
-    """Even channels beside relu(odd + main(odd)): appendix figure 2(c). (B, C, H, W) -> (B, C, H,
-    W)
+    """Even channels beside relu(odd + main(odd)): appendix figure 2(c).
+
+    (B, C, H, W) -> (B, C, H, W)
 
     The even channels have been through a ReLU in the units before, so it is as well to spare them
     the one that Large's released code applies to both halves.

@@ -69,8 +69,9 @@ VARIANTS: dict[str, Config] = {
 
 
 class NormedSqueezeExcite(nn.Module):
-    """x · hard_sigmoid(expand(relu(norm(reduce(mean(x)))))), a quarter of C inside. (B, C, H, W) ->
-    (B, C, H, W)
+    """x · hard_sigmoid(expand(relu(norm(reduce(mean(x)))))), a quarter of C inside.
+
+    (B, C, H, W) -> (B, C, H, W)
 
     The batch norm sees one value a channel and image, so training needs two images or more.
     """

@@ -17,8 +17,9 @@ Part = Literal["first", "last"]
 
 
 class PConv(nn.Module):
-    """K×K convolution over the first (or last) ``channels // ratio`` channels. (B, C, H, W) -> (B,
-    C, H, W)
+    """K×K convolution over the first (or last) ``channels // ratio`` channels.
+
+    (B, C, H, W) -> (B, C, H, W)
 
     At ratio 4 this is 1/16 of the multiply-adds of a full convolution. The concat below still
     reads and writes all C channels: whether fewer multiply-adds become less time is up to the
@@ -58,8 +59,9 @@ class PConv(nn.Module):
 
 
 class TShapedConv(nn.Module):
-    """PConv and the 1×1 behind it as the one convolution that they amount to. (B, C, H, W) -> (B,
-    C', H, W)
+    """PConv and the 1×1 behind it as the one convolution that they amount to.
+
+    (B, C, H, W) -> (B, C', H, W)
 
     Its kernel is K×K over the first P channels and 1×1 over the others: seen from the side, a T.
     It costs H·W·(K²·P·C' + (C − P)·C') multiply-adds, which is more than the two steps, H·W·(K²·P²

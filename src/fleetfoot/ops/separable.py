@@ -43,8 +43,9 @@ class DepthwiseSeparable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen by a 1×1, filter each channel, narrow by a 1×1 with no activation after it. (B, C, H,
-    W) -> (B, C', ceil(H / S), ceil(W / S))
+    """Widen by a 1×1, filter each channel, narrow by a 1×1 with no activation after it.
+
+    (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S))
 
     The shortcut joins the narrow ends, and only where nothing has to change on its way: at stride 1
     with C' = C. A block that does not widen (E = C) has no first 1×1.

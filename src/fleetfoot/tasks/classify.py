@@ -136,8 +136,9 @@ def _plain(name: str) -> str:
 
 
 def top_k(logits: Tensor, k: int, labels: Labels) -> list[tuple[Guess, ...]]:
-    """The k most probable classes of each picture, best first; all N where N is below k. (B, N) ->
-    B tuples
+    """The k most probable classes of each picture, best first; all N where N is below k.
+
+    (B, N) -> B tuples
 
     Raises:
         ValueError: ``k`` is below 1, or the labels are not N.

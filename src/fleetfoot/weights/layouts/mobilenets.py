@@ -41,8 +41,10 @@ def keras_words(key: str) -> str:
 
 
 def from_keras(array: Tensor) -> Tensor:
-    """Keras's kernels to PyTorch's: (K, K, Ci, Co) -> (Co, Ci, K, K); depthwise (K, K, C, 1) -> (C,
-    1, K, K)"""
+    """Keras's kernels to PyTorch's.
+
+    (K, K, Ci, Co) -> (Co, Ci, K, K); depthwise (K, K, C, 1) -> (C, 1, K, K)
+    """
     if array.ndim != 4:
         return array
     return array.permute(2, 3, 0, 1) if array.shape[3] == 1 else array.permute(3, 2, 0, 1)
