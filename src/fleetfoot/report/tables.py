@@ -108,7 +108,7 @@ def _mostly_unstable(rows: Sequence[Measurement]) -> bool:
 
 
 def _instability(m: Measurement) -> str:
-    return "" if m.stable else mark(m).removeprefix("unstable: ").removeprefix("spread ")
+    return "" if m.stable else f"{100 * m.spread:.0f} %"
 
 
 def _add_networks(table: Table, names: Sequence[str]) -> None:
