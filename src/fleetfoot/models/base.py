@@ -97,7 +97,8 @@ class Backbone(nn.Module):
     """Base of the zoo's networks. (B, in_chans, H, W) -> (B, num_classes)
 
     A family sets ``stem``, ``stages`` (one module a feature map) and ``head``, and passes
-    ``feature_info``, a row for each stage, to ``__init__``.
+    ``feature_info``, a row for each stage, to ``__init__``; a row more, the first, where the stem's
+    map counts too.
     """
 
     stem: nn.Module
@@ -118,14 +119,12 @@ class Backbone(nn.Module):
         return self.feature_info[-1].channels
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """(B, in_chans, H, W) -> one map a stage; channels and strides are those of
+        """(B, in_chans, H, W) -> the maps; channels and strides are those of
         ``feature_info``."""
-        maps = []
-        x = self.stem(x)
+        maps = [self.stem(x)]
         for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
+            maps.append(stage(maps[-1]))
+        return maps[-len(self.feature_info) :]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> (B, num_features, H', W'), the last map of ``features``."""

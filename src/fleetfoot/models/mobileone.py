@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from fleetfoot.models.base import Backbone, ClassifierHead, Config, FeatureInfo
 from fleetfoot.ops.branches import MobileOneBlock
@@ -130,11 +130,3 @@ class MobileOne(Backbone):
             self.stages.append(stage)
         body = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = ClassifierHead(body, channels, config.num_classes, drop_rate=config.drop_rate)
-
-    def features(self, x: Tensor) -> list[Tensor]:
-        """(B, in_chans, H, W) -> the stem's map and one a stage; channels and strides are those of
-        ``feature_info``."""
-        maps = [self.stem(x)]
-        for stage in self.stages:
-            maps.append(stage(maps[-1]))
-        return maps

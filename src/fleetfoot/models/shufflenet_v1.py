@@ -252,14 +252,6 @@ class ShuffleNet(Backbone):
             self.stages.append(stage)
             channels = width
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """(B, in_chans, H, W) -> the stem's map and one a stage; channels and strides are those of
-        ``feature_info``."""
-        maps = [self.stem(x)]
-        for stage in self.stages:
-            maps.append(stage(maps[-1]))
-        return maps
-
 
 class ShuffleNetV1(ShuffleNet):
     """(B, 3, H, W) -> (B, num_classes); maps as ``ShuffleNet`` says.
