@@ -1,0 +1,29 @@
+// All kernels of one instruction set. Each isa_*.cpp names its set in FF_ISA, includes its simd_*.hpp
+// and then this; everything lies in ff::FF_ISA, and nothing from the standard library's templates is
+// used below it: a template compiled for AVX-512 could be the one that the linker keeps for all.
+#pragma once
+
+#include "kernels.hpp"
+// in order of use
+#include "math.hpp"
+#include "epilogue.hpp"
+#include "gemm.hpp"
+#include "conv.hpp"
+#include "matmul.hpp"
+#include "depthwise.hpp"
+#include "pool.hpp"
+#include "elementwise.hpp"
+#include "normalize.hpp"
+#include "reduce.hpp"
+#include "move.hpp"
+#include "resize.hpp"
+
+namespace ff::FF_ISA {
+
+inline constexpr Kernels table(const char* name) {
+    return Kernels{name, kLanes * 4, conv_scratch, conv, depthwise_scratch, depthwise, pool,
+                   matmul_scratch, matmul, unary, binary, softmax, norm_scratch, norm,
+                   reduce_scratch, reduce, copy, fill, gather, resize};
+}
+
+}  // namespace ff::FF_ISA
