@@ -34,14 +34,14 @@ void strips_threads_and_batches_change_nothing() {
     CHECK(truth[0] != truth[kClasses], "pictures differ");
     for (const float v : truth) CHECK(std::isfinite(v) && std::fabs(v) < 100 && v != -77.0f, "%g", v);
     for (const auto& plan : {whole, strips}) {
-        for (const int threads : {1, 2, 3, 5}) {
+        for (const int threads : {1, 2, 5}) {
             ff::Context context(plan, naive::kernels(), threads);
-            for (const int64_t batch : {1, 2, 3, 7, 1}) {
+            for (const int64_t batch : {7, 3, 2, 1}) {
                 const std::vector<float> first = run(context, input, batch);
                 const std::vector<float> expected(truth.begin(), truth.begin() + batch * kClasses);
                 CHECK(first == expected, "threads %d, batch %d: %g and %g", threads, static_cast<int>(batch), first[0], expected[0]);
-                CHECK(run(context, input, batch) == first, "the same again");
             }
+            CHECK(run(context, input, 3) == run(context, input, 3), "the same again");
         }
     }
 }
