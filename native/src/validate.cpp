@@ -112,15 +112,14 @@ void NodeCheck::writable() const {
     view(out(), "out");
     const Kind kind = tensor(out()).kind;
     if (kind == Kind::constant || kind == Kind::input) fail("out is a constant or an input");
-    std::pair<int64_t, int64_t> steps[kMaxRank];  // stride, size
-    int count = 0;
+    std::vector<std::pair<int64_t, int64_t>> steps;  // stride, size
     for (int32_t i = 0; i < out().rank; ++i)
-        if (out().shape[i] > 1) steps[count++] = {out().stride[i], out().shape[i]};
-    std::sort(steps, steps + count);
+        if (out().shape[i] > 1) steps.emplace_back(out().stride[i], out().shape[i]);
+    std::sort(steps.begin(), steps.end());
     int64_t span = 0;
-    for (int i = 0; i < count; ++i) {
-        if (steps[i].first <= span) fail("out overlaps itself");
-        span += product({steps[i].first, steps[i].second - 1});
+    for (const auto& [stride, size] : steps) {
+        if (stride <= span) fail("out overlaps itself");
+        span += product({stride, size - 1});
     }
 }
 
