@@ -59,6 +59,12 @@ template <int n> FF_INLINE vi shift_right(vi a) { return _mm256_srai_epi32(a, n)
 FF_INLINE vm less(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 FF_INLINE vm is_nan(vf a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
 FF_INLINE vf select(vm m, vf yes, vf no) { return _mm256_blendv_ps(no, yes, m); }
+// a0 b0 a1 b1 ...: the first kLanes of them in low, the others in high.
+FF_INLINE void interleave(vf a, vf b, vf& low, vf& high) {
+    const vf even = _mm256_unpacklo_ps(a, b), odd = _mm256_unpackhi_ps(a, b);
+    low = _mm256_permute2f128_ps(even, odd, 0x20);
+    high = _mm256_permute2f128_ps(even, odd, 0x31);
+}
 
 FF_INLINE float sum(vf a) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

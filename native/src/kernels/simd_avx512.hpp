@@ -56,6 +56,12 @@ template <int n> FF_INLINE vi shift_right(vi a) { return _mm512_srai_epi32(a, n)
 FF_INLINE vm less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 FF_INLINE vm is_nan(vf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 FF_INLINE vf select(vm m, vf yes, vf no) { return _mm512_mask_blend_ps(m, no, yes); }
+// a0 b0 a1 b1 ...: the first kLanes of them in low, the others in high.
+FF_INLINE void interleave(vf a, vf b, vf& low, vf& high) {
+    const vi first_half = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    low = _mm512_permutex2var_ps(a, first_half, b);
+    high = _mm512_permutex2var_ps(a, _mm512_add_epi32(first_half, _mm512_set1_epi32(8)), b);
+}
 
 FF_INLINE float sum(vf a) { return _mm512_reduce_add_ps(a); }
 
