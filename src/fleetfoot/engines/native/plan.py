@@ -107,7 +107,13 @@ def graph_text(graph: Graph, memory: Memory) -> str:
     def node(n: Node) -> dict[str, Any]:
         attributes = {key: _attribute(n, key, value) for key, value in n.attributes.items()}
         inputs = {role: view(v) for role, v in n.inputs.items()}
-        record = {"op": n.op, "name": n.name, "in": inputs, "out": view(n.out), "attr": attributes}
+        record: dict[str, Any] = {
+            "op": n.op,
+            "name": n.name,
+            "in": inputs,
+            "out": view(n.out),
+            "attr": attributes,
+        }
         if n.nodes:
             record["nodes"] = [node(inner) for inner in n.nodes]
         return record
