@@ -104,30 +104,31 @@ def missing() -> str | None:
     return None
 
 
-@cache
-def _library() -> ctypes.CDLL:
-    """The library that was installed with this package.
+def library_path() -> Path:
+    """The library that was installed with this package; its header is ``../include/fleetfoot.h``
+    from there.
 
     Raises:
-        EngineError: it was left out of the install, or is not this package's; what to do is said.
+        EngineError: it was left out of the install; the reason and what to do are said.
     """
-    # an editable install has two folders: the sources, and what was built from them
+    # an editable install has two folders: what was built, and the sources
     folders = [Path(folder) / "_native" for folder in fleetfoot.__path__]
     for folder in folders:
         if (folder / LIBRARY).exists():
-            return _bound(folder / LIBRARY)
+            return folder / LIBRARY
     for folder in folders:
         if (folder / ABSENT).exists():
             reason = (folder / ABSENT).read_text().strip()
             raise EngineError(f"the native engine is absent: {reason}")
     raise EngineError(
-        f"the native engine is absent: there is no {LIBRARY} in "
-        f"{' or '.join(str(folder) for folder in folders)}; build it by installing fleetfoot: "
-        "pip install ."
+        f"the native engine is absent: {' and '.join(map(str, folders))} hold no {LIBRARY}; build "
+        "it by installing fleetfoot: pip install ."
     )
 
 
-def _bound(path: Path) -> ctypes.CDLL:
+@cache
+def _library() -> ctypes.CDLL:
+    path = library_path()
     try:
         library = ctypes.CDLL(str(path))
         for name, (result, arguments) in _SIGNATURES.items():
@@ -175,12 +176,10 @@ def checksum(data: Bytes, seed: int = 0) -> int:
     return found
 
 
-def _bytes_at(data: Bytes) -> tuple[int | None, int]:
-    """Address and size; ``data`` must be kept alive by the caller."""
-    view = memoryview(data)
-    if not view.nbytes:
-        return None, 0
-    return np.frombuffer(view, dtype=np.uint8).ctypes.data, view.nbytes
+def _bytes_at(data: Bytes) -> tuple[int, int]:
+    """Address and size; whoever calls keeps ``data``."""
+    array = np.frombuffer(data, dtype=np.uint8)
+    return array.ctypes.data, array.nbytes
 
 
 @dataclass(frozen=True, kw_only=True)
