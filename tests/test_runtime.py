@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -37,6 +38,11 @@ def test_torch_is_not_imported():
     code = "import sys, fleetfoot.runtime; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_it_is_there_where_a_compiler_is():
+    assert runtime.missing() is None  # the tests below would be left out otherwise
 
 
 def test_why_it_is_absent_is_what_the_install_wrote_down(tmp_path, monkeypatch):

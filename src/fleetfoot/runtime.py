@@ -121,8 +121,8 @@ def library_path() -> Path:
             reason = (folder / ABSENT).read_text().strip()
             raise EngineError(f"the native engine is absent: {reason}")
     raise EngineError(
-        f"the native engine is absent: {' and '.join(map(str, folders))} hold no {LIBRARY}; build "
-        "it by installing fleetfoot: pip install ."
+        f"the native engine is absent: there is no {LIBRARY} in {' or '.join(map(str, folders))}; "
+        "build it by installing fleetfoot: pip install ."
     )
 
 
