@@ -12,6 +12,7 @@ FleetfootError
 │   └── OfflineError       a hub file that is not here and cannot be fetched
 ├── FoldError            a fold that cannot be proved
 ├── EngineError          an engine that cannot build or run a network
+│   └── PlanError          a compiled plan that is damaged, invalid or of another version
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
 └── RecordError          measurements that cannot be read or compared
 """
@@ -87,6 +88,10 @@ class FoldError(FleetfootError):
 
 class EngineError(FleetfootError):
     """An engine cannot build or run a network."""
+
+
+class PlanError(EngineError):
+    """A compiled plan is damaged, not valid, or of another version."""
 
 
 class ImageError(FleetfootError):

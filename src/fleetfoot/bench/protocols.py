@@ -104,7 +104,7 @@ DEFAULT_MODELS = (
 )
 """One or two of each family, beside the two that everybody knows."""
 
-DEFAULT_ENGINES = ("eager", "onnxruntime", "openvino")
+DEFAULT_ENGINES = ("eager", "onnxruntime", "openvino", "native")
 """``compiled`` is on request: it compiles for half a minute a network."""
 
 

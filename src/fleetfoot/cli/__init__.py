@@ -13,7 +13,7 @@ import typer
 
 from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report
-from fleetfoot.cli.models import engines, fuse, info, models
+from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.errors import FleetfootError
@@ -45,6 +45,7 @@ def root(
 
 for command in (bench, compare, report, predict, models, info, engines, fuse):
     app.command()(command)
+app.command("compile")(compile_plan)
 app.add_typer(weights_app)
 
 

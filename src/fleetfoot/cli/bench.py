@@ -25,7 +25,9 @@ def bench(
     ] = None,
     engines: Annotated[
         str | None,
-        typer.Option(help="As 'eager,openvino', or 'all'; eager,onnxruntime,openvino without it."),
+        typer.Option(
+            help="As 'eager,native', or 'all'; eager,onnxruntime,openvino,native without it."
+        ),
     ] = None,
     threads: Annotated[
         str | None, typer.Option(help="One number or more, as '1,2'; the protocol's without it.")
