@@ -33,7 +33,7 @@ def program(tmp_path_factory) -> Path:
         if (folder / "fleetfoot.h").exists()
     )
     subprocess.run(
-        ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", f"-I{include}", SOURCE,
+        ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{include}", SOURCE,
          "-o", built, library, f"-Wl,-rpath,{library.parent}", "-lm"],
         check=True,
     )  # fmt: skip
