@@ -1,0 +1,209 @@
+// The C interface: arguments are checked, and exceptions become codes and texts.
+#include <algorithm>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <system_error>
+
+#include "checksum.hpp"
+#include "context.hpp"
+#include "cpu.hpp"
+#include "error.hpp"
+#include "fleetfoot.h"
+#include "plan.hpp"
+
+struct ff_plan {
+    std::shared_ptr<const ff::Plan> plan;
+};
+
+struct ff_context {
+    ff_context(std::shared_ptr<const ff::Plan> plan, const ff::Kernels& kernels, int threads)
+        : context(std::move(plan), kernels, threads) {}
+    ff::Context context;
+};
+
+namespace {
+
+thread_local std::string last_error;
+
+ff_status failed(ff_status status, const char* text) noexcept {
+    try {
+        last_error = text;
+    } catch (...) {
+        last_error.clear();  // no memory even for this: the code says it
+    }
+    return status;
+}
+
+// Runs `body`; whatever it throws becomes a status.
+template <class Body>
+ff_status guarded(Body body) noexcept {
+    try {
+        body();
+        return FF_OK;
+    } catch (const ff::Error& error) {
+        return failed(error.status, error.what());
+    } catch (const std::bad_alloc&) {
+        return failed(FF_NO_MEMORY, "out of memory");
+    } catch (const std::system_error& error) {
+        return failed(FF_NO_MEMORY, error.what());  // a thread could not be started
+    } catch (const std::exception& error) {
+        return failed(FF_INTERNAL, error.what());
+    } catch (...) {
+        return failed(FF_INTERNAL, "unknown");
+    }
+}
+
+[[noreturn]] void bad_argument(const std::string& text) { throw ff::Error(FF_BAD_ARGUMENT, text); }
+
+template <class T>
+T* given(T* pointer, const char* name) {
+    if (!pointer) bad_argument(std::string(name) + " is NULL");
+    return pointer;
+}
+
+const ff::Kernels& kernels_named(const char* name) {
+    const auto& available = ff::available_kernels();
+    if (!name) return *available.front();
+    std::string names;
+    for (const ff::Kernels* kernels : available) {
+        if (std::string(name) == kernels->name) return *kernels;
+        names += std::string(names.empty() ? "" : ", ") + kernels->name;
+    }
+    throw ff::Error(FF_UNSUPPORTED, "instruction set '" + std::string(name) + "' is not among those of this processor and build: " + names);
+}
+
+ff_status load(ff_plan** plan, ff::File (*read)(const void*, size_t), const void* data, size_t size) noexcept {
+    return guarded([&] {
+        *given(plan, "plan") = nullptr;
+        auto loaded = std::make_unique<ff_plan>();
+        loaded->plan = std::make_shared<const ff::Plan>(ff::load_plan(read(data, size)));
+        *plan = loaded.release();
+    });
+}
+
+const ff::View* end_of(const ff_plan* plan, const std::vector<ff::View> ff::Plan::*views, int32_t index) {
+    if (!plan || index < 0 || static_cast<size_t>(index) >= (*plan->plan.*views).size()) return nullptr;
+    return &(*plan->plan.*views)[static_cast<size_t>(index)];
+}
+
+const ff::Plan::Listed* node_of(const ff_plan* plan, int32_t node) {
+    if (!plan || node < 0 || static_cast<size_t>(node) >= plan->plan->list.size()) return nullptr;
+    return &plan->plan->list[static_cast<size_t>(node)];
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* ff_version(void) { return FF_VERSION; }
+const char* ff_last_error(void) { return last_error.c_str(); }
+
+uint64_t ff_checksum(const void* data, size_t size, uint64_t seed) { return ff::checksum(data, data ? size : 0, seed); }
+
+int32_t ff_instruction_set_count(void) { return static_cast<int32_t>(ff::available_kernels().size()); }
+const char* ff_instruction_set(int32_t index) {
+    return index < 0 || index >= ff_instruction_set_count() ? nullptr : ff::available_kernels()[static_cast<size_t>(index)]->name;
+}
+
+ff_status ff_plan_load(const char* path, ff_plan** plan) {
+    if (!path) return guarded([] { bad_argument("path is NULL"); });
+    return load(plan, [](const void* name, size_t) { return ff::File::map(static_cast<const char*>(name)); }, path, 0);
+}
+
+ff_status ff_plan_load_memory(const void* data, size_t size, ff_plan** plan) {
+    if (!data) return guarded([] { bad_argument("data is NULL"); });
+    return load(plan, ff::File::copy, data, size);
+}
+
+void ff_plan_free(ff_plan* plan) { delete plan; }
+
+int32_t ff_plan_version(const ff_plan* plan) { return plan ? FF_PLAN_VERSION : -1; }
+const char* ff_plan_model(const ff_plan* plan) { return plan ? plan->plan->model.c_str() : nullptr; }
+int32_t ff_plan_input_count(const ff_plan* plan) { return plan ? static_cast<int32_t>(plan->plan->inputs.size()) : -1; }
+int32_t ff_plan_output_count(const ff_plan* plan) { return plan ? static_cast<int32_t>(plan->plan->outputs.size()) : -1; }
+int32_t ff_plan_input_rank(const ff_plan* plan, int32_t input) {
+    const ff::View* view = end_of(plan, &ff::Plan::inputs, input);
+    return view ? view->rank : -1;
+}
+const int64_t* ff_plan_input_shape(const ff_plan* plan, int32_t input) {
+    const ff::View* view = end_of(plan, &ff::Plan::inputs, input);
+    return view ? view->shape : nullptr;
+}
+int32_t ff_plan_output_rank(const ff_plan* plan, int32_t output) {
+    const ff::View* view = end_of(plan, &ff::Plan::outputs, output);
+    return view ? view->rank : -1;
+}
+const int64_t* ff_plan_output_shape(const ff_plan* plan, int32_t output) {
+    const ff::View* view = end_of(plan, &ff::Plan::outputs, output);
+    return view ? view->shape : nullptr;
+}
+
+int32_t ff_plan_node_count(const ff_plan* plan) { return plan ? static_cast<int32_t>(plan->plan->list.size()) : -1; }
+const char* ff_plan_node_name(const ff_plan* plan, int32_t node) {
+    const ff::Plan::Listed* listed = node_of(plan, node);
+    return listed ? listed->node->name.c_str() : nullptr;
+}
+const char* ff_plan_node_op(const ff_plan* plan, int32_t node) {
+    const ff::Plan::Listed* listed = node_of(plan, node);
+    return listed ? ff::name_of(listed->node->op) : nullptr;
+}
+int32_t ff_plan_node_strip(const ff_plan* plan, int32_t node) {
+    const ff::Plan::Listed* listed = node_of(plan, node);
+    return listed ? listed->strip : -1;
+}
+
+int64_t ff_plan_weight_bytes(const ff_plan* plan) { return plan ? plan->plan->weight_bytes : -1; }
+int64_t ff_plan_arena_bytes(const ff_plan* plan) { return plan ? plan->plan->arena_bytes : -1; }
+int64_t ff_plan_ring_bytes(const ff_plan* plan) { return plan ? plan->plan->ring_bytes : -1; }
+
+ff_status ff_context_create(const ff_plan* plan, const ff_context_options* options, ff_context** context) {
+    return guarded([&] {
+        *given(context, "context") = nullptr;
+        given(plan, "plan");
+        const int32_t asked = options ? options->threads : 0;
+        if (asked < 0 || asked > FF_MAX_THREADS)
+            bad_argument("threads is " + std::to_string(asked) + "; it must be 0 to " + std::to_string(FF_MAX_THREADS));
+        const int threads = asked ? asked : std::min(ff::processor_count(), FF_MAX_THREADS);
+        const ff::Kernels& kernels = kernels_named(options ? options->instruction_set : nullptr);
+        *context = new ff_context(plan->plan, kernels, threads);
+    });
+}
+
+void ff_context_free(ff_context* context) { delete context; }
+
+ff_status ff_context_run(ff_context* context, const float* const* inputs, float* const* outputs, int64_t batch) {
+    return guarded([&] {
+        given(context, "context");
+        given(inputs, "inputs");
+        given(outputs, "outputs");
+        const ff::Plan& plan = context->context.plan();
+        for (size_t i = 0; i < plan.inputs.size(); ++i) given(inputs[i], ("inputs[" + std::to_string(i) + "]").c_str());
+        for (size_t i = 0; i < plan.outputs.size(); ++i) given(outputs[i], ("outputs[" + std::to_string(i) + "]").c_str());
+        if (batch < 1) bad_argument("batch is " + std::to_string(batch) + "; it must be 1 or more");
+        context->context.run(inputs, outputs, batch);
+    });
+}
+
+int32_t ff_context_threads(const ff_context* context) { return context ? context->context.threads() : -1; }
+const char* ff_context_instruction_set(const ff_context* context) { return context ? context->context.kernels().name : nullptr; }
+int64_t ff_context_bytes(const ff_context* context) { return context ? context->context.bytes() : -1; }
+
+ff_status ff_context_profile(ff_context* context, int32_t on) {
+    return guarded([&] { given(context, "context")->context.profile(on != 0); });
+}
+
+ff_status ff_context_times(ff_context* context, double* seconds, int32_t n) {
+    return guarded([&] {
+        given(context, "context");
+        given(seconds, "seconds");
+        const size_t count = context->context.plan().list.size();
+        if (n < 0 || static_cast<size_t>(n) != count)
+            bad_argument("n is " + std::to_string(n) + " and the plan has " + std::to_string(count) + " nodes");
+        const std::vector<double> times = context->context.times();
+        std::copy(times.begin(), times.end(), seconds);
+    });
+}
+
+}  // extern "C"

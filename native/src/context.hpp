@@ -1,0 +1,82 @@
+// A plan at work: its memory, its threads, and what its nodes took.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "plan.hpp"
+#include "pool.hpp"
+#include "program.hpp"
+#include "schedule.hpp"
+
+namespace ff {
+
+// Zeros, aligned to kAlignment. std::bad_alloc.
+class Buffer {
+public:
+    explicit Buffer(size_t size);
+    char* data() const { return data_.get(); }
+    size_t size() const { return size_; }
+
+private:
+    struct Free {
+        void operator()(char* data) const;
+    };
+    size_t size_;
+    std::unique_ptr<char, Free> data_;
+};
+
+class Context {
+public:
+    Context(std::shared_ptr<const Plan> plan, const Kernels& kernels, int threads);
+
+    const Plan& plan() const { return *plan_; }
+    const Kernels& kernels() const { return kernels_; }
+    int threads() const { return pool_.threads(); }
+    int64_t bytes() const { return bytes_; }
+
+    // One of these at a time: Error(FF_BUSY) where another thread is within one.
+    void run(const float* const* inputs, float* const* outputs, int64_t batch);
+    void profile(bool on);
+    std::vector<double> times();
+
+private:
+    // What one thread works with.
+    struct Worker {
+        Buffer rings, scratch;
+        Program shared;                 // on the arena that all threads share
+        std::unique_ptr<Buffer> arena;  // of its own, for whole pictures; thread 0 uses the shared one
+        std::unique_ptr<Program> own;
+
+        Worker(const Plan& plan, const Kernels& kernels, char* arena);
+        Program& alone() { return own ? *own : shared; }
+    };
+    struct Job {
+        const float* const* inputs;
+        float* const* outputs;
+        int64_t batch;
+        int64_t each;  // pictures that each thread computes alone; the rest are shared
+    };
+
+    void own_arenas();
+    void work(int thread);
+    void alone(Worker& worker, int64_t picture, double* seconds);
+    void together(Worker& worker, int thread, int64_t picture, double* seconds);
+
+    const std::shared_ptr<const Plan> plan_;
+    const Kernels& kernels_;
+    Buffer arena_;
+    Pool pool_;
+    std::vector<std::unique_ptr<Worker>> workers_;
+    std::vector<Part> whole_;
+    std::vector<Turn> turns_;
+    std::vector<double> seconds_;
+    Job job_{};
+    bool profiling_ = false;
+    std::atomic<int64_t> bytes_{0};
+    std::mutex busy_;
+};
+
+}  // namespace ff

@@ -1,0 +1,63 @@
+#include "file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "error.hpp"
+
+namespace ff {
+
+File File::map(const char* path) {
+    const auto refuse = [path](const std::string& reason) {
+        throw Error(FF_BAD_FILE, "cannot read '" + std::string(path) + "': " + reason);
+    };
+    const int file = ::open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) refuse(std::strerror(errno));
+    struct stat status {};
+    const bool known = ::fstat(file, &status) == 0;
+    const bool regular = known && S_ISREG(status.st_mode);
+    const size_t size = regular ? static_cast<size_t>(status.st_size) : 0;
+    void* data = size ? ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0) : nullptr;
+    const int error = errno;
+    ::close(file);  // the mapping stays
+    if (!regular) refuse("it is not a file");
+    if (data == MAP_FAILED) refuse(std::strerror(error));
+    if (!size) refuse("it is empty");
+    File result;
+    result.data_ = data;
+    result.size_ = size;
+    result.mapped_ = true;
+    return result;
+}
+
+File File::copy(const void* data, size_t size) {
+    File result;
+    if (::posix_memalign(&result.data_, 64, size ? size : 1)) throw std::bad_alloc();
+    result.size_ = size;
+    if (size) std::memcpy(result.data_, data, size);
+    return result;
+}
+
+File::File(File&& other) noexcept { *this = std::move(other); }
+
+File& File::operator=(File&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(mapped_, other.mapped_);
+    return *this;
+}
+
+File::~File() {
+    if (mapped_) ::munmap(data_, size_);
+    else std::free(data_);
+}
+
+}  // namespace ff

@@ -1,0 +1,26 @@
+// The bytes of a plan: a mapped file, or a copy of what a caller holds.
+#pragma once
+
+#include <cstddef>
+
+namespace ff {
+
+class File {
+public:
+    File() = default;
+    static File map(const char* path);                   // Error(FF_BAD_FILE)
+    static File copy(const void* data, size_t size);     // std::bad_alloc; 64-byte aligned
+    File(File&& other) noexcept;
+    File& operator=(File&& other) noexcept;
+    ~File();
+
+    const void* data() const { return data_; }
+    size_t size() const { return size_; }
+
+private:
+    void* data_ = nullptr;
+    size_t size_ = 0;
+    bool mapped_ = false;
+};
+
+}  // namespace ff

@@ -1,0 +1,30 @@
+// The header of a safetensors file, https://huggingface.co/docs/safetensors, with what plans ask beyond
+// the format: data and every tensor start at multiples of 64 bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace ff {
+
+struct StoredTensor {
+    const void* data = nullptr;
+    int64_t elements = 0;  // of four bytes each
+    bool whole_numbers = false;  // int32 rather than float32
+};
+
+struct Safetensors {
+    std::map<std::string, StoredTensor> tensors;
+    std::map<std::string, std::string> metadata;
+    const void* data = nullptr;
+    size_t data_bytes = 0;
+};
+
+constexpr size_t kMaxHeaderBytes = 16u << 20;
+
+// The result points into `file`. Throws Error(FF_BAD_PLAN).
+Safetensors read_safetensors(const void* file, size_t size);
+
+}  // namespace ff
