@@ -222,7 +222,7 @@ def test_options_that_cannot_be_are_refused(plan):
         plan.context(0)
     with pytest.raises(ValueError, match="257"):
         plan.context(257)
-    with pytest.raises(ValueError, match="sse9"):
+    with pytest.raises(EngineError, match="'sse9' is not among those of this processor"):
         plan.context(1, "sse9")
 
 
@@ -232,11 +232,11 @@ def test_a_damaged_plan_is_refused_by_name(tmp_path):
     flipped = bytearray(good)
     flipped[-1] ^= 1
     for data, said in (
-        (good[:-1], "truncated|shorter|size"),
-        (flipped, "checksum"),
-        (b"", ""),
-        (b"PK\x03\x04" * 50, ""),
-        (classifier(WEIGHT, version="2"), "version"),
+        (good[:-1], "'fc.weight' lies outside the file"),
+        (flipped, "the checksum differs"),
+        (b"", "ends within its header"),
+        (b"PK\x03\x04" * 50, "not a plan file"),
+        (classifier(WEIGHT, version="2"), "plan version 2; this library reads version 1"),
     ):
         with pytest.raises(PlanError, match=said):
             Plan.from_bytes(data)

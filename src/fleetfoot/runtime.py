@@ -277,8 +277,8 @@ class Plan:
             instruction_set: one of ``instruction_sets()``; the fastest without it.
 
         Raises:
-            ValueError: ``threads`` is not 1 to 256, or nothing is known of that instruction set.
-            EngineError: this machine lacks the instruction set, or the plan is closed.
+            ValueError: ``threads`` is not 1 to 256.
+            EngineError: there is no such instruction set here, or the plan is closed.
         """
         if not isinstance(threads, int) or threads < 1:
             raise ValueError(f"threads must be a whole number of 1 or more, not {threads!r}")
@@ -340,9 +340,9 @@ class Context:
             ValueError: a batch has another shape, type or order than the plan's input.
             EngineError: the context is closed.
         """
-        size = len(batches[0]) if batches and batches[0].ndim else 1
+        size = _batch_size(batches, self.input_shapes, "input")
         outputs = [np.empty((size, *shape), np.float32) for shape in self.output_shapes]
-        self.run_into(batches, outputs)
+        self.run_pointers(_addresses(batches), _addresses(outputs), size)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def run_into(self, batches: Sequence[Array], outputs: Sequence[Array]) -> None:
@@ -361,11 +361,7 @@ class Context:
         for index, out in enumerate(outputs):
             if not out.flags.writeable:
                 raise ValueError(f"output {index} is read-only; give an array that may be written")
-        self.run_pointers(
-            [array.__array_interface__["data"][0] for array in batches],
-            [array.__array_interface__["data"][0] for array in outputs],
-            size,
-        )
+        self.run_pointers(_addresses(batches), _addresses(outputs), size)
 
     def run_pointers(self, inputs: Sequence[int], outputs: Sequence[int], size: int) -> None:
         """``run_into`` for memory of any other library, unchecked: addresses of ``size`` pictures
@@ -425,6 +421,10 @@ class Context:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _addresses(arrays: Sequence[Array]) -> list[int]:
+    return [array.__array_interface__["data"][0] for array in arrays]  # .ctypes costs a microsecond
 
 
 def _batch_size(arrays: Sequence[Array], shapes: Sequence[tuple[int, ...]], role: str) -> int:

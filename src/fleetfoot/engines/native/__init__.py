@@ -8,7 +8,6 @@ B batch · C channels · H W space
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +33,8 @@ class Native(Engine):
         super().__init__(model, example, options)
         from fleetfoot.engines.native.compile import compile
 
-        self._plan = runtime.Plan.from_bytes(compile(model, example).bytes())
+        compiled = compile(model, example)
+        self._plan = runtime.Plan.from_bytes(compiled.bytes(checksum=runtime.checksum))
         self._context = self._plan.context(options.threads)
         self._shapes = [(len(example), *shape) for shape in self._plan.output_shapes]
 
@@ -73,6 +73,7 @@ def save_plan(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -
         The ``relative_error`` of the plan's first answer against eager's, on random pictures.
 
     Raises:
+        OSError: the file cannot be written.
         EngineError: the native engine is absent, an operator of the network has no place in a
         plan (its module is named), or the plan does not answer as eager.
     """
@@ -81,7 +82,8 @@ def save_plan(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -
         raise missing
     from fleetfoot.engines.native.compile import compile
 
-    data = compile(model, example).bytes()
+    compiled = compile(model, example)
+    data = compiled.bytes(checksum=runtime.checksum)
     pictures = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
     with runtime.Plan.from_bytes(data) as plan, plan.context() as context:
         answer = context.run(pictures.numpy())
@@ -98,5 +100,5 @@ def save_plan(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -
             f"the plan of {type(model).__name__} is off eager by {error:.1e} of the largest value, "
             f"more than {TOLERANCES['float32']:.0e}; it is not written. Please report this network"
         )
-    Path(path).write_bytes(data)
+    compiled.save(path, checksum=runtime.checksum)
     return error
