@@ -1,4 +1,4 @@
-"""Channel shuffles and splits that cost nothing: each map keeps its channels in an order of its own.
+"""Channel shuffles and splits that cost nothing: each map keeps its channels in its own order.
 
 ShuffleNet V2 concatenates two halves, shuffles, and splits again: the shuffle decides which
 channels the next unit convolves and which it passes on. Nothing asks for an order in memory, as
@@ -118,21 +118,24 @@ def _reorder_concatenations(graph: Graph) -> None:
     concats = _concatenations(graph, flow)
     for concat in concats.values():
         _choose(concat, concats)
-    rewritten: dict[Node, list[Node]] = {}
     for concat in concats.values():
         for node, begin, end in concat.parts:
             if node.op == "conv":
                 _permute_outputs(node, [c - begin for c in concat.inside[begin:end]])
-        for move in concat.moves:
-            into = concats.get(move.out.tensor)
-            order = [concat.position()[c] for c in move.order]
-            if into is not None:
-                begin = move.out.offset
-                inside = into.inside[begin : begin + len(order)]
-                order = [order[c - begin] for c in inside]
-            moving = _moving(move.node.name, concat.whole, order, move.out)
-            rewritten[move.node] = [moving]
-    graph.nodes = [new for node in graph.nodes for new in rewritten.get(node, [node])]
+    for index, node in enumerate(graph.nodes):
+        move = _move(node)
+        if move is None:
+            continue
+        source, into = concats.get(move.source.tensor), concats.get(move.out.tensor)
+        order = move.order
+        if source is not None:
+            position = source.position()
+            order = [position[channel] for channel in order]
+        if into is not None:
+            begin = move.out.offset
+            order = [order[c - begin] for c in into.inside[begin : begin + len(order)]]
+        if source is not None or into is not None:
+            graph.nodes[index] = _moving(node.name, move.source, order, move.out)
 
 
 def _split_direct_reads(graph: Graph) -> None:
@@ -248,7 +251,7 @@ def _absorb_moves(graph: Graph) -> None:
     flow = Flow(graph)
     while index < len(graph.nodes):
         move = _move(graph.nodes[index])
-        if move is not None and (_into_readers(graph, flow, index, move)):
+        if move is not None and _into_readers(flow, index, len(graph.nodes), move):
             del graph.nodes[index]
             flow = Flow(graph)
         elif move is not None and _into_writer(graph, flow, index, move):
@@ -257,7 +260,7 @@ def _absorb_moves(graph: Graph) -> None:
             index += 1
 
 
-def _into_readers(graph: Graph, flow: Flow, index: int, move: _Move) -> bool:
+def _into_readers(flow: Flow, index: int, end: int, move: _Move) -> bool:
     """Lets the readers of a move read its source, with permuted weights."""
     tensor = move.out.tensor
     low = min(move.order)
@@ -266,7 +269,7 @@ def _into_readers(graph: Graph, flow: Flow, index: int, move: _Move) -> bool:
         return False
     if sorted(move.order) != list(range(low, low + count)):
         return False
-    if flow.written(move.source, index, len(graph.nodes)):
+    if flow.written(move.source, index, end):
         return False
     inverse = [0] * count  # window place -> channel of the move's out
     for channel, place in enumerate(move.order):
@@ -385,22 +388,25 @@ def _reader_absorbed(
         return None if behind is None else [reread, *behind]
     if node.op == "reduce" and use.role == "x":
         if axis >= len(seen.shape) - node.attributes["trailing"]:
-            return None if node.attributes["trailing"] > 1 or channels < 1 else [reread]
+            return [reread]
         behind = passed_on(axis)
         return None if behind is None else [reread, *behind]
     if node.op == "binary":
-        other = node.inputs["b" if use.role == "a" else "a"]
-        if other.tensor.kind != "constant":
-            return None
-        behind = passed_on(axis)
-        if behind is None:
-            return None
         role = "b" if use.role == "a" else "a"
+        other = node.inputs[role]
+        behind = passed_on(axis)
+        if behind is None or any(s for i, s in enumerate(other.strides) if i != axis):
+            return None
+        if not other.strides[axis]:
+            return [reread, *behind]
+        if not is_constant(other):
+            return None
 
         def permute_operand() -> None:
-            data = np.take(values(other), order, axis)
-            if other.strides[axis]:
-                node.inputs[role] = constant(other.tensor.name, data)
+            vector = values(View(other.tensor, (channels,), (other.strides[axis],), other.offset))
+            permuted = constant(other.tensor.name, vector[np.array(order)]).tensor
+            strides = tuple(int(i == axis) for i in range(len(other.shape)))
+            node.inputs[role] = View(permuted, other.shape, strides, 0)
 
         return [reread, permute_operand, *behind]
     return None
@@ -416,7 +422,7 @@ def _lower_moves(graph: Graph) -> None:
             continue
         runs = _runs(move.order)
         if len(runs) > RUNS:
-            nodes.append(node if node.op == "gather" else _gather(move))
+            nodes.append(_moving(node.name, move.source, move.order, move.out))
             continue
         for begin, first, count in runs:
             x = _slice(move.source, first, count)
@@ -436,15 +442,9 @@ def _runs(order: Order) -> list[tuple[int, int, int]]:
     return runs
 
 
-def _gather(move: _Move) -> Node:
-    return _moving(move.node.name, move.source, move.order, move.out)
-
-
 def _moving(name: str, source: View, order: Order, out: View) -> Node:
     """The gather that does a move."""
     index = constant(f"{name}.channels", np.array(order, dtype=np.int32))
-    low = min(order)
-    del low
     return Node(op="gather", inputs={"x": source, "index": index}, out=out, name=name)
 
 

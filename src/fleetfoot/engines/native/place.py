@@ -50,6 +50,8 @@ def elide_copy(graph: Graph, flow: Flow, index: int) -> bool:
         view = transferred(use.view, x, out)
         if view is None or not legal(use.node, use.role, view):
             return False
+        if any(s == 1 != t for s, t in zip(use.view.strides, view.strides, strict=True)):
+            return False  # channels would no longer lie next to each other
         if out.tensor.kind == "output" and use.role != "out":
             return False  # an output's memory is the caller's, to be written only
         moved.append((use, view))
