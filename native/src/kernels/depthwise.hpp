@@ -178,7 +178,6 @@ static void depthwise_after(const DepthwiseArgs& args, int64_t y, Range channels
     }
 }
 
-FF_INLINE int64_t ceil_div(int64_t a, int64_t b) { return a > 0 ? (a + b - 1) / b : -(-a / b); }
 
 // The taps of a window from input position `first` on that lie within `size`.
 FF_INLINE Range taps_inside(int64_t first, int64_t dilation, int64_t taps, int64_t size) {
