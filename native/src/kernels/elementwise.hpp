@@ -47,21 +47,38 @@ FF_INLINE int64_t offset_of(const Walk& w, int v, int dims, int64_t index) {
 // and w.stride[v][w.rank - 1]. Rows that the range cuts come alone.
 template <class F>
 FF_INLINE void for_planes(const Walk& w, int views, int64_t begin, int64_t end, F f) {
-    const int64_t columns = w.shape[w.rank - 1];
-    const int64_t rows = w.rank > 1 ? w.shape[w.rank - 2] : 1;
+    const int last = w.rank - 1;
+    int64_t place[kMaxRank] = {};
+    if (begin < end) {
+        int64_t index = begin;
+        for (int d = last; d >= 0; --d) {
+            place[d] = index % w.shape[d];
+            index /= w.shape[d];
+        }
+    }
     while (begin < end) {
-        int64_t offsets[4];
-        for (int v = 0; v < views; ++v) offsets[v] = offset_of(w, v, w.rank, begin);
-        const int64_t column = begin % columns, row = begin / columns % rows;
-        if (column || end - begin < columns) {
-            const int64_t n = end - begin < columns - column ? end - begin : columns - column;
+        int64_t offsets[4] = {};
+        for (int v = 0; v < views; ++v) {
+            for (int d = 0; d <= last; ++d) offsets[v] += place[d] * w.stride[v][d];
+        }
+        const int64_t columns = w.shape[last], left = end - begin;
+        int advanced = last;
+        if (last == 0 || place[last] || left < columns) {
+            const int64_t n = left < columns - place[last] ? left : columns - place[last];
             f(offsets, 1, n);
             begin += n;
+            place[last] += n;
         } else {
-            const int64_t whole = (end - begin) / columns;
-            const int64_t n = whole < rows - row ? whole : rows - row;
+            const int64_t whole = left / columns, rows = w.shape[last - 1] - place[last - 1];
+            const int64_t n = whole < rows ? whole : rows;
             f(offsets, n, columns);
             begin += n * columns;
+            advanced = last - 1;
+            place[advanced] += n;
+        }
+        for (int d = advanced; d > 0 && place[d] == w.shape[d]; --d) {
+            place[d] = 0;
+            ++place[d - 1];
         }
     }
 }

@@ -71,17 +71,24 @@ static double sum_over(const float* data, const Walk& w, float shift) {
     return total;
 }
 
+// A short row, the common case, without the walk.
+template <bool squared>
+FF_INLINE double sum_all(const float* data, const Walk& w, float shift) {
+    if (w.rank == 1 && w.stride[0][0] == 1 && w.shape[0] <= kChunk) return sum_of<squared>(data, w.shape[0], shift);
+    return sum_over<squared>(data, w, shift);
+}
+
 struct Statistics {
     float mean, scale;  // out = (x - mean) * scale * weight + bias
 };
 
-static Statistics statistics(NormMode mode, float eps, const float* x, const Walk& w, int64_t count) {
+FF_INLINE Statistics statistics(NormMode mode, float eps, const float* x, const Walk& w, int64_t count) {
     if (mode == NormMode::layer) {
-        const float mean = static_cast<float>(sum_over<false>(x, w, 0) / count);
-        const double variance = sum_over<true>(x, w, mean) / count;
+        const float mean = static_cast<float>(sum_all<false>(x, w, 0) / count);
+        const double variance = sum_all<true>(x, w, mean) / count;
         return {mean, static_cast<float>(1 / __builtin_sqrt(variance + eps))};
     }
-    const double squares = sum_over<true>(x, w, 0);
+    const double squares = sum_all<true>(x, w, 0);
     if (mode == NormMode::rms) return {0, static_cast<float>(1 / __builtin_sqrt(squares / count + eps))};
     const double length = __builtin_sqrt(squares);
     return {0, static_cast<float>(1 / (length < eps ? eps : length))};
@@ -128,12 +135,14 @@ static void norm(const NormArgs& args, Range units, void*) {
     for (int64_t unit = units.begin; unit < units.end; ++unit) {
         const float* x_unit = args.x.data + offset_of(lead, 0, lead.rank, unit);
         const Statistics s = statistics(args.mode, args.eps, x_unit, whole, count);
+        float* out_unit = args.out.data + offset_of(lead, 1, lead.rank, unit);
+        const float* weight_unit = args.weight.data + offset_of(lead, 2, lead.rank, unit);
+        const float* bias_unit = args.bias.data + offset_of(lead, 3, lead.rank, unit);
         for (int64_t row = 0; row < rows; ++row) {
             const float* x = x_unit + offset_of(w, 0, w.rank - 1, row);
-            float* out = args.out.data + offset_of(lead, 1, lead.rank, unit) + offset_of(w, 1, w.rank - 1, row);
-            const float* weight =
-                args.weight.data + offset_of(lead, 2, lead.rank, unit) + offset_of(w, 2, w.rank - 1, row);
-            const float* bias = args.bias.data + offset_of(lead, 3, lead.rank, unit) + offset_of(w, 3, w.rank - 1, row);
+            float* out = out_unit + offset_of(w, 1, w.rank - 1, row);
+            const float* weight = weight_unit + offset_of(w, 2, w.rank - 1, row);
+            const float* bias = bias_unit + offset_of(w, 3, w.rank - 1, row);
             if (!together) {
                 for (int64_t i = 0; i < columns; ++i) {
                     float v = (x[i * x_step] - s.mean) * s.scale;
