@@ -79,11 +79,19 @@ FF_INLINE vf log1p_unit(vf u) {
 
 // --- sigmoid and tanh ---
 
-FF_INLINE vf sigmoid_(vf x) { return div(set1(1), add(set1(1), exp_(neg(x)))); }
+#ifndef FF_RATIO
+FF_INLINE vf ratio(vf a, vf d) { return div(a, d); }
+#endif
+
+// e / (1 + e) with e = exp(x), which keeps its relative precision where x is far below 0.
+FF_INLINE vf sigmoid_(vf x) {
+    const vf e = exp_(at_most(x, set1(60)));  // at 60 the quotient is 1
+    return ratio(e, add(e, set1(1)));
+}
 
 FF_INLINE vf tanh_(vf x) {
     const vf e = expm1_(at_most(add(abs(x), abs(x)), set1(40)));  // exp(2 |x|) - 1; at 40 the quotient is 1
-    return copysign(div(e, add(e, set1(2))), x);
+    return copysign(ratio(e, add(e, set1(2))), x);
 }
 
 // --- the normal distribution ---
@@ -136,7 +144,7 @@ FF_INLINE vf softplus_(vf x) { return add(at_least(x, zero()), log1p_unit(exp_(n
 FF_INLINE vf mish_(vf x) {
     const vf e = exp_(at_most(x, set1(40)));
     const vf q = mul(e, add(e, set1(2)));
-    return mul(x, div(q, add(q, set1(2))));
+    return mul(x, ratio(q, add(q, set1(2))));
 }
 
 FF_INLINE vf elu_(vf x, vf alpha) { return select(less(zero(), x), x, mul(alpha, expm1_(at_most(x, zero())))); }
@@ -229,7 +237,7 @@ static void sweep(const Activation& act, const float* x, float* out, int64_t n) 
     });
 }
 
-static void sweep(const Activation& act, float* p, int64_t n) {
+[[maybe_unused]] static void sweep(const Activation& act, float* p, int64_t n) {
     if (act.kind != Act::none) sweep(act, p, p, n);
 }
 
