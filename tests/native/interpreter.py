@@ -71,7 +71,8 @@ def _memory(graph: Graph, arena: bool) -> Memory:
 def _at(memory: Memory, view: View) -> torch.Tensor:
     stretch = memory[id(view.tensor)]
     reach = view.offset + sum((n - 1) * s for n, s in zip(view.shape, view.strides, strict=True))
-    assert 0 <= view.offset and reach < len(stretch), f"{view} leaves its tensor"
+    assert view.offset >= 0, view
+    assert reach < len(stretch), f"{view} leaves its tensor"
     assert min(view.strides, default=0) >= 0, view
     begin = stretch.storage_offset() + view.offset
     return torch.as_strided(stretch, view.shape, view.strides, begin)
