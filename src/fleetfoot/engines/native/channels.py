@@ -82,6 +82,7 @@ class _Concat:
 def reorder_channels(graph: Graph) -> None:
     """Removes what only changes the order of channels, wherever the order is free. Changes the
     graph."""
+    _split_moved_reads(graph)
     _compose(graph)
     _reorder_concatenations(graph)
     _absorb_moves(graph)
@@ -149,19 +150,47 @@ def _split_direct_reads(graph: Graph) -> None:
             sources.setdefault(move.source.tensor, move.source)
             if _parts(flow, _whole(move.out)) is not None:  # it may lie there in any order, too
                 sources.setdefault(move.out.tensor, _whole(move.out))
-    for tensor, whole in sources.items():
-        direct = [use for use in flow.reads(tensor) if _move(use.node) is None]
-        if not direct:
+    for whole in sources.values():
+        _move_for_readers(graph, Flow(graph), whole)
+
+
+def _split_moved_reads(graph: Graph) -> None:
+    """Gives those who read a slice of what is moved a move of their own, so that none is left that
+    needs all of it: the halves behind a shuffle."""
+    for node in list(graph.nodes):
+        move = _move(node)
+        if move is None or move.out.tensor.size != move.out.size:
             continue
-        copy = Tensor(kind="arena", size=tensor.size)
-        for use in direct:
-            use.node.inputs[use.role] = replace(use.view, tensor=copy)
-        last = max(use.index for use in flow.writes(tensor))
-        after = graph.nodes[last]
-        name = after.name
-        move_node = _moving(name, whole, list(range(whole.shape[2])), View.dense(copy, whole.shape))
-        graph.nodes.insert(graph.nodes.index(after) + 1, move_node)
         flow = Flow(graph)
+        if move.out.tensor.kind == "arena" and len(flow.writes(move.out.tensor)) == 1:
+            _move_for_readers(graph, flow, move.out, slices_only=True)
+
+
+def _move_for_readers(graph: Graph, flow: Flow, whole: View, *, slices_only: bool = False) -> None:
+    """A move of its own for each slice of a map that something other than moves reads."""
+    slices: dict[tuple[int, int], list[Use]] = {}
+    channels = whole.shape[2]
+    for use in flow.reads(whole.tensor):
+        if _move(use.node) is not None:
+            continue
+        view = use.view
+        part = len(view.shape) == 3 and view.strides == whole.strides
+        part = part and view.shape[:2] == whole.shape[:2] and view.offset < channels
+        begin, count = (view.offset, view.shape[2]) if part else (0, channels)
+        slices.setdefault((begin, count), []).append(use)
+    last = max(use.index for use in flow.writes(whole.tensor))
+    name = graph.nodes[last].name
+    made = []
+    for (begin, count), uses in slices.items():
+        if slices_only and count == channels:
+            continue
+        shape = (*whole.shape[:2], count)
+        dense = View.dense(Tensor(kind="arena", size=shape[0] * shape[1] * count), shape)
+        for use in uses:
+            all_channels = replace(use.view, tensor=dense.tensor)
+            use.node.inputs[use.role] = all_channels if count == channels else dense
+        made.append(_moving(name, whole, list(range(begin, begin + count)), dense))
+    graph.nodes[last + 1 : last + 1] = made
 
 
 def _concatenations(graph: Graph, flow: Flow) -> dict[Tensor, _Concat]:
@@ -199,7 +228,8 @@ def _parts(flow: Flow, whole: View) -> list[tuple[Node, int, int]] | None:
     parts.sort(key=lambda part: part[1])
     ends = [0, *(end for _, _, end in parts)]
     begins = [*(begin for _, begin, _ in parts), whole.shape[2]]
-    return parts if ends == begins else None
+    moved_only = len(parts) == 1 and parts[0][0].op != "conv"  # what a move made is no source
+    return parts if ends == begins and not moved_only else None
 
 
 def _is_free_conv(node: Node) -> bool:
