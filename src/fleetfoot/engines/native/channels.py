@@ -117,26 +117,37 @@ def _reorder_concatenations(graph: Graph) -> None:
     _split_direct_reads(graph)
     flow = Flow(graph)
     concats = _concatenations(graph, flow)
-    for concat in concats.values():
-        _choose(concat, concats)
+    for chain in _chains(concats):
+        _order(chain)
     for concat in concats.values():
         for node, begin, end in concat.parts:
             if node.op == "conv":
                 _permute_outputs(node, [c - begin for c in concat.inside[begin:end]])
     for index, node in enumerate(graph.nodes):
         move = _move(node)
-        if move is None:
-            continue
-        source, into = concats.get(move.source.tensor), concats.get(move.out.tensor)
-        order = move.order
-        if source is not None:
-            position = source.position()
-            order = [position[channel] for channel in order]
-        if into is not None:
-            begin = move.out.offset
-            order = [order[c - begin] for c in into.inside[begin : begin + len(order)]]
-        if source is not None or into is not None:
+        if move is not None and (move.source.tensor in concats or move.out.tensor in concats):
+            order = _reordered(move, concats)
             graph.nodes[index] = _moving(node.name, move.source, order, move.out)
+
+
+def _reordered(move: _Move, concats: dict[Tensor, _Concat]) -> Order:
+    """A move's list once the channels at both of its ends have their places."""
+    source, into = concats.get(move.source.tensor), concats.get(move.out.tensor)
+    order = move.order
+    if source is not None:
+        position = source.position()
+        order = [position[channel] for channel in order]
+    if into is not None:
+        begin = move.out.offset
+        order = [order[c - begin] for c in into.inside[begin : begin + len(order)]]
+    return order
+
+
+def _cost(concats: dict[Tensor, _Concat]) -> int:
+    """Runs of channels to be copied between concatenations."""
+    moves = [move for concat in concats.values() for move in concat.moves]
+    between = [move for move in moves if move.out.tensor in concats]
+    return sum(min(len(_runs(_reordered(move, concats))), 2 * RUNS) for move in between)
 
 
 def _split_direct_reads(graph: Graph) -> None:
@@ -220,8 +231,9 @@ def _parts(flow: Flow, whole: View) -> list[tuple[Node, int, int]] | None:
         return None
     parts = []
     for use in flow.writes(whole.tensor):
-        view = use.view
-        free = _is_free_conv(use.node) or _move(use.node) is not None
+        move = _move(use.node)
+        view = use.view if move is None else move.out
+        free = move is not None or _is_free_conv(use.node)
         if not free or view.shape[:2] != whole.shape[:2] or view.strides[:2] != whole.strides[:2]:
             return None
         parts.append((use.node, view.offset, view.offset + view.shape[2]))
@@ -237,8 +249,47 @@ def _is_free_conv(node: Node) -> bool:
     return node.op == "conv" and node.attributes["groups"] == 1 and "residual" not in node.inputs
 
 
-def _choose(concat: _Concat, concats: dict[Tensor, _Concat]) -> None:
-    """Orders the channels of one concatenation. Those that feed it have been ordered before."""
+def _chains(concats: dict[Tensor, _Concat]) -> list[dict[Tensor, _Concat]]:
+    """The concatenations that move channels on to each other, as a stage's units do, together."""
+    chains: list[dict[Tensor, _Concat]] = []
+    for tensor, concat in concats.items():
+        near = _reach(concat)
+        joined: dict[Tensor, _Concat] = {}
+        for chain in [c for c in chains if near & {t for k in c.values() for t in _reach(k)}]:
+            chains.remove(chain)
+            joined |= chain
+        chains.append({**joined, tensor: concat})
+    return chains
+
+
+def _reach(concat: _Concat) -> set[Tensor]:
+    return {concat.whole.tensor, *(move.out.tensor for move in concat.moves)}
+
+
+def _order(chain: dict[Tensor, _Concat]) -> None:
+    """Decides the order in each concatenation of a chain.
+
+    How finely to sort what is passed on: finer, and later units find longer runs; coarser, and this
+    one does. Which is better depends on how many units there are, so all are tried.
+    """
+    known: dict[Tensor, list[int]] = {}
+    deepest = max(max(_passed_on(concat, chain, known)) for concat in chain.values())
+    tried = []
+    for level in range(1, max(deepest, 1) + 1):
+        for concat in chain.values():
+            concat.inside = []
+        for concat in chain.values():
+            _choose(concat, chain, level)
+        tried.append((_cost(chain), level, [concat.inside for concat in chain.values()]))
+    for concat, inside in zip(chain.values(), min(tried)[2], strict=True):
+        concat.inside = inside
+
+
+def _choose(concat: _Concat, concats: dict[Tensor, _Concat], level: int) -> None:
+    """Orders the channels of one concatenation. Those that feed it have been ordered before.
+
+    What is moved here and passed on ``level`` times or more is not told apart.
+    """
     passed = _passed_on(concat, concats, {})
     sources: dict[int, int] = {}  # of a channel that is moved here: where it comes from
     for node, begin, _ in concat.parts:
@@ -250,7 +301,9 @@ def _choose(concat: _Concat, concats: dict[Tensor, _Concat]) -> None:
         for i, channel in enumerate(move.order):
             sources[begin + i] = channel if position is None else position[channel]
     concat.inside = []
-    for number, (_, begin, end) in enumerate(concat.parts):
+    for number, (node, begin, end) in enumerate(concat.parts):
+        if node.op != "conv":
+            passed[begin:end] = [min(count, level) for count in passed[begin:end]]
         last = number == len(concat.parts) - 1 and number > 0
         sign = 1 if last else -1
         concat.inside += sorted(
