@@ -32,7 +32,7 @@ class LackingError(Exception):
 class Builder:
     """The nodes so far, and what the operator at hand is about.
 
-    ``path``: of its module. ``shape``: what PyTorch found for its result. ``order``: in which the
+    ``path``: of its module. ``shape`` and ``dtype``: what PyTorch found for its result. ``order``: in which the
     result's reader would like it in memory, or None. ``padding``: the value with which all readers
     of the result can pad by themselves, or None.
     """
@@ -41,6 +41,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.path = ""
         self.shape: tuple[int, ...] = ()
+        self.dtype = torch.float32
         self.order: tuple[int, ...] | None = None
         self.padding: float | None = None
         self._names = names
@@ -65,7 +66,7 @@ class Builder:
                 return self.constant(data.narrow(dim, 0, 1), role).expand(data.shape)
         kind = torch.int32 if role == "index" else torch.float32
         array: np.ndarray[Any, Any] = data.to("cpu", kind, copy=True).contiguous().numpy()
-        digest = hashlib.blake2b(array, digest_size=16, person=role[:5].encode()).digest()
+        digest = hashlib.blake2b(array.data, digest_size=16, person=role[:5].encode()).digest()
         tensor = self._constants.get(digest)
         if tensor is None:
             name = self._unique(self._names.get(id(data)) or f"{self.path}.{role}".lstrip("."))
@@ -89,9 +90,7 @@ class Builder:
 
     def emit(self, op: str, inputs: dict[str, View], out: View, **attributes: Any) -> None:
         kept = {key: value for key, value in attributes.items() if value is not None}
-        self.nodes.append(
-            Node(op=op, inputs=inputs, out=out, attributes=kept, name=self.path)
-        )
+        self.nodes.append(Node(op=op, inputs=inputs, out=out, attributes=kept, name=self.path))
 
     def copy(self, x: Value, order: Sequence[int] | None = None) -> Value:
         """The same value in its own dense memory, which later readers share."""

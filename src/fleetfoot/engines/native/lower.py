@@ -167,9 +167,8 @@ class _Lowering:
         """By PyTorch: it depends on constants alone."""
         if not callable(node.target) or not isinstance(node.target, torch._ops.OpOverload):
             raise LackingError("")
-        arguments, named = (
-            fx.node.map_arg(part, lambda n: self._values[n]) for part in (node.args, node.kwargs)
-        )
+        arguments: Any = fx.node.map_arg(node.args, lambda n: self._values[n])
+        named: Any = fx.node.map_arg(node.kwargs, lambda n: self._values[n])
         return node.target(*arguments, **named)
 
     def _lowered(self, node: fx.Node, arguments: list[Any]) -> Any:
@@ -182,14 +181,15 @@ class _Lowering:
         results = pytree.tree_leaves(node.meta.get("val"))
         if function is None or not results:
             raise LackingError("")
-        for result in results:
-            if result.dtype != torch.float32:
-                raise LackingError(f"in {str(result.dtype).removeprefix('torch.')}")
-        build.shape = tuple(results[0].shape)
+        build.shape, build.dtype = tuple(results[0].shape), results[0].dtype
         build.order = _wanted_order(node)
         build.padding = _padding_of_readers(node)
-        normalised = self._as_normalised(node)
-        return function(build, *arguments) if normalised is None else normalised
+        result = self._as_normalised(node)
+        if result is None:
+            result = function(build, *arguments)
+        if build.dtype != torch.float32 and any(map(_varies, pytree.tree_leaves(result))):
+            raise LackingError(f"in {str(build.dtype).removeprefix('torch.')}")
+        return result
 
     def _as_normalised(self, node: fx.Node) -> Value | None:
         """``F.normalize``, which arrives as x / expand(max(norm(x), eps))."""
@@ -201,15 +201,16 @@ class _Lowering:
             if not isinstance(before, fx.Node):
                 return None
             chain.append(before)
-        x, clamp, norm = node.args[0], chain[2], chain[3]
+        x, norm = node.args[0], chain[3]
         if str(norm.target) != "aten.linalg_vector_norm.default" or norm.args[0] is not x:
             return None
         assert isinstance(x, fx.Node)
+        _, eps = self._arguments(chain[2])
         _, power, dims, keep, _ = self._arguments(norm)
         value, rank = self._values[x], len(self._build.shape)
         if power != 2 or not keep or [dim % rank for dim in dims or ()] != [rank - 1]:
             return None
-        return normalised(self._build, "l2", value, 1, None, None, float(clamp.args[1]))
+        return normalised(self._build, "l2", value, 1, None, None, float(eps))
 
     def _written_in_place(self, node: fx.Node) -> None:
         """What an operator changed in place has its new value for later readers, under each of the
@@ -306,12 +307,13 @@ def _wanted_order(node: fx.Node) -> tuple[int, ...] | None:
         (user,) = node.users
         target = str(user.target)
         if target in _PERMUTING:
+            places: Any = user.args[1:]
             dims = list(range(len(order)))
             if target == _PERMUTING[0]:
-                dims = [dim % len(order) for dim in user.args[1]]  # type: ignore[union-attr, operator]
+                dims = list(places[0])
             else:
-                first, second = user.args[1:3]
-                dims[first], dims[second] = dims[second], dims[first]  # type: ignore[index]
+                first, second = places
+                dims[first], dims[second] = dims[second], dims[first]
             order = [order[dim] for dim in dims]
             permuted = True
         elif target not in _PASSING:

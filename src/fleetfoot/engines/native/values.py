@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fleetfoot.engines.native.graph import Tensor
 
@@ -177,14 +178,14 @@ def refine(dims: Sequence[Dimension]) -> list[Dimension] | None:
             inner *= count
             cuts.add(inner)
     bounds = sorted(cuts)
-    if any(high % low for low, high in zip(bounds, bounds[1:], strict=False)):
+    if any(high % low for low, high in pairwise(bounds)):
         return None
     refined: list[Dimension] = []
     for dim in dims:
         pieces: list[Factor] = []
         inner = 1
         for count, stride in reversed(dim):
-            for low, high in zip(bounds, bounds[1:], strict=False):
+            for low, high in pairwise(bounds):
                 if inner <= low < inner * count:
                     pieces.append((high // low, stride * (low // inner)))
             inner *= count

@@ -10,7 +10,7 @@ import torch
 
 from fleetfoot.engines.native.builder import Builder, LackingError
 from fleetfoot.engines.native.graph import View
-from fleetfoot.engines.native.operators.arguments import Operand, constant
+from fleetfoot.engines.native.operators.arguments import Operand
 from fleetfoot.engines.native.operators.elementwise import add, multiply
 from fleetfoot.engines.native.operators.reductions import softmax
 from fleetfoot.engines.native.operators.windows import as_linear

@@ -66,9 +66,7 @@ def reduction_of_all(kind: str) -> Callable[..., Value]:
     return lowered
 
 
-def variance(
-    build: Builder, x: Value, dims: Any, correction: float | None, keep: bool
-) -> Value:
+def variance(build: Builder, x: Value, dims: Any, correction: float | None, keep: bool) -> Value:
     """Mean squared difference from the mean, in two passes as PyTorch does."""
     over = positive(dims, len(x.shape))
     count = math.prod(x.shape[i] for i in over)
@@ -80,21 +78,15 @@ def variance(
     return out if scale == 1 else unary(build, out, "scale", scale)
 
 
-def variance_unbiased(
-    build: Builder, x: Value, dims: Any, unbiased: bool, keep: bool
-) -> Value:
+def variance_unbiased(build: Builder, x: Value, dims: Any, unbiased: bool, keep: bool) -> Value:
     return variance(build, x, dims, float(unbiased), keep)
 
 
-def vector_norm(
-    build: Builder, x: Value, power: float, dims: Any, keep: bool, dtype: Any
-) -> Value:
+def vector_norm(build: Builder, x: Value, power: float, dims: Any, keep: bool, dtype: Any) -> Value:
     if power not in (1, 2):
         raise LackingError(f"of order {power}")
     over = positive(dims, len(x.shape))
-    out = reduced(
-        build, unary(build, x, "square" if power == 2 else "abs"), "sum", over, keep=keep
-    )
+    out = reduced(build, unary(build, x, "square" if power == 2 else "abs"), "sum", over, keep=keep)
     return unary(build, out, "sqrt") if power == 2 else out
 
 
@@ -172,16 +164,15 @@ def group_norm(
     split = build.reshaped(out, shape)
     # of a group, what lies together in memory comes last
     inner = [i + 1 for i in x.order() if i != 0]
-    affine = [
-        None if v is None else v.reshape((1, groups, channels // groups, *[1] * len(space)))
-        for v in (_affine(build, weight), _affine(build, bias, "bias"))
-    ]
+    per_channel = (1, groups, channels // groups, *[1] * len(space))
+    scale, shift = _affine(build, weight), _affine(build, bias, "bias")
     normalised(
         build,
         "layer",
         build.reshaped(x, shape),
         len(inner),
-        *affine,
+        None if scale is None else scale.reshape(per_channel),
+        None if shift is None else shift.reshape(per_channel),
         eps,
         out=split,
         order=(0, 1, *inner),

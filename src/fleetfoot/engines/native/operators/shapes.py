@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fleetfoot.engines.native.builder import Builder, LackingError
-from fleetfoot.engines.native.operators.arguments import Operand, constant, pair, positive
+from fleetfoot.engines.native.operators.arguments import Operand, constant, positive
 from fleetfoot.engines.native.operators.windows import gathered
 from fleetfoot.engines.native.values import Value
 
@@ -24,6 +24,22 @@ def reshape(build: Builder, x: Value, *ignored: Any) -> Value:
     return build.reshaped(x, build.shape)
 
 
+def filled(value: float) -> Callable[..., torch.Tensor]:
+    """zeros_like, new_ones and their like: constants, of which PyTorch has found all but the
+    value."""
+
+    def lowered(build: Builder, x: Value, *ignored: Any) -> torch.Tensor:
+        return torch.full(build.shape, value, dtype=build.dtype)
+
+    return lowered
+
+
+def full(build: Builder, x: Value, *arguments: Any) -> torch.Tensor:
+    """full_like (x, value, ...) and new_full (x, shape, value, ...)."""
+    value = next(argument for argument in arguments if not isinstance(argument, list))
+    return torch.full(build.shape, value, dtype=build.dtype)
+
+
 def expand(build: Builder, x: Value, *ignored: Any) -> Value:
     return x.expand(build.shape)
 
@@ -32,8 +48,7 @@ def repeat(build: Builder, x: Value, repeats: Sequence[int]) -> Value:
     """Whole copies behind each other along each dimension; not written out."""
     x = x.expand((*[1] * (len(repeats) - len(x.shape)), *x.shape))
     dims = tuple(
-        ((count, 0), *dim) if count > 1 else dim
-        for count, dim in zip(repeats, x.dims, strict=True)
+        ((count, 0), *dim) if count > 1 else dim for count, dim in zip(repeats, x.dims, strict=True)
     )
     return Value(x.tensor, dims, x.offset)
 
@@ -67,9 +82,7 @@ def narrow(build: Builder, x: Value, dim: int, start: int, length: int) -> Value
 def split_sizes(build: Builder, x: Value, sizes: Sequence[int], dim: int) -> list[Value]:
     dim %= len(x.shape)
     ends = list(itertools.accumulate(sizes))
-    return [
-        build.sliced(x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)
-    ]
+    return [build.sliced(x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
 def split(build: Builder, x: Value, size: int, dim: int) -> list[Value]:
@@ -108,9 +121,7 @@ def stack(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
     return concatenate(build, with_dim, dim)
 
 
-def roll(
-    build: Builder, x: Value, shifts: int | Sequence[int], dims: int | Sequence[int]
-) -> Value:
+def roll(build: Builder, x: Value, shifts: int | Sequence[int], dims: int | Sequence[int]) -> Value:
     """Each dimension falls into two runs, which change places."""
     shifts = (shifts,) if isinstance(shifts, int) else shifts
     if not isinstance(dims, int) and not dims:
@@ -183,6 +194,12 @@ OPERATORS: dict[str, Callable[..., Any]] = {
         ),
         reshape,
     ),
+    "zeros_like.default": filled(0),
+    "new_zeros.default": filled(0),
+    "ones_like.default": filled(1),
+    "new_ones.default": filled(1),
+    "full_like.default": full,
+    "new_full.default": full,
     "expand.default": expand,
     "expand_as.default": expand,
     "broadcast_to.default": expand,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -91,9 +92,7 @@ def convolution_1d(
     if not isinstance(padding, str):
         padding = (0, padding[0])
     weight = constant(weight, "a weight").unsqueeze(2)
-    out = convolution(
-        build, row, weight, bias, (1, stride[0]), padding, (1, dilation[0]), groups
-    )
+    out = convolution(build, row, weight, bias, (1, stride[0]), padding, (1, dilation[0]), groups)
     return build.reshaped(out, shape)
 
 
@@ -205,29 +204,34 @@ def average_pool(
 
 def adaptive_average_pool(build: Builder, x: Value, size: Sequence[int]) -> Value:
     """Cell i of n averages rows floor(i H / n) to ceil((i + 1) H / n); likewise columns."""
-    starts: list[list[int]] = []
-    lengths: list[list[int]] = []
-    for dim in (2, 3):
-        have, cells = x.shape[dim], build.shape[dim]
-        starts.append([i * have // cells for i in range(cells)])
-        ends = [-(-(i + 1) * have // cells) for i in range(cells)]
-        lengths.append([end - start for start, end in zip(starts[-1], ends, strict=True)])
-    if x.shape == build.shape:
-        return x
+    if x.shape[2:] == (1, 1) or x.shape == build.shape:
+        return x.expand(build.shape)
     if build.shape[2:] == (1, 1):
         return reduced(build, x, "mean", (2, 3), keep=True)
-    steps = [{b - a for a, b in zip(s, s[1:], strict=False)} or {1} for s in starts]
-    if all(len(set(row)) == 1 and len(step) == 1 for row, step in zip(lengths, steps, strict=True)):
-        stride = [max(step) for step in steps]
-        if min(stride) > 0:
-            return pooled(build, x, "average", [row[0] for row in lengths], stride)
+    rows, columns = (
+        [(i * have // cells, -(-(i + 1) * have // cells)) for i in range(cells)]
+        for have, cells in zip(x.shape[2:], build.shape[2:], strict=True)
+    )
+    windows = [_window(rows), _window(columns)]
+    if all(windows):
+        kernel, stride = zip(*windows, strict=True)
+        return pooled(build, x, "average", kernel, stride)
     out = build.fresh(build.shape, CHANNELS_LAST)
-    for i, (top, rows) in enumerate(zip(starts[0], lengths[0], strict=True)):
-        for j, (left, columns) in enumerate(zip(starts[1], lengths[1], strict=True)):
-            cell = build.sliced(build.sliced(x, 2, top, top + rows), 3, left, left + columns)
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            cell = build.sliced(build.sliced(x, 2, top, bottom), 3, left, right)
             place = build.sliced(build.sliced(out, 2, i, i + 1), 3, j, j + 1)
             reduced(build, cell, "mean", (2, 3), keep=True, into=place)
     return out
+
+
+def _window(cells: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """Size and stride where all cells are as large and as far from each other; else None."""
+    sizes = {end - start for start, end in cells}
+    steps = {after[0] - before[0] for before, after in pairwise(cells)} or {1}
+    if len(sizes) > 1 or len(steps) > 1 or 0 in steps:
+        return None
+    return sizes.pop(), steps.pop()
 
 
 def resize(mode: str) -> Callable[..., Value]:
@@ -260,6 +264,8 @@ def pad(
 
     Other modes repeat what is there: a gather for each dimension.
     """
+    if not any(amounts):
+        return x
     rank = len(x.shape)
     sides = {rank - 1 - i // 2: tuple(amounts[i : i + 2]) for i in range(0, len(amounts), 2)}
     if mode != "constant":
