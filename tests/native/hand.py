@@ -133,9 +133,7 @@ def ops(graph: Graph) -> list[str]:
     return [node.op for node in graph.nodes]
 
 
-def kept(
-    graph: Graph, change: Callable[[Graph], object], *, tolerance: float = 1e-6
-) -> list[str]:
+def kept(graph: Graph, change: Callable[[Graph], object], *, tolerance: float = 1e-6) -> list[str]:
     """The operators after ``change``, which must keep what the graph computes.
 
     In float64. 1e-6 of the largest value: folded constants are rounded to float32 again, 6e-8 each.

@@ -82,6 +82,7 @@ class _Concat:
 def reorder_channels(graph: Graph) -> None:
     """Removes what only changes the order of channels, wherever the order is free. Changes the
     graph."""
+    _split_moved_reads(graph)
     _compose(graph)
     _reorder_concatenations(graph)
     _absorb_moves(graph)
@@ -116,26 +117,37 @@ def _reorder_concatenations(graph: Graph) -> None:
     _split_direct_reads(graph)
     flow = Flow(graph)
     concats = _concatenations(graph, flow)
-    for concat in concats.values():
-        _choose(concat, concats)
+    for chain in _chains(concats):
+        _order(chain)
     for concat in concats.values():
         for node, begin, end in concat.parts:
             if node.op == "conv":
                 _permute_outputs(node, [c - begin for c in concat.inside[begin:end]])
     for index, node in enumerate(graph.nodes):
         move = _move(node)
-        if move is None:
-            continue
-        source, into = concats.get(move.source.tensor), concats.get(move.out.tensor)
-        order = move.order
-        if source is not None:
-            position = source.position()
-            order = [position[channel] for channel in order]
-        if into is not None:
-            begin = move.out.offset
-            order = [order[c - begin] for c in into.inside[begin : begin + len(order)]]
-        if source is not None or into is not None:
+        if move is not None and (move.source.tensor in concats or move.out.tensor in concats):
+            order = _reordered(move, concats)
             graph.nodes[index] = _moving(node.name, move.source, order, move.out)
+
+
+def _reordered(move: _Move, concats: dict[Tensor, _Concat]) -> Order:
+    """A move's list once the channels at both of its ends have their places."""
+    source, into = concats.get(move.source.tensor), concats.get(move.out.tensor)
+    order = move.order
+    if source is not None:
+        position = source.position()
+        order = [position[channel] for channel in order]
+    if into is not None:
+        begin = move.out.offset
+        order = [order[c - begin] for c in into.inside[begin : begin + len(order)]]
+    return order
+
+
+def _cost(concats: dict[Tensor, _Concat]) -> int:
+    """Runs of channels to be copied between concatenations."""
+    moves = [move for concat in concats.values() for move in concat.moves]
+    between = [move for move in moves if move.out.tensor in concats]
+    return sum(min(len(_runs(_reordered(move, concats))), 2 * RUNS) for move in between)
 
 
 def _split_direct_reads(graph: Graph) -> None:
@@ -149,19 +161,47 @@ def _split_direct_reads(graph: Graph) -> None:
             sources.setdefault(move.source.tensor, move.source)
             if _parts(flow, _whole(move.out)) is not None:  # it may lie there in any order, too
                 sources.setdefault(move.out.tensor, _whole(move.out))
-    for tensor, whole in sources.items():
-        direct = [use for use in flow.reads(tensor) if _move(use.node) is None]
-        if not direct:
+    for whole in sources.values():
+        _move_for_readers(graph, Flow(graph), whole)
+
+
+def _split_moved_reads(graph: Graph) -> None:
+    """Gives those who read a slice of what is moved a move of their own, so that none is left that
+    needs all of it: the halves behind a shuffle."""
+    for node in list(graph.nodes):
+        move = _move(node)
+        if move is None or move.out.tensor.size != move.out.size:
             continue
-        copy = Tensor(kind="arena", size=tensor.size)
-        for use in direct:
-            use.node.inputs[use.role] = replace(use.view, tensor=copy)
-        last = max(use.index for use in flow.writes(tensor))
-        after = graph.nodes[last]
-        name = after.name
-        move_node = _moving(name, whole, list(range(whole.shape[2])), View.dense(copy, whole.shape))
-        graph.nodes.insert(graph.nodes.index(after) + 1, move_node)
         flow = Flow(graph)
+        if move.out.tensor.kind == "arena" and len(flow.writes(move.out.tensor)) == 1:
+            _move_for_readers(graph, flow, move.out, slices_only=True)
+
+
+def _move_for_readers(graph: Graph, flow: Flow, whole: View, *, slices_only: bool = False) -> None:
+    """A move of its own for each slice of a map that something other than moves reads."""
+    slices: dict[tuple[int, int], list[Use]] = {}
+    channels = whole.shape[2]
+    for use in flow.reads(whole.tensor):
+        if _move(use.node) is not None:
+            continue
+        view = use.view
+        part = len(view.shape) == 3 and view.strides == whole.strides
+        part = part and view.shape[:2] == whole.shape[:2] and view.offset < channels
+        begin, count = (view.offset, view.shape[2]) if part else (0, channels)
+        slices.setdefault((begin, count), []).append(use)
+    last = max(use.index for use in flow.writes(whole.tensor))
+    name = graph.nodes[last].name
+    made = []
+    for (begin, count), uses in slices.items():
+        if slices_only and count == channels:
+            continue
+        shape = (*whole.shape[:2], count)
+        dense = View.dense(Tensor(kind="arena", size=shape[0] * shape[1] * count), shape)
+        for use in uses:
+            all_channels = replace(use.view, tensor=dense.tensor)
+            use.node.inputs[use.role] = all_channels if count == channels else dense
+        made.append(_moving(name, whole, list(range(begin, begin + count)), dense))
+    graph.nodes[last + 1 : last + 1] = made
 
 
 def _concatenations(graph: Graph, flow: Flow) -> dict[Tensor, _Concat]:
@@ -191,15 +231,17 @@ def _parts(flow: Flow, whole: View) -> list[tuple[Node, int, int]] | None:
         return None
     parts = []
     for use in flow.writes(whole.tensor):
-        view = use.view
-        free = _is_free_conv(use.node) or _move(use.node) is not None
+        move = _move(use.node)
+        view = use.view if move is None else move.out
+        free = move is not None or _is_free_conv(use.node)
         if not free or view.shape[:2] != whole.shape[:2] or view.strides[:2] != whole.strides[:2]:
             return None
         parts.append((use.node, view.offset, view.offset + view.shape[2]))
     parts.sort(key=lambda part: part[1])
     ends = [0, *(end for _, _, end in parts)]
     begins = [*(begin for _, begin, _ in parts), whole.shape[2]]
-    return parts if ends == begins else None
+    moved_only = len(parts) == 1 and parts[0][0].op != "conv"  # what a move made is no source
+    return parts if ends == begins and not moved_only else None
 
 
 def _is_free_conv(node: Node) -> bool:
@@ -207,8 +249,47 @@ def _is_free_conv(node: Node) -> bool:
     return node.op == "conv" and node.attributes["groups"] == 1 and "residual" not in node.inputs
 
 
-def _choose(concat: _Concat, concats: dict[Tensor, _Concat]) -> None:
-    """Orders the channels of one concatenation. Those that feed it have been ordered before."""
+def _chains(concats: dict[Tensor, _Concat]) -> list[dict[Tensor, _Concat]]:
+    """The concatenations that move channels on to each other, as a stage's units do, together."""
+    chains: list[dict[Tensor, _Concat]] = []
+    for tensor, concat in concats.items():
+        near = _reach(concat)
+        joined: dict[Tensor, _Concat] = {}
+        for chain in [c for c in chains if near & {t for k in c.values() for t in _reach(k)}]:
+            chains.remove(chain)
+            joined |= chain
+        chains.append({**joined, tensor: concat})
+    return chains
+
+
+def _reach(concat: _Concat) -> set[Tensor]:
+    return {concat.whole.tensor, *(move.out.tensor for move in concat.moves)}
+
+
+def _order(chain: dict[Tensor, _Concat]) -> None:
+    """Decides the order in each concatenation of a chain.
+
+    How finely to sort what is passed on: finer, and later units find longer runs; coarser, and this
+    one does. Which is better depends on how many units there are, so all are tried.
+    """
+    known: dict[Tensor, list[int]] = {}
+    deepest = max(max(_passed_on(concat, chain, known)) for concat in chain.values())
+    tried = []
+    for level in range(1, max(deepest, 1) + 1):
+        for concat in chain.values():
+            concat.inside = []
+        for concat in chain.values():
+            _choose(concat, chain, level)
+        tried.append((_cost(chain), level, [concat.inside for concat in chain.values()]))
+    for concat, inside in zip(chain.values(), min(tried)[2], strict=True):
+        concat.inside = inside
+
+
+def _choose(concat: _Concat, concats: dict[Tensor, _Concat], level: int) -> None:
+    """Orders the channels of one concatenation. Those that feed it have been ordered before.
+
+    What is moved here and passed on ``level`` times or more is not told apart.
+    """
     passed = _passed_on(concat, concats, {})
     sources: dict[int, int] = {}  # of a channel that is moved here: where it comes from
     for node, begin, _ in concat.parts:
@@ -220,7 +301,9 @@ def _choose(concat: _Concat, concats: dict[Tensor, _Concat]) -> None:
         for i, channel in enumerate(move.order):
             sources[begin + i] = channel if position is None else position[channel]
     concat.inside = []
-    for number, (_, begin, end) in enumerate(concat.parts):
+    for number, (node, begin, end) in enumerate(concat.parts):
+        if node.op != "conv":
+            passed[begin:end] = [min(count, level) for count in passed[begin:end]]
         last = number == len(concat.parts) - 1 and number > 0
         sign = 1 if last else -1
         concat.inside += sorted(

@@ -154,6 +154,8 @@ def fuse_gate(graph: Graph, flow: Flow, index: int) -> bool:
 def fold_scale_behind(graph: Graph, flow: Flow, index: int) -> bool:
     """conv, then * or + a constant for each channel: into its weight and bias."""
     node = graph.nodes[index]
+    if node.op not in ("unary", "binary"):
+        return False
     for role in ("a", "b", "x"):
         use = flow.only_reader(index, role) if role in node.inputs else None
         if use is None or use.node.op not in ("conv", "depthwise"):
