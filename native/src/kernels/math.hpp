@@ -229,7 +229,7 @@ static void sweep(const Activation& act, const float* x, float* out, int64_t n) 
     });
 }
 
-static void sweep(const Activation& act, float* p, int64_t n) {
+[[maybe_unused]] static void sweep(const Activation& act, float* p, int64_t n) {
     if (act.kind != Act::none) sweep(act, p, p, n);
 }
 
