@@ -1,0 +1,144 @@
+// Contexts against one another: strips, threads and batches change nothing in the result.
+#include <thread>
+
+#include "check.hpp"
+#include "context.hpp"
+#include "error.hpp"
+#include "graphs.hpp"
+#include "naive.hpp"
+
+namespace {
+
+using graphs::kClasses;
+using graphs::kInput;
+
+std::shared_ptr<const ff::Plan> plan_of(const graphs::File& file) {
+    const std::string bytes = file.bytes();
+    return std::make_shared<const ff::Plan>(ff::load_plan(ff::File::copy(bytes.data(), bytes.size())));
+}
+
+std::vector<float> run(ff::Context& context, const std::vector<float>& input, int64_t batch) {
+    std::vector<float> output(static_cast<size_t>(batch * kClasses), -77.0f);
+    const float* inputs[] = {input.data()};
+    float* outputs[] = {output.data()};
+    context.run(inputs, outputs, batch);
+    return output;
+}
+
+void strips_threads_and_batches_change_nothing() {
+    const auto whole = plan_of(graphs::network(false)), strips = plan_of(graphs::network(true));
+    check::Random random(3);
+    const std::vector<float> input = random.floats(static_cast<size_t>(7 * kInput));
+    ff::Context plain(whole, naive::kernels(), 1);
+    const std::vector<float> truth = run(plain, input, 7);
+    CHECK(truth[0] != truth[kClasses], "pictures differ");
+    for (const float v : truth) CHECK(std::isfinite(v) && std::fabs(v) < 100 && v != -77.0f, "%g", v);
+    for (const auto& plan : {whole, strips}) {
+        for (const int threads : {1, 2, 3, 5}) {
+            ff::Context context(plan, naive::kernels(), threads);
+            for (const int64_t batch : {1, 2, 3, 7, 1}) {
+                const std::vector<float> first = run(context, input, batch);
+                const std::vector<float> expected(truth.begin(), truth.begin() + batch * kClasses);
+                CHECK(first == expected, "threads %d, batch %d: %g and %g", threads, static_cast<int>(batch), first[0], expected[0]);
+                CHECK(run(context, input, batch) == first, "the same again");
+            }
+        }
+    }
+}
+
+void contexts_of_one_plan_run_side_by_side() {
+    const auto plan = plan_of(graphs::network(true));
+    check::Random random(4);
+    const std::vector<float> input = random.floats(static_cast<size_t>(2 * kInput));
+    ff::Context alone(plan, naive::kernels(), 1);
+    const std::vector<float> truth = run(alone, input, 2);
+    std::vector<std::thread> callers;
+    std::vector<int> equal(3, 0);
+    for (size_t i = 0; i < equal.size(); ++i)
+        callers.emplace_back([&, i] {
+            ff::Context context(plan, naive::kernels(), 1 + static_cast<int>(i % 2));
+            for (int repeat = 0; repeat < 3; ++repeat) equal[i] += run(context, input, 2) == truth;
+        });
+    for (std::thread& caller : callers) caller.join();
+    for (const int times : equal) CHECK(times == 3, "%d", times);
+}
+
+void a_context_serves_one_thread_at_a_time() {
+    const auto plan = plan_of(graphs::network(true));
+    check::Random random(5);
+    const std::vector<float> input = random.floats(static_cast<size_t>(kInput));
+    ff::Context context(plan, naive::kernels(), 2);
+    const std::vector<float> truth = run(context, input, 1);
+    std::atomic<int> done{0}, busy{0}, wrong{0};
+    const auto call = [&] {
+        for (int i = 0; i < 10; ++i) {
+            try {
+                if (run(context, input, 1) != truth) ++wrong;
+                ++done;
+            } catch (const ff::Error& error) {
+                if (error.status != FF_BUSY) ++wrong;
+                ++busy;
+            }
+        }
+    };
+    std::thread other(call);
+    call();
+    other.join();
+    CHECK(done + busy == 20 && done > 0 && !wrong, "%d done, %d busy, %d wrong", done.load(), busy.load(), wrong.load());
+}
+
+void times_are_those_of_the_last_run() {
+    const auto plan = plan_of(graphs::network(true));
+    check::Random random(6);
+    const std::vector<float> input = random.floats(static_cast<size_t>(3 * kInput));
+    ff::Context context(plan, naive::kernels(), 2);
+    run(context, input, 3);
+    for (const double s : context.times()) CHECK(s == 0, "not profiled");
+    context.profile(true);
+    run(context, input, 3);
+    const std::vector<double> times = context.times();
+    CHECK(times.size() == plan->list.size(), "%zu", times.size());
+    double inner = 0, strip = 0;
+    for (size_t i = 0; i < times.size(); ++i) {
+        CHECK(times[i] >= 0, "%g", times[i]);
+        if (plan->list[i].strip >= 0) inner += times[i];
+        if (plan->list[i].node->op == ff::Op::strip) strip += times[i];
+    }
+    CHECK(inner > 0 && inner <= strip, "%g of %g", inner, strip);
+}
+
+void memory_grows_once() {
+    const auto plan = plan_of(graphs::network(true));
+    check::Random random(8);
+    const std::vector<float> input = random.floats(static_cast<size_t>(7 * kInput));
+    ff::Context context(plan, naive::kernels(), 3);
+    CHECK(context.bytes() == plan->arena_bytes + 3 * plan->ring_bytes, "%d", static_cast<int>(context.bytes()));
+    run(context, input, 2);
+    CHECK(context.bytes() == plan->arena_bytes + 3 * plan->ring_bytes, "fewer pictures than threads share the arena");
+    run(context, input, 7);
+    run(context, input, 7);
+    CHECK(context.bytes() == 3 * (plan->arena_bytes + plan->ring_bytes), "an arena a thread");
+}
+
+void nan_stays() {
+    const auto plan = plan_of(graphs::network(true));
+    ff::Context context(plan, naive::kernels(), 2);
+    std::vector<float> input(static_cast<size_t>(kInput), 0.5f);
+    for (const float v : run(context, input, 1)) CHECK(!std::isnan(v), "of a finite picture");
+    input[100] = NAN;
+    int lost = 0;
+    for (const float v : run(context, input, 1)) lost += !std::isnan(v);
+    CHECK(lost == 0, "%d of the scores", lost);
+}
+
+}  // namespace
+
+int main() {
+    strips_threads_and_batches_change_nothing();
+    contexts_of_one_plan_run_side_by_side();
+    a_context_serves_one_thread_at_a_time();
+    times_are_those_of_the_last_run();
+    memory_grows_once();
+    nan_stays();
+    return check::result();
+}
