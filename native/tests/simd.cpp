@@ -110,6 +110,16 @@ void the_sum_of_the_lanes() {
     CHECK(sum(load(x)) == truth);
 }
 
+void lanes_taken_in_turn() {
+    float a[kLanes], b[kLanes], both[2 * kLanes];
+    for (int i = 0; i < kLanes; ++i) a[i] = static_cast<float>(2 * i), b[i] = static_cast<float>(2 * i + 1);
+    vf low, high;
+    interleave(load(a), load(b), low, high);
+    store(both, low);
+    store(both + kLanes, high);
+    for (int i = 0; i < 2 * kLanes; ++i) CHECK(both[i] == i, "place %d holds %g", i, both[i]);
+}
+
 }  // namespace
 
 int main() {
@@ -123,5 +133,6 @@ int main() {
     bounds_keep_a_nan();
     integers();
     the_sum_of_the_lanes();
+    lanes_taken_in_turn();
     return check::result();
 }

@@ -10,6 +10,7 @@
 // channel an input channel and for two; any other window is a tile whose sizes are read at run time.
 #pragma once
 
+#include "conv.hpp"
 #include "kernels.hpp"
 #include "math.hpp"
 
@@ -177,7 +178,6 @@ static void depthwise_after(const DepthwiseArgs& args, int64_t y, Range channels
         sweep(args.post, p, n * pixels);
     }
 }
-
 
 // The taps of a window from input position `first` on that lie within `size`.
 FF_INLINE Range taps_inside(int64_t first, int64_t dilation, int64_t taps, int64_t size) {

@@ -66,6 +66,11 @@ template <int n> FF_INLINE vi shift_right(vi a) { return vshrq_n_s32(a, n); }  /
 FF_INLINE vm less(vf a, vf b) { return vcltq_f32(a, b); }
 FF_INLINE vm is_nan(vf a) { return vmvnq_u32(vceqq_f32(a, a)); }
 FF_INLINE vf select(vm m, vf yes, vf no) { return vbslq_f32(m, yes, no); }
+// a0 b0 a1 b1 ...: the first kLanes of them in low, the others in high.
+FF_INLINE void interleave(vf a, vf b, vf& low, vf& high) {
+    low = vzip1q_f32(a, b);
+    high = vzip2q_f32(a, b);
+}
 
 FF_INLINE float sum(vf a) { return vaddvq_f32(a); }
 
