@@ -244,7 +244,7 @@ def test_an_unknown_engine_is_named_and_auto_points_to_its_home():
     [("onnxruntime", "onnxruntime"), ("openvino", "openvino"), ("openvino", "onnxscript")],
 )
 def test_a_missing_package_is_named_with_its_extra(engine, package, monkeypatch):
-    monkeypatch.setattr(export, "installed", lambda name: name != package)
+    monkeypatch.setattr(base, "installed", lambda name: name != package)
     with pytest.raises(
         MissingExtraError, match=rf"'{package}', which is not.*pip install 'fleetfoot\[{engine}\]'"
     ):

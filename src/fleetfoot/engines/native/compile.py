@@ -9,12 +9,12 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fleetfoot.engines.native.lower import lower
 from torch import Tensor, nn
 
 from fleetfoot.engines.native import arena, pack, place, plan, strips
 from fleetfoot.engines.native.fuse import fuse
 from fleetfoot.engines.native.graph import Graph
+from fleetfoot.engines.native.lower import lower
 from fleetfoot.engines.native.strips import StripOptions
 
 
