@@ -70,7 +70,7 @@ DEFAULT_MODELS = (
 )
 """One or two of each family, beside the two that everybody knows."""
 
-DEFAULT_ENGINES = ("eager", "onnxruntime", "openvino")
+DEFAULT_ENGINES = ("eager", "onnxruntime", "openvino", "native")
 """The others are on request: ``compiled`` and ``executorch`` build for half a minute a network."""
 
 
