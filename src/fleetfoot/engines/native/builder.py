@@ -32,9 +32,9 @@ class LackingError(Exception):
 class Builder:
     """The nodes so far, and what the operator at hand is about.
 
-    ``path``: of its module. ``shape`` and ``dtype``: what PyTorch found for its result. ``order``: in which the
-    result's reader would like it in memory, or None. ``padding``: the value with which all readers
-    of the result can pad by themselves, or None.
+    ``path``: of its module. ``shape`` and ``dtype``: what PyTorch found for its result.
+    ``order``: in which the result's reader would like it in memory, or None. ``padding``: the value
+    with which all readers of the result can pad by themselves, or None.
     """
 
     def __init__(self, names: dict[int, str]) -> None:
@@ -59,20 +59,19 @@ class Builder:
 
     def constant(self, data: torch.Tensor, role: str) -> Value:
         """A constant of the plan. Equal ones are kept once; what is repeated is not written out."""
-        data = data.detach()
-        strides = data.stride()
-        for dim, stride in enumerate(strides):
-            if stride == 0 and data.shape[dim] > 1:
-                return self.constant(data.narrow(dim, 0, 1), role).expand(data.shape)
+        name = self._names.get(id(data)) or f"{self.path}.{role}".lstrip(".")
+        whole, data = data.shape, data.detach()
+        for dim, stride in enumerate(data.stride()):
+            if stride == 0 and whole[dim] > 1:
+                data = data.narrow(dim, 0, 1)
         kind = torch.int32 if role == "index" else torch.float32
         array: np.ndarray[Any, Any] = data.to("cpu", kind, copy=True).contiguous().numpy()
         digest = hashlib.blake2b(array.data, digest_size=16, person=role[:5].encode()).digest()
         tensor = self._constants.get(digest)
         if tensor is None:
-            name = self._unique(self._names.get(id(data)) or f"{self.path}.{role}".lstrip("."))
-            tensor = Tensor(kind="constant", size=array.size, name=name, data=array)
+            tensor = Tensor(kind="constant", size=array.size, name=self._unique(name), data=array)
             self._constants[digest] = tensor
-        return Value.dense(tensor, array.shape, range(array.ndim))
+        return Value.dense(tensor, array.shape, range(array.ndim)).expand(whole)
 
     def _unique(self, name: str) -> str:
         number, wanted = 1, name

@@ -52,18 +52,31 @@ def check_independence(model: nn.Module, example: torch.Tensor) -> None:
     """Shows that the network treats each picture of a batch by itself, as a graph of one must.
 
     Raises:
-        EngineError: two random pictures together give other outputs than each alone.
+        EngineError: two random pictures together give other outputs than each alone, or an output
+            is no tensor with the batch as its first dimension.
     """
+    name = type(model).__name__
     rng = torch.Generator().manual_seed(0)
     pictures = torch.randn((2, *example.shape[1:]), generator=rng)
     together = pytree.tree_leaves(model(pictures))
+    for output in together:
+        if not isinstance(output, torch.Tensor):
+            raise EngineError(
+                f"native runs networks whose outputs are tensors; {name} also returns {output!r}"
+            )
     for i in range(2):
         alone = pytree.tree_leaves(model(pictures[i : i + 1]))
         for whole, single in zip(together, alone, strict=True):
+            if whole.shape != (2, *single.shape[1:]):
+                raise EngineError(
+                    f"native runs one picture at a time, and an output of {name} has "
+                    f" shape {tuple(whole.shape)} for a batch of 2: its first dimension is not "
+                    "the batch. Run this network with another engine"
+                )
             error = relative_error(whole[i : i + 1], single)
             if error > INDEPENDENCE:
                 raise EngineError(
-                    f"native runs one picture at a time, and {type(model).__name__} gives a "
+                    f"native runs one picture at a time, and {name} gives a "
                     f"picture another output when it stands beside a second one (by {error:.1e} "
                     f"of the largest value; {INDEPENDENCE:.0e} is allowed). Run this network with "
                     "another engine"
@@ -234,16 +247,7 @@ class _Lowering:
             value = self._values[leaf] if isinstance(leaf, fx.Node) else leaf
             if isinstance(value, torch.Tensor):
                 value = self._build.constant(value, "output")
-            if not isinstance(value, Value):
-                raise EngineError(
-                    f"native runs networks whose outputs are tensors; {self._graph.model} also "
-                    f"returns {value!r}"
-                )
-            if not value.shape or value.shape[0] != 1:
-                raise EngineError(
-                    f"native runs one picture at a time, and an output of {self._graph.model} has "
-                    f"shape {value.shape} for a batch of 1: its first dimension is not the batch"
-                )
+            assert isinstance(value, Value), "check_independence found tensors alone"
             self._graph.outputs.append(self._output(value))
 
     def _output(self, value: Value) -> View:

@@ -1,7 +1,8 @@
 """PyTorch's operators as nodes: one function for each, by ATen's name and overload.
 
 A function is given the ``Builder`` and the operator's arguments in the order of its schema,
-defaults filled in: a ``Value`` for what depends on the picture, a tensor for a constant of the network.
+defaults filled in: a ``Value`` for what depends on the picture, a tensor for a constant of the
+network.
 """
 
 from __future__ import annotations

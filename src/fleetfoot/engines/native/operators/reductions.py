@@ -57,15 +57,6 @@ def reduction(kind: str) -> Callable[..., Value]:
     return lowered
 
 
-def reduction_of_all(kind: str) -> Callable[..., Value]:
-    """mean.default, sum.default: (x, dtype)."""
-
-    def lowered(build: Builder, x: Value, dtype: Any = None) -> Value:
-        return reduced(build, x, kind, range(len(x.shape)), keep=False)
-
-    return lowered
-
-
 def variance(build: Builder, x: Value, dims: Any, correction: float | None, keep: bool) -> Value:
     """Mean squared difference from the mean, in two passes as PyTorch does."""
     over = positive(dims, len(x.shape))
@@ -219,9 +210,7 @@ def softmax(build: Builder, x: Value, dim: int, dtype: Any = None) -> Value:
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     "mean.dim": reduction("mean"),
-    "mean.default": reduction_of_all("mean"),
     "sum.dim_IntList": reduction("sum"),
-    "sum.default": reduction_of_all("sum"),
     "amax.default": reduction("max"),
     "amin.default": reduction("min"),
     "var.correction": variance,
