@@ -8,12 +8,12 @@
 
 #include "gemm.hpp"
 #include "kernels.hpp"
+#include "window.hpp"
 
 namespace ff::FF_ISA {
 
 FF_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 FF_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-FF_INLINE int64_t ceil_div(int64_t a, int64_t b) { return a > 0 ? (a + b - 1) / b : -(-a / b); }
 
 constexpr int64_t kSmallBlock = 96 << 10;   // bytes of A, or of C, that pass while B stays in L2
 constexpr int64_t kLargeBlock = 768 << 10;  // bytes of A that stay in L2 while a larger B passes once

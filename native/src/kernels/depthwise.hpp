@@ -10,9 +10,9 @@
 // channel an input channel and for two; any other window is a tile whose sizes are read at run time.
 #pragma once
 
-#include "conv.hpp"
 #include "kernels.hpp"
 #include "math.hpp"
+#include "window.hpp"
 
 namespace ff::FF_ISA {
 
@@ -30,10 +30,16 @@ struct DepthwiseJob {
     Activation act;
 };
 
-FF_INLINE vf load_lanes(const float* p, int64_t lanes) { return lanes == kLanes ? load(p) : load_n(p, lanes); }
-FF_INLINE void store_lanes(float* p, vf x, int64_t lanes) {
-    if (lanes == kLanes) store(p, x);
-    else store_n(p, x, lanes);
+// A compiler would load x again for each of its uses, as their memory operand; loads are what is short.
+FF_INLINE void in_register(vf& x) {
+#if defined(__x86_64__) || defined(__i386__)
+    if constexpr (kRegisters == 32) asm("" : "+v"(x));
+    else asm("" : "+x"(x));
+#elif defined(__aarch64__)
+    asm("" : "+w"(x));
+#else
+    static_cast<void>(x);
+#endif
 }
 
 FF_INLINE bool in_registers(Act kind) {
@@ -96,7 +102,7 @@ FF_INLINE void depthwise_store(const DepthwiseJob& job, vf (&sum)[R][X][M], int6
 
 // One vector of channels of R x X output pixels from input column `column` on. Careful: some columns
 // lie outside the picture, or fewer than X pixels or fewer than kLanes channels are asked for.
-template <int K, int S, int M, int R, int X, bool kCareful>
+template <int K, int S, int M, int R, int X, bool kEdge, bool kTail>
 FF_INLINE void depthwise_vector(const DepthwiseJob& job, int64_t x, int64_t column, int64_t count, int64_t c,
                                 int64_t lanes) {
     vf sum[R][X][M];
@@ -109,6 +115,7 @@ FF_INLINE void depthwise_vector(const DepthwiseJob& job, int64_t x, int64_t colu
         }
     }
     const float* taps = job.weight + c;
+    const int64_t offset = column * job.in_pixel + c, pixel = job.in_pixel, width = job.width;
 #pragma GCC unroll 1
     for (int ky = 0; ky < K; ++ky, taps += K * job.tap) {
         vf weight[K][M];
@@ -121,11 +128,13 @@ FF_INLINE void depthwise_vector(const DepthwiseJob& job, int64_t x, int64_t colu
         for (int r = 0; r < R; ++r) {
             const float* row = job.in[r * S + ky];
             if (!row) continue;
-            row += column * job.in_pixel + c;
+            row += offset;
 #pragma GCC unroll 32
-            for (int j = 0; j < (X - 1) * S + K; ++j, row += job.in_pixel) {
-                if (kCareful && static_cast<uint64_t>(column + j) >= static_cast<uint64_t>(job.width)) continue;
-                const vf value = kCareful ? load_lanes(row, lanes) : load(row);
+            for (int j = 0; j < (X - 1) * S + K; ++j, row += pixel) {
+                if (kEdge && __builtin_expect(static_cast<uint64_t>(column + j) >= static_cast<uint64_t>(width), 0))
+                    continue;
+                vf value = kTail ? load_n(row, lanes) : load(row);
+                in_register(value);
 #pragma GCC unroll 8
                 for (int i = 0; i < X; ++i) {
                     const int kx = j - i * S;
@@ -136,7 +145,7 @@ FF_INLINE void depthwise_vector(const DepthwiseJob& job, int64_t x, int64_t colu
             }
         }
     }
-    depthwise_store<M, R, X, kCareful>(job, sum, x, count, c, lanes);
+    depthwise_store<M, R, X, kEdge || kTail>(job, sum, x, count, c, lanes);
 }
 
 template <int K, int S, int M, int R, int X>
@@ -145,12 +154,11 @@ static void depthwise_tile(const DepthwiseJob& job, int64_t x, int64_t column, i
     const bool inside = column >= 0 && column + (X - 1) * S + K <= job.width && count == X;
     if (inside) {
         for (; c + kLanes <= channels.end; c += kLanes)
-            depthwise_vector<K, S, M, R, X, false>(job, x, column, count, c, kLanes);
+            depthwise_vector<K, S, M, R, X, false, false>(job, x, column, count, c, kLanes);
     }
-    for (; c < channels.end; c += kLanes) {
-        const int64_t left = channels.end - c;
-        depthwise_vector<K, S, M, R, X, true>(job, x, column, count, c, left < kLanes ? left : kLanes);
-    }
+    for (; c + kLanes <= channels.end; c += kLanes)
+        depthwise_vector<K, S, M, R, X, true, false>(job, x, column, count, c, kLanes);
+    if (c < channels.end) depthwise_vector<K, S, M, R, X, true, true>(job, x, column, count, c, channels.end - c);
 }
 
 // What the registers did not: an activation that is a sweep, then the residual, then `post`.
@@ -179,12 +187,6 @@ static void depthwise_after(const DepthwiseArgs& args, int64_t y, Range channels
     }
 }
 
-// The taps of a window from input position `first` on that lie within `size`.
-FF_INLINE Range taps_inside(int64_t first, int64_t dilation, int64_t taps, int64_t size) {
-    const int64_t begin = first < 0 ? ceil_div(-first, dilation) : 0, end = ceil_div(size - first, dilation);
-    return {begin < taps ? begin : taps, end < begin ? (begin < taps ? begin : taps) : (end < taps ? end : taps)};
-}
-
 template <int K, int S, int M, int R, int X>
 static void depthwise_row(const DepthwiseArgs& args, DepthwiseJob& job, int64_t y, Range channels) {
     for (int r = 0; r < R; ++r) {
@@ -206,7 +208,10 @@ static void depthwise_row(const DepthwiseArgs& args, DepthwiseJob& job, int64_t 
 template <int K, int S, int M, int X>
 static void depthwise_rows(const DepthwiseArgs& args, DepthwiseJob& job, Range rows, Range channels) {
     constexpr int kRows = M == 1 ? kDepthwiseRows : 1;
-    const int64_t group = 4 * kLanes;
+    // Channels innermost reads memory in order, few of them at a time keep the rows of a window in the
+    // first cache: about ten vectors did best over the maps of our networks.
+    const int64_t vectors = ceil_div(channels.end - channels.begin, kLanes);
+    const int64_t group = ceil_div(vectors, ceil_div(vectors, 10)) * kLanes;
     for (int64_t c = channels.begin; c < channels.end; c += group) {
         const Range some = {c, c + group < channels.end ? c + group : channels.end};
         int64_t y = rows.begin;
@@ -218,6 +223,13 @@ static void depthwise_rows(const DepthwiseArgs& args, DepthwiseJob& job, Range r
 template <int K, int S, int M>
 static void depthwise_width(const DepthwiseArgs& args, DepthwiseJob& job, Range rows, Range channels) {
     const int64_t width = args.out.width;
+    if constexpr (K == 3 && M == 1 && kDepthwiseRows > 1) {
+        // Maps that the second cache does not hold: a narrow tile has fewer streams to fetch ahead.
+        const int64_t in_rows = args.x.ring ? args.x.ring : args.x.height;
+        const int64_t out_rows = args.out.ring ? args.out.ring : args.out.height;
+        if ((in_rows * args.x.row + out_rows * args.out.row) * 4 > (1 << 20))
+            return depthwise_rows<K, S, M, 4>(args, job, rows, channels);
+    }
     if (ceil_div(width, 7) * 7 < ceil_div(width, 8) * 8) return depthwise_rows<K, S, M, 7>(args, job, rows, channels);
     depthwise_rows<K, S, M, 8>(args, job, rows, channels);
 }
