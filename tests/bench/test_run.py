@@ -468,7 +468,7 @@ def test_default_engines_are_those_installed_and_the_others_have_a_reason(monkey
     assert "eager" in present
     assert set(present) | set(absent) == {"eager", "onnxruntime", "openvino", "native"}
     reasons = {**available(), "openvino": "not installed"}
-    monkeypatch.setattr("fleetfoot.bench.protocols.available", lambda: reasons)
+    monkeypatch.setattr("fleetfoot.engines.available", lambda: reasons)
     present, absent = default_engines()
     assert "openvino" not in present
     assert absent["openvino"] == "not installed"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleetfoot.engines import available
 from fleetfoot.errors import UnknownNameError
 
 MOST_THREADS = 4
@@ -194,6 +193,8 @@ def protocol(name: str) -> Protocol:
 
 def default_engines() -> tuple[list[str], dict[str, str]]:
     """The default engines that can be used here, and the others with the reason."""
+    from fleetfoot.engines import available  # here: the names above are read where torch is not
+
     found = available()
     absent = {name: reason for name in DEFAULT_ENGINES if (reason := found[name]) is not None}
     return [name for name in DEFAULT_ENGINES if name not in absent], absent

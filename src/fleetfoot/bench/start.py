@@ -10,6 +10,7 @@ the engine, not the disk.
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import subprocess
@@ -73,7 +74,9 @@ def _openvino(model: nn.Module, example: Tensor, folder: Path, threads: int) -> 
     file, asked = folder / "network.blob", settings(Options(threads=threads))
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(onnx_bytes(model, example)), "CPU", asked)
-    file.write_bytes(compiled.export_model())
+    blob = io.BytesIO()
+    compiled.export_model(blob)
+    file.write_bytes(blob.getvalue())
     return Written((file,), asked)
 
 
