@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from fleetfoot.bench.clock import stability
-from fleetfoot.bench.record import Failure, Measurement
+from fleetfoot.bench.record import Failure, Measurement, Start
 
 # name, params, MACs, memory access in bytes, top-1, its source, eager's time in ms; the shape of
 # one thread of an AVX-512 server core, the figures rounded
@@ -93,6 +93,25 @@ def failure(**changes) -> Failure:
         reason="torch.compile needs a C++ compiler, and none was found",
     )  # fmt: skip
     return Failure(**{**row, **changes})
+
+
+def start(
+    engine="native", model="fasternet_t0", import_s=0.02, answer_s=0.03, above=5_000_000, **more
+) -> Start:
+    """Three processes alike."""
+    weights = 15_600_000
+    return Start(
+        **{
+            **dict(
+                model=model, engine=engine, threads=1, size=224, weight_bytes=weights,
+                file_bytes=weights, import_s=(import_s,) * 3, answer_s=(answer_s,) * 3,
+                opening_bytes=(weights + above,) * 3, running_bytes=(weights + above,) * 3,
+                torch_imported=False, engine_version="1", started="2025-01-02T03:04:05+00:00",
+                machine=dict(MACHINE), versions={}, commit="",
+            ),
+            **more,
+        }
+    )  # fmt: skip
 
 
 def slowed(measurements, factor: float):

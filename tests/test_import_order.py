@@ -11,8 +11,8 @@ import fleetfoot
 
 PACKAGE = Path(fleetfoot.__file__).parent
 ROOMS = [
-    "errors", "ops", "weights", "models", "tasks", "data", "train", "cost", "transform",
-    "engines", "bench", "predict", "serve", "report", "cli", "__main__",
+    "errors", "runtime", "ops", "weights", "models", "tasks", "data", "train", "cost",
+    "transform", "engines", "bench", "predict", "serve", "report", "cli", "__main__",
 ]  # fmt: skip
 
 

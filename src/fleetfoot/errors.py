@@ -12,6 +12,8 @@ FleetfootError
 │   └── OfflineError       a hub file that is not here and cannot be fetched
 ├── FoldError            a fold that cannot be proved
 ├── EngineError          an engine that cannot build or run a network
+│   ├── PlanError          a compiled plan that is damaged, invalid or of another version
+│   └── UnsupportedOperatorError  operators of the network that the engine lacks; all are listed
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
 └── RecordError          measurements that cannot be read or compared
 """
@@ -87,6 +89,29 @@ class FoldError(FleetfootError):
 
 class EngineError(FleetfootError):
     """An engine cannot build or run a network."""
+
+
+class PlanError(EngineError):
+    """A compiled plan is damaged, not valid, or of another version."""
+
+
+class UnsupportedOperatorError(EngineError):
+    """The network uses operators that the engine lacks. ``places`` has the module paths of each."""
+
+    def __init__(self, engine: str, places: dict[str, list[str]]) -> None:
+        super().__init__(engine, places)
+        self.engine = engine
+        self.places = places
+
+    def __str__(self) -> str:
+        found = []
+        for operator, paths in self.places.items():
+            rest = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+            found.append(f"{operator} (at {', '.join(paths[:3])}{rest})")
+        return (
+            f"{self.engine} lacks {'; '.join(found)}. Run this network with another engine, or "
+            "write these parts of it with other operators"
+        )
 
 
 class ImageError(FleetfootError):

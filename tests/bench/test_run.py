@@ -466,9 +466,9 @@ def test_the_protocols_are_those_promised():
 def test_default_engines_are_those_installed_and_the_others_have_a_reason(monkeypatch):
     present, absent = default_engines()
     assert "eager" in present
-    assert set(present) | set(absent) == {"eager", "onnxruntime", "openvino"}
+    assert set(present) | set(absent) == {"eager", "onnxruntime", "openvino", "native"}
     reasons = {**available(), "openvino": "not installed"}
-    monkeypatch.setattr("fleetfoot.bench.protocols.available", lambda: reasons)
+    monkeypatch.setattr("fleetfoot.engines.available", lambda: reasons)
     present, absent = default_engines()
     assert "openvino" not in present
     assert absent["openvino"] == "not installed"

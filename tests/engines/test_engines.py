@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import math
 import sys
 from contextlib import contextmanager
@@ -81,6 +82,84 @@ def test_every_engine_answers_as_eager(name, batch, size):
                 assert relative_error(built.run(other), model(other)) < TOLERANCES["float32"]
 
 
+@pytest.mark.parametrize(
+    ("name", "batch", "threads"),
+    [("fasternet_t0", 1, 1), ("torchvision:resnet18", 3, 2), ("shufflenet_v2_x0_5", 1, 2)],
+)
+def test_ncnn_answers_as_eager(name, batch, threads):
+    needs("ncnn")
+    model = trained_(create_model(name)).eval()
+    images = torch.randn(batch, 3, 64, 64)
+    with load("ncnn", model, example=images, threads=threads) as built:
+        for seen in (images, images.flip(3)):
+            with torch.inference_mode():
+                expected = model(seen)
+            assert expected.std() > 1e-3, "logits that are all alike would hide a wrong engine"
+            assert relative_error(built.run(seen), expected) < TOLERANCES["float32"]
+
+
+@pytest.mark.slow  # each program takes half a minute to lower
+@pytest.mark.parametrize("name", ["fasternet_t0", "timm:mobilevit_xxs"])
+def test_executorch_answers_as_eager(name):
+    needs("executorch")
+    model = trained_(create_model(name)).eval()
+    images = torch.randn(2, 3, 64, 64)
+    for threads in (1, 2):  # the second from the program of the first
+        with load("executorch", model, example=images, threads=threads) as built:
+            for seen in (images, images.flip(3)):
+                with torch.inference_mode():
+                    expected = model(seen)
+                assert relative_error(built.run(seen), expected) < TOLERANCES["float32"]
+            assert built._runtime._threadpool_get_thread_count() == threads
+
+
+@pytest.mark.slow
+def test_executorch_names_what_xnnpack_did_not_take():
+    needs("executorch")
+
+    class Odd(nn.Module):
+        def forward(self, x):
+            first, second = x.flatten(2).cumsum(2).split((1, 2), dim=1)
+            return (first + second.sum(1, keepdim=True)).flatten(1)
+
+    built = load("executorch", Odd().eval(), example=IMAGES)
+    assert "cumsum" in built.info.note
+    assert "split" not in built.info.note, "splits are slices there, which XNNPACK takes"
+    assert relative_error(built.run(IMAGES), Odd()(IMAGES)) < TOLERANCES["float32"]
+
+
+@pytest.mark.slow
+def test_executorch_leaves_the_process_its_handlers_and_its_stderr(capfd):
+    needs("executorch")
+    before = list(logging.root.handlers)
+    load("executorch", SMALL, example=IMAGES).run(IMAGES)
+    assert logging.root.handlers == before
+    assert capfd.readouterr().err == ""
+
+
+def test_ncnn_without_a_layer_for_an_operator_names_it():
+    needs("ncnn")
+
+    class Odd(nn.Module):
+        def forward(self, x):
+            return torch.erfinv(x.mean((2, 3)))
+
+    with pytest.raises(EngineError, match=r"ncnn has no layer for .*erfinv.*, as pnnx left them"):
+        load("ncnn", Odd().eval(), example=IMAGES)
+
+
+def test_ncnn_computes_in_float32_with_the_stated_threads():
+    needs("ncnn")
+    shared = load("ncnn", SMALL, example=IMAGES[:1], threads=2)
+    assert shared._net.opt.num_threads == 2
+    assert not shared._net.opt.use_fp16_storage
+    assert not shared._net.opt.use_bf16_storage
+    apart = load("ncnn", SMALL, example=IMAGES, threads=2)  # a picture for each thread
+    assert apart._net.opt.num_threads == 1
+    assert apart.run(IMAGES).shape == (2, 5)
+    apart.close()
+
+
 @pytest.mark.parametrize("engine", ["eager", "openvino"])
 def test_bfloat16_is_bfloat16_and_says_so(engine):
     needs(engine)
@@ -115,7 +194,7 @@ def test_eager_in_nhwc_is_the_same_network_and_leaves_the_given_one():
         assert value.stride() == before[key].stride()
 
 
-@pytest.mark.parametrize("engine", ["eager", "onnxruntime"])
+@pytest.mark.parametrize("engine", ["eager", "onnxruntime", "ncnn"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_finite_shows_in_its_own_row_alone(engine, bad):
     # OpenVINO is not here: its ReLU and clamps turn NaN into 0, as its class says
@@ -152,7 +231,7 @@ def test_the_measure_of_agreement_counted_by_hand():
 # --- what an engine states
 
 
-@pytest.mark.parametrize("engine", ["eager", "onnxruntime", "openvino", "nothing"])
+@pytest.mark.parametrize("engine", ["eager", "onnxruntime", "openvino", "ncnn", "nothing"])
 def test_an_engine_states_what_it_was_built_as(engine):
     needs(engine)
     info = load(engine, SMALL, example=IMAGES, threads=2).info
@@ -241,10 +320,16 @@ def test_an_unknown_engine_is_named_and_auto_points_to_its_home():
 
 @pytest.mark.parametrize(
     ("engine", "package"),
-    [("onnxruntime", "onnxruntime"), ("openvino", "openvino"), ("openvino", "onnxscript")],
+    [
+        ("onnxruntime", "onnxruntime"),
+        ("openvino", "openvino"),
+        ("openvino", "onnxscript"),
+        ("ncnn", "pnnx"),
+        ("executorch", "executorch"),
+    ],
 )
 def test_a_missing_package_is_named_with_its_extra(engine, package, monkeypatch):
-    monkeypatch.setattr(export, "installed", lambda name: name != package)
+    monkeypatch.setattr(base, "installed", lambda name: name != package)
     with pytest.raises(
         MissingExtraError, match=rf"'{package}', which is not.*pip install 'fleetfoot\[{engine}\]'"
     ):
@@ -293,6 +378,7 @@ def test_a_network_with_two_outputs_is_refused():
         ("onnxruntime", {"precision": "bfloat16"}, "precision 'float32' only; 'bfloat16' was"),
         ("onnxruntime", {"layout": "nhwc"}, "layout 'nchw' only; 'nhwc' was"),
         ("openvino", {"layout": "nhwc"}, "layout 'nchw' only; 'nhwc' was"),
+        ("ncnn", {"precision": "bfloat16"}, "precision 'float32' only; 'bfloat16' was"),
     ],
 )
 def test_what_an_engine_does_not_offer_is_refused(engine, options, message):
@@ -331,7 +417,7 @@ def test_an_example_that_is_no_batch_is_refused(example):
         load("eager", SMALL, example=example)
 
 
-@pytest.mark.parametrize("engine", ["eager", "onnxruntime", "openvino", "nothing"])
+@pytest.mark.parametrize("engine", ["eager", "onnxruntime", "openvino", "ncnn", "nothing"])
 def test_a_batch_of_another_shape_or_type_never_reaches_the_engine(engine, monkeypatch):
     needs(engine)
     built = load(engine, SMALL, example=IMAGES)
@@ -342,7 +428,7 @@ def test_a_batch_of_another_shape_or_type_never_reaches_the_engine(engine, monke
         built.run(IMAGES.double())
 
 
-@pytest.mark.parametrize("engine", ["eager", "onnxruntime", "openvino", "nothing"])
+@pytest.mark.parametrize("engine", ["eager", "onnxruntime", "openvino", "ncnn", "nothing"])
 def test_a_closed_engine_says_so_and_closes_twice(engine):
     needs(engine)
     with load(engine, SMALL, example=IMAGES) as built:
@@ -355,7 +441,7 @@ def test_a_closed_engine_says_so_and_closes_twice(engine):
 def test_a_batch_that_is_not_contiguous_is_read_as_what_it_shows():
     turned = torch.randn(2, 32, 32, 3).permute(0, 3, 1, 2)
     expected = load("eager", SMALL, example=IMAGES).run(turned)
-    for engine in RUNTIMES:
+    for engine in (*RUNTIMES, "ncnn"):
         needs(engine)
         logits = load(engine, SMALL, example=IMAGES).run(turned)
         assert relative_error(logits, expected) < TOLERANCES["float32"]

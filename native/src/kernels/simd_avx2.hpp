@@ -59,11 +59,70 @@ template <int n> FF_INLINE vi shift_right(vi a) { return _mm256_srai_epi32(a, n)
 FF_INLINE vm less(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 FF_INLINE vm is_nan(vf a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
 FF_INLINE vf select(vm m, vf yes, vf no) { return _mm256_blendv_ps(no, yes, m); }
+// a0 b0 a1 b1 ...: the first kLanes of them in low, the others in high.
+FF_INLINE void interleave(vf a, vf b, vf& low, vf& high) {
+    const vf even = _mm256_unpacklo_ps(a, b), odd = _mm256_unpackhi_ps(a, b);
+    low = _mm256_permute2f128_ps(even, odd, 0x20);
+    high = _mm256_permute2f128_ps(even, odd, 0x31);
+}
 
 FF_INLINE float sum(vf a) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+
+// --- shuffles, which not every set has: FF_SHUFFLES says so ---
+
+#define FF_SHUFFLES
+
+// v[i][j] becomes v[j][i].
+FF_INLINE void transpose(vf v[8]) {
+    vf t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {  // then v[i + k] has columns k and 4 + k of rows i .. i + 3
+        for (int k = 0; k < 2; ++k) {
+            v[i + 2 * k] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0x44);
+            v[i + 2 * k + 1] = _mm256_shuffle_ps(t[i + k], t[i + 2 + k], 0xee);
+        }
+    }
+    for (int k = 0; k < 4; ++k) {
+        const vf upper = v[k], lower = v[4 + k];
+        v[k] = _mm256_permute2f128_ps(upper, lower, 0x20);
+        v[4 + k] = _mm256_permute2f128_ps(upper, lower, 0x31);
+    }
+}
+// a0 a1 .. and b0 b1 .. become a0 b0 a1 b1 ..; and back.
+FF_INLINE void interleave2(vf v[2]) {
+    const vf low = _mm256_unpacklo_ps(v[0], v[1]), high = _mm256_unpackhi_ps(v[0], v[1]);
+    v[0] = _mm256_permute2f128_ps(low, high, 0x20);
+    v[1] = _mm256_permute2f128_ps(low, high, 0x31);
+}
+FF_INLINE void deinterleave2(vf v[2]) {
+    const vf low = _mm256_permute2f128_ps(v[0], v[1], 0x20), high = _mm256_permute2f128_ps(v[0], v[1], 0x31);
+    v[0] = _mm256_shuffle_ps(low, high, 0x88);
+    v[1] = _mm256_shuffle_ps(low, high, 0xdd);
+}
+// The same of three: each vector is put in order once, and then the lanes are picked.
+FF_INLINE void interleave3(vf v[3]) {
+    const vf a = _mm256_permutevar8x32_ps(v[0], _mm256_setr_epi32(0, 3, 6, 1, 4, 7, 2, 5));
+    const vf b = _mm256_permutevar8x32_ps(v[1], _mm256_setr_epi32(5, 0, 3, 6, 1, 4, 7, 2));
+    const vf c = _mm256_permutevar8x32_ps(v[2], _mm256_setr_epi32(2, 5, 0, 3, 6, 1, 4, 7));
+    v[0] = _mm256_blend_ps(_mm256_blend_ps(a, b, 0x92), c, 0x24);
+    v[1] = _mm256_blend_ps(_mm256_blend_ps(a, b, 0x24), c, 0x49);
+    v[2] = _mm256_blend_ps(_mm256_blend_ps(a, b, 0x49), c, 0x92);
+}
+FF_INLINE void deinterleave3(vf v[3]) {
+    const vf x = v[0], y = v[1], z = v[2];
+    const vf a = _mm256_blend_ps(_mm256_blend_ps(x, y, 0x92), z, 0x24);
+    const vf b = _mm256_blend_ps(_mm256_blend_ps(x, y, 0x24), z, 0x49);
+    const vf c = _mm256_blend_ps(_mm256_blend_ps(x, y, 0x49), z, 0x92);
+    v[0] = _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 3, 6, 1, 4, 7, 2, 5));
+    v[1] = _mm256_permutevar8x32_ps(b, _mm256_setr_epi32(1, 4, 7, 2, 5, 0, 3, 6));
+    v[2] = _mm256_permutevar8x32_ps(c, _mm256_setr_epi32(2, 5, 0, 3, 6, 1, 4, 7));
 }
 
 }  // namespace ff::FF_ISA

@@ -45,6 +45,11 @@ FF_INLINE vf sqrt(vf a) {
 FF_INLINE vf select(vm m, vf yes, vf no) { return (vf)((m & (vi)yes) | (~m & (vi)no)); }
 FF_INLINE vm less(vf a, vf b) { return a < b; }
 FF_INLINE vm is_nan(vf a) { return a != a; }
+// a0 b0 a1 b1 ...: the first kLanes of them in low, the others in high.
+FF_INLINE void interleave(vf a, vf b, vf& low, vf& high) {
+    low = vf{a[0], b[0], a[1], b[1]};
+    high = vf{a[2], b[2], a[3], b[3]};
+}
 // A NaN in x stays; where `bound` may be NaN too, use a select.
 FF_INLINE vf at_least(vf x, vf bound) { return select(x < bound, bound, x); }
 FF_INLINE vf at_most(vf x, vf bound) { return select(bound < x, bound, x); }

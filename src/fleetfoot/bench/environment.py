@@ -27,6 +27,9 @@ PACKAGES = (
     "onnxscript",
     "onnxruntime",
     "openvino",
+    "ncnn",
+    "pnnx",
+    "executorch",
 )
 
 

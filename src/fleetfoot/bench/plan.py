@@ -32,7 +32,7 @@ class Plan:
 def plan(
     patterns: Sequence[str] = (),
     *,
-    engines: Sequence[str] = DEFAULT_ENGINES,
+    engines: Sequence[str] | None = None,
     protocol_name: str = "default",
     threads: Sequence[int] = (),
     batches: Sequence[int] = (),
@@ -42,8 +42,9 @@ def plan(
     """The cells that these choices mean.
 
     Args:
-        patterns: names or shell patterns of networks; the default set without one.
-        engines: names, or "all". Those that cannot be used here are left out, with the reason.
+        patterns: names or shell patterns of networks; the protocol's without one.
+        engines: names, or "all"; the protocol's without it. Those that cannot be used here are left
+            out, with the reason.
         threads, batches: in place of the protocol's; each number with each.
         size: height and width of the input in pixels, for all; each network's own without it.
         budget_s: in place of the protocol's wall time.
@@ -68,7 +69,10 @@ def plan(
         for b in batches or (row.batch,)
     )
     chosen = replace(chosen, rows=tuple(rows), budget_s=budget_s or chosen.budget_s)
-    models = networks(patterns) if patterns else list(DEFAULT_MODELS)
+    models = networks(patterns) if patterns else list(chosen.models or DEFAULT_MODELS)
+    if engines is None:
+        # an engine of the protocol's that this build lacks is absent, not an error
+        engines = [e for e in chosen.engines or DEFAULT_ENGINES if e in ENGINES]
     wanted = [e for e in ENGINES if e != Nothing.name] if ALL in engines else list(engines)
     reasons = available()
     absent = {name: reason for name in wanted if (reason := reasons.get(name)) is not None}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleetfoot.engines import available
 from fleetfoot.errors import UnknownNameError
 
 MOST_THREADS = 4
@@ -43,6 +42,81 @@ class Protocol:
     the threads of a torch engine, which spin for about 9 ms after its last run."""
     warmup_s: float = 1.5
     """The longest warm-up of one cell, its first."""
+    models: tuple[str, ...] = ()
+    """Taken where none are named; ``DEFAULT_MODELS`` without one. Engines likewise."""
+    engines: tuple[str, ...] = ()
+    by_network: bool = False
+    """Each network is measured on all its engines before the next is prepared: what is interleaved
+    are its engines, and a run that is resumed builds nothing again that is measured."""
+    starts: tuple[str, ...] = ()
+    """Networks of which also the start from a file and the memory are measured."""
+
+
+DEFAULT_MODELS = (
+    "fasternet_t0",
+    "fasternet_t1",
+    "fastvit_t8",
+    "fastvit_sa12",
+    "mobileone_s0",
+    "mobileone_s1",
+    "mobilenetv1_100",
+    "mobilenetv2_100",
+    "mobilenetv3_large_100",
+    "shufflenet_v1_g3_x1_0",
+    "shufflenet_v2_x1_0",
+    "torchvision:resnet50",
+    "timm:mobilevit_xxs",
+)
+"""One or two of each family, beside the two that everybody knows."""
+
+DEFAULT_ENGINES = ("eager", "onnxruntime", "openvino", "native")
+"""The others are on request: ``compiled`` and ``executorch`` build for half a minute a network."""
+
+
+COMPARED_ENGINES = (
+    "eager",
+    "compiled",
+    "onnxruntime",
+    "openvino",
+    "ncnn",
+    "executorch",
+    "native",
+)
+"""All that run on a CPU."""
+
+COMPARED_MODELS = (
+    "fasternet_t0",
+    "fasternet_t1",
+    "fasternet_t2",
+    "fasternet_s",
+    "fasternet_l",
+    "fastvit_t8",
+    "fastvit_sa12",
+    "fastvit_ma36",
+    "mobileone_s0",
+    "mobileone_s1",
+    "mobileone_s4",
+    "mobilenetv1_025",
+    "mobilenetv1_100",
+    "mobilenetv1_125",
+    "mobilenetv2_010",
+    "mobilenetv2_100",
+    "mobilenetv2_140",
+    "mobilenetv3_small_050",
+    "mobilenetv3_small_100",
+    "mobilenetv3_large_100",
+    "shufflenet_v1_g1_x0_25",
+    "shufflenet_v1_g3_x1_0",
+    "shufflenet_v1_g3_x2_0",
+    "shufflenet_v2_x0_5",
+    "shufflenet_v2_x1_0",
+    "shufflenet_v2_exlarge",
+    "timm:ghostnet_100",
+    "timm:mobilevit_xxs",
+    "timm:resnet50",
+    "timm:poolformer_s12",
+)
+"""Each family's smallest, largest and middle, and the peers that users bring."""
 
 
 PROTOCOLS = {
@@ -73,6 +147,24 @@ PROTOCOLS = {
             warmup_s=8.0,
         ),
         Protocol(
+            name="peers",
+            description=(
+                "every engine that runs on a CPU, on every family: latency on one thread and on "
+                "two, throughput at batch 32 on two, the start from a file and the memory; some "
+                "three hours, of which half build engines"
+            ),
+            rows=(Row(batch=1, threads=1), Row(batch=1, threads=2), Row(batch=32, threads=2)),
+            rounds=20,
+            fewest_rounds=8,
+            budget_s=3 * 3600.0,
+            burst_runs=1,
+            warmup_s=4.0,
+            models=COMPARED_MODELS,
+            engines=COMPARED_ENGINES,
+            by_network=True,
+            starts=("fasternet_t0", "fastvit_t8", "mobilenetv2_100", "timm:resnet50"),
+        ),
+        Protocol(
             name="quick",
             description=(
                 "batch 1 on one thread, few samples: shows that everything runs, and is no "
@@ -86,26 +178,6 @@ PROTOCOLS = {
         ),
     )
 }
-
-DEFAULT_MODELS = (
-    "fasternet_t0",
-    "fasternet_t1",
-    "fastvit_t8",
-    "fastvit_sa12",
-    "mobileone_s0",
-    "mobileone_s1",
-    "mobilenetv1_100",
-    "mobilenetv2_100",
-    "mobilenetv3_large_100",
-    "shufflenet_v1_g3_x1_0",
-    "shufflenet_v2_x1_0",
-    "torchvision:resnet50",
-    "timm:mobilevit_xxs",
-)
-"""One or two of each family, beside the two that everybody knows."""
-
-DEFAULT_ENGINES = ("eager", "onnxruntime", "openvino")
-"""``compiled`` is on request: it compiles for half a minute a network."""
 
 
 def protocol(name: str) -> Protocol:
@@ -121,6 +193,8 @@ def protocol(name: str) -> Protocol:
 
 def default_engines() -> tuple[list[str], dict[str, str]]:
     """The default engines that can be used here, and the others with the reason."""
+    from fleetfoot.engines import available  # here: the names above are read where torch is not
+
     found = available()
     absent = {name: reason for name in DEFAULT_ENGINES if (reason := found[name]) is not None}
     return [name for name in DEFAULT_ENGINES if name not in absent], absent

@@ -31,6 +31,7 @@ from fleetfoot.errors import RecordError
 SCHEMA = 1
 MEASUREMENTS_FILE = "measurements.jsonl"
 FAILURES_FILE = "failures.jsonl"
+STARTS_FILE = "starts.jsonl"
 
 
 class Fold(TypedDict):
@@ -167,6 +168,69 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """One network on one engine, opened from the engine's own file in processes that were new: the
+    time to the first answer, and the memory. A value a process in each tuple.
+
+    Raises:
+        RecordError: there is no process, not the same number everywhere, or a time not above 0.
+    """
+
+    model: str
+    engine: str
+    threads: int
+    size: int
+    """Height and width of the one picture, in pixels."""
+    weight_bytes: int
+    """Of the network's parameters in float32."""
+    file_bytes: int
+    import_s: tuple[float, ...]
+    """The engine's own package, with Python and numpy up."""
+    answer_s: tuple[float, ...]
+    """From there, the file opened and the first picture answered."""
+    opening_bytes: tuple[int, ...]
+    """The most held until the first answer, above what was held after the imports; empty where the
+    system does not tell. The next likewise."""
+    running_bytes: tuple[int, ...]
+    """The most held while it then went on running, weights included."""
+    torch_imported: bool
+    engine_version: str
+    started: str
+    """ISO 8601, UTC."""
+    machine: Machine
+    versions: dict[str, str]
+    commit: str
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        count = len(self.import_s)
+        if not count or len(self.answer_s) != count or min(*self.import_s, *self.answer_s) <= 0:
+            raise RecordError(
+                f"start of {self.model} on {self.engine}: import_s and answer_s must hold one time "
+                f"above 0 a process, not {self.import_s} and {self.answer_s}"
+            )
+        for name in ("opening_bytes", "running_bytes"):
+            if len(getattr(self, name)) not in (0, count):
+                raise RecordError(
+                    f"start of {self.model} on {self.engine}: {name} must be empty or hold "
+                    f"{count} values, not {len(getattr(self, name))}"
+                )
+
+    @property
+    def first_answer_s(self) -> float:
+        """Median of import, opening and first answer together."""
+        pairs = zip(self.import_s, self.answer_s, strict=True)
+        return statistics.median(a + b for a, b in pairs)
+
+    @property
+    def above_weights_bytes(self) -> float | None:
+        """Median of the most held while running, less the weights; None where it is not known."""
+        if not self.running_bytes:
+            return None
+        return statistics.median(self.running_bytes) - self.weight_bytes
+
+
 def _problems(m: Measurement) -> Iterable[str]:
     if m.schema != SCHEMA:
         yield f"schema {m.schema} is not the one that this fleetfoot knows, {SCHEMA}"
@@ -204,10 +268,10 @@ def _problems(m: Measurement) -> Iterable[str]:
         yield f"median, p90 and p99 must rise: {m.median_s:g}, {m.p90_s:g}, {m.p99_s:g} s"
 
 
-Line = TypeVar("Line", Measurement, Failure)
+Line = TypeVar("Line", Measurement, Failure, Start)
 
 
-def to_json(line: Measurement | Failure) -> str:
+def to_json(line: Measurement | Failure | Start) -> str:
     """One line, without its line break; fields in the order of the class."""
     return json.dumps(asdict(line), ensure_ascii=False, allow_nan=False)
 
@@ -240,13 +304,27 @@ def read(path: str | Path) -> list[Measurement]:
 def read_failures(path: str | Path) -> list[Failure]:
     """The failures beside a record: ``path`` is the record, its folder, or the file itself. No file
     means no failure."""
-    path = Path(path)
-    if path.name != FAILURES_FILE:
-        path = (path if path.is_dir() else path.parent) / FAILURES_FILE
+    path = _beside(path, FAILURES_FILE)
     return _read(path, Failure) if path.exists() else []
 
 
-def write(path: str | Path, lines: Sequence[Measurement] | Sequence[Failure]) -> None:
+def read_starts(path: str | Path) -> list[Start]:
+    """The starts beside a record, named as in ``read_failures``. No file means that none were
+    measured."""
+    path = _beside(path, STARTS_FILE)
+    return _read(path, Start) if path.exists() else []
+
+
+def _beside(path: str | Path, name: str) -> Path:
+    path = Path(path)
+    if path.name == name:
+        return path
+    return (path if path.is_dir() else path.parent) / name
+
+
+def write(
+    path: str | Path, lines: Sequence[Measurement] | Sequence[Failure] | Sequence[Start]
+) -> None:
     """Writes the whole file at once: whoever reads ``path``, before or after a crash, finds the old
     file or the new one, never a part."""
     write_text(Path(path), "".join(to_json(line) + "\n" for line in lines))
@@ -302,7 +380,7 @@ def _parse(text: str, kind: type[Line]) -> Line:
         raise RecordError(f"not a line of JSON: {error}") from None
     if not isinstance(raw, dict):
         raise RecordError(f"expected a JSON object, found {_kind(raw)}")
-    if kind is Measurement and raw.get("schema") != SCHEMA:
+    if kind is not Failure and raw.get("schema") != SCHEMA:
         raise RecordError(
             f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA}. "
             "Read the record with the version that wrote it"

@@ -325,6 +325,8 @@ class _Work:
         group = self.journal.groups + 1
         members = [self.journal.index(one.case) for one in live]
         self.journal.add("group", number=group, cases=members)
+        if self.protocol.by_network:
+            return  # as its protocol says
         self.on_event(
             Notice(
                 f"the engines do not fit into memory at once: {len(live)} of {total} cells are "
@@ -344,7 +346,9 @@ class _Work:
             live += self._prepare_model(mine, held, total - len(rest), total)
             rest = [case for case in rest if case not in mine]
             held_bytes = (environment.resident_bytes() or 0) - before
-            if self.memory_bytes is not None and held_bytes > self.memory_bytes:
+            if self.protocol.by_network or (
+                self.memory_bytes is not None and held_bytes > self.memory_bytes
+            ):
                 break
         return live, rest
 
@@ -409,6 +413,8 @@ class _Work:
             steady=warm.steady,
             memory_peak_bytes=peak_bytes(),
         )
+        if engine.info.note:
+            self.on_event(Notice(f"{case.model} on {case.engine}: {engine.info.note}"))
         self.on_event(Prepared(case, time.monotonic() - began, warm.steady))
         return _Live(case, call)
 

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from fleetfoot import __version__
-from fleetfoot.cli.bench import bench, compare, report
-from fleetfoot.cli.models import engines, fuse, info, models
+from fleetfoot.cli.bench import bench, compare, report, targets
+from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.errors import FleetfootError
@@ -43,8 +43,9 @@ def root(
     """Vision networks that are fast on your device, not on paper."""
 
 
-for command in (bench, compare, report, predict, models, info, engines, fuse):
+for command in (bench, compare, report, targets, predict, models, info, engines, fuse):
     app.command()(command)
+app.command("compile")(compile_plan)
 app.add_typer(weights_app)
 
 

@@ -25,7 +25,10 @@ def bench(
     ] = None,
     engines: Annotated[
         str | None,
-        typer.Option(help="As 'eager,openvino', or 'all'; eager,onnxruntime,openvino without it."),
+        typer.Option(
+            help="As 'eager,native', or 'all', of which some build for a minute a network; the "
+            "protocol's without it, as eager,onnxruntime,openvino,native."
+        ),
     ] = None,
     threads: Annotated[
         str | None, typer.Option(help="One number or more, as '1,2'; the protocol's without it.")
@@ -38,7 +41,11 @@ def bench(
         int | None, typer.Option(help="Input height and width; each network's own without it.")
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="'default', 'fasternet' (batch 1 and 32, one thread) or 'quick'.")
+        str,
+        typer.Option(
+            help="'default', 'fasternet' (batch 1 and 32, one thread), 'peers' (every engine, in "
+            "three hours) or 'quick'."
+        ),
     ] = "default",
     seconds: Annotated[
         float | None, typer.Option(help="Wall time of the run; the protocol's without it.")
@@ -67,18 +74,25 @@ def bench(
 ) -> None:
     """Measure which networks are really fast on this machine."""
     from fleetfoot.bench.plan import plan
-    from fleetfoot.bench.protocols import DEFAULT_ENGINES
-    from fleetfoot.bench.record import FAILURES_FILE, MEASUREMENTS_FILE, to_json, write
+    from fleetfoot.bench.record import (
+        FAILURES_FILE,
+        MEASUREMENTS_FILE,
+        STARTS_FILE,
+        Start,
+        to_json,
+        write,
+    )
     from fleetfoot.bench.run import run
+    from fleetfoot.bench.start import measure
     from fleetfoot.engines import Options
-    from fleetfoot.report import print_tables, save
+    from fleetfoot.report import print_starts, print_tables, save
     from fleetfoot.report.live import Progress
     from fleetfoot.report.terminal import console
 
     folder = _folder(output, resume, protocol)
     planned = plan(
         models or (),
-        engines=DEFAULT_ENGINES if engines is None else _names(engines),
+        engines=None if engines is None else _names(engines),
         protocol_name=protocol,
         threads=_numbers("--threads", threads),
         batches=_numbers("--batch", batch),
@@ -99,11 +113,22 @@ def bench(
     write(folder / FAILURES_FILE, failures)
     if done.measurements:
         write(folder / MEASUREMENTS_FILE, done.measurements)
-        save(done.measurements, failures, folder)
+        starts: list[Start] = []
+        if planned.protocol.starts and not done.interrupted:
+            starts, not_started = measure(
+                planned.protocol.starts,
+                [case.engine for case in planned.cases],
+                on_note=lambda text: typer.echo(text, err=True),
+            )
+            failures += not_started
+            write(folder / FAILURES_FILE, failures)
+            write(folder / STARTS_FILE, starts)
+        save(done.measurements, failures, folder, starts)
         if as_json:
             typer.echo("\n".join(to_json(m) for m in done.measurements))
         else:
             print_tables(console(), done.measurements, failures, all_engines=all_engines)
+            print_starts(console(), starts)
         typer.echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
     if done.interrupted:
         typer.echo(f"ended early by {done.interrupted}; go on with: {_again(folder)}", err=True)
@@ -194,17 +219,45 @@ def report(
     ] = False,
 ) -> None:
     """Make the tables, plots and page again from a record."""
-    from fleetfoot.bench.record import read, read_failures
-    from fleetfoot.report import markdown, print_tables, save, update_between_markers
+    from fleetfoot.bench.record import read, read_failures, read_starts
+    from fleetfoot.report import (
+        markdown,
+        print_starts,
+        print_tables,
+        save,
+        update_between_markers,
+    )
     from fleetfoot.report.terminal import console
 
-    measurements, failures = read(record), read_failures(record)
+    measurements, failures, starts = read(record), read_failures(record), read_starts(record)
     if readme is not None:
         changed = update_between_markers(readme, markdown(measurements))
         typer.echo(f"{readme}: {'updated' if changed else 'already what the record gives'}")
         return
     folder = output or (record if record.is_dir() else record.parent)
-    written = save(measurements, failures, folder)
+    written = save(measurements, failures, folder, starts)
     print_tables(console(), measurements, failures, all_engines=all_engines)
+    print_starts(console(), starts)
     for file in written:
         typer.echo(f"wrote {file}", err=True)
+
+
+def targets(
+    record: Annotated[Path, typer.Argument(help="A record, or the folder of a run.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One record for programs instead of a table.")
+    ] = False,
+) -> None:
+    """Say which targets of fleetfoot's own engine a record shows to be met."""
+    from dataclasses import asdict
+
+    from fleetfoot.bench.record import read, read_failures, read_starts
+    from fleetfoot.bench.targets import verdicts
+    from fleetfoot.report import print_targets
+    from fleetfoot.report.terminal import console
+
+    found = verdicts(read(record), read_failures(record), read_starts(record))
+    if as_json:
+        typer.echo(json.dumps([asdict(verdict) for verdict in found]))
+    else:
+        print_targets(console(), found)

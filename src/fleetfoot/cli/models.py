@@ -1,11 +1,12 @@
-"""``fleetfoot models``, ``info``, ``engines``, ``fuse``: what there is, and what folding does."""
+"""``fleetfoot models``, ``info``, ``engines``, ``fuse``, ``compile``: what there is, what folding
+does, and plans for the native engine."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -89,3 +90,41 @@ def fuse(
         typer.echo(json.dumps(fused.record()))
     else:
         typer.echo(fused.summary())
+
+
+def compile_plan(
+    model: Annotated[str, typer.Argument(help="A name, as 'fastvit_t8' or 'timm:resnet18'.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The plan's file; MODEL.plan without it.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Input height and width; the network's own without it."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="A file of weights.")] = None,
+    pretrained: Annotated[
+        bool, typer.Option(help="Fetch the published weights, unless --weights names a file.")
+    ] = True,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Yes to weights for research only.")
+    ] = False,
+) -> None:
+    """Fold a network and write its plan, which fleetfoot.runtime and C programs run."""
+    import torch
+
+    from fleetfoot.bench.networks import native_size
+    from fleetfoot.engines.native import save_plan
+    from fleetfoot.models import create_model
+    from fleetfoot.transform import fuse as fold
+
+    made: dict[str, Any] = {"weights": weights} if weights else {"pretrained": pretrained}
+    if accept_licence:
+        made["accept_licence"] = True
+    network = fold(create_model(model, **made)).model
+    pixels = size or native_size(model)
+    file = output or Path(f"{model.replace(':', '-')}.plan")
+    error = save_plan(network, torch.zeros(1, 3, pixels, pixels), file)
+    typer.echo(
+        f"{file}: {file.stat().st_size / 1e6:.1f} MB, input (B, 3, {pixels}, {pixels}); its answer "
+        f"differs from eager's by {error:.1e} of the largest value"
+    )

@@ -17,6 +17,9 @@ from fleetfoot.engines.base import (
 )
 from fleetfoot.engines.compiled import Compiled
 from fleetfoot.engines.eager import CudaGraph, Eager
+from fleetfoot.engines.executorch import ExecuTorch
+from fleetfoot.engines.native import Native
+from fleetfoot.engines.ncnn import Ncnn
 from fleetfoot.engines.nothing import Nothing
 from fleetfoot.engines.onnxruntime import OnnxRuntime
 from fleetfoot.engines.openvino import OpenVino
@@ -34,7 +37,18 @@ __all__ = [
 ]
 
 ENGINES: dict[str, type[Engine]] = {
-    kind.name: kind for kind in (Eager, Compiled, OnnxRuntime, OpenVino, CudaGraph, Nothing)
+    kind.name: kind
+    for kind in (
+        Eager,
+        Compiled,
+        OnnxRuntime,
+        OpenVino,
+        Ncnn,
+        ExecuTorch,
+        Native,
+        CudaGraph,
+        Nothing,
+    )
 }
 
 

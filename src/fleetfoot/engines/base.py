@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.errors import EngineError, FleetfootError
+from fleetfoot.errors import EngineError, FleetfootError, MissingExtraError
 
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest ``relative_error`` against eager in float32, by the precision that an engine computes in.
@@ -88,6 +88,8 @@ class EngineInfo:
     precision: str
     layout: str
     device: str
+    note: str = ""
+    """What a reader of its figures should know: operators that its fast part did not take."""
 
 
 class Engine(ABC):
@@ -164,6 +166,14 @@ def installed(package: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
+
+
+def missing_package(engine: str, *packages: str) -> MissingExtraError | None:
+    """The error that names the first of ``packages`` that is not installed; None where all are."""
+    for package in packages:
+        if not installed(package):
+            return MissingExtraError.of(f"engine {engine!r}", package, engine)
+    return None
 
 
 def refuse(engine: str, options: Options, **offered: str) -> None:

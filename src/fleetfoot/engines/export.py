@@ -12,25 +12,43 @@ from __future__ import annotations
 import hashlib
 import warnings
 import weakref
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.engines.base import installed
+from fleetfoot.engines.base import missing_package
 from fleetfoot.errors import EngineError, MissingExtraError
 
-_last: tuple[weakref.ref[nn.Module], bytes, bytes] | None = None
-"""Network, fingerprint and graph of the last export: two engines are built from each network, one
-after the other."""
+Made = TypeVar("Made")
+
+
+class Last(Generic[Made]):
+    """What was made last, kept until another network, or another shape, is asked for: several
+    engines are built from each network, one after the other, and several times for one shape."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[weakref.ref[nn.Module], bytes, Made] | None = None
+
+    def of(
+        self, model: nn.Module, example: Tensor, make: Callable[[nn.Module, Tensor], Made]
+    ) -> Made:
+        fingerprint = _fingerprint(model, example)
+        kept = self._kept
+        if kept is None or kept[0]() is not model or kept[1] != fingerprint:
+            self._kept = None  # the earlier one need not be in memory beside this one
+            kept = self._kept = (weakref.ref(model), fingerprint, make(model, example))
+        return kept[2]
+
+
+_last = Last[bytes]()
 
 
 def missing(engine: str, runtime: str) -> MissingExtraError | None:
     """The error that names what ``engine`` needs and is not installed: its runtime, or the
     exporter."""
-    for package in (runtime, "onnx", "onnxscript"):
-        if not installed(package):
-            return MissingExtraError.of(f"engine {engine!r}", package, engine)
-    return None
+    return missing_package(engine, runtime, "onnx", "onnxscript")
 
 
 def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
@@ -39,11 +57,7 @@ def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
     Raises:
         EngineError: the network has more than one output.
     """
-    global _last
-    fingerprint = _fingerprint(model, example)
-    if _last is None or _last[0]() is not model or _last[1] != fingerprint:
-        _last = (weakref.ref(model), fingerprint, _export(model, example))
-    return _last[2]
+    return _last.of(model, example, _export)
 
 
 def _export(model: nn.Module, example: Tensor) -> bytes:

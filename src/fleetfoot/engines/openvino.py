@@ -35,6 +35,16 @@ def without_telemetry() -> Iterator[None]:
             sys.modules[TELEMETRY] = before
 
 
+def settings(options: Options) -> dict[str, str | int]:
+    """What the CPU plugin is asked for."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": options.threads,
+        "INFERENCE_PRECISION_HINT": PRECISIONS[options.precision],
+    }
+
+
 class OpenVino(Engine):
     """One stream for the least latency, ``threads`` threads.
 
@@ -59,13 +69,9 @@ class OpenVino(Engine):
                 "openvino offers bfloat16 only on a CPU that has it; this one offers "
                 f"{', '.join(capabilities)}"
             )
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": options.threads,
-            "INFERENCE_PRECISION_HINT": PRECISIONS[options.precision],
-        }
-        compiled = core.compile_model(core.read_model(onnx_bytes(model, example)), "CPU", settings)
+        compiled = core.compile_model(
+            core.read_model(onnx_bytes(model, example)), "CPU", settings(options)
+        )
         asked = {
             "EXECUTION_DEVICES": ["CPU"],
             "INFERENCE_NUM_THREADS": options.threads,

@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleetfoot.bench.record import Failure, Measurement, write_text
+from fleetfoot.bench.record import Failure, Measurement, Start, write_text
 from fleetfoot.report import page, plots
-from fleetfoot.report.tables import markdown, print_comparison, print_tables, to_csv
+from fleetfoot.report.tables import (
+    markdown,
+    print_comparison,
+    print_starts,
+    print_tables,
+    print_targets,
+    to_csv,
+)
 
 __all__ = [
     "markdown",
     "print_comparison",
+    "print_starts",
     "print_tables",
+    "print_targets",
     "save",
     "to_csv",
     "update_between_markers",
@@ -26,13 +35,16 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def save(
-    measurements: Sequence[Measurement], failures: Sequence[Failure], folder: str | Path
+    measurements: Sequence[Measurement],
+    failures: Sequence[Failure],
+    folder: str | Path,
+    starts: Sequence[Start] = (),
 ) -> list[Path]:
     """Writes ``results.csv``, the plots and ``index.html`` into ``folder``; the files written."""
     folder = Path(folder)
     table, site = folder / "results.csv", folder / "index.html"
     write_text(table, to_csv(measurements))
-    write_text(site, page.html(measurements, failures))
+    write_text(site, page.html(measurements, failures, starts))
     return [table, *plots.save(measurements, folder), site]
 
 

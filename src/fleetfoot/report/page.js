@@ -3,9 +3,9 @@
 (() => {
   const all = (selector, from = document) => [...from.querySelectorAll(selector)];
   const byId = (id) => document.getElementById(id);
-  const body = document.querySelector("tbody");
+  const body = document.querySelector(".cells tbody");
   const rows = all("tr", body);
-  const heads = all("thead th");
+  const heads = all(".cells thead th");
   const groupChoice = byId("group");
   const tip = byId("tip");
   const hidden = { engine: new Set(), family: new Set() };

@@ -16,18 +16,24 @@ from importlib.resources import files
 from string import Template
 from xml.etree.ElementTree import Element, tostring
 
-from fleetfoot.bench.record import Failure, Measurement
+from fleetfoot.bench.record import Failure, Measurement, Start
 from fleetfoot.report.style import Look
 from fleetfoot.report.summary import (
+    GAIN_TITLE,
+    VERSUS_TITLE,
     Group,
     absences,
     circumstances,
     digits,
     family,
     findings,
+    gain_text,
     grouped,
     mark,
     moment,
+    start_rows,
+    versus,
+    versus_text,
 )
 from fleetfoot.report.svg import (
     histogram,
@@ -63,7 +69,11 @@ _HINTS = {
 }
 
 
-def html(measurements: Sequence[Measurement], failures: Sequence[Failure] = ()) -> str:
+def html(
+    measurements: Sequence[Measurement],
+    failures: Sequence[Failure] = (),
+    starts: Sequence[Start] = (),
+) -> str:
     """The page, complete in one text."""
     groups, look = grouped(measurements), Look.of(measurements)
     script, sheet = (_asset(f"page.{kind}") for kind in ("js", "css"))
@@ -82,6 +92,7 @@ def html(measurements: Sequence[Measurement], failures: Sequence[Failure] = ()) 
         legend=_markup(*_legend(look)),
         figures=_markup(*(_figures(*item, i, look) for i, item in enumerate(groups.items()))),
         table=_markup(_table(groups, look)),
+        starts=_markup(*_starts(starts)),
         circumstances=_markup(*_circumstances(measurements, failures)),
     )
 
@@ -160,9 +171,62 @@ def _figures(group: Group, rows: Sequence[Measurement], index: int, look: Look) 
         heading,
         *([node("ul", *said, class_="findings")] if said else []),
         node("div", *figures, class_="figures"),
+        *_versus(rows),
         class_="group",
         data_group=index,
     )
+
+
+def _versus(rows: Sequence[Measurement]) -> list[Element]:
+    """Each network on each engine, where fleetfoot's own is among them."""
+    engines, lines = versus(rows)
+    if not lines:
+        return []
+    body = [
+        [node("th", line.model, scope="row")]
+        + [
+            node("td", versus_text(line, e), class_="number win" if e == line.best else "number")
+            for e in engines
+        ]
+        + [node("td", gain_text(line), class_="number")]
+        for line in lines
+    ]
+    return _plain_table(VERSUS_TITLE.capitalize(), ["network", *engines, GAIN_TITLE], body, 1)
+
+
+def _starts(starts: Sequence[Start]) -> list[Element]:
+    """What a new process takes from an engine's own file."""
+    if not starts:
+        return []
+    titles, rows = start_rows(starts)
+    body = [
+        [node("th", row[0], scope="row"), node("td", row[1])]
+        + [node("td", cell, class_="number") for cell in row[2:]]
+        for row in rows
+    ]
+    table = _plain_table("From a file, in a new process", titles, body, 2)
+    return [node("section", *table)]
+
+
+def _plain_table(
+    title: str, titles: Sequence[str], body: Sequence[Sequence[Element]], words: int
+) -> list[Element]:
+    """A table that the script leaves alone; the first ``words`` columns are no numbers."""
+    heads = [
+        node("th", text, scope="col", class_="number" if i >= words else None)
+        for i, text in enumerate(titles)
+    ]
+    table = node(
+        "table",
+        node("caption", title),
+        node("thead", node("tr", *heads)),
+        node("tbody", *(node("tr", *row) for row in body)),
+        class_="plain",
+    )
+    return [
+        node("h3", title),
+        node("div", table, class_="scroll", tabindex=0, role="region", aria_label=title),
+    ]
 
 
 def _table(groups: dict[Group, list[Measurement]], look: Look) -> Element:

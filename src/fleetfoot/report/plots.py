@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _SOFT, _LINE = "#1b1d21", "#5c626b", "#e4e5e8"
-_MARKERS = {"circle": "o", "triangle": "^", "square": "s", "diamond": "D", "cross": "P"}
+_MARKERS = {
+    "circle": "o", "triangle": "^", "square": "s", "diamond": "D", "cross": "P", "wedge": "v",
+    "hexagon": "h", "saltire": "X",
+}  # fmt: skip
 _DPI = 200
 
 
@@ -214,4 +217,8 @@ def _legend(figure: Figure, look: Look) -> None:
     engines = [mark(_MARKERS[shape], _SOFT, name) for name, shape in look.shapes.items()]
     columns = min(8, len(families))
     figure.legend(handles=families, loc="outside lower center", ncols=columns, **style)
-    figure.legend(handles=engines, loc="outside upper right", ncols=len(engines), **style)
+    # beside the title while there is room; from five on, in two rows above it
+    rows = 1 if len(engines) < 5 else 2
+    figure.legend(
+        handles=engines, loc="outside upper right", ncols=-(-len(engines) // rows), **style
+    )

@@ -31,7 +31,17 @@ _OTHERS = (
     Colour("#b4236b", "#f47bb4"),
     Colour("#3f4652", "#ccd2da"),
 )
-SHAPES = ("circle", "triangle", "square", "diamond", "cross")
+SHAPES = (
+    "circle",
+    "triangle",
+    "square",
+    "diamond",
+    "cross",
+    "wedge",
+    "hexagon",
+    "saltire",
+)
+"""As many as there are engines that may stand in one record."""
 
 
 GUIDES = (1.0, 0.3, 0.1)

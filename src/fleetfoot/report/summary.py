@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from itertools import permutations
+from statistics import median
 from typing import NamedTuple
 
 from fleetfoot.bench.clock import stability
-from fleetfoot.bench.record import Failure, Measurement, fastest
+from fleetfoot.bench.record import Failure, Measurement, Start, fastest
+from fleetfoot.bench.targets import OWN, PEERS
 
 
 class Group(NamedTuple):
@@ -98,6 +100,75 @@ def pareto(measurements: Iterable[Measurement]) -> list[Measurement]:
         if not front or _top1(m) > _top1(front[-1]):
             front.append(m)
     return front
+
+
+class Versus(NamedTuple):
+    """One network on every engine of a group."""
+
+    model: str
+    cells: dict[str, Measurement]
+    """By engine."""
+    gain: float | None
+    """Time of the fastest peer / time of fleetfoot's own engine; None without either."""
+
+    @property
+    def best(self) -> str:
+        """The fastest engine."""
+        return min(self.cells.values(), key=lambda m: m.median_s).engine
+
+
+def versus(measurements: Sequence[Measurement]) -> tuple[list[str], list[Versus]]:
+    """The engines of one group, fleetfoot's own first, and its networks, the fastest first; nothing
+    where the own engine is not in it."""
+    engines = sorted({m.engine for m in measurements}, key=lambda name: (name != OWN, name))
+    if OWN not in engines or len(engines) < 2:
+        return [], []
+    cells: dict[str, dict[str, Measurement]] = {}
+    for m in sorted(measurements, key=lambda m: m.median_s):
+        cells.setdefault(m.model, {})[m.engine] = m
+    rows = []
+    for model, found in cells.items():
+        peers = [m.median_s for name, m in found.items() if name in PEERS]
+        gain = min(peers) / found[OWN].median_s if peers and OWN in found else None
+        rows.append(Versus(model, found, gain))
+    return engines, rows
+
+
+def versus_text(row: Versus, engine: str) -> str:
+    """Milliseconds a batch; "-" where the engine has no figure."""
+    return digits(row.cells[engine].median_s * 1e3) if engine in row.cells else "-"
+
+
+VERSUS_TITLE = "every engine, ms a batch"
+GAIN_TITLE = "best peer / native"
+
+
+def gain_text(row: Versus) -> str:
+    return "-" if row.gain is None else f"{row.gain:.2f}"
+
+
+def start_rows(starts: Sequence[Start]) -> tuple[list[str], list[list[str]]]:
+    """Titles, and a row for each network and engine, the soonest answer of a network first."""
+    titles = [
+        "network", "engine", "first answer ms", "of which import ms", "file MB", "to open MB",
+        "running above weights MB", "processes",
+    ]  # fmt: skip
+    rows = []
+    for s in sorted(starts, key=lambda s: (s.model, s.first_answer_s)):
+        above = s.above_weights_bytes
+        rows.append(
+            [
+                s.model,
+                s.engine,
+                digits(1e3 * s.first_answer_s),
+                digits(1e3 * median(s.import_s)) + (", with torch" if s.torch_imported else ""),
+                digits(s.file_bytes / 1e6),
+                digits(median(s.opening_bytes) / 1e6) if s.opening_bytes else "-",
+                "-" if above is None else digits(above / 1e6),
+                str(len(s.answer_s)),
+            ]
+        )
+    return titles, rows
 
 
 def findings(measurements: Sequence[Measurement]) -> list[str]:

@@ -23,6 +23,9 @@ _GLYPHS = {
     "square": "M-4-4H4V4H-4Z",
     "diamond": "M0-5.6L5.6 0L0 5.6L-5.6 0Z",
     "cross": "M-5-2H-2V-5H2V-2H5V2H2V5H-2V2H-5Z",
+    "wedge": "M0 5.2L-4.9-3.4L4.9-3.4Z",
+    "hexagon": "M0-5L4.4-2.5V2.5L0 5L-4.4 2.5V-2.5Z",
+    "saltire": "M-5-3.2L-3.2-5L0-1.8L3.2-5L5-3.2L1.8 0L5 3.2L3.2 5L0 1.8L-3.2 5L-5 3.2L-1.8 0Z",
 }
 
 

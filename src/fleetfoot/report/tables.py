@@ -14,8 +14,21 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.bench.compare import Comparison
-from fleetfoot.bench.record import Cell, Failure, Measurement, fastest
-from fleetfoot.report.summary import circumstances, digits, findings, grouped, mark
+from fleetfoot.bench.record import Cell, Failure, Measurement, Start, fastest
+from fleetfoot.bench.targets import Verdict
+from fleetfoot.report.summary import (
+    GAIN_TITLE,
+    VERSUS_TITLE,
+    circumstances,
+    digits,
+    findings,
+    gain_text,
+    grouped,
+    mark,
+    start_rows,
+    versus,
+    versus_text,
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,7 @@ def print_tables(
         if len({m.engine for m in rows}) > 1:
             title += ": every engine" if all_engines else ": the fastest engine of each network"
         print_table(console, shown, title)
+        print_versus(console, rows, str(group))
         for sentence in findings(rows):
             console.print(Text(sentence))
         console.print()
@@ -81,6 +95,59 @@ def print_table(console: Console, rows: Sequence[Measurement], title: str) -> No
     gone = [c.title for c in COLUMNS if c not in columns]
     if gone:
         console.print(Text(f"no room for {', '.join(gone)}: a wider terminal shows them", "dim"))
+
+
+def print_versus(console: Console, rows: Sequence[Measurement], group: str) -> None:
+    """Each network on each engine, where fleetfoot's own is among them; the fastest is bold."""
+    engines, lines = versus(rows)
+    if not lines:
+        return
+    table = _plain_table()
+    table.title, table.title_justify = Text(f"{group}: {VERSUS_TITLE}", "bold"), "left"
+    _add_networks(table, [line.model for line in lines])
+    for engine in engines:
+        table.add_column(engine, justify="right", no_wrap=True)
+    table.add_column(GAIN_TITLE.replace(" / ", "\n/ "), justify="right", no_wrap=True)
+    for line in lines:
+        cells = [
+            Text(versus_text(line, engine), "bold" if engine == line.best else "")
+            for engine in engines
+        ]
+        table.add_row(Text(line.model), *cells, gain_text(line))
+    console.print(table)
+
+
+def print_starts(console: Console, starts: Sequence[Start]) -> None:
+    """What a new process takes from an engine's own file, and its memory."""
+    if not starts:
+        return
+    titles, rows = start_rows(starts)
+    table = _plain_table()
+    table.title, table.title_justify = Text("From a file, in a new process", "bold"), "left"
+    for number, title in enumerate(titles):
+        table.add_column(title, justify="left" if number < 2 else "right")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def print_targets(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """Each target with its figure and whether it is met; below, what stands behind the figures."""
+    table = _plain_table()
+    for title in ("case", "to reach", "found", ""):
+        table.add_column(title, overflow="fold", no_wrap=not title)
+    styles = {"met": "green", "not met": "red", "not shown": "yellow"}
+    case = ""
+    for v in verdicts:
+        table.add_row(
+            Text("" if v.case == case else v.case), Text(v.target), Text(v.found or "-"),
+            Text(v.word, styles[v.word]),
+        )  # fmt: skip
+        case = v.case
+    console.print(table)
+    for v in verdicts:
+        for remark in v.remarks:
+            console.print(Text.assemble((f"{v.case}: ", "dim"), remark))
 
 
 def _table(rows: Sequence[Measurement], columns: Sequence[Column], title: str) -> Table:
@@ -192,10 +259,27 @@ def markdown(measurements: Sequence[Measurement]) -> str:
             cells = [name, *(column.text(m) for column in COLUMNS), _escaped(m.engine)]
             cells += [_instability(m)] if noisy else []
             lines.append(f"| {' | '.join(cells)} |")
+        lines += _versus_lines(rows)
         lines += ["", *(f"{_escaped(sentence)}\n" for sentence in findings(rows))]
         parts.append("\n".join(lines))
     facts = "\n".join(f"- {name}: {_escaped(text)}" for name, text in circumstances(measurements))
     return "\n".join([*parts, facts, ""])
+
+
+def _versus_lines(rows: Sequence[Measurement]) -> list[str]:
+    """A second table, each network on each engine; none where fleetfoot's own is not in it."""
+    engines, lines = versus(rows)
+    if not lines:
+        return []
+    titles = ["network", *(f"{_escaped(engine)} ms" for engine in engines), GAIN_TITLE]
+    table = ["", f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(engines) + 1)}"]
+    for line in lines:
+        cells = [_escaped(line.model)]
+        for engine in engines:
+            text = versus_text(line, engine)
+            cells.append(f"**{text}**" if engine == line.best else text)
+        table.append(f"| {' | '.join([*cells, gain_text(line)])} |")
+    return table
 
 
 def _escaped(text: str) -> str:

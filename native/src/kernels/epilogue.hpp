@@ -1,0 +1,76 @@
+// What follows a product: activation, residual, second activation. Part of it is done while the
+// sums are in registers, the rest in a sweep over rows that were just written and lie in L1.
+#pragma once
+
+#include "kernels.hpp"
+
+namespace ff::FF_ISA {
+
+// A range to clamp to stands for none, relu, relu6 and clamp. The others would need more registers
+// than the sums leave free, and spill them.
+struct Bounds {
+    float low, high;
+    bool active;
+};
+
+static bool fits_registers(const Activation& act) {
+    return act.kind == Act::none || act.kind == Act::relu || act.kind == Act::relu6 || act.kind == Act::clamp;
+}
+
+static Bounds bounds_of(const Activation& act) {
+    constexpr float inf = __builtin_inff();
+    switch (act.kind) {
+        case Act::relu: return {0, inf, true};
+        case Act::relu6: return {0, 6, true};
+        case Act::clamp: return {act.a, act.b, true};
+        default: return {-inf, inf, false};
+    }
+}
+
+// What is done in registers, and what is left to finish().
+struct Epilogue {
+    Bounds act, post;
+    bool residual_inside;
+    bool sweep_act, sweep_post, residual_after;
+    Activation act_kind, post_kind;
+};
+
+static Epilogue epilogue_of(const Activation& act, const Activation& post, bool residual) {
+    Epilogue e;
+    e.act_kind = act;
+    e.post_kind = post;
+    e.sweep_act = !fits_registers(act);
+    e.act = bounds_of(act);
+    e.residual_inside = residual && !e.sweep_act;
+    e.residual_after = residual && e.sweep_act;
+    const bool post_inside = !e.sweep_act && fits_registers(post);
+    e.post = post_inside ? bounds_of(post) : bounds_of(Activation{});
+    e.sweep_post = !post_inside && post.kind != Act::none;
+    return e;
+}
+
+static bool unfinished(const Epilogue& e) { return e.sweep_act || e.residual_after || e.sweep_post; }
+
+FF_INLINE vf clamp(vf x, const Bounds& bounds) { return at_most(at_least(x, set1(bounds.low)), set1(bounds.high)); }
+
+// The rest of the epilogue over `rows` rows of n floats.
+static void finish(const Epilogue& e, float* out, int64_t out_stride, const float* residual, int64_t residual_stride,
+                   int64_t rows, int64_t n) {
+    if (out_stride == n && (!e.residual_after || residual_stride == n)) {
+        n *= rows;
+        rows = 1;
+    }
+    for (int64_t m = 0; m < rows; ++m) {
+        float* row = out + m * out_stride;
+        if (e.sweep_act) sweep(e.act_kind, row, n);
+        if (e.residual_after) {
+            const float* other = residual + m * residual_stride;
+            int64_t i = 0;
+            for (; i + kLanes <= n; i += kLanes) store(row + i, add(load(row + i), load(other + i)));
+            if (i < n) store_n(row + i, add(load_n(row + i, n - i), load_n(other + i, n - i)), n - i);
+        }
+        if (e.sweep_post) sweep(e.post_kind, row, n);
+    }
+}
+
+}  // namespace ff::FF_ISA

@@ -1,0 +1,155 @@
+"""ExecuTorch with XNNPACK on the CPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fleetfoot.engines.base import Engine, Options, missing_package, refuse
+from fleetfoot.engines.export import Last
+from fleetfoot.errors import EngineError, FleetfootError
+
+
+class Program(NamedTuple):
+    """What ExecuTorch runs."""
+
+    content: bytes
+    """Of a .pte file."""
+    outside: str
+    """The operators that XNNPACK did not take, as "2 aten.split_copy"; "" where it took all."""
+
+
+_last = Last[Program]()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """ExecuTorch imported and set up inside warns of itself, logs to stderr from C++, and gives the
+    root logger a handler; none of that leaves here."""
+    handlers = list(logging.root.handlers)
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+        logging.root.handlers[:] = handlers
+
+
+def executorch_program(model: nn.Module, example: Tensor) -> Program:
+    """The network for batches of exactly the shape of ``example``, lowered to XNNPACK by
+    ``to_edge_transform_and_lower``; 10 to 50 s.
+
+    XNNPACK takes slices but no splits, and each split would cut its part of the graph in two and
+    run in ExecuTorch's portable operators; so splits are first written as slices.
+    """
+    return _last.of(model, example, _lower)
+
+
+def _lower(model: nn.Module, example: Tensor) -> Program:
+    with _quiet():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+        exported = torch.export.export(model, (example,)).run_decompositions(_as_slices())
+        lowered = to_edge_transform_and_lower(
+            exported,
+            partitioner=[XnnpackPartitioner()],
+            # the check refuses ATen operators that ExecuTorch's own kernels run all the same
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+        )
+        content = lowered.to_executorch().buffer
+    calls = [n for n in lowered.exported_program().graph.nodes if n.op == "call_function"]
+    names = (_operator(node.target) for node in calls)
+    outside = Counter(n for n in names if n not in ("executorch_call_delegate", "getitem"))
+    return Program(content, ", ".join(f"{count} {name}" for name, count in outside.items()))
+
+
+def _operator(target: Any) -> str:
+    """ "aten.split_copy.Tensor" of what a node calls."""
+    return str(getattr(target, "_name", None) or target.__name__).replace("::", ".")
+
+
+def _as_slices() -> dict[Any, Any]:
+    aten = torch.ops.aten
+
+    def sizes(x: Tensor, lengths: Sequence[int], dim: int = 0) -> list[Tensor]:
+        ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
+        return [
+            aten.slice.Tensor(x, dim, end - length, end)
+            for end, length in zip(ends, lengths, strict=True)
+        ]
+
+    def even(x: Tensor, length: int, dim: int = 0) -> list[Tensor]:
+        total = x.shape[dim]
+        return sizes(x, [min(length, total - start) for start in range(0, total, length)], dim)
+
+    def chunk(x: Tensor, count: int, dim: int = 0) -> list[Tensor]:
+        return even(x, -(-x.shape[dim] // count), dim)
+
+    return {
+        aten.split_with_sizes.default: sizes,
+        aten.split.Tensor: even,
+        aten.chunk.default: chunk,
+    }
+
+
+class ExecuTorch(Engine):
+    """One XNNPACK program, float32, on ExecuTorch's pool of ``threads`` threads.
+
+    The pool is one for the whole process: an engine that finds it at another size than its own sets
+    it, in the first run of its turn. Operators that XNNPACK does not take run on one thread in
+    ExecuTorch's own kernels; ``info.note`` names them.
+    """
+
+    name = "executorch"
+    package = "executorch"
+
+    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+        refuse(self.name, options, precision="float32", layout="nchw", device="cpu")
+        super().__init__(model, example, options)
+        program = executorch_program(model, example)
+        with _quiet():
+            from executorch.extension.pybindings import portable_lib
+
+            self._runtime: Any = portable_lib
+            portable_lib._threadpool_get_thread_count()  # the first call makes the pool, and logs
+            self._module: Any = portable_lib._load_for_executorch_from_buffer(program.content)
+        self._content: bytes | None = program.content  # the module reads it where it lies
+        outputs = self._module.method_meta("forward").num_outputs()
+        if outputs != 1:
+            raise EngineError(f"{type(model).__name__} has {outputs} outputs; an engine runs one")
+        if program.outside:
+            self.info = replace(self.info, note=f"outside XNNPACK: {program.outside}")
+
+    @classmethod
+    def missing(cls) -> FleetfootError | None:
+        # ruamel.yaml, tabulate, torchao: what its lowering imports of its many requirements
+        return missing_package(cls.name, cls.package, "ruamel.yaml", "tabulate", "torchao")
+
+    def _run(self, batch: Tensor) -> Tensor:
+        if self._runtime._threadpool_get_thread_count() != self.info.threads:
+            with _quiet():
+                self._runtime._unsafe_reset_threadpool(self.info.threads)
+        (logits,) = self._module.forward((batch.contiguous(),))
+        return logits
+
+    def close(self) -> None:
+        super().close()
+        self._module = self._content = None

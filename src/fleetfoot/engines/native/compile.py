@@ -1,0 +1,89 @@
+"""A folded network -> its plan: lowered, fused, placed, cut into strips, packed.
+
+Each pass is a file of its own and changes one graph; ``docs/engine.md`` tells what each gave.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from fleetfoot.engines.native import arena, pack, place, plan, strips
+from fleetfoot.engines.native.fuse import fuse
+from fleetfoot.engines.native.graph import Graph
+from fleetfoot.engines.native.lower import lower
+from fleetfoot.engines.native.strips import StripOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """How a network is compiled."""
+
+    strips: StripOptions | None = field(default_factory=StripOptions)
+    """When nodes run together by rows; None: never."""
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """What a plan is made of."""
+
+    nodes: dict[str, int]
+    """Count by operator; those within strips count as their own operators, as does the strip."""
+    arena_bytes: int
+    ring_bytes: int
+    """Of each thread."""
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled network, for one shape of picture and any batch."""
+
+    graph: Graph
+    memory: arena.Memory
+
+    def bytes(self, *, checksum: plan.Checksum) -> bytes:
+        """The plan file's content. ``checksum`` is XXH64 of bytes under a seed."""
+        return plan.to_bytes(self.graph, self.memory, checksum=checksum)
+
+    def save(self, path: str | os.PathLike[str], *, checksum: plan.Checksum) -> None:
+        """Writes the plan file, all of it or nothing.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        plan.write(self.graph, self.memory, path, checksum=checksum)
+
+    def summary(self) -> PlanSummary:
+        nodes = [inner for node in self.graph.nodes for inner in (node, *node.nodes)]
+        constants = [tensor for tensor in self.graph.tensors() if tensor.kind == "constant"]
+        return PlanSummary(
+            nodes=dict(Counter(node.op for node in nodes)),
+            arena_bytes=self.memory.arena,
+            ring_bytes=self.memory.rings,
+            weight_bytes=sum(4 * tensor.size for tensor in constants),
+        )
+
+
+def compile(model: nn.Module, example: Tensor, *, options: CompileOptions | None = None) -> Plan:
+    """The plan of ``model``, in eval mode and usually folded, for pictures shaped as ``example``
+    (B, C, H, W).
+
+    Raises:
+        EngineError: an operator has no kernel, or the network mixes the pictures of a batch.
+    """
+    return finish(lower(model, example), options=options)
+
+
+def finish(graph: Graph, *, options: CompileOptions | None = None) -> Plan:
+    """All passes behind the lowering. Changes the graph."""
+    options = options or CompileOptions()
+    fuse(graph)
+    place.place(graph)
+    if options.strips is not None:
+        strips.group(graph, options.strips)
+    pack.pack(graph)
+    return Plan(graph, arena.place(graph))

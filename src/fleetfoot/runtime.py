@@ -1,0 +1,451 @@
+"""Runs plans with numpy alone: the native engine without torch.
+
+A plan is a compiled network in one file, as ``fleetfoot compile`` writes it. This is the interface
+of ``include/fleetfoot.h`` for Python; a C program has the same through that header.
+
+    with Plan.load("fasternet_t0.plan") as plan, plan.context(threads=2) as context:
+        scores = context.run(pictures)  # (B, 3, 224, 224) -> (B, 1000)
+
+A plan never changes: any number of contexts may run it at the same time, also from different Python
+threads, since the interpreter's lock is released while one runs.
+
+B batch · C channels · H W space
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from ctypes import (
+    POINTER,
+    byref,
+    c_char_p,
+    c_double,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint64,
+    c_void_p,
+)
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import fleetfoot
+from fleetfoot.errors import EngineError, PlanError
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+Bytes: TypeAlias = bytes | bytearray | memoryview | np.ndarray[Any, Any]
+
+LIBRARY = "libfleetfoot.dylib" if sys.platform == "darwin" else "libfleetfoot.so"
+ABSENT = "absent.txt"
+"""What an install without a compiler leaves in the library's place: the reason."""
+
+_ERRORS: dict[int, type[Exception]] = {  # ff_status; the others are an EngineError
+    1: ValueError,
+    2: OSError,
+    3: PlanError,
+    5: MemoryError,
+}
+
+
+class _Options(ctypes.Structure):
+    _fields_ = (("threads", c_int32), ("instruction_set", c_char_p))
+
+
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "ff_version": (c_char_p, ()),
+    "ff_last_error": (c_char_p, ()),
+    "ff_checksum": (c_uint64, (c_void_p, c_size_t, c_uint64)),
+    "ff_instruction_set_count": (c_int32, ()),
+    "ff_instruction_set": (c_char_p, (c_int32,)),
+    "ff_plan_load": (c_int32, (c_char_p, POINTER(c_void_p))),
+    "ff_plan_load_memory": (c_int32, (c_void_p, c_size_t, POINTER(c_void_p))),
+    "ff_plan_free": (None, (c_void_p,)),
+    "ff_plan_model": (c_char_p, (c_void_p,)),
+    "ff_plan_input_count": (c_int32, (c_void_p,)),
+    "ff_plan_output_count": (c_int32, (c_void_p,)),
+    "ff_plan_input_rank": (c_int32, (c_void_p, c_int32)),
+    "ff_plan_input_shape": (POINTER(c_int64), (c_void_p, c_int32)),
+    "ff_plan_output_rank": (c_int32, (c_void_p, c_int32)),
+    "ff_plan_output_shape": (POINTER(c_int64), (c_void_p, c_int32)),
+    "ff_plan_node_count": (c_int32, (c_void_p,)),
+    "ff_plan_node_name": (c_char_p, (c_void_p, c_int32)),
+    "ff_plan_node_op": (c_char_p, (c_void_p, c_int32)),
+    "ff_plan_node_strip": (c_int32, (c_void_p, c_int32)),
+    "ff_plan_weight_bytes": (c_int64, (c_void_p,)),
+    "ff_plan_arena_bytes": (c_int64, (c_void_p,)),
+    "ff_plan_ring_bytes": (c_int64, (c_void_p,)),
+    "ff_context_create": (c_int32, (c_void_p, POINTER(_Options), POINTER(c_void_p))),
+    "ff_context_free": (None, (c_void_p,)),
+    "ff_context_run": (c_int32, (c_void_p, c_void_p, c_void_p, c_int64)),
+    "ff_context_threads": (c_int32, (c_void_p,)),
+    "ff_context_instruction_set": (c_char_p, (c_void_p,)),
+    "ff_context_bytes": (c_int64, (c_void_p,)),
+    "ff_context_profile": (c_int32, (c_void_p, c_int32)),
+    "ff_context_times": (c_int32, (c_void_p, POINTER(c_double), c_int32)),
+}
+
+
+def missing() -> str | None:
+    """Why plans cannot be run here and what to do about it; None where they can."""
+    try:
+        _library()
+    except EngineError as error:
+        return str(error)
+    return None
+
+
+def library_path() -> Path:
+    """The library that was installed with this package; its header is ``../include/fleetfoot.h``
+    from there.
+
+    Raises:
+        EngineError: it was left out of the install; the reason and what to do are said.
+    """
+    # an editable install has two folders: what was built, and the sources
+    folders = [Path(folder) / "_native" for folder in fleetfoot.__path__]
+    for folder in folders:
+        if (folder / LIBRARY).exists():
+            return folder / LIBRARY
+    for folder in folders:
+        if (folder / ABSENT).exists():
+            reason = (folder / ABSENT).read_text().strip()
+            raise EngineError(f"the native engine is absent: {reason}")
+    raise EngineError(
+        f"the native engine is absent: there is no {LIBRARY} in {' or '.join(map(str, folders))}; "
+        "build it by installing fleetfoot: pip install ."
+    )
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    path = library_path()
+    try:
+        library = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise EngineError(
+            f"{path} cannot be loaded ({error}); install fleetfoot again, so that it is built for "
+            "this machine"
+        ) from error
+    version = library.ff_version().decode()
+    if version != fleetfoot.__version__:
+        raise EngineError(
+            f"{path} is of version {version}, and this package of {fleetfoot.__version__}; install "
+            "fleetfoot again"
+        )
+    return library
+
+
+def _check(status: int) -> None:
+    if status:
+        text = _library().ff_last_error().decode(errors="replace")
+        raise _ERRORS.get(status, EngineError)(text)
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Those that this build and this processor both have, the fastest first; "plain" is the last.
+
+    Raises:
+        EngineError: the library is absent.
+    """
+    library = _library()
+    return tuple(
+        library.ff_instruction_set(i).decode() for i in range(library.ff_instruction_set_count())
+    )
+
+
+def checksum(data: Bytes, seed: int = 0) -> int:
+    """XXH64 of the bytes; what plan files are checked with.
+
+    Raises:
+        EngineError: the library is absent.
+    """
+    found: int = _library().ff_checksum(*_bytes_at(data), seed)
+    return found
+
+
+def _bytes_at(data: Bytes) -> tuple[int, int]:
+    """Address and size; whoever calls keeps ``data``."""
+    array = np.frombuffer(data, dtype=np.uint8)
+    return array.ctypes.data, array.nbytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One step of a plan."""
+
+    name: str
+    """Path of the module that it came from."""
+    op: str
+    strip: int | None
+    """Index of the strip that runs it row by row, where it lies in one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeTime:
+    node: Node
+    seconds: float
+    """Of the calling thread, the whole batch, waiting for other threads included. A strip's time
+    includes that of its nodes."""
+
+
+class Plan:
+    """A compiled network. Ends with ``close`` or a ``with`` block; its contexts may outlive it.
+
+    Made by ``Plan.load`` or ``Plan.from_bytes``.
+    """
+
+    def __init__(self, handle: c_void_p) -> None:
+        library = _library()
+        self._handle: c_void_p | None = handle
+        self._free = weakref.finalize(self, library.ff_plan_free, handle)
+        self.model: str = library.ff_plan_model(handle).decode()
+        """Name of the network that it was compiled from."""
+        self.input_shapes = tuple(
+            tuple(library.ff_plan_input_shape(handle, i)[: library.ff_plan_input_rank(handle, i)])
+            for i in range(library.ff_plan_input_count(handle))
+        )
+        """Of each input without the batch: ((C, H, W),)."""
+        self.output_shapes = tuple(
+            tuple(library.ff_plan_output_shape(handle, i)[: library.ff_plan_output_rank(handle, i)])
+            for i in range(library.ff_plan_output_count(handle))
+        )
+        """Of each output without the batch: ((N,),) for a classifier."""
+        self.weight_bytes: int = library.ff_plan_weight_bytes(handle)
+        self.arena_bytes: int = library.ff_plan_arena_bytes(handle)
+        """Intermediate maps of one picture."""
+        self.ring_bytes: int = library.ff_plan_ring_bytes(handle)
+        """Rows kept inside strips, for each thread."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Maps the file, which must stay unchanged as long as the plan or a context of it lives.
+
+        Raises:
+            OSError: it cannot be opened or read.
+            PlanError: it is damaged, no plan, or of another version; the text says which.
+            EngineError: the library is absent.
+        """
+        handle = c_void_p()
+        _check(_library().ff_plan_load(os.fsencode(path), byref(handle)))
+        return cls(handle)
+
+    @classmethod
+    def from_bytes(cls, data: Bytes) -> Plan:
+        """The same from what such a file holds; it is copied.
+
+        Raises:
+            PlanError, EngineError: as in ``load``.
+        """
+        handle = c_void_p()
+        _check(_library().ff_plan_load_memory(*_bytes_at(data), byref(handle)))
+        return cls(handle)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """In the order in which they run; a strip stands before its nodes."""
+        library, handle = _library(), self._open()
+        nodes = []
+        for i in range(library.ff_plan_node_count(handle)):
+            strip = library.ff_plan_node_strip(handle, i)
+            nodes.append(
+                Node(
+                    name=library.ff_plan_node_name(handle, i).decode(),
+                    op=library.ff_plan_node_op(handle, i).decode(),
+                    strip=None if strip < 0 else strip,
+                )
+            )
+        return nodes
+
+    def context(self, threads: int = 1, instruction_set: str | None = None) -> Context:
+        """What runs this plan.
+
+        Args:
+            threads: the calling one among them; 1 starts no other.
+            instruction_set: one of ``instruction_sets()``; the fastest without it.
+
+        Raises:
+            ValueError: ``threads`` is not 1 to 256.
+            EngineError: there is no such instruction set here, or the plan is closed.
+        """
+        if not isinstance(threads, int) or threads < 1:
+            raise ValueError(f"threads must be a whole number of 1 or more, not {threads!r}")
+        name = None if instruction_set is None else instruction_set.encode()
+        handle = c_void_p()
+        options = _Options(threads, name)
+        _check(_library().ff_context_create(self._open(), byref(options), byref(handle)))
+        return Context(self, handle)
+
+    def close(self) -> None:
+        """Gives back what the plan holds, once its contexts are closed too."""
+        self._handle = None
+        self._free()
+
+    def _open(self) -> c_void_p:
+        if self._handle is None:
+            raise EngineError(f"this plan of {self.model} is closed; load it again")
+        return self._handle
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Context:
+    """Runs a plan with its own memory and threads. Ends with ``close`` or a ``with`` block.
+
+    Calls from several Python threads wait for each other: for runs side by side, take a context for
+    each. One with more than one thread does not survive ``os.fork``.
+
+    Made by ``Plan.context``.
+    """
+
+    def __init__(self, plan: Plan, handle: c_void_p) -> None:
+        library = _library()
+        self.input_shapes, self.output_shapes = plan.input_shapes, plan.output_shapes
+        self.threads: int = library.ff_context_threads(handle)
+        self.instruction_set: str = library.ff_context_instruction_set(handle).decode()
+        self._nodes = plan.nodes
+        self._run = library.ff_context_run
+        self._handle: c_void_p | None = handle
+        self._free = weakref.finalize(self, library.ff_context_free, handle)
+        self._at_work = threading.Lock()
+        self._inputs = (c_void_p * len(self.input_shapes))()
+        self._outputs = (c_void_p * len(self.output_shapes))()
+
+    def run(self, *batches: Array) -> Array | list[Array]:
+        """(B, C, H, W) float32 in C order, one for each input -> the output, (B, N) for a
+        classifier; a list where the plan has several.
+
+        Raises:
+            ValueError: a batch has another shape, type or order than the plan's input.
+            EngineError: the context is closed.
+        """
+        size = _batch_size(batches, self.input_shapes, "input")
+        outputs = [np.empty((size, *shape), np.float32) for shape in self.output_shapes]
+        self.run_pointers(_addresses(batches), _addresses(outputs), size)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def run_into(self, batches: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """``run`` with the outputs written where the caller wants them. After the first run nothing
+        is allocated.
+
+        Raises:
+            ValueError: as in ``run``, for the outputs too.
+            EngineError: as in ``run``.
+        """
+        size = _batch_size(batches, self.input_shapes, "input")
+        if _batch_size(outputs, self.output_shapes, "output") != size:
+            raise ValueError(
+                f"the inputs hold {size} pictures and the outputs have room for {len(outputs[0])}"
+            )
+        for index, out in enumerate(outputs):
+            if not out.flags.writeable:
+                raise ValueError(f"output {index} is read-only; give an array that may be written")
+        self.run_pointers(_addresses(batches), _addresses(outputs), size)
+
+    def run_pointers(self, inputs: Sequence[int], outputs: Sequence[int], size: int) -> None:
+        """``run_into`` for memory of any other library, unchecked: addresses of ``size`` pictures
+        of float32 in C order for each input and output.
+
+        Raises:
+            EngineError: the context is closed.
+        """
+        with self._at_work:
+            self._inputs[:], self._outputs[:] = list(inputs), list(outputs)
+            _check(self._run(self._open(), self._inputs, self._outputs, size))
+
+    def profile(self, *batches: Array) -> list[NodeTime]:
+        """Runs once and says what each node of the plan took, in their order. The first run of a
+        context is slower: run it before.
+
+        Raises:
+            ValueError, EngineError: as in ``run``.
+        """
+        library = _library()
+        seconds = (c_double * len(self._nodes))()
+        _check(library.ff_context_profile(self._open(), 1))
+        try:
+            self.run(*batches)
+            _check(library.ff_context_times(self._open(), seconds, len(seconds)))
+        finally:
+            _check(library.ff_context_profile(self._open(), 0))
+        return [
+            NodeTime(node=node, seconds=s) for node, s in zip(self._nodes, seconds, strict=True)
+        ]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Held besides the plan: maps between layers, rings, scratch. Grows once, in the first
+        run."""
+        held: int = _library().ff_context_bytes(self._open())
+        return held
+
+    def close(self) -> None:
+        """Ends its threads and gives back its memory, after the run at hand."""
+        with self._at_work:
+            self._handle = None
+            self._free()
+
+    def _open(self) -> c_void_p:
+        if self._handle is None:
+            raise EngineError("this context is closed; make another by Plan.context")
+        return self._handle
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _addresses(arrays: Sequence[Array]) -> list[int]:
+    return [array.__array_interface__["data"][0] for array in arrays]  # .ctypes costs a microsecond
+
+
+def _batch_size(arrays: Sequence[Array], shapes: Sequence[tuple[int, ...]], role: str) -> int:
+    """How many pictures there are, once every array is seen to fit."""
+    if len(arrays) != len(shapes):
+        raise ValueError(f"the plan has {len(shapes)} {role}s, and {len(arrays)} were given")
+    sizes = set()
+    for index, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
+        what = f"{role} {index}" if len(shapes) > 1 else f"the {role}"
+        if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+            found = getattr(array, "dtype", type(array).__name__)
+            raise ValueError(f"{what} must be a numpy array of float32, not {found}")
+        if array.shape[1:] != shape or not array.size:
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(
+                f"{what} must have the shape (B, {wanted}), B at least 1, not {array.shape}; "
+                "another size needs another plan"
+            )
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{what} is not in C order; pass it through numpy.ascontiguousarray")
+        sizes.add(len(array))
+    if len(sizes) != 1:
+        raise ValueError(f"the {role}s differ in the number of pictures: {sorted(sizes)}")
+    return sizes.pop()
