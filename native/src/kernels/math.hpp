@@ -79,19 +79,18 @@ FF_INLINE vf log1p_unit(vf u) {
 
 // --- sigmoid and tanh ---
 
-#ifndef FF_RATIO
-FF_INLINE vf ratio(vf a, vf d) { return div(a, d); }
-#endif
+// In AVX-512 a reciprocal (14 bits) and Newton's step are no faster than these divisions, which run
+// beside the polynomials.
 
 // e / (1 + e) with e = exp(x), which keeps its relative precision where x is far below 0.
 FF_INLINE vf sigmoid_(vf x) {
     const vf e = exp_(at_most(x, set1(60)));  // at 60 the quotient is 1
-    return ratio(e, add(e, set1(1)));
+    return div(e, add(e, set1(1)));
 }
 
 FF_INLINE vf tanh_(vf x) {
     const vf e = expm1_(at_most(add(abs(x), abs(x)), set1(40)));  // exp(2 |x|) - 1; at 40 the quotient is 1
-    return copysign(ratio(e, add(e, set1(2))), x);
+    return copysign(div(e, add(e, set1(2))), x);
 }
 
 // --- the normal distribution ---
@@ -144,7 +143,7 @@ FF_INLINE vf softplus_(vf x) { return add(at_least(x, zero()), log1p_unit(exp_(n
 FF_INLINE vf mish_(vf x) {
     const vf e = exp_(at_most(x, set1(40)));
     const vf q = mul(e, add(e, set1(2)));
-    return mul(x, ratio(q, add(q, set1(2))));
+    return mul(x, div(q, add(q, set1(2))));
 }
 
 FF_INLINE vf elu_(vf x, vf alpha) { return select(less(zero(), x), x, mul(alpha, expm1_(at_most(x, zero())))); }
@@ -159,7 +158,8 @@ FF_INLINE vf activate(vf x, [[maybe_unused]] vf a, [[maybe_unused]] vf b) {
     else if constexpr (A == Act::hardsigmoid) return hardsigmoid_(x);
     else if constexpr (A == Act::silu) return mul(x, sigmoid_(x));
     else if constexpr (A == Act::gelu) return gelu_(x);
-    else if constexpr (A == Act::gelu_tanh) {  // x (1 + tanh(y)) / 2 = x sigmoid(2 y), y = sqrt(2 / pi) (x + 0.044715 x^3)
+    else if constexpr (A == Act::gelu_tanh) {
+        // x (1 + tanh(y)) / 2 = x sigmoid(2 y) with y = sqrt(2 / pi) (x + 0.044715 x^3)
         return mul(x, sigmoid_(mul(x, fma(mul(x, x), set1(0.0713548163f), set1(1.59576912f)))));
     }
     else if constexpr (A == Act::sigmoid) return sigmoid_(x);

@@ -130,7 +130,8 @@ static void norm(const NormArgs& args, Range units, void*) {
     if (columns) rows = count / columns;
     const int64_t x_step = w.stride[0][w.rank - 1], out_step = w.stride[1][w.rank - 1];
     const int64_t weight_step = w.stride[2][w.rank - 1], bias_step = w.stride[3][w.rank - 1];
-    const bool together = x_step == 1 && out_step == 1 && (!weighted || weight_step == 1) && (!biased || bias_step == 1);
+    const bool together =
+        x_step == 1 && out_step == 1 && (!weighted || weight_step == 1) && (!biased || bias_step == 1);
 
     for (int64_t unit = units.begin; unit < units.end; ++unit) {
         const float* x_unit = args.x.data + offset_of(lead, 0, lead.rank, unit);

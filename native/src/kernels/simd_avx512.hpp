@@ -30,12 +30,6 @@ FF_INLINE vf mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 FF_INLINE vf div(vf a, vf b) { return _mm512_div_ps(a, b); }
 FF_INLINE vf fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }    // a * b + c
 FF_INLINE vf fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a * b
-// a / d to 2^-23 for finite d, |d| from 2^-126 to 2^126; two to three times as fast as a division.
-#define FF_RATIO
-FF_INLINE vf ratio(vf a, vf d) {
-    const __m512 r = _mm512_rcp14_ps(d), q = _mm512_mul_ps(a, r);
-    return _mm512_fmadd_ps(_mm512_fnmadd_ps(q, d, a), r, q);
-}
 FF_INLINE vf sqrt(vf a) { return _mm512_sqrt_ps(a); }
 // A NaN in x stays; where `bound` may be NaN too, use a select.
 FF_INLINE vf at_least(vf x, vf bound) { return _mm512_max_ps(bound, x); }
