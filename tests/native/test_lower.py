@@ -389,7 +389,7 @@ def test_every_lacking_operator_is_named_with_its_module():
 
 def test_another_precision_is_refused():
     model = Does(lambda self, x: x.double().exp().float())
-    with pytest.raises(UnsupportedOperatorError, match="aten.to.dtype in float64"):
+    with pytest.raises(UnsupportedOperatorError, match=r"aten\.to\.dtype in float64"):
         lower(model.eval(), torch.randn(1, 3, 6, 8))
 
 
