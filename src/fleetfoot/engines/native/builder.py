@@ -111,7 +111,7 @@ class Builder:
         return x if x.plain else self.copy(x)
 
     def reshaped(self, x: Value, shape: Sequence[int]) -> Value:
-        """Free where factors need not be cut; else of a copy that keeps the channels' place."""
+        """Free where factors need not be cut; else of a copy in PyTorch's order."""
         done = x.reshape(shape)
         if done is None:
             done = self.copy(x, range(len(x.dims))).reshape(shape)

@@ -132,7 +132,7 @@ class Value:
 
     def reshape(self, shape: Sequence[int]) -> Value | None:
         """None where a factor would have to be cut unevenly."""
-        left = [factor for dim in self.dims for factor in dim]
+        left = list(merged([factor for dim in self.dims for factor in dim]))
         dims: list[Dimension] = []
         for wanted in shape:
             taken: list[Factor] = []
