@@ -167,6 +167,30 @@ def test_engines_that_do_not_fit_are_measured_in_groups_of_whole_models(monkeypa
     assert "2 of 6 cells are group 1" in said
 
 
+def test_a_protocol_by_network_measures_each_before_it_builds_the_next(tmp_path):
+    bench, events = Bench(), []
+    by_network = replace(PROTOCOL, by_network=True)
+    found = run(
+        CASES, by_network, output=tmp_path, tools=bench.tools, on_event=events.append,
+        memory_bytes=1 << 40,
+    )  # fmt: skip
+    assert [m.run_id.partition("#")[2] for m in found.measurements] == [
+        "1",
+        "1",
+        "2",
+        "2",
+        "3",
+        "3",
+    ]
+    assert len(turns([key for _, key in bench.log])) == 3
+    assert not any(isinstance(event, Notice) and "memory" in event.text for event in events)
+
+    again = Bench()
+    resumed = run(CASES, by_network, output=tmp_path, resume=True, tools=again.tools)
+    assert again.built == [], "what is measured is not built again"
+    assert resumed.measurements == found.measurements
+
+
 def test_what_fits_is_one_group_and_carries_no_number():
     assert all("#" not in m.run_id for m in measure(memory_bytes=1 << 40).measurements)
 

@@ -79,6 +79,14 @@ def test_a_peer_that_cannot_run_one_network_is_said_and_the_others_judge_it():
     assert found[0].remarks == ("ncnn cannot run fastvit_sa12: no",)
 
 
+def test_a_network_that_the_own_engine_cannot_run_is_not_met():
+    cells = [m for m in record() if (m.engine, m.model) != (OWN, "fastvit_sa12")]
+    failed = [failure(engine=OWN, model="fastvit_sa12", threads=1, batch=1, reason="no softmax")]
+    found = verdicts(cells, failed, STARTS)
+    assert found[0].word == "not met"
+    assert "native cannot run fastvit_sa12: no softmax" in found[0].remarks
+
+
 def test_a_record_of_fewer_networks_shows_nothing_but_what_falls_short():
     assert verdicts(record(models=["fasternet_t0"]), [], STARTS)[0].word == "not shown"
     slow = verdicts(record(models=["fasternet_t0"], own_s=0.02), [], STARTS)

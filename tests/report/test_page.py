@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleetfoot.report.page import html
-from records import MACHINE, failure, measurement, record
+from records import MACHINE, failure, measurement, record, start
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>${x}&amp;"
 CHROMIUM = Path("/usr/bin/chromium")
@@ -224,3 +224,12 @@ def test_without_script_every_cell_is_shown(browser, tmp_path):
     page.goto((tmp_path / "page.html").as_uri())
     assert page.locator("tbody tr:visible").count() == 39
     context.close()
+
+
+def test_the_own_engine_and_the_starts_have_tables_of_their_own():
+    rows = [measurement(engine="native"), measurement([0.02] * 8, engine="ncnn")]
+    text = html(rows, [], [start(), start("ncnn", import_s=0.1)])
+    assert "Every engine, ms a batch" in text
+    assert "From a file, in a new process" in text
+    assert "Every engine" not in html(rows[1:])
+    assert "From a file" not in html(rows)

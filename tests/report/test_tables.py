@@ -10,15 +10,18 @@ from rich.console import Console
 
 from fleetfoot.bench.compare import compare
 from fleetfoot.bench.record import fastest
+from fleetfoot.bench.targets import verdicts
 from fleetfoot.report import (
     markdown,
     print_comparison,
+    print_starts,
     print_tables,
+    print_targets,
     to_csv,
     update_between_markers,
 )
 from fleetfoot.report.summary import digits
-from records import failure, measurement, record, slowed
+from records import failure, measurement, record, slowed, start
 
 
 def printed(rows, failures=(), *, width: int = 120, **options) -> str:
@@ -145,3 +148,44 @@ def test_a_comparison_is_printed_with_its_verdicts_and_its_method():
     assert "0 faster, 3 slower, 2 not beyond noise." in said
     assert "block bootstrap" in said
     assert "only after: fasternet_t2 on openvino (1 thread, batch 1)" in said
+
+
+ENGINES = ("native", "onnxruntime", "openvino", "ncnn", "executorch", "compiled", "eager")
+
+
+def seven():
+    """Two networks on seven engines, 10 ms on the first and 1 ms more on each next; ncnn cannot run
+    the second."""
+    return [
+        measurement([0.010 + 0.001 * i] * 8, model=model, engine=engine)
+        for model in ("fasternet_t0", "fastvit_sa12")
+        for i, engine in enumerate(ENGINES)
+        if (model, engine) != ("fastvit_sa12", "ncnn")
+    ]
+
+
+def test_seven_engines_stand_side_by_side_with_the_own_one_first():
+    text = printed(seven())
+    assert max(len(line) for line in text.splitlines()) <= 120
+    (line,) = [li for li in text.splitlines() if li.startswith("fasternet_t0") and "16.0" in li]
+    # native, then compiled, eager, executorch, ncnn, onnxruntime, openvino by name; then the gain
+    assert line.split()[1:] == ["10.0", "15.0", "16.0", "14.0", "13.0", "11.0", "12.0", "1.10"]
+    (line,) = [li for li in text.splitlines() if li.startswith("fastvit_sa12") and "16.0" in li]
+    assert line.split()[5] == "-"
+
+
+def test_the_markdown_has_the_engines_where_the_own_one_is_among_them():
+    assert "| fasternet_t0 | **10.0** | 15.0 |" in markdown(seven())
+    assert "best peer" not in markdown([m for m in seven() if m.engine != "native"])
+
+
+def test_starts_and_targets_are_printed_whole():
+    text = io.StringIO()
+    console = Console(file=text, width=120)
+    print_starts(console, [start(), start("executorch", import_s=1.0, torch_imported=True)])
+    print_targets(console, verdicts(seven(), [], [start()]))
+    said = text.getvalue()
+    assert "1000, with torch" in said
+    assert "not shown" in said
+    assert "ncnn has no figure on fasternet_t0: it was not measured" in said
+    assert max(len(line) for line in said.splitlines()) <= 120

@@ -323,6 +323,10 @@ class _Work:
 
     def _note_group(self, live: Sequence[_Live], total: int) -> None:
         group = self.journal.groups + 1
+        if self.protocol.by_network and live:
+            # the same number in every part of a run that is resumed: its rounds go on as one
+            models = list(dict.fromkeys(case.model for case in self.journal.cases))
+            group = 1 + models.index(live[0].case.model)
         members = [self.journal.index(one.case) for one in live]
         self.journal.add("group", number=group, cases=members)
         if self.protocol.by_network:

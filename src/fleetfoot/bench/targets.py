@@ -129,12 +129,14 @@ def _speed(
         and m.folded
     ]
     pairs = _pairs(cells)
-    holes = _holes(cells, [f for f in failures if (f.threads, f.batch) == _setting(target)])
-    remarks = [*holes.remarks]
+    failed = [f for f in failures if (f.threads, f.batch) == _setting(target)]
+    holes = _holes(cells, failed)
+    stopped = any(f.engine == OWN for f in failed)
+    remarks = holes.remarks
     targets = ("slower than the best peer on none", f"geometric mean ≥ {target.geometric_mean:g}")
     if not pairs:
         return [
-            Verdict(case=case, target=text, found="", word="not shown", remarks=tuple(remarks))
+            Verdict(case=case, target=text, found="", word="not shown", remarks=remarks)
             for text in targets
         ]
     slower = sorted((p for p in pairs if p.ratio < 1), key=lambda p: p.ratio)
@@ -145,13 +147,14 @@ def _speed(
             case=case,
             target=targets[0],
             found=f"{len(slower)} of {len(pairs)}; least {worst.ratio:.2f} × on {worst.own.model}",
-            word=_word(not slower, holes.open),
+            # a network that it cannot run is none on which it is as fast
+            word=_word(not slower and not stopped, holes.open),
             remarks=(*remarks, *(_slower_words(p) for p in slower)),
         ),
         Verdict(
             case=case,
             target=targets[1],
-            found=f"{mean:.2f} × over {len(pairs)} networks",
+            found=f"{mean:.2f} × over {len(pairs)} network{'s' * (len(pairs) > 1)}",
             word=_word(mean >= target.geometric_mean, holes.open),
         ),
     ]
@@ -200,6 +203,11 @@ def _holes(cells: Sequence[Measurement], failures: Sequence[Failure]) -> _Holes:
     models = list(dict.fromkeys([*COMPARED_MODELS, *(m.model for m in cells)]))
     have = {(m.engine, m.model) for m in cells}
     reasons = {(f.engine, f.model): f.reason for f in failures}
+    asked = {model for _, model in (*have, *reasons)}
+    if unasked := [model for model in models if model not in asked]:
+        lacking = True
+        remarks.append(f"no engine was measured on {_listed(unasked)}")
+        models = [model for model in models if model in asked]
     for engine in (OWN, *PEERS):
         gone = [model for model in models if (engine, model) not in have]
         if not gone:

@@ -114,9 +114,11 @@ def bench(
     if done.measurements:
         write(folder / MEASUREMENTS_FILE, done.measurements)
         starts: list[Start] = []
-        if planned.protocol.starts and not done.interrupted:
+        measured = {case.model for case in planned.cases}
+        starting = [model for model in planned.protocol.starts if model in measured]
+        if starting and not done.interrupted:
             starts, not_started = measure(
-                planned.protocol.starts,
+                starting,
                 [case.engine for case in planned.cases],
                 on_note=lambda text: typer.echo(text, err=True),
             )

@@ -239,7 +239,9 @@ def _engines(measurements: Sequence[Measurement]) -> str:
     text = f"{first} is the fastest engine for {count} of {sum(wins.values())} networks"
     if not gains:
         return f"{text}."
-    return f"{text}: {' and '.join(gains)}, in the geometric mean over the networks that both run."
+    *most, last = gains
+    listed = f"{', '.join(most)} and {last}" if most else last
+    return f"{text}: {listed}, in the geometric mean over the networks that both run."
 
 
 def _point(m: Measurement) -> str:
