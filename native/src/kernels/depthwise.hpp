@@ -350,6 +350,7 @@ static void depthwise(const DepthwiseArgs& args, Range rows, Range blocks, void*
     const int64_t taps = static_cast<int64_t>(w.kernel_h) * w.kernel_w, multiplier = args.multiplier;
     const int64_t outputs = args.out.channels, end = blocks.end * kPanel;
     const Range wanted = {blocks.begin * kPanel, end < outputs ? end : outputs};
+    if (wanted.begin >= wanted.end) return;
     const float** pointers = static_cast<const float**>(scratch);
     DepthwiseJob job = {};
     job.in_pixel = args.x.pixel;
