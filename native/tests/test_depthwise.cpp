@@ -4,6 +4,7 @@
 
 #include "check.hpp"
 #include "kernels.hpp"
+#include "sets.hpp"
 
 using namespace ff;
 
@@ -240,7 +241,7 @@ void rings(const Kernels* kernels) {
 }  // namespace
 
 int main() {
-    for (const Kernels* kernels : {kernels_avx512(), kernels_avx2(), kernels_neon(), kernels_plain()}) {
+    for (const Kernels* kernels : check::instruction_sets()) {
         all(kernels);
         rings(kernels);
     }

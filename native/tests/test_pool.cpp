@@ -3,6 +3,7 @@
 
 #include "check.hpp"
 #include "kernels.hpp"
+#include "sets.hpp"
 
 using namespace ff;
 
@@ -99,8 +100,7 @@ void run(const Kernels& kernels, check::Random& random) {
 }  // namespace
 
 int main() {
-    for (const Kernels* kernels : {kernels_avx512(), kernels_avx2(), kernels_neon(), kernels_plain()}) {
-        if (!kernels) continue;
+    for (const Kernels* kernels : check::instruction_sets()) {
         check::Random random(5);
         for (int i = 0; i < 400; ++i) run(*kernels, random);
     }

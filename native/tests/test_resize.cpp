@@ -3,6 +3,7 @@
 
 #include "check.hpp"
 #include "kernels.hpp"
+#include "sets.hpp"
 
 using namespace ff;
 
@@ -106,8 +107,7 @@ void known(const Kernels& kernels, ResizeMode mode, bool align_corners, const st
 }  // namespace
 
 int main() {
-    for (const Kernels* kernels : {kernels_avx512(), kernels_avx2(), kernels_neon(), kernels_plain()}) {
-        if (!kernels) continue;
+    for (const Kernels* kernels : check::instruction_sets()) {
         known(*kernels, ResizeMode::nearest, false, {1, 1, 2, 2, 4, 4, 8});
         known(*kernels, ResizeMode::bilinear, false, {1, 1.5f, 2.333333f, 3.666667f, 6, 8});
         known(*kernels, ResizeMode::bilinear, true, {1, 1.6f, 2.4f, 3.6f, 5.6f, 8});
