@@ -180,7 +180,7 @@ static void conv(const ConvArgs& args, Range pixels, Range panels, void* scratch
                 part[r].rows = runs[r].rows;
             }
             if (single) single_row(t, part[0], panel_count);
-            else block(t, part, count, panel_count);
+            else block(t, part, count, panel_count, {args.ahead, args.ahead_floats});
             if (!unfinished(epilogue)) continue;
             for (int64_t r = 0; r < count; ++r)
                 finish(epilogue, part[r].c, t.c_stride, residual ? runs[r].residual + output : nullptr,

@@ -39,6 +39,8 @@ struct Tile {
     int64_t residual_stride;
     int64_t last;           // channels of the last panel that exist, 1 to 16
     Bounds act, post;
+    const char* ahead;   // what is fetched into L2 meanwhile, a line of 64 bytes a step of k
+    int64_t ahead_step;  // 64, or 0 where there is nothing to fetch
 };
 
 FF_INLINE int64_t lanes_left(int64_t last, int vector) {
@@ -58,6 +60,8 @@ static void tile(const Tile& t) {
     // Row m is at base[m / 5] + (m % 5) strides: three pointers and two strides address 14 rows. The
     // empty assembly keeps the compiler from making a pointer of each row, which it would spill.
     int64_t one = t.a_stride * static_cast<int64_t>(sizeof(float)), three = 3 * one;
+    const char* ahead = t.ahead;
+    const int64_t ahead_step = t.ahead_step;
     const float* b[panels];
     FF_UNROLL for (int p = 0; p < panels; ++p) b[p] = t.b + p * t.panel_stride;
     for (int64_t s = 0; s < t.segment_count; ++s) {
@@ -65,6 +69,8 @@ static void tile(const Tile& t) {
         const char* base1 = base0 + (rows > 5 ? 5 * one : 0);
         const char* base2 = base0 + (rows > 10 ? 10 * one : 0);
         for (int64_t k = t.k; k > 0; --k) {
+            __builtin_prefetch(ahead, 0, 2);
+            ahead += ahead_step;
             vf right[vectors];
             FF_UNROLL for (int v = 0; v < vectors; ++v) right[v] = load(b[v / kVectors] + v % kVectors * kLanes);
             FF_UNROLL for (int m = 0; m < rows; ++m) {
@@ -149,14 +155,27 @@ struct Run {
     int64_t rows;
 };
 
+// Weights that are read after these.
+struct Ahead {
+    const float* data = nullptr;
+    int64_t floats = 0;
+};
+
 // All runs times `panels` panels: every group of panels passes over all rows, so that the group's
 // weights stay in L1 and A in L2. `t` describes panel 0, `last` is that of the last panel.
-static void block(Tile t, const Run* runs, int64_t count, int64_t panels) {
+//
+// Weights that no run has touched lie in L3 or in memory, and the processor's own prefetchers see each
+// panel too late. So the tiles of a group fetch the next group's weights, the last group's those `ahead`.
+static void block(Tile t, const Run* runs, int64_t count, int64_t panels, const Ahead& ahead) {
     const int64_t last = t.last;
+    const int64_t depth = t.segment_count * t.k;
     for (int64_t p = 0; p < panels;) {
         const int wide = panels_next(panels - p);
         const int most = tile_rows(wide);
-        t.last = p + wide == panels ? last : kPanel;
+        const bool final = p + wide == panels;
+        t.last = final ? last : kPanel;
+        const float* next = final ? ahead.data : t.b + wide * t.panel_stride;
+        int64_t lines = (final ? ahead.floats : panels_next(panels - p - wide) * t.panel_stride) / 16;
         for (int64_t r = 0; r < count; ++r) {
             const Run& run = runs[r];
             int64_t m = 0;
@@ -165,6 +184,10 @@ static void block(Tile t, const Run* runs, int64_t count, int64_t panels) {
                 t.a = run.a + m * t.a_stride;
                 t.c = run.c + m * t.c_stride + p * kPanel;
                 t.residual = run.residual ? run.residual + m * t.residual_stride + p * kPanel : nullptr;
+                t.ahead_step = lines > 0 ? 64 : 0;
+                t.ahead = reinterpret_cast<const char*>(lines > 0 ? next : t.b);
+                lines -= depth;
+                next += depth * 16;
                 kTiles[wide - 1][height - 1](t);
                 m += height;
             }

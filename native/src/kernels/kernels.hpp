@@ -68,6 +68,8 @@ struct ConvArgs {
     Window window;
     int32_t groups = 1;
     Activation act, post;
+    const float* ahead = nullptr;  // weights that the next node reads, to be fetched meanwhile; or nullptr
+    int64_t ahead_floats = 0;
 };
 
 // The same with one input channel an output channel: out channel n reads channel n / multiplier.
