@@ -71,7 +71,8 @@ const ff::Kernels& kernels_named(const char* name) {
         if (std::string(name) == kernels->name) return *kernels;
         names += std::string(names.empty() ? "" : ", ") + kernels->name;
     }
-    throw ff::Error(FF_UNSUPPORTED, "instruction set '" + std::string(name) + "' is not among those of this processor and build: " + names);
+    throw ff::Error(FF_UNSUPPORTED, "instruction set '" + std::string(name) +
+                                        "' is not among those of this processor and build: " + names);
 }
 
 ff_status load(ff_plan** plan, ff::File (*read)(const void*, size_t), const void* data, size_t size) noexcept {
@@ -104,7 +105,8 @@ uint64_t ff_checksum(const void* data, size_t size, uint64_t seed) { return ff::
 
 int32_t ff_instruction_set_count(void) { return static_cast<int32_t>(ff::available_kernels().size()); }
 const char* ff_instruction_set(int32_t index) {
-    return index < 0 || index >= ff_instruction_set_count() ? nullptr : ff::available_kernels()[static_cast<size_t>(index)]->name;
+    return index < 0 || index >= ff_instruction_set_count() ? nullptr
+                                                            : ff::available_kernels()[static_cast<size_t>(index)]->name;
 }
 
 ff_status ff_plan_load(const char* path, ff_plan** plan) {
@@ -122,7 +124,9 @@ void ff_plan_free(ff_plan* plan) { delete plan; }
 int32_t ff_plan_version(const ff_plan* plan) { return plan ? FF_PLAN_VERSION : -1; }
 const char* ff_plan_model(const ff_plan* plan) { return plan ? plan->plan->model.c_str() : nullptr; }
 int32_t ff_plan_input_count(const ff_plan* plan) { return plan ? static_cast<int32_t>(plan->plan->inputs.size()) : -1; }
-int32_t ff_plan_output_count(const ff_plan* plan) { return plan ? static_cast<int32_t>(plan->plan->outputs.size()) : -1; }
+int32_t ff_plan_output_count(const ff_plan* plan) {
+    return plan ? static_cast<int32_t>(plan->plan->outputs.size()) : -1;
+}
 int32_t ff_plan_input_rank(const ff_plan* plan, int32_t input) {
     const ff::View* view = end_of(plan, &ff::Plan::inputs, input);
     return view ? view->rank : -1;
@@ -180,14 +184,17 @@ ff_status ff_context_run(ff_context* context, const float* const* inputs, float*
         given(outputs, "outputs");
         const ff::Plan& plan = context->context.plan();
         for (size_t i = 0; i < plan.inputs.size(); ++i) given(inputs[i], ("inputs[" + std::to_string(i) + "]").c_str());
-        for (size_t i = 0; i < plan.outputs.size(); ++i) given(outputs[i], ("outputs[" + std::to_string(i) + "]").c_str());
+        for (size_t i = 0; i < plan.outputs.size(); ++i)
+            given(outputs[i], ("outputs[" + std::to_string(i) + "]").c_str());
         if (batch < 1) bad_argument("batch is " + std::to_string(batch) + "; it must be 1 or more");
         context->context.run(inputs, outputs, batch);
     });
 }
 
 int32_t ff_context_threads(const ff_context* context) { return context ? context->context.threads() : -1; }
-const char* ff_context_instruction_set(const ff_context* context) { return context ? context->context.kernels().name : nullptr; }
+const char* ff_context_instruction_set(const ff_context* context) {
+    return context ? context->context.kernels().name : nullptr;
+}
 int64_t ff_context_bytes(const ff_context* context) { return context ? context->context.bytes() : -1; }
 
 ff_status ff_context_profile(ff_context* context, int32_t on) {

@@ -39,7 +39,8 @@ void Buffer::Free::operator()(char* data) const { std::free(data); }
 
 Context::Worker::Worker(const Plan& plan, const Kernels& kernels, char* shared_arena)
     : rings(static_cast<size_t>(plan.ring_bytes)), scratch(0), shared(plan, kernels, shared_arena, rings.data()) {
-    if (shared.scratch_bytes() > kMaxScratch) throw Error(FF_NO_MEMORY, "the plan's nodes ask for more than 4 GiB of scratch memory");
+    if (shared.scratch_bytes() > kMaxScratch)
+        throw Error(FF_NO_MEMORY, "the plan's nodes ask for more than 4 GiB of scratch memory");
     scratch = Buffer(shared.scratch_bytes());
 }
 

@@ -241,7 +241,10 @@ private:
     void multibyte(std::string& out) {
         const size_t begin = at_;
         const unsigned char lead = static_cast<unsigned char>(text_[at_++]);
-        const int more = lead >= 0xC2 && lead < 0xE0 ? 1 : lead >= 0xE0 && lead < 0xF0 ? 2 : lead >= 0xF0 && lead < 0xF5 ? 3 : 0;
+        const int more = lead >= 0xC2 && lead < 0xE0   ? 1
+                         : lead >= 0xE0 && lead < 0xF0 ? 2
+                         : lead >= 0xF0 && lead < 0xF5 ? 3
+                                                       : 0;
         if (!more) fail("text is not UTF-8");
         uint32_t code = lead & (0x3F >> more);
         for (int i = 0; i < more; ++i) {

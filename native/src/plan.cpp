@@ -48,7 +48,9 @@ public:
         if (!value) fail(key, "is missing");
         return *value;
     }
-    [[noreturn]] void fail(const char* key, const std::string& reason) const { bad_plan(what_ + ": " + key + " " + reason); }
+    [[noreturn]] void fail(const char* key, const std::string& reason) const {
+        bad_plan(what_ + ": " + key + " " + reason);
+    }
 
     int64_t whole(const char* key) { return whole(required(key), key); }
     int64_t whole(const json::Value& value, const char* key) const {
@@ -284,7 +286,8 @@ const std::string& metadata(const Safetensors& file, const char* key) {
 }
 
 void check_identity(const Safetensors& file) {
-    if (metadata(file, "format") != "fleetfoot-plan") bad_plan("not a fleetfoot plan: format '" + metadata(file, "format") + "'");
+    if (metadata(file, "format") != "fleetfoot-plan")
+        bad_plan("not a fleetfoot plan: format '" + metadata(file, "format") + "'");
     const std::string readable = std::to_string(FF_PLAN_VERSION);
     if (metadata(file, "version") != readable)
         bad_plan("plan version " + metadata(file, "version") + "; this library reads version " + readable +

@@ -40,7 +40,9 @@ struct View {
     int64_t channels() const { return shape[2]; }
 };
 
-enum class Op { conv, depthwise, pool, matmul, unary, binary, softmax, norm, reduce, copy, fill, gather, resize, strip };
+enum class Op {
+    conv, depthwise, pool, matmul, unary, binary, softmax, norm, reduce, copy, fill, gather, resize, strip,
+};
 const char* name_of(Op op);
 
 enum Role { kX, kWeight, kBias, kResidual, kGate, kA, kB, kIndex, kRoles };

@@ -77,7 +77,8 @@ void Program::address(const View& view, const float*& pointer) {
 void Program::address(const View& view, float*& pointer) {
     const Tensor& tensor = plan_.tensors[static_cast<size_t>(view.tensor)];
     if (tensor.kind == Kind::output) writes_.push_back({&pointer, &tensor, view.offset});
-    else pointer = reinterpret_cast<float*>((tensor.kind == Kind::ring ? rings_ : arena_) + tensor.offset) + view.offset;
+    else
+        pointer = reinterpret_cast<float*>((tensor.kind == Kind::ring ? rings_ : arena_) + tensor.offset) + view.offset;
 }
 
 template <class T>
@@ -210,7 +211,8 @@ void Program::bind(Step& step, const Node& node, size_t place) {
             strided(x, args.x);
             strided(out, args.out);
             const View& index = node.in[kIndex];
-            args.index = static_cast<const int32_t*>(plan_.tensors[static_cast<size_t>(index.tensor)].data) + index.offset;
+            args.index =
+                static_cast<const int32_t*>(plan_.tensors[static_cast<size_t>(index.tensor)].data) + index.offset;
             break;
         }
         case Op::resize: {
@@ -244,7 +246,8 @@ void Program::point_to(const float* const* inputs, float* const* outputs, int64_
         const float* start = tensor.kind == Kind::input ? inputs[tensor.index] : outputs[tensor.index];
         *slot.pointer = start + picture * tensor.size + slot.offset;
     }
-    for (const auto& slot : writes_) *slot.pointer = outputs[slot.tensor->index] + picture * slot.tensor->size + slot.offset;
+    for (const auto& slot : writes_)
+        *slot.pointer = outputs[slot.tensor->index] + picture * slot.tensor->size + slot.offset;
 }
 
 void Program::run(size_t number, const Part& part, void* scratch, double* seconds) {

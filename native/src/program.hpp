@@ -20,8 +20,8 @@ Part whole(const Node& node);
 struct Step {
     const Node* node = nullptr;
     size_t place = 0;  // in Plan::list
-    std::variant<std::monostate, ConvArgs, DepthwiseArgs, PoolArgs, MatmulArgs, UnaryArgs, BinaryArgs, SoftmaxArgs, NormArgs,
-                 ReduceArgs, CopyArgs, FillArgs, GatherArgs, ResizeArgs>
+    std::variant<std::monostate, ConvArgs, DepthwiseArgs, PoolArgs, MatmulArgs, UnaryArgs, BinaryArgs, SoftmaxArgs,
+                 NormArgs, ReduceArgs, CopyArgs, FillArgs, GatherArgs, ResizeArgs>
         args;
     // Of a strip:
     std::vector<Step> inner;

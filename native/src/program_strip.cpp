@@ -37,7 +37,9 @@ void Program::run_strip(Step& strip, Range rows, void* scratch, double* seconds)
 
 void Program::run_rows(const Step& step, Range rows, void* scratch) const {
     const Node& node = *step.node;
-    const auto ring = [this](const View& view) { return view ? plan_.tensors[static_cast<size_t>(view.tensor)].ring : 0; };
+    const auto ring = [this](const View& view) {
+        return view ? plan_.tensors[static_cast<size_t>(view.tensor)].ring : 0;
+    };
     const Part all = whole(node);
     const int64_t width = node.out.width();
     const bool windowed = node.op == Op::conv || node.op == Op::depthwise || node.op == Op::pool;

@@ -42,21 +42,25 @@ public:
             case Op::conv: {
                 const double depth = window * static_cast<double>(x.channels() / node.groups);
                 const double pixels = std::min(first, static_cast<double>(all.first.end));
-                const double read = 4 * (second * kPanel * depth + pixels / static_cast<double>(all.first.end) * static_cast<double>(x.elements()));
+                const double read = 4 * (second * kPanel * depth + pixels / static_cast<double>(all.first.end) *
+                                                                       static_cast<double>(x.elements()));
                 return kStepNs + 2 * first * second * kPanel * depth / flops_per_ns_ + read / kBytesPerNs;
             }
             case Op::depthwise:
             case Op::pool: {
                 // Rows that two threads read count as a tenth of a row computed.
                 const double rows = first + 0.1 * (node.window.kernel_h - 1);
-                return kStepNs + rows * second * static_cast<double>(out.width()) * kPanel * (2 * window / flops_per_ns_ + 4 / kBytesPerNs);
+                return kStepNs + rows * second * static_cast<double>(out.width()) * kPanel *
+                                     (2 * window / flops_per_ns_ + 4 / kBytesPerNs);
             }
             case Op::matmul: {
-                const double depth = static_cast<double>(node.in[kA].shape[out.rank - 1]), columns = static_cast<double>(out.shape[out.rank - 1]);
+                const double depth = static_cast<double>(node.in[kA].shape[out.rank - 1]),
+                             columns = static_cast<double>(out.shape[out.rank - 1]);
                 return kStepNs + first * columns * (2 * depth / flops_per_ns_ + 4 / kBytesPerNs);
             }
             case Op::reduce: return kStepNs + 4 * per_unit(x, all) * first / kBytesPerNs;
-            default: return kStepNs + 12 * per_unit(out, all) * first / kBytesPerNs;  // a read, a write, some arithmetic
+            default:
+                return kStepNs + 12 * per_unit(out, all) * first / kBytesPerNs;  // a read, a write, some arithmetic
         }
     }
 
@@ -112,8 +116,9 @@ std::vector<Turn> schedule(const Plan& plan, const Kernels& kernels, int threads
         shared[i] = cut.first * cut.second > 1;
         turns[i].parts.resize(static_cast<size_t>(threads));
         for (int t = 0; t < cut.first * cut.second; ++t)
-            turns[i].parts[static_cast<size_t>(t)] = {share(all.first.end, cut.first_step, cut.first, t % cut.first),
-                                                      share(all.second.end, cut.second_step, cut.second, t / cut.first)};
+            turns[i].parts[static_cast<size_t>(t)] = {
+                share(all.first.end, cut.first_step, cut.first, t % cut.first),
+                share(all.second.end, cut.second_step, cut.second, t / cut.first)};
     }
     for (size_t i = 0; i < turns.size(); ++i) turns[i].meet = shared[i] || (i + 1 < turns.size() && shared[i + 1]);
     return turns;

@@ -83,22 +83,28 @@ void NodeCheck::view(const View& view, const char* role) const {
     for (int32_t i = 0; i < view.rank; ++i) {
         if (view.shape[i] < 1 || view.shape[i] > kMaxSide) refuse("has a size that is 0 or too large");
         elements = product({elements, view.shape[i]});
-        const int64_t slots = of.kind == Kind::ring && i == 0 ? std::min<int64_t>(of.ring, view.shape[0]) : view.shape[i];
-        if (__builtin_add_overflow(last, product({slots - 1, view.stride[i]}), &last)) refuse("lies outside its tensor");
+        const int64_t slots =
+            of.kind == Kind::ring && i == 0 ? std::min<int64_t>(of.ring, view.shape[0]) : view.shape[i];
+        if (__builtin_add_overflow(last, product({slots - 1, view.stride[i]}), &last))
+            refuse("lies outside its tensor");
     }
     if (elements > kMaxElements) refuse("has too many elements");
     if (last >= of.size) refuse("lies outside its tensor");
-    if (of.whole_numbers != (&view == &node_.in[kIndex])) refuse("is int32 where float32 is wanted, or the other way round");
+    if (of.whole_numbers != (&view == &node_.in[kIndex]))
+        refuse("is int32 where float32 is wanted, or the other way round");
     if (of.kind != Kind::ring) return;
     if (!inside_strip_) refuse("is a ring outside a strip");
     if (view.rank != 3) refuse("is a ring and not (H, W, C)");
     if (view.stride[0] != of.size / of.ring) refuse("does not step from slot to slot of its ring");
-    if (view.offset + product({view.width() - 1, view.stride[1]}) + product({view.channels() - 1, view.stride[2]}) >= view.stride[0])
+    if (view.offset + product({view.width() - 1, view.stride[1]}) + product({view.channels() - 1, view.stride[2]}) >=
+        view.stride[0])
         refuse("reaches into the next slot of its ring");
 }
 
 void NodeCheck::roles(std::initializer_list<Role> required, std::initializer_list<Role> optional) const {
-    const auto among = [](std::initializer_list<Role> set, int role) { return std::find(set.begin(), set.end(), role) != set.end(); };
+    const auto among = [](std::initializer_list<Role> set, int role) {
+        return std::find(set.begin(), set.end(), role) != set.end();
+    };
     for (int i = 0; i < kRoles; ++i) {
         const char* name = name_of(static_cast<Role>(i));
         if (among(required, i) && !node_.in[i]) fail(std::string("input ") + name + " is missing");
@@ -148,7 +154,8 @@ void NodeCheck::packed(Role role, int64_t elements) const {
 void NodeCheck::window_fits(int64_t size_in, int64_t size_out, int32_t kernel, int32_t stride, int32_t dilation,
                             int32_t padding, const char* axis) const {
     for (int32_t value : {kernel, stride, dilation})
-        if (value < 1 || value > kMaxWindow) fail(std::string("kernel, stride or dilation is 0 or too large along ") + axis);
+        if (value < 1 || value > kMaxWindow)
+            fail(std::string("kernel, stride or dilation is 0 or too large along ") + axis);
     if (padding > kMaxWindow) fail(std::string("padding is too large along ") + axis);
     // As much may be missing after the end as convolutions pad: what lies before the start, and a window.
     const int64_t reach = int64_t{kernel - 1} * dilation;
@@ -177,7 +184,8 @@ void NodeCheck::conv() const {
         fail("groups (" + std::to_string(groups) + ") do not divide the channels (" + std::to_string(x().channels()) +
              " in, " + std::to_string(out().channels()) + " out)");
     const int64_t count = panels(out().channels() / groups);
-    packed(kWeight, product({groups, count, node_.window.kernel_h, node_.window.kernel_w, x().channels() / groups, kPanel}));
+    packed(kWeight,
+           product({groups, count, node_.window.kernel_h, node_.window.kernel_w, x().channels() / groups, kPanel}));
     packed(kBias, product({groups, count, kPanel}));
     const View& gate = node_.in[kGate];
     if (!gate) return;
@@ -202,7 +210,8 @@ void NodeCheck::pool() const {
     if (node_.count_include_pad > 1) fail("count_include_pad is neither 0 nor 1");
     // Else a window would hold nothing, and its mean be 0 / 0.
     const Window& w = node_.window;
-    if ((out().height() - 1) * w.stride_h - w.pad_top >= x().height() || (out().width() - 1) * w.stride_w - w.pad_left >= x().width())
+    if ((out().height() - 1) * w.stride_h - w.pad_top >= x().height() ||
+        (out().width() - 1) * w.stride_w - w.pad_left >= x().width())
         fail("a window begins after the end of x");
 }
 
@@ -211,7 +220,8 @@ void NodeCheck::matmul() const {
     const View &a = node_.in[kA], &b = node_.in[kB];
     const int32_t rank = out().rank;
     bool agree = rank >= 2 && a.rank == rank && b.rank == rank;
-    for (int32_t i = 0; agree && i < rank - 2; ++i) agree = a.shape[i] == out().shape[i] && b.shape[i] == out().shape[i];
+    for (int32_t i = 0; agree && i < rank - 2; ++i)
+        agree = a.shape[i] == out().shape[i] && b.shape[i] == out().shape[i];
     if (!agree || a.shape[rank - 2] != out().shape[rank - 2] || b.shape[rank - 1] != out().shape[rank - 1] ||
         a.shape[rank - 1] != b.shape[rank - 2])
         fail("shapes " + shape_text(a) + " x " + shape_text(b) + " do not give " + shape_text(out()));
@@ -229,7 +239,8 @@ void NodeCheck::reduce() const {
     roles({kX}, {});
     if (node_.trailing < 1 || node_.trailing > x().rank) fail("trailing is not a count of x's dimensions");
     if (out().rank != x().rank - node_.trailing || !std::equal(out().shape, out().shape + out().rank, x().shape))
-        fail("shape " + shape_text(out()) + " is not " + shape_text(x()) + " without the last " + std::to_string(node_.trailing));
+        fail("shape " + shape_text(out()) + " is not " + shape_text(x()) + " without the last " +
+             std::to_string(node_.trailing));
 }
 
 void NodeCheck::gather() const {
@@ -255,7 +266,8 @@ void NodeCheck::resize() const {
     if (node_.align_corners > 1) fail("align_corners is neither 0 nor 1");
     const auto fits = [&](float scale, int64_t in, int64_t size) {
         if (!(scale >= 0 && scale * static_cast<float>(size) <= static_cast<float>(in) + scale + 1))
-            fail("scale " + std::to_string(scale) + " does not map " + std::to_string(size) + " onto " + std::to_string(in));
+            fail("scale " + std::to_string(scale) + " does not map " + std::to_string(size) + " onto " +
+                 std::to_string(in));
     };
     fits(node_.scale_h, x().height(), out().height());
     fits(node_.scale_w, x().width(), out().width());
@@ -264,8 +276,8 @@ void NodeCheck::resize() const {
 void NodeCheck::in_strip() const {
     const Op op = node_.op;
     const bool windowed = op == Op::conv || op == Op::depthwise || op == Op::pool;
-    const bool pointwise = op == Op::unary || op == Op::binary || op == Op::copy || op == Op::gather || op == Op::softmax ||
-                           (op == Op::norm && node_.trailing == 1);
+    const bool pointwise = op == Op::unary || op == Op::binary || op == Op::copy || op == Op::gather ||
+                           op == Op::softmax || (op == Op::norm && node_.trailing == 1);
     if (!windowed && !pointwise) fail("does not run row by row");
     if (out().rank != 3) fail("out is not (H, W, C), as it must be in a strip");
 }
@@ -304,10 +316,14 @@ void NodeCheck::all() {
 
 void check_tensor(const Plan& plan, size_t number) {
     const Tensor& tensor = plan.tensors[number];
-    const auto refuse = [number](const std::string& reason) { bad_plan("tensor " + std::to_string(number) + ": " + reason); };
+    const auto refuse = [number](const std::string& reason) {
+        bad_plan("tensor " + std::to_string(number) + ": " + reason);
+    };
     if (tensor.size < 1 || tensor.size > kMaxBytes / 4) refuse("its size is 0 or too large");
-    if (tensor.kind == Kind::constant && tensor.size > tensor.stored) refuse("it is larger than what the file holds of it");
-    if (tensor.kind == Kind::ring && (tensor.ring < 1 || tensor.size % tensor.ring)) refuse("it is not made of whole rows");
+    if (tensor.kind == Kind::constant && tensor.size > tensor.stored)
+        refuse("it is larger than what the file holds of it");
+    if (tensor.kind == Kind::ring && (tensor.ring < 1 || tensor.size % tensor.ring))
+        refuse("it is not made of whole rows");
     if (tensor.kind != Kind::arena && tensor.kind != Kind::ring) return;
     const int64_t end = tensor.kind == Kind::arena ? plan.arena_bytes : plan.ring_bytes;
     if (tensor.offset % kAlignment) refuse("it is not aligned to 64 bytes");
@@ -358,7 +374,8 @@ void validate_node(const Plan& plan, const Node& node, const std::string& place,
 }
 
 void validate(const Plan& plan) {
-    if (plan.arena_bytes > kMaxBytes || plan.ring_bytes > kMaxBytes) bad_plan("the arena or the rings are larger than 16 GiB");
+    if (plan.arena_bytes > kMaxBytes || plan.ring_bytes > kMaxBytes)
+        bad_plan("the arena or the rings are larger than 16 GiB");
     for (size_t i = 0; i < plan.tensors.size(); ++i) check_tensor(plan, i);
     check_memory(plan);
     check_ends(plan, plan.inputs, Kind::input, "input");

@@ -17,12 +17,14 @@ public:
 
     void all() {
         if (nodes_.empty() || nodes_.size() > kMaxNodes) fail("has no node, or more than 64");
-        for (size_t i = 0; i < nodes_.size(); ++i) validate_node(plan_, nodes_[i], place_ + "." + std::to_string(i), true);
+        for (size_t i = 0; i < nodes_.size(); ++i)
+            validate_node(plan_, nodes_[i], place_ + "." + std::to_string(i), true);
         if (strip_.rows < 1) fail("rows is 0");
         if (strip_.out.height() > kMaxRows) fail("out has too many rows");
         const View &out = strip_.out, &last = nodes_.back().out;
         if (out.tensor != last.tensor || out.offset != last.offset || out.rank != last.rank ||
-            !std::equal(out.shape, out.shape + out.rank, last.shape) || !std::equal(out.stride, out.stride + out.rank, last.stride))
+            !std::equal(out.shape, out.shape + out.rank, last.shape) ||
+            !std::equal(out.stride, out.stride + out.rank, last.stride))
             fail("out is not that of its last node");
         disjoint();
         links();
@@ -35,7 +37,8 @@ private:
     }
     const Tensor& tensor(int32_t number) const { return plan_.tensors[static_cast<size_t>(number)]; }
     bool written(int32_t number) const {
-        return std::any_of(nodes_.begin(), nodes_.end(), [number](const Node& node) { return node.out.tensor == number; });
+        return std::any_of(nodes_.begin(), nodes_.end(),
+                           [number](const Node& node) { return node.out.tensor == number; });
     }
 
     // All stretches of a strip are under way at the same time in several threads: what it writes may share
@@ -54,7 +57,8 @@ private:
             for (const int32_t b : used) {
                 const Tensor &x = tensor(a), &y = tensor(b);
                 const bool placed = x.kind == Kind::arena || x.kind == Kind::ring;
-                if (a != b && placed && x.kind == y.kind && x.offset < y.offset + 4 * y.size && y.offset < x.offset + 4 * x.size)
+                if (a != b && placed && x.kind == y.kind && x.offset < y.offset + 4 * y.size &&
+                    y.offset < x.offset + 4 * x.size)
                     fail("tensors " + std::to_string(a) + " and " + std::to_string(b) + " share memory");
             }
         }
@@ -109,13 +113,14 @@ private:
             const Node& node = nodes_[reader.node];
             const Range read = rows_read(node, reader.role, node.in[reader.role].height(), rows[reader.node]);
             if (read.begin < read.end && rows[writer].end - read.begin > kept)
-                fail("tensor " + std::to_string(nodes_[writer].out.tensor) + " keeps " + std::to_string(kept) + " rows where " +
-                     std::to_string(rows[writer].end - read.begin) + " are needed at once");
+                fail("tensor " + std::to_string(nodes_[writer].out.tensor) + " keeps " + std::to_string(kept) +
+                     " rows where " + std::to_string(rows[writer].end - read.begin) + " are needed at once");
         }
     }
 
     [[noreturn]] void fail_once(size_t i) const {
-        fail("rows of node " + place_ + "." + std::to_string(i) + " are not written once each: a tensor that is not a ring "
+        fail("rows of node " + place_ + "." + std::to_string(i) +
+             " are not written once each: a tensor that is not a ring "
              "cannot be read with a halo");
     }
 
@@ -127,6 +132,8 @@ private:
 
 }  // namespace
 
-void validate_strip(const Plan& plan, const Node& strip, const std::string& place) { StripCheck(plan, strip, place).all(); }
+void validate_strip(const Plan& plan, const Node& strip, const std::string& place) {
+    StripCheck(plan, strip, place).all();
+}
 
 }  // namespace ff

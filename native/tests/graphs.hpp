@@ -36,15 +36,15 @@ struct File {
             const size_t begin = data.size();
             data.append(reinterpret_cast<const char*>(values.data()), values.size() * 4);
             data.resize((data.size() + 63) / 64 * 64);
-            header += quoted(name) + ":{\"dtype\":\"" + (name.rfind("index", 0) == 0 ? "I32" : "F32") + "\",\"shape\":[" +
-                      std::to_string((data.size() - begin) / 4) + "],\"data_offsets\":[" + std::to_string(begin) + "," +
-                      std::to_string(data.size()) + "]},";
+            header += quoted(name) + ":{\"dtype\":\"" + (name.rfind("index", 0) == 0 ? "I32" : "F32") +
+                      "\",\"shape\":[" + std::to_string((data.size() - begin) / 4) + "],\"data_offsets\":[" +
+                      std::to_string(begin) + "," + std::to_string(data.size()) + "]},";
         }
         char digits[17];
         std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(ff::checksum(
                       graph.data(), graph.size(), ff::checksum(data.data(), data.size(), 0))));
-        header += "\"__metadata__\":{\"format\":" + quoted(format) + ",\"version\":" + quoted(version) + ",\"checksum\":\"" + digits +
-                  "\",\"graph\":" + quoted(graph) + "}}";
+        header += "\"__metadata__\":{\"format\":" + quoted(format) + ",\"version\":" + quoted(version) +
+                  ",\"checksum\":\"" + digits + "\",\"graph\":" + quoted(graph) + "}}";
         while ((header.size() + 8) % 64) header += ' ';
         const uint64_t length = header.size();
         return std::string(reinterpret_cast<const char*>(&length), 8) + header + data;
@@ -61,8 +61,8 @@ struct MapView {  // dense unless `pixel` is wider than `channels`
     int tensor;
     int64_t height, width, channels, pixel, offset;
     std::string text() const {
-        return "[" + std::to_string(tensor) + "," + std::to_string(offset) + "," + list({height, width, channels}) + "," +
-               list({width * pixel, pixel, 1}) + "]";
+        return "[" + std::to_string(tensor) + "," + std::to_string(offset) + "," + list({height, width, channels}) +
+               "," + list({width * pixel, pixel, 1}) + "]";
     }
 };
 
@@ -72,7 +72,8 @@ public:
     explicit Builder(bool strips) : strips_(strips) {}
 
     int tensor(const std::string& kind, int64_t size, const std::string& more) {
-        tensors_ += std::string(tensors_.empty() ? "" : ",") + "{\"kind\":\"" + kind + "\",\"size\":" + std::to_string(size) + more + "}";
+        tensors_ += std::string(tensors_.empty() ? "" : ",") + "{\"kind\":\"" + kind +
+                    "\",\"size\":" + std::to_string(size) + more + "}";
         return count_++;
     }
     int constant(const std::string& name, std::vector<float> values) {
@@ -87,13 +88,14 @@ public:
         const bool kept = strips_ && ring;
         const int64_t size = (kept ? ring : height) * width * pixel;
         int64_t& end = kept ? rings_ : arena_;
-        const int id = tensor(kept ? "ring" : "arena", size, ",\"offset\":" + std::to_string(end) + (kept ? ",\"ring\":" + std::to_string(ring) : ""));
+        const int id = tensor(kept ? "ring" : "arena", size,
+                              ",\"offset\":" + std::to_string(end) + (kept ? ",\"ring\":" + std::to_string(ring) : ""));
         end += (4 * size + 63) / 64 * 64;
         return {id, height, width, channels, pixel, 0};
     }
     void node(const std::string& op, const std::string& inputs, const MapView& out, const std::string& attributes) {
-        const std::string text = "{\"op\":\"" + op + "\",\"name\":\"m." + std::to_string(nodes_made_++) + "\",\"in\":{" + inputs +
-                                 "},\"out\":" + out.text() + ",\"attr\":{" + attributes + "}}";
+        const std::string text = "{\"op\":\"" + op + "\",\"name\":\"m." + std::to_string(nodes_made_++) +
+                                 "\",\"in\":{" + inputs + "},\"out\":" + out.text() + ",\"attr\":{" + attributes + "}}";
         std::string& to = in_strip_ ? inner_ : nodes_;
         to += (to.empty() ? "" : ",") + text;
         last_ = out.text();
@@ -101,14 +103,16 @@ public:
     void begin_strip() { in_strip_ = strips_; }
     void end_strip(int64_t rows) {
         if (!strips_) return;
-        nodes_ += std::string(nodes_.empty() ? "" : ",") + "{\"op\":\"strip\",\"name\":\"strip\",\"in\":{},\"out\":" + last_ +
+        nodes_ += std::string(nodes_.empty() ? "" : ",") +
+                  "{\"op\":\"strip\",\"name\":\"strip\",\"in\":{},\"out\":" + last_ +
                   ",\"attr\":{\"rows\":" + std::to_string(rows) + "},\"nodes\":[" + inner_ + "]}";
         inner_.clear();
         in_strip_ = false;
     }
     File file(const std::string& inputs, const std::string& outputs) {
-        file_.graph = "{\"model\":\"test\",\"arena\":" + std::to_string(arena_) + ",\"rings\":" + std::to_string(rings_) + ",\"tensors\":[" +
-                      tensors_ + "],\"inputs\":[" + inputs + "],\"outputs\":[" + outputs + "],\"nodes\":[" + nodes_ + "]}";
+        file_.graph = "{\"model\":\"test\",\"arena\":" + std::to_string(arena_) +
+                      ",\"rings\":" + std::to_string(rings_) + ",\"tensors\":[" + tensors_ + "],\"inputs\":[" + inputs +
+                      "],\"outputs\":[" + outputs + "],\"nodes\":[" + nodes_ + "]}";
         return file_;
     }
 
@@ -121,11 +125,13 @@ private:
     File file_;
 };
 
-inline std::string flat(int tensor, int64_t n) { return "[" + std::to_string(tensor) + ",0,[" + std::to_string(n) + "],[1]]"; }
+inline std::string flat(int tensor, int64_t n) {
+    return "[" + std::to_string(tensor) + ",0,[" + std::to_string(n) + "],[1]]";
+}
 inline std::string role(const std::string& name, const std::string& view) { return "\"" + name + "\":" + view; }
 inline std::string window(int64_t kernel, int64_t stride, int64_t padding, int64_t dilation = 1) {
-    return "\"kernel\":" + list({kernel, kernel}) + ",\"stride\":" + list({stride, stride}) + ",\"padding\":" + list({padding, padding}) +
-           ",\"dilation\":" + list({dilation, dilation});
+    return "\"kernel\":" + list({kernel, kernel}) + ",\"stride\":" + list({stride, stride}) +
+           ",\"padding\":" + list({padding, padding}) + ",\"dilation\":" + list({dilation, dilation});
 }
 
 constexpr int64_t kSide = 23, kClasses = 5;
@@ -136,15 +142,19 @@ constexpr int64_t kInput = 3 * kSide * kSide;
 inline File network(bool strips) {
     check::Random random(7);
     Builder g(strips);
-    const auto conv = [&](const std::string& name, const MapView& x, const MapView& out, int64_t k, int64_t s, int64_t p, int64_t groups,
-                          const std::string& more = "", const std::string& attributes = "") {
-        const int64_t count = (out.channels / groups + 15) / 16, size = groups * count * k * k * (x.channels / groups) * 16;
+    const auto conv = [&](const std::string& name, const MapView& x, const MapView& out, int64_t k, int64_t s,
+                          int64_t p, int64_t groups, const std::string& more = "", const std::string& attributes = "") {
+        const int64_t count = (out.channels / groups + 15) / 16,
+                      size = groups * count * k * k * (x.channels / groups) * 16;
         const int w = g.constant(name + ".w", random.floats(static_cast<size_t>(size), -0.3f, 0.3f));
         const int b = g.constant(name + ".b", random.floats(static_cast<size_t>(groups * count * 16)));
-        g.node("conv", role("x", x.text()) + "," + role("weight", flat(w, size)) + "," + role("bias", flat(b, groups * count * 16)) + more, out,
-               window(k, s, p) + ",\"groups\":" + std::to_string(groups) + attributes);
+        g.node("conv",
+               role("x", x.text()) + "," + role("weight", flat(w, size)) + "," +
+                   role("bias", flat(b, groups * count * 16)) + more,
+               out, window(k, s, p) + ",\"groups\":" + std::to_string(groups) + attributes);
     };
-    const auto depthwise = [&](const std::string& name, const MapView& x, const MapView& out, int64_t k, int64_t s, int64_t p) {
+    const auto depthwise = [&](const std::string& name, const MapView& x, const MapView& out, int64_t k, int64_t s,
+                               int64_t p) {
         const int64_t padded = (out.channels + 15) / 16 * 16;
         const int w = g.constant(name + ".w", random.floats(static_cast<size_t>(k * k * padded)));
         g.node("depthwise", role("x", x.text()) + "," + role("weight", flat(w, k * k * padded)), out,
@@ -175,28 +185,39 @@ inline File network(bool strips) {
     g.end_strip(2);
 
     const MapView squeezed = g.map(1, 1, 18);
-    g.node("reduce", role("x", "[" + std::to_string(narrow.tensor) + ",0,[1,1,18,144],[0,0,1,18]]"), squeezed, "\"kind\":\"mean\",\"trailing\":1");
+    g.node("reduce", role("x", "[" + std::to_string(narrow.tensor) + ",0,[1,1,18,144],[0,0,1,18]]"), squeezed,
+           "\"kind\":\"mean\",\"trailing\":1");
     const MapView gate = g.map(1, 1, 18);
     conv("gate", squeezed, gate, 1, 1, 0, 1, "", ",\"act\":[\"hardsigmoid\",0,0]");
     const MapView gated = g.map(12, 12, 18);
-    conv("gated", narrow, gated, 1, 1, 0, 2, "," + role("gate", flat(gate.tensor, 18)) + "," + role("residual", narrow.text()));
+    conv("gated", narrow, gated, 1, 1, 0, 2,
+         "," + role("gate", flat(gate.tensor, 18)) + "," + role("residual", narrow.text()));
     const MapView pooled = g.map(6, 6, 18);
     g.node("pool", role("x", gated.text()), pooled,
-           "\"mode\":\"max\",\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1,1,1],\"dilation\":[1,1],\"count_include_pad\":0");
-    const std::string tokens = "[" + std::to_string(pooled.tensor) + ",0,[36,18],[18,1]]", across = "[" + std::to_string(pooled.tensor) + ",0,[18,36],[1,18]]";
+           "\"mode\":\"max\",\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1,1,1],\"dilation\":[1,1],\"count_"
+           "include_pad\":0");
+    const std::string tokens = "[" + std::to_string(pooled.tensor) + ",0,[36,18],[18,1]]",
+                      across = "[" + std::to_string(pooled.tensor) + ",0,[18,36],[1,18]]";
     const MapView scores = g.map(1, 36, 36), attention = g.map(1, 36, 36), mean = g.map(1, 36, 18);
     const auto matrix = [](const MapView& m) {
-        return "[" + std::to_string(m.tensor) + ",0," + list({1, m.width, m.channels}) + "," + list({0, m.channels, 1}) + "]";
+        return "[" + std::to_string(m.tensor) + ",0," + list({1, m.width, m.channels}) + "," +
+               list({0, m.channels, 1}) + "]";
     };
-    const auto batched = [](std::string view, const std::string& rows, const std::string& columns, const std::string& strides) {
+    const auto batched = [](std::string view, const std::string& rows, const std::string& columns,
+                            const std::string& strides) {
         return view.substr(0, view.find(",0,")) + ",0,[1," + rows + "," + columns + "],[0," + strides + "]]";
     };
-    g.node("matmul", role("a", batched(tokens, "36", "18", "18,1")) + "," + role("b", batched(across, "18", "36", "1,18")), scores, "\"alpha\":0.25");
+    g.node("matmul",
+           role("a", batched(tokens, "36", "18", "18,1")) + "," + role("b", batched(across, "18", "36", "1,18")),
+           scores, "\"alpha\":0.25");
     g.node("softmax", role("x", matrix(scores)), attention, "");
-    g.node("matmul", role("a", matrix(attention)) + "," + role("b", batched(tokens, "36", "18", "18,1")), mean, "\"alpha\":1");
+    g.node("matmul", role("a", matrix(attention)) + "," + role("b", batched(tokens, "36", "18", "18,1")), mean,
+           "\"alpha\":1");
     const MapView normed = g.map(6, 6, 18);
     const int scale = g.constant("norm.w", random.floats(18));
-    g.node("norm", role("x", MapView{mean.tensor, 6, 6, 18, 18, 0}.text()) + "," + role("weight", "[" + std::to_string(scale) + ",0,[6,6,18],[0,0,1]]"),
+    g.node("norm",
+           role("x", MapView{mean.tensor, 6, 6, 18, 18, 0}.text()) + "," +
+               role("weight", "[" + std::to_string(scale) + ",0,[6,6,18],[0,0,1]]"),
            normed, "\"mode\":\"layer\",\"trailing\":1,\"eps\":1e-05");
     std::vector<float> order(20);
     for (int32_t i = 0; i < 20; ++i) {
@@ -206,11 +227,14 @@ inline File network(bool strips) {
     const int index = g.constant("index", order);
     const MapView padded = g.map(6, 6, 24);
     g.node("fill", "", MapView{padded.tensor, 6, 6, 4, 24, 20}, "\"value\":0.5");
-    g.node("gather", role("x", normed.text()) + "," + role("index", flat(index, 20)), MapView{padded.tensor, 6, 6, 20, 24, 0}, "");
+    g.node("gather", role("x", normed.text()) + "," + role("index", flat(index, 20)),
+           MapView{padded.tensor, 6, 6, 20, 24, 0}, "");
     const MapView resized = g.map(9, 9, 24);
-    g.node("resize", role("x", padded.text()), resized, "\"mode\":\"bilinear\",\"align_corners\":0,\"scale\":[0.6666667,0.6666667]");
+    g.node("resize", role("x", padded.text()), resized,
+           "\"mode\":\"bilinear\",\"align_corners\":0,\"scale\":[0.6666667,0.6666667]");
     const MapView flatten = g.map(1, 1, 24);
-    g.node("reduce", role("x", "[" + std::to_string(resized.tensor) + ",0,[1,1,24,81],[0,0,1,24]]"), flatten, "\"kind\":\"max\",\"trailing\":1");
+    g.node("reduce", role("x", "[" + std::to_string(resized.tensor) + ",0,[1,1,24,81],[0,0,1,24]]"), flatten,
+           "\"kind\":\"max\",\"trailing\":1");
     conv("head", flatten, MapView{output, 1, 1, kClasses, kClasses, 0}, 1, 1, 0, 1);
     return g.file("[" + std::to_string(input) + ",0,[3,23,23],[529,23,1]]", flat(output, kClasses));
 }

@@ -47,20 +47,25 @@ inline double act(double x, const Activation& f) {
     return x;
 }
 
-inline bool inside(const ConstMap& x, int64_t iy, int64_t ix) { return iy >= 0 && iy < x.height && ix >= 0 && ix < x.width; }
+inline bool inside(const ConstMap& x, int64_t iy, int64_t ix) {
+    return iy >= 0 && iy < x.height && ix >= 0 && ix < x.width;
+}
 inline int64_t panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 
 // One output of either convolution: channels [c0, c0 + depth) of x, weights w(tap, c).
 template <class Args, class Weight>
-void window_sum(const Args& p, int64_t oy, int64_t ox, int64_t c0, int64_t depth, int64_t n, double bias, const float* gate, Weight w) {
+void window_sum(const Args& p, int64_t oy, int64_t ox, int64_t c0, int64_t depth, int64_t n, double bias,
+                const float* gate, Weight w) {
     const Window& o = p.window;
     double sum = bias;
     for (int64_t ky = 0; ky < o.kernel_h; ++ky)
         for (int64_t kx = 0; kx < o.kernel_w; ++kx) {
-            const int64_t iy = oy * o.stride_h - o.pad_top + ky * o.dilation_h, ix = ox * o.stride_w - o.pad_left + kx * o.dilation_w;
+            const int64_t iy = oy * o.stride_h - o.pad_top + ky * o.dilation_h,
+                          ix = ox * o.stride_w - o.pad_left + kx * o.dilation_w;
             if (!inside(p.x, iy, ix)) continue;
             for (int64_t c = 0; c < depth; ++c)
-                sum += static_cast<double>(p.x.at(iy, ix)[c0 + c]) * (gate ? gate[c0 + c] : 1.0) * w(ky * o.kernel_w + kx, c);
+                sum += static_cast<double>(p.x.at(iy, ix)[c0 + c]) * (gate ? gate[c0 + c] : 1.0) *
+                       w(ky * o.kernel_w + kx, c);
         }
     sum = act(sum, p.act);
     if (p.residual.data) sum += p.residual.at(oy, ox)[n];
@@ -75,8 +80,9 @@ inline void conv(const ConvArgs& p, Range pixels, Range panel_range, void*) {
             for (int64_t lane = 0; lane < kPanel && panel % count * kPanel + lane < outs; ++lane) {
                 const int64_t group = panel / count, n = group * outs + panel % count * kPanel + lane;
                 window_sum(p, pixel / p.out.width, pixel % p.out.width, group * depth, depth, n,
-                           p.bias ? p.bias[panel * kPanel + lane] : 0.0, p.gate,
-                           [&](int64_t tap, int64_t c) { return p.weight[(panel * k + tap * depth + c) * kPanel + lane]; });
+                           p.bias ? p.bias[panel * kPanel + lane] : 0.0, p.gate, [&](int64_t tap, int64_t c) {
+                               return p.weight[(panel * k + tap * depth + c) * kPanel + lane];
+                           });
             }
 }
 
@@ -98,7 +104,8 @@ inline void pool(const PoolArgs& p, Range rows, Range blocks) {
                 int64_t seen = 0, padded = 0;
                 for (int64_t ky = 0; ky < o.kernel_h; ++ky)
                     for (int64_t kx = 0; kx < o.kernel_w; ++kx) {
-                        const int64_t iy = y * o.stride_h - o.pad_top + ky * o.dilation_h, ix = x * o.stride_w - o.pad_left + kx * o.dilation_w;
+                        const int64_t iy = y * o.stride_h - o.pad_top + ky * o.dilation_h,
+                                      ix = x * o.stride_w - o.pad_left + kx * o.dilation_w;
                         padded += iy < p.x.height + p.pad_bottom && ix < p.x.width + p.pad_right;
                         if (!inside(p.x, iy, ix)) continue;
                         const double v = p.x.at(iy, ix)[c];
@@ -107,7 +114,8 @@ inline void pool(const PoolArgs& p, Range rows, Range blocks) {
                         sum += v;
                         ++seen;
                     }
-                p.out.at(y, x)[c] = static_cast<float>(p.mode == PoolMode::max ? best : sum / static_cast<double>(p.count_include_pad ? padded : seen));
+                p.out.at(y, x)[c] = static_cast<float>(
+                    p.mode == PoolMode::max ? best : sum / static_cast<double>(p.count_include_pad ? padded : seen));
             }
 }
 
@@ -142,7 +150,8 @@ inline void matmul(const MatmulArgs& p, Range units, void*) {
 inline void unary(const UnaryArgs& p, Range units) {
     const int32_t lead = p.out.rank - 1;
     for (int64_t u = units.begin; u < units.end; ++u)
-        for (int64_t i = 0; i < p.out.shape[lead]; ++i) *at(p.out, lead, u, i) = static_cast<float>(act(*at(p.x, lead, u, i), p.act));
+        for (int64_t i = 0; i < p.out.shape[lead]; ++i)
+            *at(p.out, lead, u, i) = static_cast<float>(act(*at(p.x, lead, u, i), p.act));
 }
 
 inline void binary(const BinaryArgs& p, Range units) {
@@ -171,7 +180,8 @@ inline void softmax(const SoftmaxArgs& p, Range units) {
         double top = -std::numeric_limits<double>::infinity(), sum = 0;
         for (int64_t i = 0; i < n; ++i) top = std::max<double>(top, *at(p.x, lead, u, i));
         for (int64_t i = 0; i < n; ++i) sum += std::exp(*at(p.x, lead, u, i) - top);
-        for (int64_t i = 0; i < n; ++i) *at(p.out, lead, u, i) = static_cast<float>(std::exp(*at(p.x, lead, u, i) - top) / sum);
+        for (int64_t i = 0; i < n; ++i)
+            *at(p.out, lead, u, i) = static_cast<float>(std::exp(*at(p.x, lead, u, i) - top) / sum);
     }
 }
 
@@ -205,7 +215,10 @@ inline void reduce(const ReduceArgs& p, Range units, void*) {
             low = std::min(low, v);
             high = std::max(high, v);
         }
-        const double r = p.op == Reduce::sum ? sum : p.op == Reduce::mean ? sum / static_cast<double>(n) : p.op == Reduce::max ? high : low;
+        const double r = p.op == Reduce::sum    ? sum
+                         : p.op == Reduce::mean ? sum / static_cast<double>(n)
+                         : p.op == Reduce::max  ? high
+                                                : low;
         *at(p.out, lead, u) = static_cast<float>(r);
     }
 }
@@ -237,14 +250,17 @@ inline void resize(const ResizeArgs& p, Range rows) {
     const auto source = [&](double scale, int64_t i) { return p.align_corners ? scale * i : scale * (i + 0.5) - 0.5; };
     const auto clip = [](int64_t i, int64_t size) { return std::min(std::max<int64_t>(i, 0), size - 1); };
     const int reach = p.mode == ResizeMode::bicubic ? 2 : 1;
-    const auto weight = [&](double t) { return p.mode == ResizeMode::bicubic ? cubic(t) : std::max(0.0, 1 - std::fabs(t)); };
+    const auto weight = [&](double t) {
+        return p.mode == ResizeMode::bicubic ? cubic(t) : std::max(0.0, 1 - std::fabs(t));
+    };
     for (int64_t y = rows.begin; y < rows.end; ++y)
         for (int64_t x = 0; x < p.out.width; ++x)
             for (int64_t c = 0; c < p.out.channels; ++c) {
                 double sum = 0;
                 if (p.mode == ResizeMode::nearest) {
-                    sum = p.x.at(clip(static_cast<int64_t>(std::floor(p.scale_h * static_cast<float>(y))), p.x.height),
-                                 clip(static_cast<int64_t>(std::floor(p.scale_w * static_cast<float>(x))), p.x.width))[c];
+                    sum =
+                        p.x.at(clip(static_cast<int64_t>(std::floor(p.scale_h * static_cast<float>(y))), p.x.height),
+                               clip(static_cast<int64_t>(std::floor(p.scale_w * static_cast<float>(x))), p.x.width))[c];
                 } else {
                     double sy = source(p.scale_h, y), sx = source(p.scale_w, x);
                     if (p.mode == ResizeMode::bilinear) sy = std::max(sy, 0.0), sx = std::max(sx, 0.0);

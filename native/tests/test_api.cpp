@@ -30,7 +30,8 @@ void a_plan_answers() {
     CHECK(ff_plan_input_rank(plan, 0) == 3 && ff_plan_input_shape(plan, 0)[1] == graphs::kSide);
     CHECK(ff_plan_output_rank(plan, 0) == 1 && ff_plan_output_shape(plan, 0)[0] == kClasses);
     CHECK(ff_plan_input_rank(plan, 1) == -1 && !ff_plan_output_shape(plan, -1) && !ff_plan_node_name(plan, 1000));
-    CHECK(std::string(ff_plan_node_op(plan, 2)) == "strip" && ff_plan_node_strip(plan, 3) == 2 && std::string(ff_plan_node_name(plan, 3)) == "m.2");
+    CHECK(std::string(ff_plan_node_op(plan, 2)) == "strip" && ff_plan_node_strip(plan, 3) == 2 &&
+          std::string(ff_plan_node_name(plan, 3)) == "m.2");
     CHECK(ff_plan_arena_bytes(plan) > 0 && ff_plan_ring_bytes(plan) > 0 && ff_plan_weight_bytes(plan) > 0);
     ff_plan_free(plan);
     ff_plan_free(nullptr);
@@ -40,14 +41,17 @@ void each_instruction_set_agrees_with_naive_kernels() {
     check::Random random(9);
     const std::vector<float> input = random.floats(static_cast<size_t>(3 * kInput));
     const std::string bytes = graphs::network(false).bytes();
-    ff::Context naive_context(std::make_shared<const ff::Plan>(ff::load_plan(ff::File::copy(bytes.data(), bytes.size()))), naive::kernels(), 1);
+    ff::Context naive_context(
+        std::make_shared<const ff::Plan>(ff::load_plan(ff::File::copy(bytes.data(), bytes.size()))), naive::kernels(),
+        1);
     std::vector<float> truth(3 * kClasses);
     const float* inputs[] = {input.data()};
     float* outputs[] = {truth.data()};
     naive_context.run(inputs, outputs, 3);
 
     ff_plan* plan = load();
-    CHECK(std::string(ff_instruction_set(ff_instruction_set_count() - 1)) == "plain" && !ff_instruction_set(ff_instruction_set_count()));
+    CHECK(std::string(ff_instruction_set(ff_instruction_set_count() - 1)) == "plain" &&
+          !ff_instruction_set(ff_instruction_set_count()));
     std::vector<ff_context*> contexts;
     for (int32_t i = 0; i < ff_instruction_set_count(); ++i) {
         for (const int32_t threads : {1, 2}) {
@@ -55,7 +59,8 @@ void each_instruction_set_agrees_with_naive_kernels() {
             ff_context* context = nullptr;
             CHECK(ff_context_create(plan, &options, &context) == FF_OK, "%s", ff_last_error());
             contexts.push_back(context);
-            CHECK(ff_context_threads(context) == threads && std::string(ff_context_instruction_set(context)) == ff_instruction_set(i));
+            CHECK(ff_context_threads(context) == threads &&
+                  std::string(ff_context_instruction_set(context)) == ff_instruction_set(i));
         }
     }
     ff_plan_free(plan);  // the contexts keep what they need
@@ -65,7 +70,8 @@ void each_instruction_set_agrees_with_naive_kernels() {
         CHECK(ff_context_run(context, inputs, to, 3) == FF_OK, "%s", ff_last_error());
         // Twenty layers in float32 against sums in double.
         for (size_t i = 0; i < values.size(); ++i)
-            CHECK(check::close(values[i], truth[i], 2e-5), "%s: %g, not %g", ff_context_instruction_set(context), values[i], truth[i]);
+            CHECK(check::close(values[i], truth[i], 2e-5), "%s: %g, not %g", ff_context_instruction_set(context),
+                  values[i], truth[i]);
         to[0] = again.data();
         ff_context_run(context, inputs, to, 3);
         CHECK(values == again, "the same bits");
@@ -86,7 +92,8 @@ void each_mistake_is_named() {
     CHECK(ff_context_create(plan, &options, &context) == FF_BAD_ARGUMENT && says("threads is -1") && !context);
     options = {1, "mmx"};
     CHECK(ff_context_create(plan, &options, &context) == FF_UNSUPPORTED && says("'mmx'") && says("plain"));
-    CHECK(ff_context_create(plan, nullptr, &context) == FF_OK && ff_context_threads(context) >= 1 && ff_context_bytes(context) > 0);
+    CHECK(ff_context_create(plan, nullptr, &context) == FF_OK && ff_context_threads(context) >= 1 &&
+          ff_context_bytes(context) > 0);
     std::vector<float> input(static_cast<size_t>(kInput)), output(kClasses);
     const float* inputs[] = {input.data()};
     float* outputs[] = {output.data()};

@@ -25,6 +25,7 @@ int main() {
         CHECK(value == row.truth, "%zu bytes: %016llx", row.size, static_cast<unsigned long long>(value));
     }
     const char* text = "Nobody inspects the spammish repetition";
-    CHECK(ff::checksum(text, 39, 0) == 0xFBCEA83C8A378BF1u, "%016llx", static_cast<unsigned long long>(ff::checksum(text, 39, 0)));
+    CHECK(ff::checksum(text, 39, 0) == 0xFBCEA83C8A378BF1u, "%016llx",
+          static_cast<unsigned long long>(ff::checksum(text, 39, 0)));
     return check::result();
 }

@@ -39,7 +39,8 @@ void strips_threads_and_batches_change_nothing() {
             for (const int64_t batch : {7, 3, 2, 1}) {
                 const std::vector<float> first = run(context, input, batch);
                 const std::vector<float> expected(truth.begin(), truth.begin() + batch * kClasses);
-                CHECK(first == expected, "threads %d, batch %d: %g and %g", threads, static_cast<int>(batch), first[0], expected[0]);
+                CHECK(first == expected, "threads %d, batch %d: %g and %g", threads, static_cast<int>(batch), first[0],
+                      expected[0]);
             }
             CHECK(run(context, input, 3) == run(context, input, 3), "the same again");
         }
@@ -84,7 +85,8 @@ void a_context_serves_one_thread_at_a_time() {
     std::thread other(call);
     call();
     other.join();
-    CHECK(done + busy == 20 && done > 0 && !wrong, "%d done, %d busy, %d wrong", done.load(), busy.load(), wrong.load());
+    CHECK(done + busy == 20 && done > 0 && !wrong, "%d done, %d busy, %d wrong", done.load(), busy.load(),
+          wrong.load());
 }
 
 void times_are_those_of_the_last_run() {

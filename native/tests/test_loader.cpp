@@ -44,7 +44,8 @@ void a_good_plan_loads() {
 void files() {
     const graphs::File good = graphs::network(true);
     const std::string bytes = good.bytes();
-    for (const size_t size : {size_t{0}, size_t{7}, size_t{8}, size_t{100}, bytes.size() / 2, bytes.size() - 64, bytes.size() - 1})
+    for (const size_t size :
+         {size_t{0}, size_t{7}, size_t{8}, size_t{100}, bytes.size() / 2, bytes.size() - 64, bytes.size() - 1})
         CHECK(!refusal(bytes.substr(0, size)).empty(), "%zu bytes", size);
     expect(bytes + std::string(64, '\0'), "length", "longer");
 
@@ -70,7 +71,8 @@ void files() {
         ff::File::map("/nowhere/at all");
         CHECK(false, "it opened");
     } catch (const ff::Error& error) {
-        CHECK(error.status == FF_BAD_FILE && std::string(error.what()).find("'/nowhere/at all'") != std::string::npos, "%s", error.what());
+        CHECK(error.status == FF_BAD_FILE && std::string(error.what()).find("'/nowhere/at all'") != std::string::npos,
+              "%s", error.what());
     }
 }
 
@@ -152,7 +154,8 @@ void constants_of_each_fault() {
     };
     expect(with("index", set(18)), "index 18 is outside x's 18", "an index too high");
     expect(with("index", set(-1)), "index -1 is outside", "an index below 0");
-    expect(with("stem.w", [](std::vector<float>& values) { values.resize(800); }), "larger than what the file holds", "short weights");
+    expect(with("stem.w", [](std::vector<float>& values) { values.resize(800); }), "larger than what the file holds",
+           "short weights");
     graphs::File file = graphs::network(true);
     replaced(file.graph, "\"name\":\"index\"", "\"name\":\"stem.b\"");
     expect(file.bytes(), "index is int32 where float32 is wanted, or the other way round", "floats as an index");
@@ -163,7 +166,8 @@ void strips_of_each_fault() {
     graphs::File file = graphs::network(true);
     replaced(file.graph, "\"rings\":64768", "\"rings\":61824");
     replaced(file.graph, "\"size\":3680,\"offset\":50048,\"ring\":5", "\"size\":2944,\"offset\":50048,\"ring\":4");
-    expect(file.bytes(), "node 2 'strip' (strip): tensor 13 keeps 4 rows where 5 are needed at once", "a ring too small");
+    expect(file.bytes(), "node 2 'strip' (strip): tensor 13 keeps 4 rows where 5 are needed at once",
+           "a ring too small");
 
     file = graphs::network(true);
     replaced(file.graph, "\"op\":\"unary\"", "\"op\":\"softmax\"");
