@@ -128,3 +128,13 @@ def test_rings_of_a_strip_lie_apart_and_those_of_two_in_the_same_place():
         sizes.append(spans[-1][1])
     assert len(sizes) > 1
     assert memory.rings == -(-max(sizes) // 64) * 64
+
+
+def test_a_residual_behind_a_swept_activation_is_not_overwritten():
+    hand = Hand(8, 8, 16)
+    x = hand.binary(hand.unary(hand.conv(hand.x, 16), "gelu"), hand.x)
+    graph = hand.finish(x)
+    fuse(graph)
+
+    assert [node.op for node in graph.nodes] == ["copy", "conv", "copy"]
+    assert placed(graph).arena == 2 * 4 * 8 * 8 * 16

@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from fleetfoot.engines.native.flow import disjoint, same_place
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
 
+IN_REGISTERS = ("none", "relu", "relu6", "clamp")
+"""Activations behind which a convolution adds its residual before it writes (``epilogue.hpp``). A
+depthwise convolution promises that on some of its paths only."""
+
 LINE = 64
 """Bytes of a cache line: what every offset is a multiple of."""
 
@@ -90,7 +94,8 @@ def _blocks(graph: Graph) -> list[_Block]:
 def _overwritable(node: Node) -> list[View]:
     """Inputs whose every element is read just before the same place of the result is written."""
     roles = {"unary": ("x",), "binary": ("a", "b"), "conv": ("residual",)}
-    roles["depthwise"] = roles["conv"]
+    if node.op == "conv" and node.attributes.get("act", ["none"])[0] not in IN_REGISTERS:
+        return []  # its sums are written first and the residual is added in a sweep over them
     found = []
     for role in roles.get(node.op, ()):
         view = node.inputs.get(role)
