@@ -57,6 +57,7 @@ Program::Program(const Plan& plan, const Kernels& kernels, char* arena, char* ri
         step.needed.resize(node.nodes.size());
         step.done.resize(node.nodes.size());
     }
+    link_ahead();
     for (const Step& step : steps_) {
         scratch_bytes_ = std::max(scratch_bytes_, scratch_of(step));
         for (const Step& inner : step.inner) scratch_bytes_ = std::max(scratch_bytes_, scratch_of(inner));
@@ -100,6 +101,24 @@ void Program::strided(const View& view, StridedOf<T>& strided) {
     strided.rank = view.rank;
     std::copy(view.shape, view.shape + kMaxRank, strided.shape);
     std::copy(view.stride, view.stride + kMaxRank, strided.stride);
+}
+
+// Each convolution is told the weights of the one that follows it.
+void Program::link_ahead() {
+    ConvArgs* before = nullptr;
+    const auto link = [&](Step& step) {
+        if (step.node->op != Op::conv) return;
+        ConvArgs& args = std::get<ConvArgs>(step.args);
+        if (before) {
+            before->ahead = args.weight;
+            before->ahead_floats = step.node->in[kWeight].elements();
+        }
+        before = &args;
+    };
+    for (Step& step : steps_) {
+        link(step);
+        for (Step& inner : step.inner) link(inner);
+    }
 }
 
 void Program::bind(Step& step, const Node& node, size_t place) {

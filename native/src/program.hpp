@@ -55,6 +55,7 @@ private:
     };
 
     void bind(Step& step, const Node& node, size_t place);
+    void link_ahead();
     size_t scratch_of(const Step& step) const;
     void address(const View& view, const float*& pointer);
     void address(const View& view, float*& pointer);
