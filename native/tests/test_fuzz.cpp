@@ -3,9 +3,9 @@
 // the validator that is tried; a part of the mutations changes the bytes of the file instead.
 #include "check.hpp"
 #include "context.hpp"
+#include "cpu.hpp"
 #include "error.hpp"
 #include "graphs.hpp"
-#include "naive.hpp"
 
 namespace {
 
@@ -15,7 +15,7 @@ constexpr int kGraphs = 100, kFiles = 50;  // there is one thread here, and it i
 constexpr int kGraphs = 2000, kFiles = 600;
 #endif
 
-// Loads, and runs what loads where that takes moments. Whether it loaded.
+// Loads, and runs what loads, with every instruction set, where that takes moments. Whether it loaded.
 bool survives(const std::string& bytes) {
     std::shared_ptr<const ff::Plan> plan;
     try {
@@ -45,7 +45,8 @@ bool survives(const std::string& bytes) {
         if (i < plan->inputs.size()) inputs.push_back(buffers[i].data());
         else outputs.push_back(buffers[i].data());
     }
-    ff::Context(plan, naive::kernels(), 1).run(inputs.data(), outputs.data(), 1);
+    for (const ff::Kernels* kernels : ff::available_kernels())
+        ff::Context(plan, *kernels, 1).run(inputs.data(), outputs.data(), 1);
     return true;
 }
 
