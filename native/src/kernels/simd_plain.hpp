@@ -12,6 +12,7 @@ constexpr int kLanes = 4;
 constexpr int kRegisters = 16;
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
+typedef uint32_t vu __attribute__((vector_size(16)));  // wraps where a signed sum would overflow
 using vm = vi;
 
 FF_INLINE vf zero() { return vf{0, 0, 0, 0}; }
@@ -68,11 +69,11 @@ FF_INLINE vi to_int(vf a) { return __builtin_convertvector(round(a), vi); }
 FF_INLINE vf to_float(vi a) { return __builtin_convertvector(a, vf); }
 FF_INLINE vi bits(vf a) { return (vi)a; }
 FF_INLINE vf from_bits(vi a) { return (vf)a; }
-FF_INLINE vi addi(vi a, vi b) { return a + b; }
-FF_INLINE vi subi(vi a, vi b) { return a - b; }
+FF_INLINE vi addi(vi a, vi b) { return (vi)((vu)a + (vu)b); }
+FF_INLINE vi subi(vi a, vi b) { return (vi)((vu)a - (vu)b); }
 FF_INLINE vi andi(vi a, vi b) { return a & b; }
 FF_INLINE vi ori(vi a, vi b) { return a | b; }
-template <int n> FF_INLINE vi shift_left(vi a) { return a << n; }
+template <int n> FF_INLINE vi shift_left(vi a) { return (vi)((vu)a << n); }
 template <int n> FF_INLINE vi shift_right(vi a) { return a >> n; }  // keeps the sign
 
 FF_INLINE float sum(vf a) { return (a[0] + a[1]) + (a[2] + a[3]); }
