@@ -13,7 +13,7 @@ namespace ff {
 namespace {
 
 constexpr int64_t kMaxBytes = int64_t{16} << 30;     // of an arena, and of the rings
-constexpr int64_t kMaxSide = int64_t{1} << 26;       // of any dimension: far within int32
+constexpr int64_t kMaxSide = int64_t{1} << 28;       // of any dimension: far within int32
 constexpr int64_t kMaxElements = int64_t{1} << 33;   // of any view, repetition by stride 0 included
 constexpr int32_t kMaxWindow = 4096;                 // kernel, stride, dilation, padding: their products fit int32
 

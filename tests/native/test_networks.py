@@ -106,6 +106,7 @@ def test_every_network_answers_as_eager(name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet")
 @pytest.mark.parametrize("name", PEERS + list(FIXED_SIZE))
 def test_networks_of_others_answer_as_eager(name):
     answers_as_eager(folded(name), FIXED_SIZE.get(name, 96), (1, 2), threads=(2,))
