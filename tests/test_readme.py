@@ -21,7 +21,7 @@ def test_the_table_is_the_one_that_the_record_gives(tmp_path):
 
 def test_every_room_has_its_phrase_in_the_tree():
     package = Path(fleetfoot.__file__).parent
-    rooms = {p.name + "/" for p in package.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    rooms = {p.parent.name + "/" for p in package.glob("*/__init__.py")}
     rooms |= {p.name for p in package.glob("*.py") if not p.name.startswith("__")}
     tree = (ROOT / "README.md").read_text().partition("src/fleetfoot/\n")[2].partition("```")[0]
 
