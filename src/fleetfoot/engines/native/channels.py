@@ -37,25 +37,18 @@ from fleetfoot.engines.native.flow import (
     values,
 )
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
+from fleetfoot.engines.native.moves import (
+    RUNS,
+    Move,
+    Order,
+    as_move,
+    gathering,
+    lower_moves,
+    runs_of,
+    whole_of,
+)
 
-RUNS = 6
-"""Up to as many runs of channels, each is copied; beyond it, one gather is cheaper: a copy walks
-over all pixels for a few channels, a gather takes some 20 cycles for 16 channels."""
-
-Order = list[int]
 Edit = Callable[[], None]
-
-
-@dataclass(frozen=True)
-class _Move:
-    """A node that takes channels of one map to another: out[..., i] = source[..., order[i]]."""
-
-    node: Node
-    source: View
-    """All channels of the source's tensor, (H, W, C)."""
-    order: Order
-    out: View
-    """(H, W, len(order)), channels next to each other."""
 
 
 @dataclass(eq=False)
@@ -66,7 +59,7 @@ class _Concat:
     """(H, W, C), dense."""
     parts: list[tuple[Node, int, int]]
     """Who writes channels [begin, end), in memory's order."""
-    moves: list[_Move] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
     """All that read it."""
     inside: Order = field(default_factory=list)
     """The channel at each place, once that is decided."""
@@ -86,7 +79,7 @@ def reorder_channels(graph: Graph) -> None:
     _compose(graph)
     _reorder_concatenations(graph)
     _absorb_moves(graph)
-    _lower_moves(graph)
+    lower_moves(graph)
     prune(graph)
 
 
@@ -94,10 +87,10 @@ def _compose(graph: Graph) -> None:
     """Lets each move read what the move before it read."""
     flow, index = Flow(graph), 0
     while index < len(graph.nodes):
-        move = _move(graph.nodes[index])
+        move = as_move(graph.nodes[index])
         if move is not None and move.source.tensor.kind == "arena":
             writes = flow.writes(move.source.tensor)
-            before = _move(writes[0].node) if len(writes) == 1 else None
+            before = as_move(writes[0].node) if len(writes) == 1 else None
             if (
                 before is not None
                 and before.out.size == move.source.size
@@ -105,7 +98,7 @@ def _compose(graph: Graph) -> None:
                 and before.source.tensor.kind == "arena"
             ):
                 order = [before.order[i] for i in move.order]
-                graph.nodes[index] = _moving(move.node.name, before.source, order, move.out)
+                graph.nodes[index] = gathering(move.node.name, before.source, order, move.out)
                 flow = Flow(graph)
                 continue
         index += 1
@@ -124,13 +117,13 @@ def _reorder_concatenations(graph: Graph) -> None:
             if node.op == "conv":
                 _permute_outputs(node, [c - begin for c in concat.inside[begin:end]])
     for index, node in enumerate(graph.nodes):
-        move = _move(node)
+        move = as_move(node)
         if move is not None and (move.source.tensor in concats or move.out.tensor in concats):
             order = _reordered(move, concats)
-            graph.nodes[index] = _moving(node.name, move.source, order, move.out)
+            graph.nodes[index] = gathering(node.name, move.source, order, move.out)
 
 
-def _reordered(move: _Move, concats: dict[Tensor, _Concat]) -> Order:
+def _reordered(move: Move, concats: dict[Tensor, _Concat]) -> Order:
     """A move's list once the channels at both of its ends have their places."""
     source, into = concats.get(move.source.tensor), concats.get(move.out.tensor)
     order = move.order
@@ -147,7 +140,7 @@ def _cost(concats: dict[Tensor, _Concat]) -> int:
     """Runs of channels to be copied between concatenations."""
     moves = [move for concat in concats.values() for move in concat.moves]
     between = [move for move in moves if move.out.tensor in concats]
-    return sum(min(len(_runs(_reordered(move, concats))), 2 * RUNS) for move in between)
+    return sum(min(len(runs_of(_reordered(move, concats))), 2 * RUNS) for move in between)
 
 
 def _split_direct_reads(graph: Graph) -> None:
@@ -156,11 +149,11 @@ def _split_direct_reads(graph: Graph) -> None:
     flow = Flow(graph)
     sources: dict[Tensor, View] = {}
     for node in graph.nodes:
-        move = _move(node)
+        move = as_move(node)
         if move is not None and _parts(flow, move.source) is not None:
             sources.setdefault(move.source.tensor, move.source)
-            if _parts(flow, _whole(move.out)) is not None:  # it may lie there in any order, too
-                sources.setdefault(move.out.tensor, _whole(move.out))
+            if _parts(flow, whole_of(move.out)) is not None:  # it may lie there in any order, too
+                sources.setdefault(move.out.tensor, whole_of(move.out))
     for whole in sources.values():
         _move_for_readers(graph, Flow(graph), whole)
 
@@ -169,7 +162,7 @@ def _split_moved_reads(graph: Graph) -> None:
     """Gives those who read a slice of what is moved a move of their own, so that none is left that
     needs all of it: the halves behind a shuffle."""
     for node in list(graph.nodes):
-        move = _move(node)
+        move = as_move(node)
         if move is None or move.out.tensor.size != move.out.size:
             continue
         flow = Flow(graph)
@@ -182,7 +175,7 @@ def _move_for_readers(graph: Graph, flow: Flow, whole: View, *, slices_only: boo
     slices: dict[tuple[int, int], list[Use]] = {}
     channels = whole.shape[2]
     for use in flow.reads(whole.tensor):
-        if _move(use.node) is not None:
+        if as_move(use.node) is not None:
             continue
         view = use.view
         part = len(view.shape) == 3 and view.strides == whole.strides
@@ -200,22 +193,22 @@ def _move_for_readers(graph: Graph, flow: Flow, whole: View, *, slices_only: boo
         for use in uses:
             all_channels = replace(use.view, tensor=dense.tensor)
             use.node.inputs[use.role] = all_channels if count == channels else dense
-        made.append(_moving(name, whole, list(range(begin, begin + count)), dense))
+        made.append(gathering(name, whole, list(range(begin, begin + count)), dense))
     graph.nodes[last + 1 : last + 1] = made
 
 
 def _concatenations(graph: Graph, flow: Flow) -> dict[Tensor, _Concat]:
     found: dict[Tensor, _Concat] = {}
     for node in graph.nodes:
-        move = _move(node)
+        move = as_move(node)
         if move is None:
             continue
-        for whole in (move.source, _whole(move.out)):
+        for whole in (move.source, whole_of(move.out)):
             parts = _parts(flow, whole)
             if parts is not None and whole.tensor not in found:
                 found[whole.tensor] = _Concat(whole, parts)
     for tensor in list(found):
-        moves = [_move(use.node) for use in flow.reads(tensor)]
+        moves = [as_move(use.node) for use in flow.reads(tensor)]
         known = [move for move in moves if move is not None]
         if not known or len(known) != len(moves):
             del found[tensor]
@@ -231,7 +224,7 @@ def _parts(flow: Flow, whole: View) -> list[tuple[Node, int, int]] | None:
         return None
     parts = []
     for use in flow.writes(whole.tensor):
-        move = _move(use.node)
+        move = as_move(use.node)
         view = use.view if move is None else move.out
         free = move is not None or _is_free_conv(use.node)
         if not free or view.shape[:2] != whole.shape[:2] or view.strides[:2] != whole.strides[:2]:
@@ -293,7 +286,7 @@ def _choose(concat: _Concat, concats: dict[Tensor, _Concat], level: int) -> None
     passed = _passed_on(concat, concats, {})
     sources: dict[int, int] = {}  # of a channel that is moved here: where it comes from
     for node, begin, _ in concat.parts:
-        move = _move(node)
+        move = as_move(node)
         if move is None:
             continue
         source = concats.get(move.source.tensor)
@@ -333,7 +326,7 @@ def _absorb_moves(graph: Graph) -> None:
     index = 0
     flow = Flow(graph)
     while index < len(graph.nodes):
-        move = _move(graph.nodes[index])
+        move = as_move(graph.nodes[index])
         if move is not None and _into_readers(flow, index, len(graph.nodes), move):
             del graph.nodes[index]
             flow = Flow(graph)
@@ -343,7 +336,7 @@ def _absorb_moves(graph: Graph) -> None:
             index += 1
 
 
-def _into_readers(flow: Flow, index: int, end: int, move: _Move) -> bool:
+def _into_readers(flow: Flow, index: int, end: int, move: Move) -> bool:
     """Lets the readers of a move read its source, with permuted weights."""
     tensor = move.out.tensor
     low = min(move.order)
@@ -366,7 +359,7 @@ def _into_readers(flow: Flow, index: int, end: int, move: _Move) -> bool:
     return True
 
 
-def _into_writer(graph: Graph, flow: Flow, index: int, move: _Move) -> bool:
+def _into_writer(graph: Graph, flow: Flow, index: int, move: Move) -> bool:
     """Lets the convolution that writes all of a move's source write the move's out."""
     source = move.source
     writes, reads = flow.writes(source.tensor), flow.reads(source.tensor)
@@ -465,7 +458,7 @@ def _reader_absorbed(
         behind = passed_on(2)
         return None if behind is None else [reread, lambda: _permute_outputs(node, order), *behind]
     if node.op in ("unary", "pool", "copy") and use.role == "x":
-        if node.op == "copy" and _move(node) is None:
+        if node.op == "copy" and as_move(node) is None:
             return None
         behind = passed_on(axis)
         return None if behind is None else [reread, *behind]
@@ -493,105 +486,6 @@ def _reader_absorbed(
 
         return [reread, permute_operand, *behind]
     return None
-
-
-def _lower_moves(graph: Graph) -> None:
-    """Makes each move that is left copies of a few runs of channels, or one gather."""
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        move = _move(node)
-        if move is None:
-            nodes.append(node)
-            continue
-        runs = _runs(move.order)
-        if len(runs) > RUNS:
-            nodes.append(_moving(node.name, move.source, move.order, move.out))
-            continue
-        for begin, first, count in runs:
-            x = _slice(move.source, first, count)
-            out = _slice(move.out, begin, count)
-            nodes.append(Node(op="copy", inputs={"x": x}, out=out, name=node.name))
-    graph.nodes = nodes
-
-
-def _runs(order: Order) -> list[tuple[int, int, int]]:
-    """(place, channel, count) of each stretch of channels that follow each other."""
-    runs: list[tuple[int, int, int]] = []
-    for place, channel in enumerate(order):
-        if runs and channel == runs[-1][1] + runs[-1][2]:
-            runs[-1] = (runs[-1][0], runs[-1][1], runs[-1][2] + 1)
-        else:
-            runs.append((place, channel, 1))
-    return runs
-
-
-def _moving(name: str, source: View, order: Order, out: View) -> Node:
-    """The gather that does a move."""
-    index = constant(f"{name}.channels", np.array(order, dtype=np.int32))
-    return Node(op="gather", inputs={"x": source, "index": index}, out=out, name=name)
-
-
-def _slice(view: View, begin: int, count: int) -> View:
-    return View(view.tensor, (*view.shape[:2], count), view.strides, view.offset + begin)
-
-
-def _whole(view: View) -> View:
-    """All channels of a tensor that a map is a slice of, as far as it can be one."""
-    pixel = view.strides[1]
-    shape = (view.shape[0], view.shape[1], pixel)
-    return View(view.tensor, shape, view.strides, 0)
-
-
-def _move(node: Node) -> _Move | None:
-    """The node as a move of channels, where it is one between maps."""
-    if node.op == "gather":
-        x, index = node.inputs["x"], node.inputs["index"]
-        if len(x.shape) != 3 or not is_constant(index) or not _is_slice(node.out):
-            return None
-        if not _is_slice(x):
-            return None
-        order = [x.offset % x.strides[1] + int(i) for i in values(index)]
-        return _Move(node, _whole(x), order, node.out) if _is_dense(_whole(x)) else None
-    if node.op != "copy" or len(node.out.shape) < 3:
-        return None
-    x, out = node.inputs["x"], node.out
-    inner, outer = out.strides[2:], out.strides[:2]
-    # The result's channels, maybe seen as several dimensions, in order and next to each other.
-    count = 1
-    for size, stride in zip(reversed(out.shape[2:]), reversed(inner), strict=True):
-        if size > 1 and stride != count:
-            return None
-        count *= size
-    result = View(out.tensor, (*out.shape[:2], count), (*outer, 1), out.offset)
-    offsets = np.zeros((), dtype=np.int64)
-    for size, stride in zip(x.shape[2:], x.strides[2:], strict=True):
-        offsets = offsets[..., None] + np.arange(size) * stride
-    pixel = x.strides[1]
-    first = x.offset % pixel if pixel else 0
-    order = [first + int(i) for i in offsets.reshape(-1)]
-    source = View(x.tensor, (*x.shape[:2], pixel), (*x.strides[:2], 1), 0)
-    if not _is_slice(result) or not pixel or max(order) >= pixel or not _is_dense(source):
-        return None
-    if x.offset >= pixel:
-        return None
-    return _Move(node, source, order, result)
-
-
-def _is_slice(view: View) -> bool:
-    """Whether a map may be a slice of the channels of all pixels of a dense one."""
-    row, pixel, channel = view.strides
-    return (
-        (channel == 1 or view.shape[2] == 1)
-        and row == view.shape[1] * pixel
-        and view.offset + view.shape[2] <= pixel
-    )
-
-
-def _is_dense(view: View) -> bool:
-    return (
-        view.strides == View.dense(view.tensor, view.shape).strides
-        and view.tensor.size == view.size
-    )
 
 
 def _permute_outputs(conv: Node, order: Order) -> None:
