@@ -536,6 +536,7 @@ PEERS = {  # the smallest of each family and form, at the smallest size that it 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The default weight initialization of")
 @pytest.mark.parametrize("name", PEERS)
 def test_networks_of_others(name):
     agrees(folded(name), torch.randn(1, 3, PEERS[name], PEERS[name]))
