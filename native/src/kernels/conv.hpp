@@ -53,7 +53,15 @@ static ConvShape conv_shape(const ConvArgs& args) {
 
 FF_INLINE void copy_floats(float* to, const float* from, int64_t n) {
     int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
+    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+        const vf a = load(from + i), b = load(from + i + kLanes);
+        store(to + i, a);
+        store(to + i + kLanes, b);
+    }
+    if (i + kLanes <= n) {
+        store(to + i, load(from + i));
+        i += kLanes;
+    }
     if (i < n) store_n(to + i, load_n(from + i, n - i), n - i);
 }
 

@@ -11,20 +11,6 @@ struct Move {
     int64_t x_row, x_column, out_row, out_column;
 };
 
-FF_INLINE void copy_row(const float* x, float* out, int64_t n) {
-    int64_t i = 0;
-    for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-        const vf a = load(x + i), b = load(x + i + kLanes);
-        store(out + i, a);
-        store(out + i + kLanes, b);
-    }
-    if (i + kLanes <= n) {
-        store(out + i, load(x + i));
-        i += kLanes;
-    }
-    if (i < n) store_n(out + i, load_n(x + i, n - i), n - i);
-}
-
 #ifdef FF_SHUFFLES
 
 // out[r * columns + c] = x[r + c * x_column] for 2 or 3 columns.
@@ -134,7 +120,7 @@ static void transpose_plane(const Move& m) {
 
 static void copy_plane(Move m) {
     if (m.x_column == 1 && m.out_column == 1) {
-        for (int64_t r = 0; r < m.rows; ++r) copy_row(m.x + r * m.x_row, m.out + r * m.out_row, m.columns);
+        for (int64_t r = 0; r < m.rows; ++r) copy_floats(m.out + r * m.out_row, m.x + r * m.x_row, m.columns);
         return;
     }
     if (m.rows > 1 && m.columns > 1) {
