@@ -69,6 +69,12 @@ FF_API uint64_t ff_checksum(const void *data, size_t size, uint64_t seed);
 FF_API int32_t ff_instruction_set_count(void);
 FF_API const char *ff_instruction_set(int32_t index);
 
+/* Floating point operations a second, two a multiply-add, that `threads` threads do in registers alone: a
+ * ceiling that no network exceeds. Takes about `seconds`, more than 0 and at most 60. instruction_set: as in
+ * ff_context_options. */
+FF_API ff_status ff_multiply_add_rate(const char *instruction_set, int32_t threads, double seconds,
+                                      double *flops_per_s);
+
 /* ---- Plans ---- */
 
 /* Maps the file at `path` (UTF-8) and checks all of it: its checksum, and that no node can reach outside

@@ -12,6 +12,7 @@
 #include "error.hpp"
 #include "fleetfoot.h"
 #include "plan.hpp"
+#include "rate.hpp"
 
 struct ff_plan {
     std::shared_ptr<const ff::Plan> plan;
@@ -107,6 +108,17 @@ int32_t ff_instruction_set_count(void) { return static_cast<int32_t>(ff::availab
 const char* ff_instruction_set(int32_t index) {
     return index < 0 || index >= ff_instruction_set_count() ? nullptr
                                                             : ff::available_kernels()[static_cast<size_t>(index)]->name;
+}
+
+ff_status ff_multiply_add_rate(const char* instruction_set, int32_t threads, double seconds, double* flops_per_s) {
+    return guarded([&] {
+        given(flops_per_s, "flops_per_s");
+        if (threads < 1 || threads > FF_MAX_THREADS)
+            bad_argument("threads is " + std::to_string(threads) + "; it must be 1 to " + std::to_string(FF_MAX_THREADS));
+        if (!(seconds > 0 && seconds <= 60))
+            bad_argument("seconds is " + std::to_string(seconds) + "; it must be more than 0 and at most 60");
+        *flops_per_s = ff::multiply_add_rate(kernels_named(instruction_set), threads, seconds);
+    });
 }
 
 ff_status ff_plan_load(const char* path, ff_plan** plan) {

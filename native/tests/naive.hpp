@@ -282,7 +282,7 @@ size_t no_scratch(const Args&) {
 inline const Kernels& kernels() {
     static const Kernels table{"naive", 16, no_scratch<ConvArgs>, conv, no_scratch<DepthwiseArgs>, depthwise, pool,
                                no_scratch<MatmulArgs>, matmul, unary, binary, softmax, no_scratch<NormArgs>, norm,
-                               no_scratch<ReduceArgs>, reduce, copy, fill, gather, resize};
+                               no_scratch<ReduceArgs>, reduce, copy, fill, gather, resize, nullptr, 0};
     return table;
 }
 

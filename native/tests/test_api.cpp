@@ -115,10 +115,21 @@ void each_mistake_is_named() {
 
 }  // namespace
 
+void a_rate_is_measured() {
+    double rate = 0;
+    for (int32_t i = 0; i < ff_instruction_set_count(); ++i)
+        CHECK(ff_multiply_add_rate(ff_instruction_set(i), 2, 1e-3, &rate) == FF_OK && rate > 1e6, "%g", rate);
+    CHECK(ff_multiply_add_rate(nullptr, 1, 1e-3, nullptr) == FF_BAD_ARGUMENT && says("flops_per_s"));
+    CHECK(ff_multiply_add_rate(nullptr, 0, 1e-3, &rate) == FF_BAD_ARGUMENT && says("threads is 0"));
+    CHECK(ff_multiply_add_rate(nullptr, 1, -1, &rate) == FF_BAD_ARGUMENT && says("seconds is -1"));
+    CHECK(ff_multiply_add_rate("mmx", 1, 1e-3, &rate) == FF_UNSUPPORTED && says("mmx"));
+}
+
 int main() {
     a_plan_answers();
     each_instruction_set_agrees_with_naive_kernels();
     each_mistake_is_named();
+    a_rate_is_measured();
     CHECK(std::string(ff_version()).find('.') != std::string::npos);
     CHECK(ff_checksum("", 0, 0) == 0xEF46DB3751D8E999u);
     return check::result();

@@ -67,6 +67,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ff_checksum": (c_uint64, (c_void_p, c_size_t, c_uint64)),
     "ff_instruction_set_count": (c_int32, ()),
     "ff_instruction_set": (c_char_p, (c_int32,)),
+    "ff_multiply_add_rate": (c_int32, (c_char_p, c_int32, c_double, POINTER(c_double))),
     "ff_plan_load": (c_int32, (c_char_p, POINTER(c_void_p))),
     "ff_plan_load_memory": (c_int32, (c_void_p, c_size_t, POINTER(c_void_p))),
     "ff_plan_free": (None, (c_void_p,)),
@@ -174,6 +175,26 @@ def checksum(data: Bytes, seed: int = 0) -> int:
     """
     found: int = _library().ff_checksum(*_bytes_at(data), seed)
     return found
+
+
+def multiply_add_rate(
+    threads: int = 1, *, seconds: float = 0.005, instruction_set: str | None = None
+) -> float:
+    """Floating point operations a second, two a multiply-add, of ``threads`` threads in registers
+    alone: a ceiling that no network on this processor exceeds.
+
+    Args:
+        seconds: how long it is measured, more than 0 and at most 60.
+        instruction_set: one of ``instruction_sets()``; the fastest without it.
+
+    Raises:
+        ValueError: ``threads`` is not 1 to 256, or ``seconds`` out of range.
+        EngineError: the library is absent, or there is no such instruction set here.
+    """
+    rate = c_double()
+    name = None if instruction_set is None else instruction_set.encode()
+    _check(_library().ff_multiply_add_rate(name, threads, seconds, byref(rate)))
+    return rate.value
 
 
 def _bytes_at(data: Bytes) -> tuple[int, int]:

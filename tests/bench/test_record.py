@@ -98,7 +98,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path, monkeypat
         ({"machine": "a laptop"}, "machine must be an object"),
         ({"versions": {"torch": 2}}, "versions.torch must be a string, not 2"),
         ({"latency": 3}, "unknown field latency"),
-        ({"schema": 2}, "schema is 2; this fleetfoot reads schema 1"),
+        ({"schema": 1}, "schema is 1; this fleetfoot reads schema 2"),
     ],
 )
 def test_a_line_that_is_no_measurement_is_refused_by_the_name_of_its_field(changes, message):
@@ -178,7 +178,7 @@ def test_the_contract_between_writer_and_reader_has_not_moved():
     assert " ".join(f.name for f in fields(Measurement)) == (
         "model engine threads batch size median_s p90_s p99_s ci95_s samples_s warmup_s steady "
         "spread stable folded fold params macs memory_access_bytes images_per_s achieved_gflops "
-        "peak_gflops peak_share copy_gb_per_s top1 top1_source precision layout device "
+        "peak_gflops peak_share fma_gflops copy_gb_per_s top1 top1_source precision layout device "
         "engine_version harness_s memory_peak_bytes protocol run_id started machine versions "
         "commit schema"
     )

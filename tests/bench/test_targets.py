@@ -15,7 +15,7 @@ from records import failure, measurement, start
 OWN_S, PEER_S = 0.010, 0.016  # 1.6 times as fast: above both means
 
 
-def record(models=COMPARED_MODELS, engines=(OWN, *PEERS), own_s=OWN_S, share=0.95):
+def record(models=COMPARED_MODELS, engines=(OWN, *PEERS), own_s=OWN_S, share=0.95, fma_gflops=0.0):
     cells = []
     for target in SPEED:
         for model in models:
@@ -26,7 +26,8 @@ def record(models=COMPARED_MODELS, engines=(OWN, *PEERS), own_s=OWN_S, share=0.9
                     batch=target.batch, macs=400_000_000,
                 )  # fmt: skip
                 peak = m.achieved_gflops / share
-                cells.append(replace(m, peak_gflops=peak, peak_share=share))
+                m = replace(m, peak_gflops=peak, peak_share=share, fma_gflops=fma_gflops)
+                cells.append(m)
     return cells
 
 
@@ -98,6 +99,24 @@ def test_peers_of_another_run_were_not_interleaved_and_do_not_count():
     assert verdicts(cells, [], STARTS)[0].found == ""
 
 
+def test_a_mean_is_held_against_what_the_processor_can_do():
+    # 0.8 GFLOP: 10 ms at 80 GFLOP/s, where the best peer takes 16 ms and the own engine 12.5
+    (_, reachable, *_) = verdicts(record(own_s=0.0125, fma_gflops=80.0), [], STARTS)
+    assert reachable.word == "not met"
+    assert "it would be 1.60 ×; 80% of that is reached" in reachable.remarks[0]
+    (_, out_of_reach, *_) = verdicts(record(own_s=0.0125, fma_gflops=70.0), [], STARTS)
+    assert (
+        "1.40 × (fewer multiply-adds apart, the target is out of reach)"
+        in (out_of_reach.remarks[0])
+    )
+
+
+def test_the_networks_that_a_setting_leaves_out_are_not_missed():
+    large = set(PROTOCOLS["peers"].rows[2].without)
+    cells = [m for m in record() if m.batch == 1 or m.model not in large]
+    assert words(verdicts(cells, [], STARTS)) == {"met"}
+
+
 def test_a_share_below_its_target_is_named():
     found = verdicts(record(share=0.82), [], STARTS)
     by_target = {v.target: v for v in found}
@@ -141,5 +160,6 @@ def test_the_protocol_measures_what_the_targets_ask_for():
     peers = PROTOCOLS["peers"]
     assert {(r.threads, r.batch) for r in peers.rows} == {(t.threads, t.batch) for t in SPEED}
     assert set(peers.models) == set(COMPARED_MODELS)
+    assert all(row.without == () for row in peers.rows if row.batch == 1)
     assert {OWN, *PEERS} <= set(COMPARED_ENGINES)
     assert set(PEERS) <= set(ENGINES)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fleetfoot import runtime
 from fleetfoot.cost import machine
 
 
 def test_rates_come_from_the_faster_quartile():
-    made = machine.Peaks(1, (0.4, 0.1, 0.2, 0.3, 0.5), (0.04, 0.01, 0.02, 0.03, 0.05))
+    rates = (90e9, 130e9, 110e9, 120e9, 100e9)
+    made = machine.Peaks(1, (0.4, 0.1, 0.2, 0.3, 0.5), (0.04, 0.01, 0.02, 0.03, 0.05), rates)
 
     assert made.matmul_gflops == pytest.approx(2 * 1024**3 / 0.2 / 1e9)
     assert made.copy_gb_per_s == pytest.approx(2 * (256 << 20) / 0.02 / 1e9)
+    assert made.fma_gflops == pytest.approx(120)
+
+
+def test_what_was_not_measured_is_no_ceiling():
+    assert machine.Peaks(1, (0.1,), (0.1,)).fma_gflops == 0
 
 
 def test_the_probe_measures_and_restores_the_thread_count(monkeypatch):
@@ -25,6 +32,7 @@ def test_the_probe_measures_and_restores_the_thread_count(monkeypatch):
     assert len(made.matmul_samples_s) == len(made.copy_samples_s) == 3
     assert made.matmul_gflops > 0
     assert made.copy_gb_per_s > 0
+    assert bool(made.fma_gflops) == (runtime.missing() is None)
     assert torch.get_num_threads() == before
 
 

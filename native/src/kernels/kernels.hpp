@@ -198,6 +198,8 @@ struct Kernels {
     void (*fill)(const FillArgs&, Range units);
     void (*gather)(const GatherArgs&, Range units);
     void (*resize)(const ResizeArgs&, Range rows);
+    float (*multiply_adds)(int64_t steps);  // in registers alone; what it returns only proves that it was done
+    int64_t flops_a_step;
 };
 
 // nullptr where this build or this processor has no such set.

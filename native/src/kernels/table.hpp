@@ -17,13 +17,15 @@
 #include "reduce.hpp"
 #include "move.hpp"
 #include "resize.hpp"
+#include "rate.hpp"
 
 namespace ff::FF_ISA {
 
 inline constexpr Kernels table(const char* name) {
     return Kernels{name, kLanes * 4, conv_scratch, conv, depthwise_scratch, depthwise, pool,
                    matmul_scratch, matmul, unary, binary, softmax, norm_scratch, norm,
-                   reduce_scratch, reduce, copy, fill, gather, resize};
+                   reduce_scratch, reduce, copy, fill, gather, resize,
+                   multiply_adds, 2 * kChains * kLanes};
 }
 
 }  // namespace ff::FF_ISA

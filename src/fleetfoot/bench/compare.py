@@ -255,7 +255,11 @@ def _ceilings(pairs: Sequence[tuple[Measurement, Measurement]]) -> list[Differen
     network."""
     found: dict[Difference, None] = {}
     for before, after in pairs:
-        for field, unit in (("peak_gflops", "GFLOP/s"), ("copy_gb_per_s", "GB/s")):
+        for field, unit in (
+            ("peak_gflops", "GFLOP/s"),
+            ("fma_gflops", "GFLOP/s"),
+            ("copy_gb_per_s", "GB/s"),
+        ):
             one, other = getattr(before, field), getattr(after, field)
             if one and other and abs(other / one - 1) > 0.1:
                 name = f"{field} at {before.threads} threads"

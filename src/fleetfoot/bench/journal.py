@@ -67,7 +67,7 @@ class Journal:
         self.progress = {case: Progress() for case in self.cases}
         self.networks: dict[tuple[str, int], Note] = {}
         self.harness: dict[tuple[int, int, int], list[float]] = {}
-        self.ceilings: dict[int, list[tuple[float, float]]] = {}
+        self.ceilings: dict[int, list[tuple[float, float, float]]] = {}
         """Samples of a matrix product and of a copy, by threads."""
         self.groups = 0
         self._file = None
@@ -141,8 +141,8 @@ class Journal:
             setting = (note["threads"], note["batch"], note["size"])
             self.harness.setdefault(setting, []).extend(note["samples_s"])
         elif kind == "ceilings":
-            pair = (note["matmul_s"], note["copy_s"])
-            self.ceilings.setdefault(note["threads"], []).append(pair)
+            sample = (note["matmul_s"], note["copy_s"], note["fma_flops_per_s"])
+            self.ceilings.setdefault(note["threads"], []).append(sample)
         elif kind == "group":
             self.groups = note["number"]
             for index in note["cases"]:
@@ -189,7 +189,8 @@ class Journal:
         samples = [s for burst in progress.rounds.values() for s in burst]
         median = statistics.median(samples)
         rate = 2 * network["macs"] * case.batch / median / 1e9
-        peak, copy = self._peaks(case.threads)
+        peaks = self._peaks(case.threads)
+        peak = peaks.matmul_gflops if peaks else 0.0
         return Measurement(
             **asdict(case),
             median_s=median,
@@ -205,7 +206,8 @@ class Journal:
             achieved_gflops=rate,
             peak_gflops=peak,
             peak_share=rate / peak if peak else 0.0,
-            copy_gb_per_s=copy,
+            fma_gflops=peaks.fma_gflops if peaks else 0.0,
+            copy_gb_per_s=peaks.copy_gb_per_s if peaks else 0.0,
             **{
                 name: network[name]
                 for name in (
@@ -227,13 +229,12 @@ class Journal:
             commit=setup["commit"],
         )  # fmt: skip
 
-    def _peaks(self, threads: int) -> tuple[float, float]:
-        """Matrix products in GFLOP/s and copies in GB/s; 0 where they were not measured."""
+    def _peaks(self, threads: int) -> Peaks | None:
+        """None where they were not measured."""
         if threads not in self.ceilings:
-            return 0.0, 0.0
-        matmul_s, copy_s = zip(*self.ceilings[threads], strict=True)
-        peaks = Peaks(threads, matmul_s, copy_s)
-        return peaks.matmul_gflops, peaks.copy_gb_per_s
+            return None
+        matmul_s, copy_s, fma = zip(*self.ceilings[threads], strict=True)
+        return Peaks(threads, matmul_s, copy_s, tuple(rate for rate in fma if rate))
 
 
 def _read(path: Path) -> tuple[list[Note], int]:

@@ -63,7 +63,7 @@ def plan(
     if budget_s is not None and budget_s <= 0:
         raise ValueError(f"seconds must be above 0, not {budget_s:g}")
     rows = dict.fromkeys(
-        Row(batch=b, threads=t)
+        Row(batch=b, threads=t, without=row.without if b == row.batch else ())
         for row in chosen.rows
         for t in threads or (row.threads,)
         for b in batches or (row.batch,)

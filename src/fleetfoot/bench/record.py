@@ -28,7 +28,7 @@ from typing import Any, TypedDict, TypeVar, Union
 
 from fleetfoot.errors import RecordError
 
-SCHEMA = 1
+SCHEMA = 2
 MEASUREMENTS_FILE = "measurements.jsonl"
 FAILURES_FILE = "failures.jsonl"
 STARTS_FILE = "starts.jsonl"
@@ -99,6 +99,9 @@ class Measurement:
     """The measured matrix-product rate of this machine at this number of threads."""
     peak_share: float
     """achieved_gflops / peak_gflops."""
+    fma_gflops: float
+    """The measured rate of multiply-adds in registers alone, at this number of threads; 0 where it
+    was not measured."""
     copy_gb_per_s: float
     """The measured copy bandwidth at this number of threads."""
     top1: float | None
@@ -242,7 +245,7 @@ def _problems(m: Measurement) -> Iterable[str]:
     for name in ("threads", "batch", "size", "params", "macs", "memory_access_bytes"):
         if getattr(m, name) < 1:
             yield f"{name} must be 1 or more, not {getattr(m, name)}"
-    for name in ("warmup_s", "spread", "harness_s", "peak_gflops", "copy_gb_per_s"):
+    for name in ("warmup_s", "spread", "harness_s", "peak_gflops", "fma_gflops", "copy_gb_per_s"):
         if getattr(m, name) < 0:
             yield f"{name} must not be negative, but is {getattr(m, name)}"
     if m.top1 is not None and not 0 <= m.top1 <= 100:

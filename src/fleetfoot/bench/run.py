@@ -149,6 +149,8 @@ def cases(
     for model in dict.fromkeys(models):
         own = native_size(model)
         for row in protocol.rows:
+            if model in row.without:
+                continue
             wanted = threads if threads is not None else row.threads
             if wanted is None:
                 wanted = min(cores, MOST_THREADS)
@@ -511,6 +513,7 @@ class _Work:
                 threads=number,
                 matmul_s=peaks.matmul_samples_s[-1],
                 copy_s=peaks.copy_samples_s[-1],
+                fma_flops_per_s=peaks.fma_flops_per_s[-1] if peaks.fma_flops_per_s else 0.0,
             )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from fleetfoot.bench.compare import ratio_interval
-from fleetfoot.bench.protocols import COMPARED_MODELS
+from fleetfoot.bench.protocols import COMPARED_MODELS, COMPARED_ROWS
 from fleetfoot.bench.record import Failure, Measurement, Start
 from fleetfoot.errors import RecordError
 
@@ -93,6 +94,11 @@ class _Pair:
         """Above 1: the own engine is faster."""
         return self.best.median_s / self.own.median_s
 
+    @property
+    def own_gflop(self) -> float:
+        """10⁹ operations of a batch, two a multiply-add."""
+        return 2e-9 * self.own.macs * self.own.batch
+
 
 def verdicts(
     measurements: Sequence[Measurement],
@@ -130,7 +136,7 @@ def _speed(
     ]
     pairs = _pairs(cells)
     failed = [f for f in failures if (f.threads, f.batch) == _setting(target)]
-    holes = _holes(cells, failed)
+    holes = _holes(cells, failed, _wanted(target))
     stopped = any(f.engine == OWN for f in failed)
     remarks = holes.remarks
     targets = ("slower than the best peer on none", f"geometric mean ≥ {target.geometric_mean:g}")
@@ -140,7 +146,7 @@ def _speed(
             for text in targets
         ]
     slower = sorted((p for p in pairs if p.ratio < 1), key=lambda p: p.ratio)
-    mean = math.exp(math.fsum(math.log(p.ratio) for p in pairs) / len(pairs))
+    mean = _geometric_mean(p.ratio for p in pairs)
     worst = min(pairs, key=lambda p: p.ratio)
     return [
         Verdict(
@@ -156,8 +162,30 @@ def _speed(
             target=targets[1],
             found=f"{mean:.2f} × over {len(pairs)} network{'s' * (len(pairs) > 1)}",
             word=_word(mean >= target.geometric_mean, holes.open),
+            remarks=_bound_words(pairs, mean, target.geometric_mean),
         ),
     ]
+
+
+def _bound_words(pairs: Sequence[_Pair], mean: float, wanted: float) -> tuple[str, ...]:
+    """What an engine would reach that does a network's multiply-adds and nothing else."""
+    if not all(p.own.fma_gflops for p in pairs):
+        return ()
+    bound = _geometric_mean(p.best.median_s * p.own.fma_gflops / p.own_gflop for p in pairs)
+    rate = statistics.median(p.own.fma_gflops for p in pairs)
+    out_of_reach = (
+        " (fewer multiply-adds apart, the target is out of reach)" if bound < wanted else ""
+    )
+    return (
+        f"with every multiply-add at the {rate:.0f} GFLOP/s that these cores do in registers, and "
+        f"nothing else to do, it would be {bound:.2f} ×{out_of_reach}; {mean / bound:.0%} of that "
+        "is reached",
+    )
+
+
+def _geometric_mean(ratios: Iterable[float]) -> float:
+    logs = [math.log(ratio) for ratio in ratios]
+    return math.exp(math.fsum(logs) / len(logs))
 
 
 def _setting(target: Speed) -> tuple[int, int]:
@@ -198,9 +226,16 @@ class _Holes:
     remarks: tuple[str, ...]
 
 
-def _holes(cells: Sequence[Measurement], failures: Sequence[Failure]) -> _Holes:
+def _wanted(target: Speed) -> list[str]:
+    (row,) = (r for r in COMPARED_ROWS if (r.threads, r.batch) == _setting(target))
+    return [model for model in COMPARED_MODELS if model not in row.without]
+
+
+def _holes(
+    cells: Sequence[Measurement], failures: Sequence[Failure], wanted: Sequence[str]
+) -> _Holes:
     remarks, lacking = [], False
-    models = list(dict.fromkeys([*COMPARED_MODELS, *(m.model for m in cells)]))
+    models = list(dict.fromkeys([*wanted, *(m.model for m in cells)]))
     have = {(m.engine, m.model) for m in cells}
     reasons = {(f.engine, f.model): f.reason for f in failures}
     asked = {model for _, model in (*have, *reasons)}
@@ -250,6 +285,12 @@ def _share(target: Share, own: Iterable[Measurement]) -> Verdict:
     wanted = [model for model in COMPARED_MODELS if _meant(target, model)]
     gone = [model for model in wanted if model not in {m.model for m in cells}]
     remarks = [f"not measured: {_listed(gone)}"] if gone else []
+    if bounded := [(m.achieved_gflops / m.fma_gflops, m) for m in cells if m.fma_gflops]:
+        share, worst = min(bounded, key=lambda pair: pair[0])
+        remarks.append(
+            f"of the multiply-adds that the core does in registers alone, {worst.fma_gflops:.0f} "
+            f"GFLOP/s: least {share:.2f} on {worst.model}"
+        )
     if not cells:
         return Verdict(case=case, target=text, found="", word="not shown", remarks=tuple(remarks))
     cells.sort(key=lambda m: m.peak_share)

@@ -44,7 +44,7 @@ def bench(
         str,
         typer.Option(
             help="'default', 'fasternet' (batch 1 and 32, one thread), 'peers' (every engine, in "
-            "three hours) or 'quick'."
+            "an hour or more) or 'quick'."
         ),
     ] = "default",
     seconds: Annotated[

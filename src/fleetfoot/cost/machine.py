@@ -1,4 +1,5 @@
-"""What this machine can do at most: its measured rates of float matrix products and of copies.
+"""What this machine can do at most: its measured rates of multiply-adds, of float matrix products
+and of copies.
 
 A network's achieved rate means little without the ceiling that it was up against, and on a shared
 machine the ceiling moves; so it is measured in the same run, with the same number of threads.
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+
+from fleetfoot import runtime
 
 MATMUL_SIDE = 1024
 """Three float matrices of this side are 12 MB: large enough for a full rate, small enough for a
@@ -31,6 +34,16 @@ class Peaks:
     threads: int
     matmul_samples_s: tuple[float, ...]
     copy_samples_s: tuple[float, ...]
+    fma_flops_per_s: tuple[float, ...] = ()
+    """Samples of ``runtime.multiply_add_rate``; none where the native library is absent."""
+
+    @property
+    def fma_gflops(self) -> float:
+        """10⁹ operations per second, two a multiply-add, in registers alone: what bounds a matrix
+        product from above. 0 where it was not measured."""
+        if not self.fma_flops_per_s:
+            return 0.0
+        return 1e-9 / _lower_quartile(tuple(1 / rate for rate in self.fma_flops_per_s))
 
     @property
     def matmul_gflops(self) -> float:
@@ -67,7 +80,7 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 class PeakProbe:
-    """Takes one sample of both ceilings at a time, so that a benchmark can take them between its
+    """Takes one sample of each ceiling at a time, so that a benchmark can take them between its
     own.
 
     Raises:
@@ -85,6 +98,8 @@ class PeakProbe:
         self._target = torch.zeros(COPY_BYTES // 4)
         self._matmul_s: list[float] = []
         self._copy_s: list[float] = []
+        self._fma: list[float] = []
+        self._has_library = runtime.missing() is None
         with torch_threads(threads):
             self._matmul()  # the first product makes the library's buffers and threads
 
@@ -92,13 +107,16 @@ class PeakProbe:
         torch.mm(self._a, self._b, out=self._product)
 
     def sample(self) -> None:
-        """One matrix product and one copy, after an untimed product that brings the caches back."""
+        """One matrix product and one copy, after an untimed product that brings the caches back,
+        and 5 ms of multiply-adds in registers."""
         with torch_threads(self.threads):
             self._matmul()
             for work, samples in ((self._matmul, self._matmul_s), (self._copy, self._copy_s)):
                 start = time.perf_counter()
                 work()
                 samples.append(time.perf_counter() - start)
+        if self._has_library:
+            self._fma.append(runtime.multiply_add_rate(self.threads))
 
     def _copy(self) -> None:
         self._target.copy_(self._source)
@@ -111,11 +129,11 @@ class PeakProbe:
         """
         if not self._matmul_s:
             raise ValueError("no samples yet: call sample() first")
-        return Peaks(self.threads, tuple(self._matmul_s), tuple(self._copy_s))
+        return Peaks(self.threads, tuple(self._matmul_s), tuple(self._copy_s), tuple(self._fma))
 
 
 def peaks(threads: int = 1, samples: int = 12) -> Peaks:
-    """Measures both ceilings now; about half a second at 12 samples.
+    """Measures the ceilings now; about half a second at 12 samples.
 
     Raises:
         ValueError: ``threads`` or ``samples`` is less than 1.

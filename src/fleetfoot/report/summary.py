@@ -298,7 +298,8 @@ def _ceilings(measurements: Sequence[Measurement]) -> list[str]:
     return _each(
         f"{m.threads} thread{'s' if m.threads > 1 else ''}: "
         f"{digits(m.peak_gflops)} GFLOP/s in a matrix product, "
-        f"{digits(m.copy_gb_per_s)} GB/s in a copy"
+        + (f"{digits(m.fma_gflops)} in registers alone, " if m.fma_gflops else "")
+        + f"{digits(m.copy_gb_per_s)} GB/s in a copy"
         for m in sorted(measurements, key=lambda m: m.threads)
         if m.peak_gflops  # 0: not measured, as on a device of another kind
     )
