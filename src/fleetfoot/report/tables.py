@@ -209,8 +209,8 @@ OUR_COLUMNS = (
     "engine", "threads", "median_s", "p90_s", "p99_s", "ci95_low_s", "ci95_high_s", "samples",
     "warmup_s", "steady", "spread", "stable", "folded", "params", "macs", "memory_access_bytes",
     "achieved_gflops", "peak_gflops", "peak_share", "fma_gflops", "copy_gb_per_s", "top1",
-    "top1_source", "precision", "layout", "device", "engine_version", "harness_s", "memory_peak_bytes",
-    "protocol", "run_id", "started", "commit",
+    "top1_source", "precision", "layout", "device", "engine_version", "harness_s",
+    "memory_peak_bytes", "protocol", "run_id", "started", "commit",
 )  # fmt: skip
 
 
