@@ -121,6 +121,13 @@ def test_markdown_has_a_row_a_network_and_escapes_what_a_cell_may_not_hold():
     assert "a\\|b\\<script\\>" in text
 
 
+def test_the_markdown_folds_away_all_settings_but_the_first():
+    text = markdown([*record(), *record(threads=2)])
+    assert text.startswith("**1 thread, batch 1**")
+    assert text.count("<details><summary>2 threads, batch 1</summary>\n\n|") == 1
+    assert text.count("</details>") == 1
+
+
 def test_text_goes_between_the_markers_and_a_second_time_changes_nothing(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- results:begin -->\nstale\n<!-- results:end -->\nb\n")
@@ -175,7 +182,7 @@ def test_seven_engines_stand_side_by_side_with_the_own_one_first():
 
 
 def test_the_markdown_has_the_engines_where_the_own_one_is_among_them():
-    assert "| fasternet_t0 | **10.0** | 15.0 |" in markdown(seven())
+    assert "| fasternet_t0 | 71.9 | 338 | **10.0** | 15.0 |" in markdown(seven())
     assert "best peer" not in markdown([m for m in seven() if m.engine != "native"])
 
 

@@ -241,40 +241,53 @@ def _cell(value: object) -> object:
 
 
 def markdown(measurements: Sequence[Measurement]) -> str:
-    """The fastest engine of each network as a Markdown table for each number of threads and batch,
-    with what it shows and how it was measured."""
+    """A Markdown table for each number of threads and batch, with what it shows and how it was
+    measured: every engine of each network where fleetfoot's own is among them, else the fastest.
+    All settings but the first are folded away."""
     parts = []
-    for group, rows in grouped(measurements).items():
-        noisy = _mostly_unstable(fastest(rows))
-        titles = ["network", *(f"{c.title} {c.unit}".strip() for c in COLUMNS), "engine"]
-        titles += ["noise: spread"] if noisy else []
+    for number, (group, rows) in enumerate(grouped(measurements).items()):
+        title = str(group).capitalize()
         lines = [
-            f"**{str(group).capitalize()}**",
+            *([f"**{title}**"] if number == 0 else [f"<details><summary>{title}</summary>"]),
             "",
-            f"| {' | '.join(titles)} |",
-            f"|---|{'---:|' * len(COLUMNS)}---|{'---|' if noisy else ''}",
+            *(_versus_lines(rows) or _fastest_lines(rows)),
+            "",
+            *(f"{_escaped(sentence)}\n" for sentence in findings(rows)),
+            *([] if number == 0 else ["</details>", ""]),
         ]
-        for m in fastest(rows):
-            name = "; ".join([_escaped(m.model), *([] if m.stable or noisy else [mark(m)])])
-            cells = [name, *(column.text(m) for column in COLUMNS), _escaped(m.engine)]
-            cells += [_instability(m)] if noisy else []
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += _versus_lines(rows)
-        lines += ["", *(f"{_escaped(sentence)}\n" for sentence in findings(rows))]
         parts.append("\n".join(lines))
     facts = "\n".join(f"- {name}: {_escaped(text)}" for name, text in circumstances(measurements))
     return "\n".join([*parts, facts, ""])
 
 
+def _fastest_lines(rows: Sequence[Measurement]) -> list[str]:
+    noisy = _mostly_unstable(fastest(rows))
+    titles = ["network", *(f"{c.title} {c.unit}".strip() for c in COLUMNS), "engine"]
+    titles += ["noise: spread"] if noisy else []
+    lines = [
+        f"| {' | '.join(titles)} |",
+        f"|---|{'---:|' * len(COLUMNS)}---|{'---|' if noisy else ''}",
+    ]
+    for m in fastest(rows):
+        name = "; ".join([_escaped(m.model), *([] if m.stable or noisy else [mark(m)])])
+        cells = [name, *(column.text(m) for column in COLUMNS), _escaped(m.engine)]
+        cells += [_instability(m)] if noisy else []
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def _versus_lines(rows: Sequence[Measurement]) -> list[str]:
-    """A second table, each network on each engine; none where fleetfoot's own is not in it."""
+    """Each network on each engine; nothing where fleetfoot's own is not among them."""
     engines, lines = versus(rows)
     if not lines:
         return []
-    titles = ["network", *(f"{_escaped(engine)} ms" for engine in engines), GAIN_TITLE]
-    table = ["", f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(engines) + 1)}"]
+    about = [column for column in COLUMNS if column.title in ("top-1", "MACs")]
+    titles = ["network", *(f"{column.title} {column.unit}" for column in about)]
+    titles += [*(f"{_escaped(engine)} ms" for engine in engines), GAIN_TITLE]
+    table = [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 1)}"]
     for line in lines:
-        cells = [_escaped(line.model)]
+        any_engine = next(iter(line.cells.values()))
+        cells = [_escaped(line.model), *(column.text(any_engine) for column in about)]
         for engine in engines:
             text = versus_text(line, engine)
             cells.append(f"**{text}**" if engine == line.best else text)
