@@ -82,12 +82,13 @@ void edit_structure(std::string& text, check::Random& random) {
 
 int main() {
     check::Random random(11);
-    const graphs::File good[] = {graphs::network(false), graphs::network(true)};
+    const graphs::File good[] = {graphs::network(false), graphs::network(true), graphs::tiles(false),
+                                 graphs::tiles(true)};
     int loaded = 0, refused = 0;
     const auto count = [&](bool passed) { ++(passed ? loaded : refused); };
-    CHECK(survives(good[0].bytes()) && survives(good[1].bytes()), "unharmed");
+    for (const graphs::File& file : good) CHECK(survives(file.bytes()), "unharmed");
     for (int i = 0; i < kGraphs; ++i) {
-        graphs::File file = good[i % 2];
+        graphs::File file = good[i % 4];
         const int edits = 1 + static_cast<int>(random.next() % 3 == 0) + static_cast<int>(random.next() % 9 == 0);
         for (int e = 0; e < edits; ++e) {
             if (random.next() % 8 == 0) edit_structure(file.graph, random);
