@@ -60,7 +60,7 @@ void edit_number(std::string& text, check::Random& random) {
         i = end + 1;
     }
     const auto [at, size] = numbers[static_cast<size_t>(random.between(0, static_cast<int64_t>(numbers.size()) - 1))];
-    const long long old = std::strtoll(text.substr(at, size).c_str(), nullptr, 10);
+    const long long old = std::min(std::strtoll(text.substr(at, size).c_str(), nullptr, 10), 1LL << 60);
     const long long edits[] = {old + 1, old - 1,   old * 2,    old / 2,      0,         1,  2, old + 16,
                                -old,    1LL << 20, 2147483647, 4294967296LL, INT64_MAX, 64, 3};
     text.replace(at, size, std::to_string(edits[random.between(0, static_cast<int64_t>(std::size(edits)) - 1)]));

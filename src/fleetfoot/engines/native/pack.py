@@ -32,9 +32,8 @@ def conv_weight(raw: Array, groups: int) -> Array:
 
 def transformed_weight(raw: Array) -> Array:
     """(n, n, N, C) -> [n * n][panels][C][16], zeros beyond N."""
-    positions, outputs, channels = raw.shape[0] ** 2, *raw.shape[2:]
-    rows = _up_to_panel(raw.reshape(positions, outputs, channels).transpose(0, 2, 1))
-    panels = rows.reshape(positions, channels, -1, PANEL)
+    rows = _up_to_panel(raw.reshape(-1, *raw.shape[2:]).transpose(0, 2, 1))
+    panels = rows.reshape(*rows.shape[:2], -1, PANEL)
     return np.ascontiguousarray(panels.transpose(0, 2, 1, 3))
 
 
