@@ -69,7 +69,8 @@ public:
 
     void set_steps(const Node& node, Cut& cut) const {
         if (node.op == Op::strip) {
-            for (const Node& inner : node.nodes) cut.first_step = std::max<int64_t>(cut.first_step, inner.winograd);
+            for (const Node& inner : node.nodes)
+                cut.first_step = std::max<int64_t>(cut.first_step, inner.winograd);  // 2 or 4: multiples
         } else if (node.op == Op::conv) {
             // Whole tiles, of Winograd or of the registers.
             cut.first_step = node.winograd ? node.winograd * node.out.width() : wide_ ? 14 : 6;

@@ -249,8 +249,9 @@ inline File tiles(bool strips) {
                           const std::string& more, const std::string& attributes) {
         const int64_t panels = (out.channels + 15) / 16, size = panels * k * k * x.channels * 16;
         const std::vector<float> weight = random.floats(static_cast<size_t>(size), -0.2f, 0.2f);
+        const std::vector<float> bias = random.floats(static_cast<size_t>(panels * 16));
         std::string inputs = role("x", x.text()) + "," + role("weight", flat(g.constant(name + ".w", weight), size)) +
-                             "," + role("bias", flat(g.constant(name + ".b", random.floats(static_cast<size_t>(panels * 16))), panels * 16));
+                             "," + role("bias", flat(g.constant(name + ".b", bias), panels * 16));
         std::string window_text = window(k, 1, k / 2) + ",\"groups\":1" + attributes;
         if (tile) {
             const std::vector<float> values = check::transformed(weight.data(), panels, x.channels, tile);
@@ -280,7 +281,8 @@ inline File tiles(bool strips) {
     g.end_strip(4);
 
     const MapView last = g.map(kSide, kSide, 34);
-    conv("last", mixed, last, 3, 2, "," + role("residual", mixed.text()), ",\"act\":[\"silu\",0,0],\"post\":[\"relu\",0,0]");
+    conv("last", mixed, last, 3, 2, "," + role("residual", mixed.text()),
+         ",\"act\":[\"silu\",0,0],\"post\":[\"relu\",0,0]");
     const MapView mean = g.map(1, 1, 34);
     g.node("reduce", role("x", "[" + std::to_string(last.tensor) + ",0,[1,1,34,529],[0,0,1,34]]"), mean,
            "\"kind\":\"mean\",\"trailing\":1");

@@ -11,7 +11,8 @@ inline std::vector<float> transformed(const float* weight, int64_t panels, int64
     const double r = std::sqrt(2.0);
     const double filters[2][6][3] = {
         {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}, {}, {}},
-        {{1, 0, 0}, {-2 / 3., -r / 3, -1 / 3.}, {-2 / 3., r / 3, -1 / 3.}, {1 / 6., r / 6, 1 / 3.}, {1 / 6., -r / 6, 1 / 3.}, {0, 0, 1}}};
+        {{1, 0, 0}, {-2 / 3., -r / 3, -1 / 3.}, {-2 / 3., r / 3, -1 / 3.}, {1 / 6., r / 6, 1 / 3.},
+         {1 / 6., -r / 6, 1 / 3.}, {0, 0, 1}}};
     const auto& g = filters[tile == 4];
     const int n = tile + 2;
     std::vector<float> result;

@@ -159,8 +159,8 @@ def test_a_summary_counts_nodes_and_bytes():
     assert summary.nodes["strip"] >= 1
     assert summary.nodes["conv"] == 3
     assert summary.arena_bytes == result.memory.arena
-    # 16 x 8 x 9, the same for tiles of 6 x 6, and 1x1s of 16 x 16 (8 padded to 16) and 8 x 16; depthwise
-    # 9 x 16; four biases
+    # 16 x 8 x 9, the same for tiles of 6 x 6, and 1x1s of 16 x 16 (8 padded to 16) and 8 x 16;
+    # depthwise 9 x 16; four biases
     convolutions = 16 * 8 * (9 + 36) + 16 * 16 + 8 * 16
     assert summary.weight_bytes == 4 * (convolutions + 9 * 16 + 4 * 16)
 

@@ -26,7 +26,8 @@ struct WinogradShape {
     int64_t channels;  // up to whole panels, as a transformed patch has them
     int64_t across;    // tiles in a row of them
     int64_t tiles;     // in a block, at most
-    int64_t patch_step, product_step;  // floats from position to position; no power of two, which would share cache sets
+    // Floats from position to position. No powers of two: 36 stores would share the few lines of a cache set.
+    int64_t patch_step, product_step;
     int64_t patches, products, frame;  // floats of each part of the scratch
 };
 
@@ -133,14 +134,11 @@ public:
 private:
     static constexpr int n = m + 2, positions = n * n;
 
-    const float* weight(int64_t position, int64_t panel) const {
-        return args_.transformed +
-               (position * ceil_div(args_.out.channels, kPanel) + panel) * args_.x.channels * kPanel;
-    }
-
     // The weights of the panels that pass together from this one on.
     Ahead group(int64_t position, int64_t panel) const {
-        return {weight(position, panel), panels_next(panels_.end - panel) * args_.x.channels * kPanel};
+        const int64_t step = args_.x.channels * kPanel;
+        return {args_.transformed + (position * ceil_div(args_.out.channels, kPanel) + panel) * step,
+                panels_next(panels_.end - panel) * step};
     }
 
     void block_of(Range tiles, bool last) {
@@ -154,27 +152,28 @@ private:
     }
 
     void read_patch(int64_t tile, float* to) const {
-        const int64_t y0 = tile / s_.across * m - args_.window.pad_top, x0 = tile % s_.across * m - args_.window.pad_left;
+        const ConstMap& x = args_.x;
+        const int64_t top = tile / s_.across * m - args_.window.pad_top;
+        const int64_t left = tile % s_.across * m - args_.window.pad_left;
+        const bool inside = top >= rows_.begin && top + n <= rows_.end && left >= 0 && left + n <= x.width;
         const float* rows[n];
-        int64_t pixel = args_.x.pixel;
-        if (y0 >= rows_.begin && y0 + n <= rows_.end && x0 >= 0 && x0 + n <= args_.x.width) {
-            for (int i = 0; i < n; ++i) rows[i] = args_.x.at(y0 + i, x0);
-        } else {
-            pixel = s_.channels;
-            for (int i = 0; i < n; ++i) {
-                rows[i] = frame_ + i * n * pixel;
-                for (int j = 0; j < n; ++j) {
-                    const int64_t y = y0 + i, x = x0 + j;
-                    float* at = frame_ + (i * n + j) * pixel;
-                    if (y >= rows_.begin && y < rows_.end && x >= 0 && x < args_.x.width)
-                        copy_floats(at, args_.x.at(y, x), args_.x.channels);
-                    else zero_floats(at, args_.x.channels);
-                }
-            }
-        }
-        transform_patch<m>(rows, pixel, args_.x.channels, to, s_.patch_step);
+        for (int i = 0; i < n; ++i) rows[i] = inside ? x.at(top + i, left) : framed_row(top + i, left, i);
+        transform_patch<m>(rows, inside ? x.pixel : s_.channels, x.channels, to, s_.patch_step);
     }
 
+    // Row i of a patch that reaches beyond the picture, with zeros there.
+    const float* framed_row(int64_t y, int64_t left, int i) const {
+        float* const row = frame_ + i * n * s_.channels;
+        for (int j = 0; j < n; ++j) {
+            float* const to = row + j * s_.channels;
+            if (y >= rows_.begin && y < rows_.end && left + j >= 0 && left + j < args_.x.width)
+                copy_floats(to, args_.x.at(y, left + j), args_.x.channels);
+            else zero_floats(to, args_.x.channels);
+        }
+        return row;
+    }
+
+    // All positions of the tiles' patches times those of `wide` panels.
     void multiply(int64_t tiles, int64_t panel, int wide, bool last) const {
         static constexpr int64_t kOneSegment[1] = {0};
         Tile t{};
@@ -186,19 +185,20 @@ private:
         t.c_stride = wide * kPanel;
         t.last = kPanel;
         const bool final = panel + wide == panels_.end;
-        const Ahead after = final && last ? Ahead{args_.ahead, args_.ahead_floats} : group(0, final ? panels_.begin : panel + wide);
+        const Ahead after = final && last ? Ahead{args_.ahead, args_.ahead_floats}
+                                          : group(0, final ? panels_.begin : panel + wide);
         for (int position = 0; position < positions; ++position) {
             const Run run{patches_ + position * s_.patch_step, products_ + position * s_.product_step, nullptr, tiles};
-            t.b = weight(position, panel);
+            t.b = group(position, panel).data;
             block(t, &run, 1, wide, position + 1 < positions ? group(position + 1, panel) : after);
         }
     }
 
     void write_tiles(Range tiles, int64_t panel, int wide) const {
-        bool wrong[kMaxPanels][kMaxTiles];
+        bool finite[kMaxPanels][kMaxTiles];
         for (int p = 0; p < wide; ++p)
-            for (int64_t i = tiles.begin; i < tiles.end; ++i)
-                wrong[p][i - tiles.begin] = !write_tile(i, panel + p, products_ + ((i - tiles.begin) * wide + p) * kPanel);
+            for (int64_t i = 0; i < tiles.end - tiles.begin; ++i)
+                finite[p][i] = write_tile(tiles.begin + i, panel + p, products_ + (i * wide + p) * kPanel);
         if (unfinished(epilogue_)) {
             const int64_t output = panel * kPanel, outputs = smaller(args_.out.channels - output, wide * kPanel);
             each_stretch(tiles, [&](Range pixels) {
@@ -210,18 +210,18 @@ private:
         }
         for (int p = 0; p < wide; ++p) {
             for (Range run = tiles; run.begin < tiles.end; run.begin = run.end) {
-                const bool redo = wrong[p][run.begin - tiles.begin];
+                const bool done = finite[p][run.begin - tiles.begin];
                 run.end = run.begin + 1;
-                while (run.end < tiles.end && wrong[p][run.end - tiles.begin] == redo) ++run.end;
-                if (redo)
-                    each_stretch(run, [&](Range pixels) {
-                        conv_direct(args_, pixels, {panel + p, panel + p + 1}, direct_scratch_);
-                    });
+                while (run.end < tiles.end && finite[p][run.end - tiles.begin] == done) ++run.end;
+                if (done) continue;
+                each_stretch(run, [&](Range pixels) {
+                    conv_direct(args_, pixels, {panel + p, panel + p + 1}, direct_scratch_);
+                });
             }
         }
     }
 
-    // Whether all its sums are finite.
+    // What the products of a tile become in the output. Whether all its sums are finite.
     bool write_tile(int64_t tile, int64_t panel, const float* products) const {
         const int64_t width = args_.out.width, y0 = tile / s_.across * m, x0 = tile % s_.across * m;
         const int64_t output = panel * kPanel, last = smaller(args_.out.channels - output, kPanel);
