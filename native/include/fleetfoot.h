@@ -36,7 +36,7 @@ extern "C" {
 #endif
 
 /* Of the plan files that this library reads; a file of another version is refused by name. */
-#define FF_PLAN_VERSION 1
+#define FF_PLAN_VERSION 2
 #define FF_MAX_RANK 6
 #define FF_MAX_THREADS 256
 

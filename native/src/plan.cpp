@@ -16,7 +16,7 @@ namespace {
 
 constexpr const char* kOps[] = {"conv", "depthwise", "pool", "matmul", "unary", "binary", "softmax",
                                 "norm", "reduce", "copy", "fill", "gather", "resize", "strip"};
-constexpr const char* kRoleNames[] = {"x", "weight", "bias", "residual", "gate", "a", "b", "index"};
+constexpr const char* kRoleNames[] = {"x", "weight", "bias", "residual", "gate", "a", "b", "index", "transformed"};
 constexpr const char* kKinds[] = {"arena", "input", "output", "constant", "ring"};
 constexpr const char* kActs[] = {"none", "relu", "relu6", "hardswish", "hardsigmoid", "silu", "gelu", "gelu_tanh",
                                  "sigmoid", "tanh", "leaky_relu", "elu", "selu", "mish", "softplus", "clamp", "abs",
@@ -168,6 +168,8 @@ void read_attributes(Node& node, Fields& attributes) {
                 attributes.small(node.op == Op::conv ? "groups" : "multiplier");
             node.act = read_activation(attributes, "act");
             node.post = read_activation(attributes, "post");
+            if (const json::Value* value = node.op == Op::conv ? attributes.optional("winograd") : nullptr)
+                node.winograd = attributes.small(*value, "winograd");
             break;
         case Op::pool:
             node.pool = attributes.one_of<PoolMode>("mode", kPoolModes);

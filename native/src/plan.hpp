@@ -45,7 +45,7 @@ enum class Op {
 };
 const char* name_of(Op op);
 
-enum Role { kX, kWeight, kBias, kResidual, kGate, kA, kB, kIndex, kRoles };
+enum Role { kX, kWeight, kBias, kResidual, kGate, kA, kB, kIndex, kTransformed, kRoles };
 const char* name_of(Role role);
 
 // One kernel's call, or a strip of them. An attribute means something only for the ops that have it.
@@ -56,7 +56,7 @@ struct Node {
     View out;
     Window window;
     Activation act, post;
-    int32_t groups = 1, multiplier = 1, trailing = 1;
+    int32_t groups = 1, multiplier = 1, trailing = 1, winograd = 0;
     int32_t pad_bottom = 0, pad_right = 0, count_include_pad = 0, align_corners = 0;
     float alpha = 1, eps = 0, value = 0, scale_h = 0, scale_w = 0;
     PoolMode pool = PoolMode::max;

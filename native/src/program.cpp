@@ -110,8 +110,8 @@ void Program::link_ahead() {
         if (step.node->op != Op::conv) return;
         ConvArgs& args = std::get<ConvArgs>(step.args);
         if (before) {
-            before->ahead = args.weight;
-            before->ahead_floats = step.node->in[kWeight].elements();
+            before->ahead = args.winograd ? args.transformed : args.weight;
+            before->ahead_floats = step.node->in[args.winograd ? kTransformed : kWeight].elements();
         }
         before = &args;
     };
@@ -136,6 +136,8 @@ void Program::bind(Step& step, const Node& node, size_t place) {
             if (node.in[kBias]) address(node.in[kBias], args.bias);
             args.window = node.window;
             args.groups = node.groups;
+            args.winograd = node.winograd;
+            if (node.winograd) address(node.in[kTransformed], args.transformed);
             args.act = node.act;
             args.post = node.post;
             break;

@@ -40,11 +40,14 @@ public:
         const double window = static_cast<double>(node.window.kernel_h) * node.window.kernel_w;
         switch (node.op) {
             case Op::conv: {
+                const double tile = node.winograd;
+                const double taps = tile ? (tile + 2) * (tile + 2) : window;  // that weights are read of
+                const double share = tile ? taps / (tile * tile * window) : 1;  // of the multiplications
                 const double depth = window * static_cast<double>(x.channels() / node.groups);
                 const double pixels = std::min(first, static_cast<double>(all.first.end));
-                const double read = 4 * (second * kPanel * depth + pixels / static_cast<double>(all.first.end) *
+                const double read = 4 * (second * kPanel * depth * taps / window + pixels / static_cast<double>(all.first.end) *
                                                                        static_cast<double>(x.elements()));
-                return kStepNs + 2 * first * second * kPanel * depth / flops_per_ns_ + read / kBytesPerNs;
+                return kStepNs + 2 * first * second * kPanel * depth * share / flops_per_ns_ + read / kBytesPerNs;
             }
             case Op::depthwise:
             case Op::pool: {
@@ -65,8 +68,12 @@ public:
     }
 
     void set_steps(const Node& node, Cut& cut) const {
-        if (node.op == Op::conv) {
-            cut.first_step = wide_ ? 14 : 6;  // the register tile
+        if (node.op == Op::strip) {
+            for (const Node& inner : node.nodes)
+                cut.first_step = std::max<int64_t>(cut.first_step, inner.winograd);  // 2 or 4: multiples
+        } else if (node.op == Op::conv) {
+            // Whole tiles, of Winograd or of the registers.
+            cut.first_step = node.winograd ? node.winograd * node.out.width() : wide_ ? 14 : 6;
             cut.second_step = wide_ ? 2 : 1;
         } else if (node.op == Op::matmul) {
             // Whole matrices where there are enough: each is packed once then.

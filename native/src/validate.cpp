@@ -61,6 +61,7 @@ private:
                      int32_t padding, const char* axis) const;
     void window() const;
     void conv() const;
+    void winograd() const;
     void depthwise() const;
     void pool() const;
     void matmul() const;
@@ -177,7 +178,7 @@ void NodeCheck::window() const {
 }
 
 void NodeCheck::conv() const {
-    roles({kX, kWeight}, {kBias, kResidual, kGate});
+    roles({kX, kWeight}, {kBias, kResidual, kGate, kTransformed});
     window();
     const int64_t groups = node_.groups;
     if (groups < 1 || x().channels() % groups || out().channels() % groups)
@@ -187,10 +188,25 @@ void NodeCheck::conv() const {
     packed(kWeight,
            product({groups, count, node_.window.kernel_h, node_.window.kernel_w, x().channels() / groups, kPanel}));
     packed(kBias, product({groups, count, kPanel}));
+    winograd();
     const View& gate = node_.in[kGate];
     if (!gate) return;
     if (gate.rank != 1 || gate.shape[0] != x().channels() || (gate.shape[0] > 1 && gate.stride[0] != 1))
         fail("gate is not one dense number for each of x's channels");
+}
+
+void NodeCheck::winograd() const {
+    const int64_t tile = node_.winograd;
+    const bool transformed = static_cast<bool>(node_.in[kTransformed]);
+    if (transformed != (tile != 0)) fail("transformed is given without winograd, or the other way round");
+    if (tile == 0) return;
+    if (tile != 2 && tile != 4) fail("winograd is neither 2 nor 4");
+    const Window& w = node_.window;
+    if (w.kernel_h != 3 || w.kernel_w != 3 || w.stride_h != 1 || w.stride_w != 1 || w.dilation_h != 1 ||
+        w.dilation_w != 1 || node_.groups != 1 || node_.in[kGate])
+        fail("winograd is for dense 3 x 3 windows of stride 1 without a gate");
+    packed(kTransformed,
+           product({tile + 2, tile + 2, panels(out().channels()), x().channels(), kPanel}));
 }
 
 void NodeCheck::depthwise() const {

@@ -8,6 +8,7 @@
 
 #include "check.hpp"
 #include "checksum.hpp"
+#include "winograd.hpp"
 
 namespace graphs {
 
@@ -26,7 +27,7 @@ inline std::string quoted(const std::string& text) {
 struct File {
     std::string graph;
     Constants constants;
-    std::string version = "1";
+    std::string version = "2";
     std::string format = "fleetfoot-plan";
 
     // With a checksum that holds, whatever the graph says.
@@ -236,6 +237,56 @@ inline File network(bool strips) {
     g.node("reduce", role("x", "[" + std::to_string(resized.tensor) + ",0,[1,1,24,81],[0,0,1,24]]"), flatten,
            "\"kind\":\"max\",\"trailing\":1");
     conv("head", flatten, MapView{output, 1, 1, kClasses, kClasses, 0}, 1, 1, 0, 1);
+    return g.file("[" + std::to_string(input) + ",0,[3,23,23],[529,23,1]]", flat(output, kClasses));
+}
+
+// Winograd's tiles: 4 x 4 in a strip, from a slice into a slice of a ring; 2 x 2 with a residual. Input and output
+// are those of network().
+inline File tiles(bool strips) {
+    check::Random random(9);
+    Builder g(strips);
+    const auto conv = [&](const std::string& name, const MapView& x, const MapView& out, int64_t k, int tile,
+                          const std::string& more, const std::string& attributes) {
+        const int64_t panels = (out.channels + 15) / 16, size = panels * k * k * x.channels * 16;
+        const std::vector<float> weight = random.floats(static_cast<size_t>(size), -0.2f, 0.2f);
+        const std::vector<float> bias = random.floats(static_cast<size_t>(panels * 16));
+        std::string inputs = role("x", x.text()) + "," + role("weight", flat(g.constant(name + ".w", weight), size)) +
+                             "," + role("bias", flat(g.constant(name + ".b", bias), panels * 16));
+        std::string window_text = window(k, 1, k / 2) + ",\"groups\":1" + attributes;
+        if (tile) {
+            const std::vector<float> values = check::transformed(weight.data(), panels, x.channels, tile);
+            const int64_t count = static_cast<int64_t>(values.size());
+            inputs += "," + role("transformed", flat(g.constant(name + ".t", values), count));
+            window_text += ",\"winograd\":" + std::to_string(tile);
+        }
+        g.node("conv", inputs + more, out, window_text);
+    };
+    const int input = g.tensor("input", kInput, ",\"index\":0");
+    const int output = g.tensor("output", kClasses, ",\"index\":0");
+    const MapView picture = g.map(kSide, kSide, 3);
+    g.node("copy", role("x", "[" + std::to_string(input) + ",0,[23,23,3],[23,1,529]]"), picture, "");
+    const MapView stem = g.map(kSide, kSide, 20);
+    conv("stem", picture, stem, 3, 0, "", ",\"act\":[\"relu\",0,0]");
+
+    g.begin_strip();
+    const MapView joined = g.map(kSide, kSide, 20, 4);
+    MapView left = joined, right = joined;
+    left.channels = 9;
+    right.channels = 11;
+    right.offset = 9;
+    conv("left", MapView{stem.tensor, kSide, kSide, 9, 20, 0}, left, 3, 4, "", "");
+    g.node("copy", role("x", MapView{stem.tensor, kSide, kSide, 11, 20, 9}.text()), right, "");
+    const MapView mixed = g.map(kSide, kSide, 34);
+    conv("mixed", joined, mixed, 1, 0, "", ",\"act\":[\"gelu\",0,0]");
+    g.end_strip(4);
+
+    const MapView last = g.map(kSide, kSide, 34);
+    conv("last", mixed, last, 3, 2, "," + role("residual", mixed.text()),
+         ",\"act\":[\"silu\",0,0],\"post\":[\"relu\",0,0]");
+    const MapView mean = g.map(1, 1, 34);
+    g.node("reduce", role("x", "[" + std::to_string(last.tensor) + ",0,[1,1,34,529],[0,0,1,34]]"), mean,
+           "\"kind\":\"mean\",\"trailing\":1");
+    conv("head", mean, MapView{output, 1, 1, kClasses, kClasses, 0}, 1, 0, "", "");
     return g.file("[" + std::to_string(input) + ",0,[3,23,23],[529,23,1]]", flat(output, kClasses));
 }
 

@@ -1,8 +1,10 @@
 // Convolutions of every shape against seven nested loops in double.
 #include <algorithm>
+#include <cstring>
 
 #include "check.hpp"
 #include "sets.hpp"
+#include "winograd.hpp"
 
 using namespace ff;
 
@@ -13,6 +15,7 @@ struct Case {
     Window window;
     bool bias, residual, gate, wide, ring;
     Activation act, post;
+    int winograd = 0;
 };
 
 double applied(const Activation& act, double x) {
@@ -52,6 +55,8 @@ void run(const Case& c, check::Random& random) {
             packed[((static_cast<size_t>(g) * panels + m / 16) * k + i) * 16 + m % 16] = raw[static_cast<size_t>(n) * k + i];
         }
     check::Aligned weight(packed);
+    check::Aligned transformed(c.winograd ? check::transformed(weight.get(), panels, c.channels, c.winograd)
+                                          : std::vector<float>());
 
     for (const Kernels* kernels : check::instruction_sets()) {
         const float mark = 12345.0f;
@@ -67,6 +72,8 @@ void run(const Case& c, check::Random& random) {
         args.bias = c.bias ? bias.get() : nullptr;
         args.window = w;
         args.groups = c.groups;
+        args.winograd = c.winograd;
+        args.transformed = transformed.get();
         args.act = c.act;
         args.post = c.post;
         void* scratch = std::aligned_alloc(64, (kernels->conv_scratch(args) / 64 + 1) * 64);
@@ -92,8 +99,8 @@ void run(const Case& c, check::Random& random) {
                         sum = applied(c.act, sum);
                         if (c.residual) sum += residual[(static_cast<size_t>(y) * out_w + px) * c.outputs + n];
                         sum = applied(c.post, sum);
-                        CHECK(check::close(pixel[n], sum, 1e-5), "%s (%d,%d,%d): %g for %g", kernels->name, y, px, n,
-                              pixel[n], sum);
+                        CHECK(check::close(pixel[n], sum, c.winograd ? 3e-5 : 1e-5), "%s (%d,%d,%d): %g for %g", kernels->name,
+                              y, px, n, pixel[n], sum);
                     }
                     for (int n = c.outputs; n < out_pixel; ++n)
                         CHECK(pixel[n] == mark, "%s wrote beside its channels", kernels->name);
@@ -136,6 +143,74 @@ void results_do_not_depend_on_the_cut(check::Random& random) {
     }
 }
 
+// Rows in whole tiles; any panels.
+void tiles_do_not_depend_on_the_cut(check::Random& random) {
+    for (const int tile : {2, 4}) {
+        for (const Kernels* kernels : check::instruction_sets()) {
+            const int height = 19, width = 27, channels = 21, outputs = 83, panels = 6;
+            check::Aligned x(random.floats(height * width * channels)), weight(random.floats(panels * 9 * channels * 16));
+            x[height * width * channels / 2] = NAN;
+            check::Aligned transformed(check::transformed(weight.get(), panels, channels, tile));
+            check::Aligned whole(std::vector<float>(height * width * outputs, 0.0f)), parts(std::vector<float>(height * width * outputs, 1.0f));
+            ConvArgs args;
+            args.x = {x.get(), width * channels, channels, height, width, channels, 0};
+            args.out = {whole.get(), width * outputs, outputs, height, width, outputs, 0};
+            args.weight = weight.get();
+            args.transformed = transformed.get();
+            args.winograd = tile;
+            args.window = {3, 3, 1, 1, 1, 1, 1, 1};
+            void* scratch = std::aligned_alloc(64, (kernels->conv_scratch(args) / 64 + 1) * 64);
+            kernels->conv(args, {0, height * width}, {0, panels}, scratch);
+            args.out.data = parts.get();
+            for (int64_t y = 0; y < height; y += tile)
+                for (int64_t panel = 0; panel < panels; ++panel)
+                    kernels->conv(args, {y * width, std::min<int64_t>(y + tile, height) * width}, {panel, panel + 1}, scratch);
+            CHECK(!std::memcmp(whole.get(), parts.get(), whole.size() * 4), "%s, tile %d", kernels->name, tile);
+            std::free(scratch);
+        }
+    }
+}
+
+// Infinity and NaN in, and sums that overflow: the results are those of direct sums.
+void tiles_pass_what_is_not_finite(check::Random& random) {
+    for (int i = 0; i < 60; ++i) {
+        const int tile = i % 2 ? 4 : 2, size = 13, channels = 18, outputs = 35, panels = 3;
+        check::Aligned x(random.floats(size * size * channels)), weight(random.floats(panels * 9 * channels * 16));
+        check::Aligned residual(random.floats(size * size * outputs));
+        for (int64_t k = random.between(1, 3); k > 0; --k)
+            x[static_cast<size_t>(random.between(0, size * size * channels - 1))] = k == 1 ? NAN : k == 2 ? INFINITY : -INFINITY;
+        if (i % 5 == 0) x[0] = x[size * size * channels - 1] = i % 2 ? INFINITY : NAN;  // corners
+        if (i % 10 == 9) {
+            for (size_t k = 0; k < x.size(); ++k) x[k] = 3e38f;
+            for (size_t k = 0; k < weight.size(); ++k) weight[k] = std::fabs(weight[k]) + 0.1f;
+        }
+        check::Aligned transformed(check::transformed(weight.get(), panels, channels, tile));
+        for (const Kernels* kernels : check::instruction_sets()) {
+            check::Aligned direct(std::vector<float>(size * size * outputs, 0.0f)), tiles(std::vector<float>(size * size * outputs, 0.0f));
+            ConvArgs args;
+            args.x = {x.get(), size * channels, channels, size, size, channels, 0};
+            args.out = {direct.get(), size * outputs, outputs, size, size, outputs, 0};
+            if (i % 3 == 0) args.residual = {residual.get(), size * outputs, outputs, size, size, outputs, 0};
+            args.weight = weight.get();
+            args.transformed = transformed.get();
+            args.window = {3, 3, 1, 1, 1, 1, 1, 1};
+            args.act.kind = i % 4 == 0 ? Act::relu : i % 4 == 1 ? Act::silu : Act::none;
+            args.post.kind = i % 7 == 0 ? Act::hardswish : Act::none;
+            args.winograd = tile;
+            void* scratch = std::aligned_alloc(64, (kernels->conv_scratch(args) / 64 + 1) * 64);
+            args.winograd = 0;
+            kernels->conv(args, {0, size * size}, {0, panels}, scratch);
+            args.winograd = tile;
+            args.out.data = tiles.get();
+            kernels->conv(args, {0, size * size}, {0, panels}, scratch);
+            for (size_t k = 0; k < direct.size(); ++k)
+                CHECK(check::close(tiles[k], direct[k], 1e-4), "%s, tile %d, case %d, %zu: %g for %g", kernels->name,
+                      tile, i, k, tiles[k], direct[k]);
+            std::free(scratch);
+        }
+    }
+}
+
 void not_a_number_reaches_the_outputs_that_see_it() {
     for (const Kernels* kernels : check::instruction_sets()) {
         check::Aligned x(std::vector<float>(5 * 5, 1.0f)), weight(std::vector<float>(9 * 16, 1.0f)), out(std::vector<float>(25, 0.0f));
@@ -162,7 +237,7 @@ void not_a_number_reaches_the_outputs_that_see_it() {
 int main() {
     check::Random random(1);
     const Act acts[] = {Act::none, Act::relu, Act::relu6, Act::clamp, Act::silu, Act::gelu, Act::hardswish};
-    for (int i = 0; i < 150; ++i) {
+    for (int i = 0; i < 230; ++i) {
         Case c{};
         c.groups = random.between(0, 3) ? 1 : static_cast<int>(random.between(2, 4));
         c.channels = c.groups * static_cast<int>(random.between(1, 40));
@@ -177,7 +252,7 @@ int main() {
         c.window.pad_left = static_cast<int>(random.between(0, c.window.kernel_w));
         c.height = static_cast<int>(random.between(9, 20));
         c.width = static_cast<int>(random.between(9, 20));
-        if (i % 10 == 0) {  // one row: its own way through the weights
+        if (i < 150 && i % 10 == 0) {  // one row: its own way through the weights
             c.window = Window{};
             c.height = c.width = 1;
             c.channels *= 5;
@@ -191,9 +266,19 @@ int main() {
         c.post.kind = acts[random.between(0, 6)];
         c.act.a = c.post.a = -0.5f;
         c.act.b = c.post.b = 0.25f;
+        if (i >= 150) {
+            c.winograd = i % 2 ? 2 : 4;
+            c.groups = 1;
+            c.gate = false;
+            c.window = {3, 3, 1, 1, static_cast<int>(random.between(0, 2)), static_cast<int>(random.between(0, 2)), 1, 1};
+            if (i % 3 == 0) c.height = static_cast<int>(random.between(3, 6));
+            if (i % 4 == 0) c.width = static_cast<int>(random.between(3, 70));
+        }
         run(c, random);
     }
     results_do_not_depend_on_the_cut(random);
+    tiles_do_not_depend_on_the_cut(random);
+    tiles_pass_what_is_not_finite(random);
     not_a_number_reaches_the_outputs_that_see_it();
     return check::result();
 }

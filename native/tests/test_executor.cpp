@@ -6,6 +6,7 @@
 #include "error.hpp"
 #include "graphs.hpp"
 #include "naive.hpp"
+#include "sets.hpp"
 
 namespace {
 
@@ -43,6 +44,26 @@ void strips_threads_and_batches_change_nothing() {
                       expected[0]);
             }
             CHECK(run(context, input, 3) == run(context, input, 3), "the same again");
+        }
+    }
+}
+
+void tiles_are_the_same_in_strips_and_threads() {
+    const auto whole = plan_of(graphs::tiles(false)), strips = plan_of(graphs::tiles(true));
+    check::Random random(10);
+    const std::vector<float> input = random.floats(static_cast<size_t>(kInput));
+    ff::Context naive(whole, naive::kernels(), 1);
+    const std::vector<float> truth = run(naive, input, 1);
+    for (const ff::Kernels* kernels : check::instruction_sets()) {
+        ff::Context plain(whole, *kernels, 1);
+        const std::vector<float> expected = run(plain, input, 1);
+        for (size_t i = 0; i < truth.size(); ++i)
+            CHECK(check::close(expected[i], truth[i], 2e-5), "%s: %g for %g", kernels->name, expected[i], truth[i]);
+        for (const auto& plan : {whole, strips}) {
+            for (const int threads : {1, 2, 3, 5}) {
+                ff::Context context(plan, *kernels, threads);
+                CHECK(run(context, input, 1) == expected, "%s, threads %d", kernels->name, threads);
+            }
         }
     }
 }
@@ -137,6 +158,7 @@ void nan_stays() {
 
 int main() {
     strips_threads_and_batches_change_nothing();
+    tiles_are_the_same_in_strips_and_threads();
     contexts_of_one_plan_run_side_by_side();
     a_context_serves_one_thread_at_a_time();
     times_are_those_of_the_last_run();

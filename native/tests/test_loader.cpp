@@ -57,8 +57,8 @@ void files() {
     expect(changed, "checksum", "a letter of the graph");
 
     graphs::File other = good;
-    other.version = "2";
-    expect(other.bytes(), "plan version 2; this library reads version 1; compile", "version");
+    other.version = "1";
+    expect(other.bytes(), "plan version 1; this library reads version 2; compile", "version");
     other = good;
     other.format = "pt";
     expect(other.bytes(), "not a fleetfoot plan", "format");
@@ -142,6 +142,23 @@ void graphs_of_each_fault() {
     }
 }
 
+void tiles_of_each_fault() {
+    const char* faults[][3] = {
+        {"\"winograd\":4", "\"winograd\":3", "winograd is neither 2 nor 4"},
+        {"\"winograd\":4", "\"winograd\":0", "transformed is given without winograd"},
+        {",\"winograd\":4", "", "transformed is given without winograd"},
+        {"\"transformed\":[", "\"gate\":[", "transformed is given without winograd, or the other way round"},
+        {"\"winograd\":2", "\"winograd\":4", "transformed holds 26112 elements where 58752 are read"},
+        {"\"dilation\":[1,1],\"groups\":1,\"winograd\":4", "\"dilation\":[1,2],\"groups\":1,\"winograd\":4",
+         "dense 3 x 3 windows of stride 1"},
+    };
+    for (const auto& fault : faults) {
+        graphs::File file = graphs::tiles(true);
+        replaced(file.graph, fault[0], fault[1]);
+        expect(file.bytes(), fault[2], std::string(fault[0]) + " -> " + fault[1]);
+    }
+}
+
 void constants_of_each_fault() {
     const auto with = [](const std::string& name, const std::function<void(std::vector<float>&)>& change) {
         graphs::File file = graphs::network(true);
@@ -200,6 +217,7 @@ int main() {
     a_good_plan_loads();
     files();
     graphs_of_each_fault();
+    tiles_of_each_fault();
     constants_of_each_fault();
     strips_of_each_fault();
     return check::result();

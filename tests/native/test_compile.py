@@ -14,6 +14,7 @@ from fleetfoot.engines.native.graph import Graph
 from fleetfoot.engines.native.lower import lower
 from fleetfoot.engines.native.place import place
 from fleetfoot.engines.native.strips import StripOptions
+from fleetfoot.engines.native.winograd import winograd
 from fleetfoot.transform import fuse as fold
 from helpers import trained_
 
@@ -60,6 +61,7 @@ def test_each_pass_keeps_a_networks_output(name):
     same(graph, inputs, expected)
     place(graph)
     same(graph, inputs, expected)
+    winograd(graph)
     strips.group(graph, SMALL)
     same(graph, inputs, expected)
     pack.pack(graph)

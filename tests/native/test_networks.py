@@ -119,9 +119,10 @@ def test_every_family_answers_as_eager_at_any_size(name, size):
     answers_as_eager(folded(name), size, (1,))
 
 
-@pytest.fixture(scope="module")
-def small() -> nn.Module:
-    return folded("mobilenetv3_small_050")
+@pytest.fixture(scope="module", params=["mobilenetv3_small_050", "timm:resnet18"])
+def small(request) -> nn.Module:
+    """One without convolutions by Winograd's tiles, and one of little else."""
+    return folded(request.param)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -90,7 +90,7 @@ def test_any_reader_of_safetensors_sees_the_constants(tmp_path):
         for name, tensor in constants.items():
             np.testing.assert_array_equal(file.get_tensor(name), tensor.data)
         metadata = file.metadata()
-    assert (metadata["format"], metadata["version"]) == ("fleetfoot-plan", "1")
+    assert (metadata["format"], metadata["version"]) == ("fleetfoot-plan", "2")
     assert path.read_bytes() == result.bytes(checksum=xxh64)
     assert [p.name for p in tmp_path.iterdir()] == ["network.plan"]
 
@@ -159,8 +159,10 @@ def test_a_summary_counts_nodes_and_bytes():
     assert summary.nodes["strip"] >= 1
     assert summary.nodes["conv"] == 3
     assert summary.arena_bytes == result.memory.arena
-    # 16 x 8 x 9 and 1x1s of 16 x 16 (8 padded to 16) and 8 x 16; depthwise 9 x 16; four biases
-    assert summary.weight_bytes == 4 * (16 * 72 + 16 * 16 + 8 * 16 + 9 * 16 + 4 * 16)
+    # 16 x 8 x 9, the same for tiles of 6 x 6, and 1x1s of 16 x 16 (8 padded to 16) and 8 x 16;
+    # depthwise 9 x 16; four biases
+    convolutions = 16 * 8 * (9 + 36) + 16 * 16 + 8 * 16
+    assert summary.weight_bytes == 4 * (convolutions + 9 * 16 + 4 * 16)
 
 
 def test_without_strips_every_node_stands_alone():

@@ -112,12 +112,12 @@ FF_INLINE bool rows_follow(const M& map) {  // pixel W of a row is pixel 0 of th
 
 static int64_t segments_bytes(const ConvShape& s) { return ceil_div(s.taps * 8, 64) * 64; }
 
-static size_t conv_scratch(const ConvArgs& args) {
+static size_t conv_direct_scratch(const ConvArgs& args) {
     const ConvShape s = conv_shape(args);
     return s.direct ? 0 : static_cast<size_t>(segments_bytes(s) + s.frame_height * s.frame_width * args.x.channels * 4);
 }
 
-static void conv(const ConvArgs& args, Range pixels, Range panels, void* scratch) {
+static void conv_direct(const ConvArgs& args, Range pixels, Range panels, void* scratch) {
     static constexpr int64_t kOneSegment[1] = {0};
     const ConvShape s = conv_shape(args);
     const Window& w = args.window;

@@ -68,6 +68,8 @@ struct ConvArgs {
     Window window;
     int32_t groups = 1;
     Activation act, post;
+    int32_t winograd = 0;               // outputs of a tile, 2 x 2 or 4 x 4; 0: direct sums
+    const float* transformed = nullptr; // weights for it: [(winograd + 2)^2][panels][C][16]
     const float* ahead = nullptr;  // weights that the next node reads, to be fetched meanwhile; or nullptr
     int64_t ahead_floats = 0;
 };

@@ -8,7 +8,7 @@
 #include "math.hpp"
 #include "epilogue.hpp"
 #include "gemm.hpp"
-#include "conv.hpp"
+#include "winograd.hpp"
 #include "matmul.hpp"
 #include "depthwise.hpp"
 #include "pool.hpp"

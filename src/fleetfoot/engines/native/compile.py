@@ -1,4 +1,5 @@
-"""A folded network -> its plan: lowered, fused, placed, cut into strips, packed.
+"""A folded network -> its plan: lowered, fused, placed, given Winograd's
+tiles, cut into strips, packed.
 
 Each pass is a file of its own and changes one graph; ``docs/engine.md`` tells what each gave.
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from fleetfoot.engines.native import arena, pack, place, plan, strips
+from fleetfoot.engines.native import arena, pack, place, plan, strips, winograd
 from fleetfoot.engines.native.fuse import fuse
 from fleetfoot.engines.native.graph import Graph
 from fleetfoot.engines.native.lower import lower
@@ -83,6 +84,7 @@ def finish(graph: Graph, *, options: CompileOptions | None = None) -> Plan:
     options = options or CompileOptions()
     fuse(graph)
     place.place(graph)
+    winograd.winograd(graph)
     if options.strips is not None:
         strips.group(graph, options.strips)
     pack.pack(graph)

@@ -69,7 +69,7 @@ class Node:
 
     op: str
     inputs: dict[str, View]
-    """By role: "x", "weight", "bias", "residual", "gate"; "a", "b"."""
+    """By role: "x", "weight", "bias", "residual", "gate", "transformed"; "a", "b"."""
     out: View
     attributes: dict[str, Any] = field(default_factory=dict)
     name: str = ""

@@ -4,6 +4,8 @@ The kernels take a convolution's weight as [groups][panels][K][16], K ordered (k
 sums of a panel lie in one or a few registers, and a step of K reads 64 bytes that follow those of
 the step before. A depthwise weight is [kh * kw][N up to 16].
 
+Winograd's weights (``winograd.py``) are as many weights of a 1x1: [n * n][panels][C][16].
+
 N channels out · C channels in · K = kernel height x width x C / groups
 """
 
@@ -26,6 +28,13 @@ def conv_weight(raw: Array, groups: int) -> Array:
     taps = raw.reshape(groups, outputs, *raw.shape[1:]).transpose(0, 3, 4, 2, 1)
     rows = _up_to_panel(taps.reshape(groups, depth, outputs))
     return np.ascontiguousarray(rows.reshape(groups, depth, -1, PANEL).transpose(0, 2, 1, 3))
+
+
+def transformed_weight(raw: Array) -> Array:
+    """(n, n, N, C) -> [n * n][panels][C][16], zeros beyond N."""
+    rows = _up_to_panel(raw.reshape(-1, *raw.shape[2:]).transpose(0, 2, 1))
+    panels = rows.reshape(*rows.shape[:2], -1, PANEL)
+    return np.ascontiguousarray(panels.transpose(0, 2, 1, 3))
 
 
 def conv_bias(raw: Array, groups: int) -> Array:
@@ -82,13 +91,15 @@ class _Packer:
 
 def _packed(node: Node, role: str, view: View) -> Array | None:
     """A convolution's constant, packed; None of another node, whose constants stay as they are."""
-    if node.op not in ("conv", "depthwise") or role not in ("weight", "bias"):
+    if node.op not in ("conv", "depthwise") or role not in ("weight", "bias", "transformed"):
         return None
     raw = values(view)
     if node.op == "depthwise":
         if role == "bias":
             return _up_to_panel(raw.reshape(1, -1))
         return depthwise_weight(raw)
+    if role == "transformed":
+        return transformed_weight(raw)
     groups = node.attributes["groups"]
     return conv_weight(raw, groups) if role == "weight" else conv_bias(raw, groups)
 

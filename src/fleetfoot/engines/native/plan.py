@@ -20,7 +20,7 @@ import numpy as np
 from fleetfoot.engines.native.arena import Memory
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
 
-VERSION = 1
+VERSION = 2
 LINE = 64
 """Bytes: what the data's start and each tensor's start are a multiple of."""
 

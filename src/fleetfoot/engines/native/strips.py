@@ -4,6 +4,7 @@ A 56 x 56 map of 80 channels is 1 MB: written by one node and read by the next, 
 cache and comes back. In a strip, the nodes take turns at a stretch of rows, and a map between them
 becomes a ring of the few rows that are needed at once. The price: each stretch reads the weights
 again, and where threads meet, both compute the rows that the windows of both reach (the halo).
+A convolution by Winograd's tiles takes part where all its rows are whole tiles.
 
 Which of all the groups of consecutive nodes become strips is what saves the most bytes in sum, by
 dynamic programming over the node list; ``StripOptions`` holds what a byte is weighed against.
@@ -70,6 +71,9 @@ class _Window:
     def shared(self) -> int:
         """Rows that two neighbouring parts of the result both need."""
         return max(0, self.last - self.first + 1 - self.step)
+
+
+_ALIGNED = _Window(1, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,9 @@ def _candidate(
     maps = sum(_map_bytes(tensor) for tensor in {*outside, *windows, out.tensor})
     if maps <= options.small_bytes:
         return None
+    # A halo behind Winograd's tiles would cut them, elsewhere for each number of threads.
+    if any(_tile(n) > 1 and windows.get(n.out.tensor, _ALIGNED) != _ALIGNED for n in inner):
+        return None
     rows = _rows(inner, windows, options)
     if rows is None:
         return None
@@ -221,7 +228,12 @@ def _candidate(
     if twice > options.halo * once:
         return None
     stretches = math.ceil(out.shape[0] / rows)
-    constants = {v.tensor for n in inner for v in n.inputs.values() if is_constant(v)}
+    constants = {
+        view.tensor
+        for node in inner
+        for role, view in node.inputs.items()
+        if is_constant(view) and not (role == "weight" and "transformed" in node.inputs)
+    }
     weights = sum(4 * tensor.size for tensor in constants)
     gain = between - weights * (stretches - 1) - twice / options.macs_a_byte
     return _Group(inner, windows, rows, gain) if gain > 0 else None
@@ -245,7 +257,7 @@ def _windows(nodes: list[Node]) -> dict[Tensor, _Window] | None:
             made = writers.setdefault(node.out.tensor, node.out)
             if node.out.tensor is out.tensor or not _same_rows(node.out, made):
                 return None
-    windows: dict[Tensor, _Window] = {out.tensor: _Window(1, 0, 0)}
+    windows: dict[Tensor, _Window] = {out.tensor: _ALIGNED}
     for i in reversed(range(len(nodes))):
         window = windows.get(nodes[i].out.tensor)
         if window is None:
@@ -273,7 +285,7 @@ def _same_rows(a: View, b: View) -> bool:
 
 
 def _rows(nodes: list[Node], windows: dict[Tensor, _Window], options: StripOptions) -> int | None:
-    """Rows of a stretch: as many as the budget takes, in equal stretches."""
+    """Rows of a stretch: as many as the budget takes, in equal stretches of whole tiles."""
     height, width, channels = nodes[-1].out.shape
     heights = {node.out.tensor: node.out.shape[0] for node in nodes[:-1]}
 
@@ -284,20 +296,34 @@ def _rows(nodes: list[Node], windows: dict[Tensor, _Window], options: StripOptio
         )
         return 4 * (rings + rows * width * channels)
 
-    part = math.ceil(height / options.threads)
-    least = min(math.ceil(options.pixels / width), part)
+    tile = max(_tile(node) for node in nodes)
+    part = _multiple(math.ceil(height / options.threads), tile)
+    least = min(_multiple(math.ceil(options.pixels / width), tile), part)
     rows = part
     while rows >= least and live(rows) > options.budget_bytes:
-        rows -= 1
+        rows -= tile
     if rows < least:
         return None
-    return math.ceil(part / math.ceil(part / rows))
+    return _multiple(math.ceil(part / math.ceil(part / rows)), tile)
+
+
+def _multiple(rows: int, tile: int) -> int:
+    return math.ceil(rows / tile) * tile
+
+
+def _tile(node: Node) -> int:
+    """Rows that a node computes together; each of its parts starts at a multiple of them."""
+    rows: int = node.attributes.get("winograd", 1)
+    return rows
 
 
 def _row_macs(node: Node) -> int:
     """Multiply-adds of a row of the result; of a pointwise node, elements."""
     _, width, channels = node.out.shape
     if node.op in ("conv", "depthwise"):
+        transformed, tile = node.inputs.get("transformed"), _tile(node)
+        if transformed is not None:
+            return math.ceil(width / tile) * transformed.size // tile
         return width * node.inputs["weight"].size
     if node.op == "pool":
         return width * channels * math.prod(node.attributes["kernel"])
