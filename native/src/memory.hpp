@@ -13,8 +13,8 @@ namespace ff {
 
 // For std::free. Aligned to kAlignment. std::bad_alloc.
 //
-// With pages of 4 KiB every 64th line waits for a walk of the page table, and the processor's
-// prefetchers stop at each page's end: weights that come from L3 come at half the rate.
+// Weights and maps are more than the TLB reaches by pages of 4 KiB, and the processor's prefetchers stop
+// at each page's end: weights come from L3 faster on huge ones.
 inline void* allocate(size_t size) {
     constexpr size_t huge_page = size_t{2} << 20;
     const bool large = size >= huge_page;
