@@ -1,18 +1,15 @@
 #include "context.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "error.hpp"
+#include "memory.hpp"
 
 namespace ff {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kMaxScratch = size_t{4} << 30;
 
 // The lock of a context, or FF_BUSY: two runs in one arena would overwrite each other.
@@ -24,15 +21,8 @@ std::unique_lock<std::mutex> enter(std::mutex& busy) {
 
 }  // namespace
 
-Buffer::Buffer(size_t size) : size_(size) {
-    void* data = nullptr;
-    const bool large = size >= kHugePage;
-    if (::posix_memalign(&data, large ? kHugePage : kAlignment, size ? size : 1)) throw std::bad_alloc();
-    data_.reset(static_cast<char*>(data));
-#if defined(MADV_HUGEPAGE)
-    if (large) ::madvise(data, size, MADV_HUGEPAGE);  // maps are walked by columns of weights: TLB misses show
-#endif
-    std::memset(data, 0, size);
+Buffer::Buffer(size_t size) : size_(size), data_(static_cast<char*>(allocate(size))) {
+    std::memset(data_.get(), 0, size);
 }
 
 void Buffer::Free::operator()(char* data) const { std::free(data); }

@@ -8,10 +8,10 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <utility>
 
 #include "error.hpp"
+#include "memory.hpp"
 
 namespace ff {
 
@@ -40,7 +40,7 @@ File File::map(const char* path) {
 
 File File::copy(const void* data, size_t size) {
     File result;
-    if (::posix_memalign(&result.data_, 64, size ? size : 1)) throw std::bad_alloc();
+    result.data_ = allocate(size);
     result.size_ = size;
     if (size) std::memcpy(result.data_, data, size);
     return result;

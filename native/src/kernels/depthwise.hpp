@@ -116,17 +116,21 @@ FF_INLINE void depthwise_vector(const DepthwiseJob& job, int64_t x, int64_t colu
     }
     const float* taps = job.weight + c;
     const int64_t offset = column * job.in_pixel + c, pixel = job.in_pixel, width = job.width;
+    // 3x3: its nine weights fit beside the sums, and each row is read once for all output rows that want
+    // it. Larger windows take the rows of one ky after the other.
+    constexpr int kAtOnce = K == 3 && M == 1 && kRegisters >= 32 ? K : 1;
 #pragma GCC unroll 1
-    for (int ky = 0; ky < K; ++ky, taps += K * job.tap) {
-        vf weight[K][M];
-#pragma GCC unroll 8
-        for (int kx = 0; kx < K; ++kx) {
+    for (int first = 0; first < K; first += kAtOnce, taps += kAtOnce * K * job.tap) {
+        vf weight[kAtOnce][K][M];
+#pragma GCC unroll 16
+        for (int tap = 0; tap < kAtOnce * K; ++tap) {
 #pragma GCC unroll 2
-            for (int m = 0; m < M; ++m) weight[kx][m] = load(taps + kx * job.tap + m * job.half);
+            for (int m = 0; m < M; ++m) weight[tap / K][tap % K][m] = load(taps + tap * job.tap + m * job.half);
         }
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-            const float* row = job.in[r * S + ky];
+        for (int y = 0; y < (R - 1) * S + kAtOnce; ++y) {
+            if (kAtOnce == 1 && y % S) continue;
+            const float* row = job.in[first + y];
             if (!row) continue;
             row += offset;
 #pragma GCC unroll 32
@@ -135,12 +139,17 @@ FF_INLINE void depthwise_vector(const DepthwiseJob& job, int64_t x, int64_t colu
                     continue;
                 vf value = kTail ? load_n(row, lanes) : load(row);
                 in_register(value);
+#pragma GCC unroll 4
+                for (int r = 0; r < R; ++r) {
+                    const int ky = y - r * S;
+                    if (ky < 0 || ky >= kAtOnce) continue;
 #pragma GCC unroll 8
-                for (int i = 0; i < X; ++i) {
-                    const int kx = j - i * S;
-                    if (kx < 0 || kx >= K) continue;
+                    for (int i = 0; i < X; ++i) {
+                        const int kx = j - i * S;
+                        if (kx < 0 || kx >= K) continue;
 #pragma GCC unroll 2
-                    for (int m = 0; m < M; ++m) sum[r][i][m] = fma(value, weight[kx][m], sum[r][i][m]);
+                        for (int m = 0; m < M; ++m) sum[r][i][m] = fma(value, weight[ky][kx][m], sum[r][i][m]);
+                    }
                 }
             }
         }

@@ -248,9 +248,12 @@ FF_INLINE vf load_n_or(const float* p, int64_t n, float other) {
 FF_INLINE float max_lane(vf v) {  // some NaN or none where there is one
     alignas(64) float x[kLanes];
     store(x, v);
-    float most = x[0];
-    for (int i = 1; i < kLanes; ++i) most = x[i] > most ? x[i] : most;
-    return most;
+#pragma GCC unroll 4
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < half; ++i) x[i] = x[i + half] > x[i] ? x[i + half] : x[i];
+    }
+    return x[0];
 }
 
 // The maximum, unless there is a NaN: then anything, for then the whole row will be NaN.
@@ -287,31 +290,60 @@ FF_INLINE float exp_of(const float* x, float most, float* out, int64_t n) {
     return sum(add(total[0], total[1]));
 }
 
+FF_INLINE void scale_by(float factor, float* p, int64_t n) {
+    const vf by = set1(factor);
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) store(p + i, mul(load(p + i), by));
+    if (i < n) store_n(p + i, mul(load_n(p + i, n - i), by), n - i);
+}
+
+// `rows` rows of n floats that lie together. A few rows take each step by turns: what a row waits for at
+// its end, the largest of all lanes and their sum, is done while the next one has begun.
+static void softmax_rows(const float* x, int64_t x_row, float* out, int64_t out_row, int64_t rows, int64_t n) {
+    constexpr int64_t kTogether = 8, kInFirstCache = 4096;
+    const int64_t most_rows = n * kTogether <= kInFirstCache ? kTogether : 1;
+    for (int64_t row = 0; row < rows; row += most_rows) {
+        const int64_t some = rows - row < most_rows ? rows - row : most_rows;
+        float most[kTogether], total[kTogether];
+        for (int64_t i = 0; i < some; ++i) most[i] = max_of(x + (row + i) * x_row, n);
+        for (int64_t i = 0; i < some; ++i)
+            total[i] = exp_of(x + (row + i) * x_row, most[i], out + (row + i) * out_row, n);
+        for (int64_t i = 0; i < some; ++i) scale_by(1 / total[i], out + (row + i) * out_row, n);
+    }
+}
+
+static void softmax_strided(const float* x, int64_t x_stride, float* out, int64_t out_stride, int64_t n) {
+    alignas(64) float chunk[kChunk];
+    float most = x[0], total = 0;
+    for (int64_t i = 1; i < n; ++i) most = x[i * x_stride] > most ? x[i * x_stride] : most;
+    for (int64_t i = 0; i < n; i += kChunk) {
+        const int64_t m = n - i < kChunk ? n - i : kChunk;
+        gather_strided(x + i * x_stride, x_stride, chunk, m);
+        total += exp_of(chunk, most, chunk, m);
+        scatter_strided(chunk, out + i * out_stride, out_stride, m);
+    }
+    for (int64_t i = 0; i < n; ++i) out[i * out_stride] *= 1 / total;
+}
+
 static void softmax(const SoftmaxArgs& args, Range units) {
     const int last = args.out.rank - 1;
     const int64_t* strides[] = {args.x.stride, args.out.stride};
     const Walk w = walk_over(args.out.shape, strides, 2, 0, last);
     const int64_t n = args.out.shape[last];
     const int64_t x_stride = args.x.stride[last], out_stride = args.out.stride[last];
-    for (int64_t unit = units.begin; unit < units.end; ++unit) {
-        const float* x = args.x.data + offset_of(w, 0, w.rank, unit);
-        float* out = args.out.data + offset_of(w, 1, w.rank, unit);
-        if (n == 1 || (x_stride == 1 && out_stride == 1)) {
-            const float total = exp_of(x, max_of(x, n), out, n);
-            sweep(Activation{Act::scale, 1 / total, 0}, out, n);
-            continue;
+    const int64_t x_row = w.stride[0][w.rank - 1], out_row = w.stride[1][w.rank - 1];
+    for_planes(w, 2, units.begin, units.end, [&](const int64_t* at, int64_t planes, int64_t rows) {
+        for (int64_t plane = 0; plane < planes; ++plane) {
+            const float* x = args.x.data + at[0] + plane * row_stride(w, 0);
+            float* out = args.out.data + at[1] + plane * row_stride(w, 1);
+            if (n == 1 || (x_stride == 1 && out_stride == 1)) {
+                softmax_rows(x, x_row, out, out_row, rows, n);
+                continue;
+            }
+            for (int64_t row = 0; row < rows; ++row)
+                softmax_strided(x + row * x_row, x_stride, out + row * out_row, out_stride, n);
         }
-        alignas(64) float chunk[kChunk];
-        float most = x[0], total = 0;
-        for (int64_t i = 1; i < n; ++i) most = x[i * x_stride] > most ? x[i * x_stride] : most;
-        for (int64_t i = 0; i < n; i += kChunk) {
-            const int64_t m = n - i < kChunk ? n - i : kChunk;
-            gather_strided(x + i * x_stride, x_stride, chunk, m);
-            total += exp_of(chunk, most, chunk, m);
-            scatter_strided(chunk, out + i * out_stride, out_stride, m);
-        }
-        for (int64_t i = 0; i < n; ++i) out[i * out_stride] *= 1 / total;
-    }
+    });
 }
 
 }  // namespace ff::FF_ISA

@@ -82,11 +82,8 @@ FF_INLINE vf log1p_unit(vf u) {
 // In AVX-512 a reciprocal (14 bits) and Newton's step are no faster than these divisions, which run
 // beside the polynomials.
 
-// e / (1 + e) with e = exp(x), which keeps its relative precision where x is far below 0.
-FF_INLINE vf sigmoid_(vf x) {
-    const vf e = exp_(at_most(x, set1(60)));  // at 60 the quotient is 1
-    return div(e, add(e, set1(1)));
-}
+// x / (1 + exp(-y)), which keeps its relative precision where y is far below 0, down to -87.
+FF_INLINE vf times_sigmoid(vf x, vf y) { return div(x, add(exp_(neg(y)), set1(1))); }
 
 FF_INLINE vf tanh_(vf x) {
     const vf e = expm1_(at_most(add(abs(x), abs(x)), set1(40)));  // exp(2 |x|) - 1; at 40 the quotient is 1
@@ -156,13 +153,13 @@ FF_INLINE vf activate(vf x, [[maybe_unused]] vf a, [[maybe_unused]] vf b) {
     else if constexpr (A == Act::relu6) return clamp_(x, zero(), set1(6));
     else if constexpr (A == Act::hardswish) return mul(x, hardsigmoid_(x));
     else if constexpr (A == Act::hardsigmoid) return hardsigmoid_(x);
-    else if constexpr (A == Act::silu) return mul(x, sigmoid_(x));
+    else if constexpr (A == Act::silu) return times_sigmoid(x, x);
     else if constexpr (A == Act::gelu) return gelu_(x);
     else if constexpr (A == Act::gelu_tanh) {
         // x (1 + tanh(y)) / 2 = x sigmoid(2 y) with y = sqrt(2 / pi) (x + 0.044715 x^3)
-        return mul(x, sigmoid_(mul(x, fma(mul(x, x), set1(0.0713548163f), set1(1.59576912f)))));
+        return times_sigmoid(x, mul(x, fma(mul(x, x), set1(0.0713548163f), set1(1.59576912f))));
     }
-    else if constexpr (A == Act::sigmoid) return sigmoid_(x);
+    else if constexpr (A == Act::sigmoid) return times_sigmoid(set1(1), x);
     else if constexpr (A == Act::tanh) return tanh_(x);
     else if constexpr (A == Act::leaky_relu) return select(less(zero(), x), x, mul(x, a));
     else if constexpr (A == Act::elu) return elu_(x, a);

@@ -35,6 +35,26 @@ static size_t matmul_scratch(const MatmulArgs& args) {
     return static_cast<size_t>(floats * 4 + 64);
 }
 
+#ifdef FF_SHUFFLES
+
+// `columns` columns of B, each a stretch of K floats, times factor: a panel.
+static void pack_columns(const float* from, int64_t n_stride, int64_t columns, int64_t depth, vf factor, float* to) {
+    for (int v = 0; v < kVectors; ++v, from += kLanes * n_stride, to += kLanes) {
+        const int64_t n = lanes_left(columns, v);
+        for (int64_t k = 0; k < depth; k += kLanes) {
+            const int64_t some = smaller(kLanes, depth - k);
+            vf block[kLanes];
+            for (int j = 0; j < kLanes; ++j)
+                block[j] = j < n ? mul(load_lanes(from + j * n_stride + k, some), factor) : zero();
+            transpose(block);
+            for (int i = 0; i < kLanes; ++i)
+                if (i < some) store(to + (k + i) * kPanel, block[i]);
+        }
+    }
+}
+
+#endif
+
 // B (K x N, any strides), times alpha, into panels; columns beyond N are zeros.
 static void pack_panels(const float* b, int64_t k_stride, int64_t n_stride, const MatmulShape& s, float alpha, float* to) {
     const vf factor = set1(alpha);
@@ -45,6 +65,11 @@ static void pack_panels(const float* b, int64_t k_stride, int64_t n_stride, cons
             for (int64_t k = 0; k < s.k; ++k, to += kPanel)
                 for (int v = 0; v < kVectors; ++v)
                     store(to + v * kLanes, mul(load_n(from + k * k_stride + v * kLanes, lanes_left(n, v)), factor));
+#ifdef FF_SHUFFLES
+        } else if (k_stride == 1) {
+            pack_columns(from, n_stride, n, s.k, factor, to);
+            to += s.k * kPanel;
+#endif
         } else {
             for (int64_t j = 0; j < n; ++j)
                 for (int64_t k = 0; k < s.k; ++k) to[k * kPanel + j] = from[k * k_stride + j * n_stride] * alpha;
