@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -44,6 +45,13 @@ File File::copy(const void* data, size_t size) {
     result.size_ = size;
     if (size) std::memcpy(result.data_, data, size);
     return result;
+}
+
+void File::set_aside(const void* data, size_t size) const {
+    const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto start = reinterpret_cast<uintptr_t>(data);
+    const uintptr_t begin = (start + page - 1) / page * page, end = (start + size) / page * page;
+    if (mapped_ && begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 File::File(File&& other) noexcept { *this = std::move(other); }

@@ -17,6 +17,10 @@ public:
     const void* data() const { return data_; }
     size_t size() const { return size_; }
 
+    // These bytes are seldom read: the pages of a mapped file that they fill need not stay in memory, and
+    // come back when they are read. A copy keeps them.
+    void set_aside(const void* data, size_t size) const;
+
 private:
     void* data_ = nullptr;
     size_t size_ = 0;

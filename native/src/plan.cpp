@@ -304,6 +304,20 @@ void check_identity(const Safetensors& file) {
                  " of its content): the file is damaged");
 }
 
+// Weights that are only read where a tile of Winograd's is made again; the checksum has read them all.
+void set_aside(const Plan& plan, const Node& node) {
+    if (!node.winograd) return;
+    const Tensor& weight = plan.tensors[static_cast<size_t>(node.in[kWeight].tensor)];
+    plan.file.set_aside(weight.data, static_cast<size_t>(weight.stored) * sizeof(float));
+}
+
+void set_aside(const Plan& plan) {
+    for (const Node& node : plan.nodes) {
+        set_aside(plan, node);
+        for (const Node& inner : node.nodes) set_aside(plan, inner);
+    }
+}
+
 }  // namespace
 
 const char* name_of(Op op) { return kOps[static_cast<int>(op)]; }
@@ -323,6 +337,7 @@ Plan load_plan(File file) {
     read_graph(plan, metadata(stored, "graph"), stored);
     plan.file = std::move(file);  // its bytes stay where they are
     validate(plan);
+    set_aside(plan);
     for (const Node& node : plan.nodes) {
         const int32_t place = static_cast<int32_t>(plan.list.size());
         plan.list.push_back({&node, -1});
