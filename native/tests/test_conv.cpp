@@ -99,7 +99,8 @@ void run(const Case& c, check::Random& random) {
                         sum = applied(c.act, sum);
                         if (c.residual) sum += residual[(static_cast<size_t>(y) * out_w + px) * c.outputs + n];
                         sum = applied(c.post, sum);
-                        CHECK(check::close(pixel[n], sum, c.winograd ? 3e-5 : 1e-5), "%s (%d,%d,%d): %g for %g", kernels->name,
+                        // Of tiles, an error is relative to the largest sums around, which are near 15 here.
+                        CHECK(check::close(pixel[n], sum, c.winograd ? 1e-4 : 1e-5), "%s (%d,%d,%d): %g for %g", kernels->name,
                               y, px, n, pixel[n], sum);
                     }
                     for (int n = c.outputs; n < out_pixel; ++n)
