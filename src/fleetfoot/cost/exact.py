@@ -113,12 +113,12 @@ def log_softmax(call: Call) -> int:
 def deformable_convolution(call: Call) -> int:
     """A convolution of K²·Ci sampled values: 7 a sample by bilinear weights, 1 more with a mask;
     and 12 an offset pair: 2 adds, and the four weights from 6 differences and 4 products."""
-    x, weight, offset, mask, bias = call.args[:5]
+    x, weight, offset, _, bias = call.args[:5]
     positions = call.outs[0].shape[0] * math.prod(call.outs[0].shape[2:])
     samples = positions * x.shape[1] * math.prod(weight.shape[2:])
     sums = 2 * formulas.deformable_convolution(call.args, call.outs[0]) - call.out
     with_bias = call.out if bias is not None and bias.numel() else 0
-    masked = samples if mask is not None and mask.numel() else 0
+    masked = samples if call.given(13, True) else 0
     return sums + with_bias + 7 * samples + masked + 12 * (offset.numel() // 2)
 
 

@@ -468,9 +468,7 @@ def _first_line(error: Exception) -> str:
     return line if len(line) <= 160 else f"{line[:157]}..."
 
 
-def _refusal(
-    model: nn.Module, inputs: tuple[Any, ...], error: Exception, has_values: bool
-) -> str:
+def _refusal(model: nn.Module, inputs: tuple[Any, ...], error: Exception, has_values: bool) -> str:
     shapes = ", ".join(str(tuple(t.shape)) for t in _tensors(inputs)) or "without tensors"
     text = f"{type(model).__name__} cannot be counted at input {shapes}: {error}"
     if not str(error):
