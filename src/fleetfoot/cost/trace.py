@@ -256,9 +256,11 @@ class _Weights:
     def __init__(self, model: nn.Module) -> None:
         self._params: dict[int, int] = {}
         self._bytes: dict[int, int] = {}
+        self._held: list[Any] = []  # a buffer that a forward replaces must not leave its place
         parameters = list(model.parameters())
         for tensor in (*parameters, *model.buffers()):
             storage = tensor.untyped_storage()
+            self._held.append(storage)
             self._bytes[storage._cdata] = storage.nbytes()
         for tensor in parameters:
             key = tensor.untyped_storage()._cdata
