@@ -175,6 +175,14 @@ def test_concat_shuffle_and_split_move_bytes_only(function, elements):
     assert made.memory_access_elements == elements
 
 
+def test_weight_norm():
+    # a norm of 27 values and a divide for each of 4 filters, then 108 products
+    made = counted(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), 1, 3, 3, 3)
+
+    assert made.operators[0].exact_flops == 4 * (54 + 1) + 108
+    assert made.params == 108 + 4 + 4
+
+
 def test_every_operator_with_macs_has_an_exact_count():
     assert not formulas.MACS.keys() - EXACT.keys()
     assert not WITHOUT & EXACT.keys()

@@ -278,3 +278,28 @@ def test_a_detector_of_torchvision():
     assert made.coverage == 1
     assert "torchvision.nms" in made.without_exact
     assert made.exact_coverage < 1
+
+
+def test_scripted_and_old_weight_norm_modules_are_counted():
+    old = nn.Conv2d(3, 4, 3)
+    with pytest.warns(FutureWarning):
+        nn.utils.weight_norm(old)
+    with pytest.warns(FutureWarning):
+        scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3)))
+
+    assert counted(old, 1, 3, 8, 8).macs == 36 * 4 * 27
+    assert counted(scripted, 1, 3, 8, 8).macs == 36 * 4 * 27
+
+
+def test_what_is_no_module_is_named():
+    with pytest.raises(TypeError, match=r"must be an nn\.Module, not str; fleetfoot\.create_model"):
+        trace("fasternet_t0", torch.empty(1, 3, 64, 64))
+
+
+def test_a_network_that_raises_without_words_is_named():
+    class Bare(nn.Module):
+        def forward(self, x):
+            raise KeyError
+
+    with pytest.raises(ValueError, match=r"Bare cannot be counted at input \(1, 4\): KeyError"):
+        counted(Bare(), 1, 4)

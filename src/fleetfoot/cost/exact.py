@@ -223,6 +223,11 @@ def vector_norm(call: Call) -> int:
     return 2 * call.read
 
 
+def weight_norm(call: Call) -> int:
+    """w·g/|w|: a norm of n values 2 n, a divide and n products for each of g."""
+    return 3 * call.read + call.args[1].numel()
+
+
 def running_sum(call: Call) -> int:
     """n - 1 adds a row."""
     n = call.args[0].shape[call.args[1]] if call.args[0].dim() else 1
@@ -321,6 +326,7 @@ EXACT: dict[str, Exact] = {
     "aten.std": deviation,
     "aten.linalg_vector_norm": vector_norm,
     "aten.cumsum": running_sum,
+    "aten._weight_norm_interface": weight_norm,
     "aten.grid_sampler_2d": grid_sample,
     "torchvision.roi_align": roi_align,
 }

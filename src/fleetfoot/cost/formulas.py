@@ -84,7 +84,7 @@ FREE = frozenset(
     diagonal as_strided_ view_as_real view_as_complex _conj empty empty_like new_empty zeros
     zeros_like ones ones_like full full_like new_zeros new_ones new_full arange scalar_tensor
     eye linspace empty_strided is_same_size sym_size sym_stride sym_numel new_empty_strided
-    empty_permuted randint rand randn _shape_as_tensor
+    empty_permuted randint rand randn _shape_as_tensor unsafe_split unsafe_split_with_sizes
     """.split()
 )
 """Operators that only look at memory in another way, or make a constant: no traffic is counted."""
@@ -95,6 +95,7 @@ FIRST_OUTPUT_ONLY = frozenset(
     native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
     cudnn_batch_norm native_layer_norm native_group_norm max_pool2d_with_indices
     max_pool3d_with_indices adaptive_max_pool2d native_dropout
+    _weight_norm_interface
     """.split()
 ).union(ATTENTION)
 """Operators whose further outputs (saved statistics, indices) only a backward pass would read."""

@@ -9,6 +9,7 @@ counts reads this list; ``docs/counting.md`` has the conventions.
 from __future__ import annotations
 
 import copy
+import re
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -234,6 +235,8 @@ class _Modules:
             self.types[path] = type(module).__name__
             self._paths.setdefault(module, []).append(path)
         for module in self._paths:
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # it takes no hooks: what it runs counts for its caller
             module.register_forward_pre_hook(self._enter, prepend=True)
             module.register_forward_hook(self._leave, always_call=True)
 
@@ -377,13 +380,20 @@ def _tensors(tree: Any) -> Iterable[Tensor]:
     return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
 
-def _without_storage(model: nn.Module) -> nn.Module:
-    """A copy on the meta device; weights are not copied on the way, and shared ones stay shared."""
+def _copy(model: nn.Module, *, storage: bool) -> nn.Module:
+    """A copy for the trace to spend, shared tensors still shared; without ``storage`` on the meta
+    device, and no weight is copied on the way."""
     known: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        empty = torch.empty_like(tensor, device="meta")
-        is_parameter = isinstance(tensor, nn.Parameter)
-        known[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+    if not storage:
+        for tensor in (*model.parameters(), *model.buffers()):
+            empty = torch.empty_like(tensor, device="meta")
+            is_parameter = isinstance(tensor, nn.Parameter)
+            known[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:  # as weight_norm keeps them
+                kept = value.detach()
+                known[id(value)] = kept if storage else torch.empty_like(kept, device="meta")
     return copy.deepcopy(model, known)
 
 
@@ -435,8 +445,14 @@ def trace(
             example where they are; "auto" is "meta", and "given" where shapes follow from values.
 
     Raises:
+        TypeError: ``model`` is no module.
         ValueError: the network cannot run on that input; the message carries the network's own.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be an nn.Module, not {type(model).__name__}; fleetfoot.create_model makes "
+            "one by name, fleetfoot.models.user.network by path.py:factory too"
+        )
     if on not in ("auto", "meta", "given"):
         raise ValueError(f"on must be 'auto', 'meta' or 'given', not {on!r}")
     inputs = example if isinstance(example, tuple) else (example,)
@@ -446,7 +462,7 @@ def trace(
     if on != "given":
         try:
             bare = tree_map_only(Tensor, lambda t: t.to("meta"), inputs)
-            return _run(_without_storage(model), bare, "meta", "")
+            return _run(_copy(model, storage=False), bare, "meta", "")
         except Exception as error:  # whatever the network raises is said with the shape that it met
             reason = error
     if on == "given" or (on == "auto" and has_values):
@@ -458,7 +474,7 @@ def trace(
                 f"({_first_line(reason)}); what follows from values is of this input and weights"
             )
         try:
-            return _run(copy.deepcopy(model), inputs, device, note)
+            return _run(_copy(model, storage=True), inputs, device, note)
         except Exception as error:
             reason = error
     assert reason is not None
@@ -475,7 +491,7 @@ def _refusal(model: nn.Module, inputs: tuple[Any, ...], error: Exception, has_va
     text = f"{type(model).__name__} cannot be counted at input {shapes}: {error}"
     if not str(error):
         text += type(error).__name__
-    if isinstance(error, NotImplementedError) or "meta" in str(error):
+    if isinstance(error, NotImplementedError) or re.search(r"\bmeta\b", str(error)):
         text += (
             ". Its shapes seem to follow from values, which tensors without storage do not have; "
         )
