@@ -99,6 +99,20 @@ def test_fused_attention(on):
         assert made.exact_flops == 18 * (9 * 7 + 9 + (5 * 9 - 2) + 4 * 17)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_fused_attention_on_a_gpu(dtype):
+    def attend(x):
+        return F.scaled_dot_product_attention(x, x, x)
+
+    made = trace(Apply(attend), torch.rand(1, 2, 64, 32, device="cuda", dtype=dtype), on="given")
+
+    assert made.device.startswith("cuda")
+    assert made.macs == 2 * 2 * 64 * 64 * 32
+    assert made.coverage == 1
+
+
 @pytest.mark.parametrize("name", formulas.ATTENTION)
 def test_attention_has_one_formula_on_every_device(name):
     q, v = torch.empty(1, 2, 9, 4), torch.empty(1, 2, 9, 6)

@@ -37,7 +37,11 @@ def count(
     ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="One CSV line an operator.")] = False,
 ) -> None:
-    """Count a network: parameters, operations, bytes moved, and memory of activations."""
+    """Count a network: parameters, operations, bytes moved, and memory of activations.
+
+    Weights are random and the image is black: this matters only to a network whose shapes follow
+    from values, as a detector's, and the card says where it does.
+    """
     if as_table + as_json + as_csv > 1:
         raise typer.BadParameter("--table, --json and --csv exclude each other")
 
@@ -49,6 +53,7 @@ def count(
     from fleetfoot.report.counts import print_card, print_modules, record, to_csv
     from fleetfoot.report.terminal import console
 
+    torch.manual_seed(0)
     made = network(model)
     pixels = size or (224 if is_file(model) else native_size(model))
     found = trace(made, torch.zeros(batch, channels, pixels, pixels))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
+import textwrap
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -482,8 +483,8 @@ def trace(
 
 
 def _first_line(error: Exception) -> str:
-    line = (str(error) or type(error).__name__).strip().splitlines()[0]
-    return line if len(line) <= 160 else f"{line[:157]}..."
+    text = (str(error) or type(error).__name__).strip().splitlines()[0]
+    return textwrap.shorten(text, width=100, placeholder=" …")
 
 
 def _refusal(model: nn.Module, inputs: tuple[Any, ...], error: Exception, has_values: bool) -> str:

@@ -65,28 +65,41 @@ def totals(trace: Trace) -> list[tuple[str, str]]:
     """The head of the card: what, and how much of it in words."""
     bound = "≥ " if trace.coverage < 1 else ""
     exact_bound = "≥ " if trace.exact_coverage < 1 else ""
-    learned = f"{trace.params:,}, {scaled(trace.weight_bytes, 'B')} with buffers"
+    learned = f"{_both(trace.params)}, {scaled(trace.weight_bytes, 'B')} with buffers"
     if trace.unread_params:
         learned += f"; {trace.unread_params:,} of them are read by no operator"
     rows = [
         ("params", learned),
-        ("MACs", f"{bound}{trace.macs:,}"),
-        ("FLOPs", f"{bound}{trace.mac_flops:,} (two a MAC)"),
-        ("exact FLOPs", f"{exact_bound}{trace.exact_flops:,} (norms, activations, pooling too)"),
+        ("MACs", bound + _both(trace.macs)),
+        ("FLOPs", f"{bound}{_both(trace.mac_flops)}, two a MAC"),
+        (
+            "exact FLOPs",
+            f"{exact_bound}{_both(trace.exact_flops)}, with norms, activations and pooling",
+        ),
         (
             "moved",
             f"{scaled(trace.memory_access_bytes, 'B')}: {scaled(trace.bytes_read, 'B')} read, "
             f"{scaled(trace.bytes_written, 'B')} written",
         ),
-        (
-            "activations",
-            f"{scaled(trace.peak_activation_bytes, 'B')} at their peak, with the input",
-        ),
+        ("activations", _peak(trace)),
         ("coverage", _coverage(trace)),
     ]
     if trace.note:
         rows.append(("note", trace.note))
     return rows
+
+
+def _both(value: int) -> str:
+    """For the eye, and to the last digit: 301 M (300,774,272)."""
+    return f"{scaled(value)} ({value:,})" if value >= 1000 else str(value)
+
+
+def _peak(trace: Trace) -> str:
+    text = f"{scaled(trace.peak_activation_bytes, 'B')} at their peak, the input included"
+    if trace.operators:
+        where = max(trace.operators, key=lambda op: op.live_activation_bytes)
+        text += f", in {where.module or 'the network itself'}"
+    return text
 
 
 def _coverage(trace: Trace) -> str:
