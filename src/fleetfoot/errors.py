@@ -3,6 +3,7 @@ domain.
 
 FleetfootError
 ├── UnknownNameError     a model, engine, protocol or option that does not exist (also a ValueError)
+├── FactoryError         a user's file or factory that gives no network
 ├── MissingExtraError    an optional package is not installed (also an ImportError)
 ├── WeightsError         a file of weights that cannot be used
 │   ├── UnsafeFileError    reading it would run code
@@ -45,6 +46,10 @@ class UnknownNameError(FleetfootError, ValueError):
         if hint:
             text += f"{'' if text.endswith(('.', '?')) else '.'} {hint}"
         return cls(text)
+
+
+class FactoryError(FleetfootError):
+    """A user's file, or the factory in it, does not give a network."""
 
 
 class MissingExtraError(FleetfootError, ImportError):
