@@ -40,7 +40,7 @@ MACS_A_MOVED = 8.0
 stored and read."""
 MACS_A_BYTE = 2.0
 """Multiply-adds that cost what a byte of weights costs; a network's do not stay in the cache."""
-WORTH = 0.8
+WORTH = 0.9
 """Of the direct way's cost; above it, the direct way stays."""
 
 
