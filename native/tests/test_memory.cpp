@@ -14,7 +14,7 @@ int main() {
         std::memset(data, 1, size);
         std::free(data);
     }
-    for (const size_t size : {SIZE_MAX, SIZE_MAX - huge_page}) {
+    for (const size_t size : {SIZE_MAX, SIZE_MAX - huge_page + 1}) {  // whose whole pages are no size
         bool refused = false;
         try {
             std::free(ff::allocate(size));
