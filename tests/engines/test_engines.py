@@ -6,7 +6,7 @@ import importlib.metadata
 import logging
 import math
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
@@ -114,6 +114,20 @@ def test_executorch_answers_as_eager(name):
 
 
 @pytest.mark.slow
+def test_executorch_engines_of_several_thread_counts_take_turns():
+    # each change of the count makes another pool, and a program that kept the old one would crash
+    needs("executorch")
+    model, images = SMALL, IMAGES
+    with ExitStack() as held:
+        built = [
+            held.enter_context(load("executorch", model, example=images, threads=threads))
+            for threads in (1, 2, 2)
+        ]
+        expected = built[0].run(images)
+        for turn in (0, 1, 2, 0, 2, 1, 0, 0, 1):
+            torch.testing.assert_close(built[turn].run(images), expected)
+
+
 def test_executorch_names_what_xnnpack_did_not_take():
     needs("executorch")
 

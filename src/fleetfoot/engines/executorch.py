@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -113,13 +113,16 @@ def _as_slices() -> dict[Any, Any]:
 class ExecuTorch(Engine):
     """One XNNPACK program, float32, on ExecuTorch's pool of ``threads`` threads.
 
-    The pool is one for the whole process: an engine that finds it at another size than its own sets
-    it, in the first run of its turn. Operators that XNNPACK does not take run on one thread in
+    The pool is one for the whole process, and a loaded program keeps the pool that it found: an
+    engine that finds another pool than its own makes one of its size and loads its program again,
+    in the first run of its turn. Operators that XNNPACK does not take run on one thread in
     ExecuTorch's own kernels; ``info.note`` names them.
     """
 
     name = "executorch"
     package = "executorch"
+    _pools: ClassVar[int] = 0
+    """Pools made so far in this process: the number of the one at hand."""
 
     def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
         refuse(self.name, options, precision="float32", layout="nchw", device="cpu")
@@ -129,9 +132,10 @@ class ExecuTorch(Engine):
             from executorch.extension.pybindings import portable_lib
 
             self._runtime: Any = portable_lib
-            portable_lib._threadpool_get_thread_count()  # the first call makes the pool, and logs
-            self._module: Any = portable_lib._load_for_executorch_from_buffer(program.content)
         self._content: bytes | None = program.content  # the module reads it where it lies
+        self._module: Any = None
+        self._pool = -1
+        self._take_pool()
         outputs = self._module.method_meta("forward").num_outputs()
         if outputs != 1:
             raise EngineError(f"{type(model).__name__} has {outputs} outputs; an engine runs one")
@@ -143,10 +147,23 @@ class ExecuTorch(Engine):
         # ruamel.yaml, tabulate, torchao: what its lowering imports of its many requirements
         return missing_package(cls.name, cls.package, "ruamel.yaml", "tabulate", "torchao")
 
-    def _run(self, batch: Tensor) -> Tensor:
-        if self._runtime._threadpool_get_thread_count() != self.info.threads:
-            with _quiet():
+    def _take_pool(self) -> None:
+        """The process's pool has this engine's size, and the program was loaded with it."""
+        with _quiet():
+            if self._runtime._threadpool_get_thread_count() != self.info.threads:
                 self._runtime._unsafe_reset_threadpool(self.info.threads)
+                ExecuTorch._pools += 1
+            if self._pool != ExecuTorch._pools:
+                self._module = None  # its memory first
+                self._module = self._runtime._load_for_executorch_from_buffer(self._content)
+                self._pool = ExecuTorch._pools
+
+    def _run(self, batch: Tensor) -> Tensor:
+        if (
+            self._pool != ExecuTorch._pools
+            or self._runtime._threadpool_get_thread_count() != self.info.threads
+        ):
+            self._take_pool()
         (logits,) = self._module.forward((batch.contiguous(),))
         return logits
 
