@@ -128,6 +128,7 @@ def test_executorch_engines_of_several_thread_counts_take_turns():
             torch.testing.assert_close(built[turn].run(images), expected)
 
 
+@pytest.mark.slow
 def test_executorch_names_what_xnnpack_did_not_take():
     needs("executorch")
 

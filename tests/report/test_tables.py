@@ -10,13 +10,14 @@ from rich.console import Console
 
 from fleetfoot.bench.compare import compare
 from fleetfoot.bench.record import fastest
-from fleetfoot.bench.targets import verdicts
+from fleetfoot.bench.targets import Verdict, verdicts
 from fleetfoot.report import (
     markdown,
     print_comparison,
     print_starts,
     print_tables,
     print_targets,
+    targets_markdown,
     to_csv,
     update_between_markers,
 )
@@ -196,3 +197,18 @@ def test_starts_and_targets_are_printed_whole():
     assert "not shown" in said
     assert "ncnn has no figure on fasternet_t0: it was not measured" in said
     assert max(len(line) for line in said.splitlines()) <= 120
+
+
+def test_targets_as_markdown_name_each_case_once_and_escape_what_they_hold():
+    found = [
+        Verdict(case="speed", target="≥ 1", found="2 | 3", word="met"),
+        Verdict(case="speed", target="≥ 2", found="", word="not shown", remarks=("a*b",)),
+    ]
+    assert targets_markdown(found).splitlines() == [
+        "| case | to reach | found | |",
+        "|---|---|---|---|",
+        "| speed | ≥ 1 | 2 \\| 3 | met |",
+        "|  | ≥ 2 | - | not shown |",
+        "",
+        "- speed: a\\*b",
+    ]

@@ -246,6 +246,10 @@ def report(
 
 def targets(
     record: Annotated[Path, typer.Argument(help="A record, or the folder of a run.")],
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Put the table between the results markers of this file, and no more."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One record for programs instead of a table.")
     ] = False,
@@ -255,11 +259,14 @@ def targets(
 
     from fleetfoot.bench.record import read, read_failures, read_starts
     from fleetfoot.bench.targets import verdicts
-    from fleetfoot.report import print_targets
+    from fleetfoot.report import print_targets, targets_markdown, update_between_markers
     from fleetfoot.report.terminal import console
 
     found = verdicts(read(record), read_failures(record), read_starts(record))
-    if as_json:
+    if page is not None:
+        changed = update_between_markers(page, targets_markdown(found))
+        typer.echo(f"{page}: {'updated' if changed else 'already what the record gives'}")
+    elif as_json:
         typer.echo(json.dumps([asdict(verdict) for verdict in found]))
     else:
         print_targets(console(), found)

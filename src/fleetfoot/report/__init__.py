@@ -17,6 +17,7 @@ from fleetfoot.report.tables import (
     print_starts,
     print_tables,
     print_targets,
+    targets_markdown,
     to_csv,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "print_tables",
     "print_targets",
     "save",
+    "targets_markdown",
     "to_csv",
     "update_between_markers",
 ]

@@ -295,6 +295,18 @@ def _versus_lines(rows: Sequence[Measurement]) -> list[str]:
     return table
 
 
+def targets_markdown(verdicts: Sequence[Verdict]) -> str:
+    """The targets as a Markdown table; below, what stands behind the figures."""
+    lines = ["| case | to reach | found | |", "|---|---|---|---|"]
+    case = ""
+    for v in verdicts:
+        cells = ("" if v.case == case else v.case, v.target, v.found or "-", v.word)
+        lines.append(f"| {' | '.join(map(_escaped, cells))} |")
+        case = v.case
+    remarks = [f"- {v.case}: {_escaped(remark)}" for v in verdicts for remark in v.remarks]
+    return "\n".join([*lines, "", *remarks, ""])
+
+
 def _escaped(text: str) -> str:
     for sign in "\\`*<>|[]":  # an underscore inside a word is plain text
         text = text.replace(sign, "\\" + sign)
