@@ -117,8 +117,8 @@ COMPARED_MODELS = (
     "timm:resnet50",
     "timm:poolformer_s12",
 )
-"""Each family's smallest, the largest that every engine here could build (ExecuTorch takes more than
-24 GiB for shufflenet_v2_exlarge), some between, and the peers that users bring."""
+"""Each family's smallest, the largest that every engine here could build (ExecuTorch asks for more
+than 24 GiB for shufflenet_v2_exlarge), some between, and the peers that users bring."""
 SECONDS_A_BATCH = ("fasternet_l", "fastvit_ma36")
 """Of those, the networks that take seconds for 32 pictures: seven engines would take minutes."""
 COMPARED_ROWS = (
