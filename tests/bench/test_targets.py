@@ -101,9 +101,10 @@ def test_peers_of_another_run_were_not_interleaved_and_do_not_count():
 
 def test_a_mean_is_held_against_what_the_processor_can_do():
     # 0.8 GFLOP: 10 ms at 80 GFLOP/s, where the best peer takes 16 ms and the own engine 12.5
-    (_, reachable, *_) = verdicts(record(own_s=0.0125, fma_gflops=80.0), [], STARTS)
+    (_, reachable, _, two, *_) = verdicts(record(own_s=0.0125, fma_gflops=80.0), [], STARTS)
     assert reachable.word == "not met"
     assert "it would be 1.60 ×; 80% of that is reached" in reachable.remarks[0]
+    assert "at the 160 GFLOP/s that 2 cores can do" in two.remarks[0]
     (_, out_of_reach, *_) = verdicts(record(own_s=0.0125, fma_gflops=70.0), [], STARTS)
     assert (
         "1.40 × (fewer multiply-adds apart, the target is out of reach)"

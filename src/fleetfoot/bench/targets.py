@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -162,24 +161,31 @@ def _speed(
             target=targets[1],
             found=f"{mean:.2f} × over {len(pairs)} network{'s' * (len(pairs) > 1)}",
             word=_word(mean >= target.geometric_mean, holes.open),
-            remarks=_bound_words(pairs, mean, target.geometric_mean),
+            remarks=_bound_words(pairs, _registers_gflops(measurements, target), mean, target),
         ),
     ]
 
 
-def _bound_words(pairs: Sequence[_Pair], mean: float, wanted: float) -> tuple[str, ...]:
+def _registers_gflops(measurements: Sequence[Measurement], target: Speed) -> float:
+    """Multiply-adds in registers: the best rate of a core that was measured, on each thread. Cores
+    that work together are no faster than one alone."""
+    rates = [m.fma_gflops / m.threads for m in measurements if m.device == "cpu"]
+    return target.threads * max(rates, default=0.0)
+
+
+def _bound_words(
+    pairs: Sequence[_Pair], gflops: float, mean: float, target: Speed
+) -> tuple[str, ...]:
     """What an engine would reach that does a network's multiply-adds and nothing else."""
-    if not all(p.own.fma_gflops for p in pairs):
+    if not gflops:
         return ()
-    bound = _geometric_mean(p.best.median_s * p.own.fma_gflops / p.own_gflop for p in pairs)
-    rate = statistics.median(p.own.fma_gflops for p in pairs)
-    out_of_reach = (
-        " (fewer multiply-adds apart, the target is out of reach)" if bound < wanted else ""
-    )
+    bound = _geometric_mean(p.best.median_s * gflops / p.own_gflop for p in pairs)
+    wanted = target.geometric_mean
+    beyond = " (fewer multiply-adds apart, the target is out of reach)" if bound < wanted else ""
     return (
-        f"with every multiply-add at the {rate:.0f} GFLOP/s that these cores do in registers, and "
-        f"nothing else to do, it would be {bound:.2f} ×{out_of_reach}; {mean / bound:.0%} of that "
-        "is reached",
+        f"with every multiply-add at the {gflops:.0f} GFLOP/s that {target.threads} "
+        f"core{'s' * (target.threads > 1)} can do in registers, and nothing else to do, it would "
+        f"be {bound:.2f} ×{beyond}; {mean / bound:.0%} of that is reached",
     )
 
 

@@ -24,6 +24,10 @@ COPY_BYTES = 256 << 20
 """Larger than the last-level cache of current servers, so that the copy goes to memory."""
 
 
+SPIN_S = 0.015
+"""Torch's threads go on spinning for about 9 ms after an operator, on cores that others need."""
+
+
 @dataclass(frozen=True)
 class Peaks:
     """Ceilings at one thread count, each from the faster quartile of its samples.
@@ -116,6 +120,7 @@ class PeakProbe:
                 work()
                 samples.append(time.perf_counter() - start)
         if self._has_library:
+            time.sleep(SPIN_S)
             self._fma.append(runtime.multiply_add_rate(self.threads))
 
     def _copy(self) -> None:
