@@ -133,7 +133,7 @@ class ExecuTorch(Engine):
 
             self._runtime: Any = portable_lib
         self._content: bytes | None = program.content  # the module reads it where it lies
-        self._module: Any = None
+        self._module: Any  # set by _take_pool
         self._pool = -1
         self._take_pool()
         outputs = self._module.method_meta("forward").num_outputs()
