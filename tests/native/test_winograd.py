@@ -1,12 +1,16 @@
 """Winograd's tiles: the identity in float64, and which convolutions take them."""
 
+import mmap
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hand import Hand, kept
 
-from fleetfoot.engines.native import pack, strips
+from fleetfoot import runtime
+from fleetfoot.engines.native import pack, save_plan, strips
 from fleetfoot.engines.native.graph import Node
 from fleetfoot.engines.native.pack import transformed_weight
 from fleetfoot.engines.native.strips import StripOptions
@@ -119,3 +123,34 @@ def test_no_halo_cuts_tiles():
 
     found = [[n.op for n in node.nodes] for node in graph.nodes if node.op == "strip"]
     assert not any({"conv", "depthwise"} <= set(ops) for ops in found), found
+
+
+def resident_bytes(path: Path) -> int:
+    """Of a file that this process has mapped."""
+    inside, found = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0]:
+            inside = line.endswith(str(path))
+        elif inside and line.startswith("Rss:"):
+            found += 1024 * int(line.split()[1])
+    return found
+
+
+@pytest.mark.skipif(runtime.missing() is not None, reason=str(runtime.missing()))
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells it there")
+def test_direct_weights_of_a_mapped_plan_leave_memory_and_come_back_where_a_tile_needs_them(
+    tmp_path,
+):
+    path = tmp_path / "conv.plan"
+    conv = torch.nn.Conv2d(64, 64, 3, padding=1).eval()
+    save_plan(conv, torch.zeros(1, 64, 28, 28), path)
+    direct = 4 * conv.weight.numel()
+    x = np.random.default_rng(0).normal(size=(1, 64, 28, 28)).astype(np.float32)
+    x[0, 3, 5, 7] = np.inf
+
+    with runtime.Plan.load(path) as mapped, runtime.Plan.from_bytes(path.read_bytes()) as copied:
+        # the checksum has read all of the file; a page at either end is shared with other weights
+        assert resident_bytes(path) <= path.stat().st_size - direct + 3 * mmap.PAGESIZE
+        with mapped.context() as one, copied.context() as other:
+            np.testing.assert_array_equal(one.run(x), other.run(x))
+        assert resident_bytes(path) > path.stat().st_size - direct + 3 * mmap.PAGESIZE
