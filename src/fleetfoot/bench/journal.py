@@ -68,7 +68,8 @@ class Journal:
         self.networks: dict[tuple[str, int], Note] = {}
         self.harness: dict[tuple[int, int, int], list[float]] = {}
         self.ceilings: dict[int, list[tuple[float, float, float]]] = {}
-        """Samples of a matrix product and of a copy, by threads."""
+        """Samples by threads: seconds of a matrix product and of a copy, operations a second in
+        registers."""
         self.groups = 0
         self._file = None
         if path is not None:

@@ -83,7 +83,7 @@ COMPARED_ENGINES = (
     "executorch",
     "native",
 )
-"""All that run on a CPU but eager, which each of them beats."""
+"""All that run on a CPU but eager, which each of them is checked against."""
 
 COMPARED_MODELS = (
     "fasternet_t0",
@@ -120,7 +120,7 @@ COMPARED_MODELS = (
 """Each family's smallest, the largest that every engine here could build (ExecuTorch asks for more
 than 24 GiB for shufflenet_v2_exlarge), some between, and the peers that users bring."""
 SECONDS_A_BATCH = ("fasternet_l", "fastvit_ma36")
-"""Of those, the networks that take seconds for 32 pictures: seven engines would take minutes."""
+"""Of those, the networks that take seconds for 32 pictures: six engines would take minutes."""
 COMPARED_ROWS = (
     Row(batch=1, threads=1),
     Row(batch=1, threads=2),
@@ -158,9 +158,9 @@ PROTOCOLS = {
         Protocol(
             name="peers",
             description=(
-                "every engine that runs on a CPU, on every family: latency on one thread and on "
-                "two, throughput at batch 32 on two, the start from a file and the memory; some "
-                "hour and a quarter, of which half builds engines"
+                "every engine that runs on a CPU but eager, on every family: latency on one thread "
+                "and on two, throughput at batch 32 on two, the start from a file and the memory; "
+                "an hour and a quarter or so, of which half builds engines"
             ),
             rows=COMPARED_ROWS,
             rounds=20,

@@ -8,9 +8,9 @@ run some network, that is said beside the verdict.
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import geometric_mean
 from typing import Literal
 
 from fleetfoot.bench.compare import ratio_interval
@@ -145,7 +145,7 @@ def _speed(
             for text in targets
         ]
     slower = sorted((p for p in pairs if p.ratio < 1), key=lambda p: p.ratio)
-    mean = _geometric_mean(p.ratio for p in pairs)
+    mean = geometric_mean(p.ratio for p in pairs)
     worst = min(pairs, key=lambda p: p.ratio)
     return [
         Verdict(
@@ -179,7 +179,7 @@ def _bound_words(
     """What an engine would reach that does a network's multiply-adds and nothing else."""
     if not gflops:
         return ()
-    bound = _geometric_mean(p.best.median_s * gflops / p.own_gflop for p in pairs)
+    bound = geometric_mean(p.best.median_s * gflops / p.own_gflop for p in pairs)
     wanted = target.geometric_mean
     beyond = " (fewer multiply-adds apart, the target is out of reach)" if bound < wanted else ""
     return (
@@ -187,11 +187,6 @@ def _bound_words(
         f"core{'s' * (target.threads > 1)} can do in registers, and nothing else to do, it would "
         f"be {bound:.2f} ×{beyond}; {mean / bound:.0%} of that is reached",
     )
-
-
-def _geometric_mean(ratios: Iterable[float]) -> float:
-    logs = [math.log(ratio) for ratio in ratios]
-    return math.exp(math.fsum(logs) / len(logs))
 
 
 def _setting(target: Speed) -> tuple[int, int]:

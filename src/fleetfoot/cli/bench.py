@@ -255,6 +255,9 @@ def targets(
     ] = False,
 ) -> None:
     """Say which targets of fleetfoot's own engine a record shows to be met."""
+    if page is not None and as_json:
+        raise typer.BadParameter("--page and --json exclude each other")
+
     from dataclasses import asdict
 
     from fleetfoot.bench.record import read, read_failures, read_starts

@@ -148,15 +148,15 @@ class ExecuTorch(Engine):
         return missing_package(cls.name, cls.package, "ruamel.yaml", "tabulate", "torchao")
 
     def _take_pool(self) -> None:
-        """The process's pool has this engine's size, and the program was loaded with it."""
+        """Gives the process a pool of this engine's size, where it has another, and loads the
+        program with it."""
         with _quiet():
             if self._runtime._threadpool_get_thread_count() != self.info.threads:
                 self._runtime._unsafe_reset_threadpool(self.info.threads)
                 ExecuTorch._pools += 1
-            if self._pool != ExecuTorch._pools:
-                self._module = None  # its memory first
-                self._module = self._runtime._load_for_executorch_from_buffer(self._content)
-                self._pool = ExecuTorch._pools
+            self._module = None  # its memory first
+            self._module = self._runtime._load_for_executorch_from_buffer(self._content)
+            self._pool = ExecuTorch._pools
 
     def _run(self, batch: Tensor) -> Tensor:
         if (

@@ -24,6 +24,7 @@ from fleetfoot.cost import Trace, count
 from fleetfoot.models import create_model
 from fleetfoot.ops.pconv import PConv
 from fleetfoot.report import update_between_markers
+from fleetfoot.report.tables import markdown_table
 from fleetfoot.transform import fuse
 
 CHANNELS, SIDE, KERNEL, GROUPS, RATIO = 192, 28, 3, 16, 4
@@ -32,8 +33,7 @@ CHANNELS, SIDE, KERNEL, GROUPS, RATIO = 192, 28, 3, 16, 4
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Markdown; the first column left, figures right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(markdown_table(head, rows))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fleetfoot.cost.trace import ModuleCost, Operator, Trace
 from fleetfoot.report.summary import digits
+from fleetfoot.report.tables import print_fitting
 
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -128,22 +129,11 @@ def print_card(console: Console, trace: Trace, title: str, depth: int) -> None:
 def print_modules(console: Console, trace: Trace, depth: int | None) -> None:
     """A row a module; columns that do not fit are left out and named below."""
     rows = trace.by_module(depth)
-    columns = list(COLUMNS)
-    for spare in sorted({c.spare for c in COLUMNS if c.spare}, reverse=True):
-        table = _table(trace, rows, columns)
-        if table.__rich_measure__(console, console.options.update(width=1000)).maximum <= (
-            console.width
-        ):
-            break
-        columns = [c for c in columns if c.spare != spare]
     console.print()
-    console.print(_table(trace, rows, columns))
-    gone = [c.title for c in COLUMNS if c not in columns]
-    if gone:
-        console.print(Text(f"no room for {', '.join(gone)}: a wider terminal shows them", "dim"))
+    print_fitting(console, COLUMNS, lambda columns: _table(trace, rows, columns))
 
 
-def _table(trace: Trace, rows: tuple[ModuleCost, ...], columns: list[Column]) -> Table:
+def _table(trace: Trace, rows: tuple[ModuleCost, ...], columns: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("module", overflow="fold")
     for column in columns:

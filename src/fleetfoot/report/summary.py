@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from itertools import permutations
-from statistics import median
+from statistics import geometric_mean, median
 from typing import NamedTuple
 
 from fleetfoot.bench.clock import stability
@@ -234,8 +234,8 @@ def _engines(measurements: Sequence[Measurement]) -> str:
     for other in times:
         common = times[first].keys() & times[other].keys()
         if other != first and common:
-            mean = math.fsum(math.log(times[other][n] / times[first][n]) for n in common)
-            gains.append(f"{math.exp(mean / len(common)):.2f} times the speed of {other}")
+            mean = geometric_mean(times[other][n] / times[first][n] for n in common)
+            gains.append(f"{mean:.2f} times the speed of {other}")
     text = f"{first} is the fastest engine for {count} of {sum(wins.values())} networks"
     if not gains:
         return f"{text}."

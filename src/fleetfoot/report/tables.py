@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -86,13 +87,34 @@ def print_tables(
 
 def print_table(console: Console, rows: Sequence[Measurement], title: str) -> None:
     """One table, as wide as it must be; columns that do not fit are left out and named below it."""
-    columns = list(COLUMNS)
-    for spare in sorted({c.spare for c in COLUMNS if c.spare}, reverse=True):
-        if _width(_table(rows, columns, title)) <= console.width:
+    print_fitting(console, COLUMNS, lambda columns: _table(rows, columns, title))
+
+
+class Spare(Protocol):
+    """A column that may be left out."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def spare(self) -> int:
+        """The highest is left out first; 0 always stays."""
+
+
+C = TypeVar("C", bound=Spare)
+
+
+def print_fitting(
+    console: Console, columns: Sequence[C], made: Callable[[Sequence[C]], Table]
+) -> None:
+    """The table that ``made`` gives of those of ``columns`` that fit; below it, what was left
+    out."""
+    shown = columns
+    for spare in sorted({c.spare for c in columns if c.spare}, reverse=True):
+        if _width(made(shown)) <= console.width:
             break
-        columns = [c for c in columns if c.spare != spare]
-    console.print(_table(rows, columns, title))
-    gone = [c.title for c in COLUMNS if c not in columns]
+        shown = [c for c in shown if c.spare != spare]
+    console.print(made(shown))
+    gone = [c.title for c in columns if c not in shown]
     if gone:
         console.print(Text(f"no room for {', '.join(gone)}: a wider terminal shows them", "dim"))
 
@@ -264,16 +286,20 @@ def _fastest_lines(rows: Sequence[Measurement]) -> list[str]:
     noisy = _mostly_unstable(fastest(rows))
     titles = ["network", *(f"{c.title} {c.unit}".strip() for c in COLUMNS), "engine"]
     titles += ["noise: spread"] if noisy else []
-    lines = [
-        f"| {' | '.join(titles)} |",
-        f"|---|{'---:|' * len(COLUMNS)}---|{'---|' if noisy else ''}",
-    ]
+    lines = []
     for m in fastest(rows):
         name = "; ".join([_escaped(m.model), *([] if m.stable or noisy else [mark(m)])])
         cells = [name, *(column.text(m) for column in COLUMNS), _escaped(m.engine)]
-        cells += [_instability(m)] if noisy else []
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        lines.append([*cells, *([_instability(m)] if noisy else [])])
+    return markdown_table(titles, lines, left=(0, len(COLUMNS) + 1, len(COLUMNS) + 2))
+
+
+def markdown_table(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[int] = (0,)
+) -> list[str]:
+    """The lines of a Markdown table. ``left``: the columns that are not figures, by index."""
+    aligned = "".join("---|" if i in left else "---:|" for i in range(len(titles)))
+    return [f"| {' | '.join(titles)} |", f"|{aligned}", *(f"| {' | '.join(r)} |" for r in rows)]
 
 
 def _versus_lines(rows: Sequence[Measurement]) -> list[str]:
@@ -284,15 +310,15 @@ def _versus_lines(rows: Sequence[Measurement]) -> list[str]:
     about = [column for column in COLUMNS if column.title in ("top-1", "MACs")]
     titles = ["network", *(f"{column.title} {column.unit}" for column in about)]
     titles += [*(f"{_escaped(engine)} ms" for engine in engines), GAIN_TITLE]
-    table = [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 1)}"]
+    table = []
     for line in lines:
         any_engine = next(iter(line.cells.values()))
         cells = [_escaped(line.model), *(column.text(any_engine) for column in about)]
         for engine in engines:
             text = versus_text(line, engine)
             cells.append(f"**{text}**" if engine == line.best else text)
-        table.append(f"| {' | '.join([*cells, gain_text(line)])} |")
-    return table
+        table.append([*cells, gain_text(line)])
+    return markdown_table(titles, table)
 
 
 def targets_markdown(verdicts: Sequence[Verdict]) -> str:
