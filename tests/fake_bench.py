@@ -12,7 +12,7 @@ from torch import nn
 from fleetfoot.bench.networks import NOT_FOLDED, Network
 from fleetfoot.bench.protocols import Protocol, Row
 from fleetfoot.bench.run import Case, Tools
-from fleetfoot.cost.machine import Peaks
+from fleetfoot.cost.peaks import Peaks
 from fleetfoot.engines import Engine, Options
 
 PROTOCOL = Protocol(

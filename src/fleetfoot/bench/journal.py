@@ -18,7 +18,7 @@ from typing import Any
 
 from fleetfoot.bench import clock
 from fleetfoot.bench.record import Failure, Measurement
-from fleetfoot.cost.machine import Peaks
+from fleetfoot.cost.peaks import Peaks
 from fleetfoot.errors import RecordError
 
 JOURNAL_FILE = "samples.jsonl"

@@ -31,7 +31,7 @@ from fleetfoot.bench.journal import JOURNAL_FILE, Case, Journal, Note, finished,
 from fleetfoot.bench.networks import Network, native_size, prepare
 from fleetfoot.bench.protocols import MOST_THREADS, Protocol
 from fleetfoot.bench.record import Failure, Measurement
-from fleetfoot.cost.machine import PeakProbe, Peaks, torch_threads
+from fleetfoot.cost.peaks import PeakProbe, Peaks, torch_threads
 from fleetfoot.engines import TOLERANCES, Engine, Options, relative_error
 from fleetfoot.engines.nothing import Nothing
 from fleetfoot.errors import EngineError, FleetfootError, UnknownNameError
@@ -89,7 +89,7 @@ Event = Notice | Preparing | Prepared | Failed | RoundDone
 
 
 class Probe(Shape):
-    """Takes one sample of the machine's ceilings at a time: ``cost.machine.PeakProbe``."""
+    """Takes one sample of the machine's ceilings at a time: ``cost.peaks.PeakProbe``."""
 
     def sample(self) -> None: ...
 

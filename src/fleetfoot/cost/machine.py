@@ -1,151 +1,134 @@
-"""What this machine can do at most: its measured rates of multiply-adds, of float matrix products
-and of copies.
+"""A machine as the floors of a network see it: how fast it computes, how fast it moves bytes from
+each level of its memory, and what starting a piece of work costs, all measured.
 
-A network's achieved rate means little without the ceiling that it was up against, and on a shared
-machine the ceiling moves; so it is measured in the same run, with the same number of threads.
+Williams et al. 2009, "Roofline", https://doi.org/10.1145/1498765.1498785: work of F operations that
+moves D bytes takes at least max(F / peak, D / bandwidth).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 
-from fleetfoot import runtime
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """One measured quantity with its spread. ``value`` is what the faster quartile of the samples
+    reached: a ceiling is what the machine can do, yet one lucky sample is none."""
 
-MATMUL_SIDE = 1024
-"""Three float matrices of this side are 12 MB: large enough for a full rate, small enough for a
-core's share of the last cache."""
+    value: float
+    low: float
+    """Smallest sample, as ``high`` is the largest."""
+    high: float
+    samples: int
 
-COPY_BYTES = 256 << 20
-"""Larger than the last-level cache of current servers, so that the copy goes to memory."""
+    @classmethod
+    def of(cls, samples: list[float], *, larger_is_faster: bool = True) -> Rate:
+        """Raises:
+        ValueError: there are no samples.
+        """
+        if not samples:
+            raise ValueError("a rate needs samples; there are none")
+        ordered = sorted(samples, reverse=larger_is_faster)
+        return cls(
+            value=ordered[(len(ordered) - 1) // 4],
+            low=min(samples),
+            high=max(samples),
+            samples=len(samples),
+        )
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest, over the value."""
+        return (self.high - self.low) / self.value if self.value else 0.0
 
 
-SPIN_S = 0.015
-"""Torch's threads go on spinning for about 9 ms after an operator, on cores that others need."""
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Operations a second in one precision, two a multiply-add."""
+
+    precision: str
+    """"float32", "bfloat16", "float64", "float16" or "int8"."""
+    matmul_flops_per_s: Rate
+    """A 1024³ product by the library that torch calls."""
+    fma_flops_per_s: Rate | None = None
+    """Multiply-adds in registers alone; None where the native library cannot measure it."""
+
+    @property
+    def peak_flops_per_s(self) -> float:
+        """The larger of both: no work in this precision goes faster."""
+        fma = self.fma_flops_per_s.value if self.fma_flops_per_s else 0.0
+        return max(fma, self.matmul_flops_per_s.value)
 
 
-@dataclass(frozen=True)
-class Peaks:
-    """Ceilings at one thread count, each from the faster quartile of its samples.
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One level of the memory, measured with a working set that it holds and no level above it
+    does. Bytes a second of all threads together."""
 
-    The upper quartile, not the best: one lucky sample on a shared machine is no ceiling.
-    """
+    name: str
+    """"L1", "L2", "L3" or "memory"."""
+    capacity_bytes: int | None
+    """Of all the threads' caches together; None for memory."""
+    working_set_bytes: int
+    """What was read, all threads together."""
+    read_bytes_per_s: Rate
+    copy_bytes_per_s: Rate
+    """Bytes read and bytes written both counted."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a machine can do with ``threads`` threads of one device."""
+
+    cpu: str
+    device: str
+    """"cpu", or the name of a GPU."""
     threads: int
-    matmul_samples_s: tuple[float, ...]
-    copy_samples_s: tuple[float, ...]
-    fma_flops_per_s: tuple[float, ...] = ()
-    """Samples of ``runtime.multiply_add_rate``; none where the native library is absent."""
+    compute: Mapping[str, Compute]
+    """By precision; "float32" is always there."""
+    levels: tuple[Level, ...]
+    """From the first cache to memory."""
+    region_s: Rate
+    """Giving one piece of work to all threads and waiting for all of them; on a GPU, launching one
+    kernel."""
+    elementwise_bytes_per_s: Rate
+    """Of one eager pass ``x + y`` over maps of 56 × 56 × 96, read and written bytes counted."""
+    measured_at: str
+    """ISO 8601, UTC."""
+    instruction_set: str = ""
+    """Of the native library, "" where it is absent."""
 
-    @property
-    def fma_gflops(self) -> float:
-        """10⁹ operations per second, two a multiply-add, in registers alone: what bounds a matrix
-        product from above. 0 where it was not measured."""
-        if not self.fma_flops_per_s:
-            return 0.0
-        return 1e-9 / _lower_quartile(tuple(1 / rate for rate in self.fma_flops_per_s))
+    def peak_flops_per_s(self, precision: str = "float32") -> float:
+        """Raises:
+        ValueError: that precision was not measured here.
+        """
+        if precision not in self.compute:
+            raise ValueError(
+                f"precision {precision!r} was not measured on this machine; measured: "
+                f"{', '.join(self.compute)}"
+            )
+        return self.compute[precision].peak_flops_per_s
 
-    @property
-    def matmul_gflops(self) -> float:
-        """10⁹ floating point operations per second, two a multiply-accumulate, in float32."""
-        return 2 * MATMUL_SIDE**3 / _lower_quartile(self.matmul_samples_s) / 1e9
+    def level_of(self, moved_bytes: int) -> Level:
+        """The first level that can hold ``moved_bytes``; memory where no cache can."""
+        for level in self.levels[:-1]:
+            if level.capacity_bytes is not None and moved_bytes <= level.capacity_bytes:
+                return level
+        return self.levels[-1]
 
-    @property
-    def copy_gb_per_s(self) -> float:
-        """10⁹ bytes per second, those read and those written both counted."""
-        return 2 * COPY_BYTES / _lower_quartile(self.copy_samples_s) / 1e9
+    def bandwidth_bytes_per_s(self, moved_bytes: int) -> float:
+        """Of a copy at the level that can hold ``moved_bytes``."""
+        return self.level_of(moved_bytes).copy_bytes_per_s.value
 
-
-def _lower_quartile(samples: tuple[float, ...]) -> float:
-    ordered = sorted(samples)
-    return ordered[(len(ordered) - 1) // 4]
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Torch's operators on ``threads`` threads inside, as before outside.
-
-    A change makes OpenMP build its pool again, which takes longer than a small network; a benchmark
-    therefore holds this open around many runs, and each run finds nothing to change.
-    """
-    before = torch.get_num_threads()
-    if before == threads:
-        yield
-        return
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class PeakProbe:
-    """Takes one sample of each ceiling at a time, so that a benchmark can take them between its
-    own.
-
-    Raises:
-        ValueError: ``threads`` is less than 1.
-    """
-
-    def __init__(self, threads: int) -> None:
-        if threads < 1:
-            raise ValueError(f"threads must be 1 or more, not {threads}")
-        self.threads = threads
-        self._a = torch.randn(MATMUL_SIDE, MATMUL_SIDE)
-        self._b = torch.randn(MATMUL_SIDE, MATMUL_SIDE)
-        self._product = torch.empty(MATMUL_SIDE, MATMUL_SIDE)
-        self._source = torch.ones(COPY_BYTES // 4)  # written, so that its pages are there
-        self._target = torch.zeros(COPY_BYTES // 4)
-        self._matmul_s: list[float] = []
-        self._copy_s: list[float] = []
-        self._fma: list[float] = []
-        self._has_library = runtime.missing() is None
-        with torch_threads(threads):
-            self._matmul()  # the first product makes the library's buffers and threads
-
-    def _matmul(self) -> None:
-        torch.mm(self._a, self._b, out=self._product)
-
-    def sample(self) -> None:
-        """One matrix product and one copy, after an untimed product that brings the caches back,
-        and 5 ms of multiply-adds in registers."""
-        with torch_threads(self.threads):
-            self._matmul()
-            for work, samples in ((self._matmul, self._matmul_s), (self._copy, self._copy_s)):
-                start = time.perf_counter()
-                work()
-                samples.append(time.perf_counter() - start)
-        if self._has_library:
-            time.sleep(SPIN_S)
-            self._fma.append(runtime.multiply_add_rate(self.threads))
-
-    def _copy(self) -> None:
-        self._target.copy_(self._source)
-
-    def peaks(self) -> Peaks:
-        """The ceilings of the samples so far.
+    def ridge_flops_per_byte(self, level: str = "memory", precision: str = "float32") -> float:
+        """Arithmetic intensity below which work on ``level`` is bound by its bandwidth.
 
         Raises:
-            ValueError: there is no sample yet.
+            ValueError: there is no such level, or that precision was not measured.
         """
-        if not self._matmul_s:
-            raise ValueError("no samples yet: call sample() first")
-        return Peaks(self.threads, tuple(self._matmul_s), tuple(self._copy_s), tuple(self._fma))
-
-
-def peaks(threads: int = 1, samples: int = 12) -> Peaks:
-    """Measures the ceilings now; about half a second at 12 samples.
-
-    Raises:
-        ValueError: ``threads`` or ``samples`` is less than 1.
-    """
-    if samples < 1:
-        raise ValueError(f"samples must be 1 or more, not {samples}")
-    probe = PeakProbe(threads)
-    for _ in range(samples):
-        probe.sample()
-    return probe.peaks()
+        found = next((one for one in self.levels if one.name == level), None)
+        if found is None:
+            names = ", ".join(one.name for one in self.levels)
+            raise ValueError(f"level must be one of {names}, not {level!r}")
+        return self.peak_flops_per_s(precision) / found.read_bytes_per_s.value

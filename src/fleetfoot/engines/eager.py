@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.cost.machine import torch_threads
+from fleetfoot.cost.peaks import torch_threads
 from fleetfoot.engines.base import Engine, Options
 from fleetfoot.errors import EngineError, FleetfootError
 
