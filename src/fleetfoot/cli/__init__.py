@@ -16,6 +16,7 @@ from fleetfoot.cli.bench import bench, compare, report, targets
 from fleetfoot.cli.count import count
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
+from fleetfoot.cli.swap import swap
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.errors import FleetfootError
 
@@ -44,7 +45,7 @@ def root(
     """Vision networks that are fast on your device, not on paper."""
 
 
-for command in (bench, compare, report, targets, predict, models, info, count, engines, fuse):
+for command in (bench, compare, report, targets, predict, models, info, count, engines, fuse, swap):
     app.command()(command)
 app.command("compile")(compile_plan)
 app.add_typer(weights_app)
