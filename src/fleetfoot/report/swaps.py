@@ -82,7 +82,7 @@ def totals(swapped: Swapped) -> list[tuple[str, str]]:
 
 def _change(before: int, after: int, unit: str = "") -> str:
     ratio = f", × {digits(after / before)}" if before else ""
-    return f"{_step(before, after, unit)}{ratio}"
+    return f"{scaled(before, unit)} → {scaled(after, unit)}{ratio}"
 
 
 def latency(times: PairTimes) -> str:

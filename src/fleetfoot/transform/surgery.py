@@ -555,8 +555,8 @@ def _fit_(module: nn.Module, conv: nn.Conv2d) -> float:
     Over the untouched channels a 1×1 has only the centre of each kernel, and the nearest is that
     centre. Over the P convolved ones a PConv and a 1×1 make every matrix (Co, P·K²) of rank P, and
     the nearest is the projection on its P principal outputs (Eckart and Young 1936, "The
-    approximation of one matrix by another of lower rank"). Nearest over the weights means least squared error of
-    the outputs on white input.
+    approximation of one matrix by another of lower rank"). Nearest over the weights means the least
+    squared error of the outputs on white input.
     """
     old = _dense(conv).double()  # (Co, Ci, K, K)
     centre = old.shape[-1] // 2
@@ -583,7 +583,6 @@ def _fit_(module: nn.Module, conv: nn.Conv2d) -> float:
         if conv.bias is not None and pointwise.bias is not None:
             pointwise.bias.copy_(conv.bias)
         missed[:, :, centre, centre] = 0
-        rest = float(sizes[rank:].square().sum())
     size = float(old.square().sum())
     gone = float(missed.square().sum()) + rest
     return (gone / size) ** 0.5 if size else 0.0
@@ -635,7 +634,7 @@ def _observed(
     calls: Calls = {path: [] for path in paths}
 
     def noting(path: str) -> Any:
-        def note(_: nn.Module, args: Any, kwargs: dict[str, Tensor], out: Tensor) -> None:
+        def note(_: nn.Module, args: tuple[Tensor], kwargs: dict[str, Tensor], out: Tensor) -> None:
             (given,) = (*args, *kwargs.values())
             calls[path].append((tuple(given.shape), tuple(out.shape)))
 
