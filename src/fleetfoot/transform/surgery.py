@@ -38,6 +38,7 @@ from fleetfoot.errors import CorruptFileError, SurgeryError, UnknownNameError, W
 from fleetfoot.models import configure, create_model
 from fleetfoot.models.base import Backbone
 from fleetfoot.models.user import is_file
+from fleetfoot.ops import branches
 from fleetfoot.ops.conv import SamePadConv2d
 from fleetfoot.ops.pconv import PConv, PConvPointwise
 from fleetfoot.transform import certificate as proof
@@ -315,11 +316,15 @@ def _selected(
 ) -> tuple[list[str], list[Left]]:
     """Paths that are replaced, and those that are left with the reason."""
     within_pconv = {m.conv for m in net.modules() if isinstance(m, PConv)}
+    sums = [m for m in net.modules() if type(m).__module__ == branches.__name__]
+    within_sum = {part for m in sums for part in m.modules()}
     shared = shared_tensors(net.modules())
     chosen, left = [], []
     for path, conv in candidates.items():
         if conv in within_pconv:
             reason: str | None = "it is the convolution of a PConv"
+        elif conv in within_sum:
+            reason = "it is a branch of a sum; swap in the network that fuse returns"
         elif options.only and not _matches(path, options.only):
             reason = "it matches no pattern of only"
         elif _matches(path, options.skip):
@@ -634,8 +639,8 @@ def _observed(
     calls: Calls = {path: [] for path in paths}
 
     def noting(path: str) -> Any:
-        def note(_: nn.Module, args: tuple[Tensor], kwargs: dict[str, Tensor], out: Tensor) -> None:
-            (given,) = (*args, *kwargs.values())
+        def note(_: nn.Module, args: Any, kwargs: Any, out: Tensor) -> None:
+            given: Tensor = (*args, *kwargs.values())[0]
             calls[path].append((tuple(given.shape), tuple(out.shape)))
 
         return note
