@@ -225,6 +225,20 @@ def test_a_one_by_one_that_is_not_the_only_reader_is_not_used():
     assert row.pointwise == "new"
 
 
+def test_a_depthwise_convolution_in_two_places_gets_a_pair():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = separable()
+            self.again = self.part[0]
+
+        def forward(self, x):
+            return self.part(x).mean() + (self.again(x) if float(x.sum()) == 0 else x)
+
+    (row,) = swapped(Twice(), which="depthwise").replaced
+    assert row.pointwise == "new"
+
+
 def test_a_dropped_bias_is_said():
     (row,) = swapped(separable(bias=True), which="depthwise").replaced
     assert row.now == "PConv 3×3 2/8, own 1×1, without the bias"
@@ -356,7 +370,7 @@ def test_a_network_of_the_users_own_keeps_its_outputs_shape():
 
     assert [row.path for row in done.replaced] == ["fine.1.expand.0", "coarse.1.expand.0", "join"]
     assert done.model(IMAGE).shape == Yolo()(IMAGE).shape == (1, 64 + 16, 10)
-    assert done.checked == "the same at 3 replaced layers and 1 outputs, in a run of both"
+    assert done.checked == "the same at the replaced layers and the outputs (1), in a run of both"
 
 
 @pytest.mark.parametrize(
@@ -679,10 +693,24 @@ def test_files_that_are_no_swap_or_do_not_fit(tmp_path):
     safetensors.torch.save_file(Yolo().state_dict(), plain)
     with pytest.raises(WeightsError, match="no file of fleetfoot swap"):
         surgery.load(plain)
-    header = {"model": "timm:resnet18", "swap": "{"}
-    safetensors.torch.save_file(Yolo().state_dict(), plain, metadata=header)
-    with pytest.raises(CorruptFileError, match="its header's swap is unsound"):
-        surgery.load(plain)
+    for unsound in ("{", "[]", '{"ratio": 0, "alone": {}}', '{"ratio": 4, "alone": {"a": "b"}}'):
+        header = {"model": "timm:resnet18", "swap": unsound}
+        safetensors.torch.save_file(Yolo().state_dict(), plain, metadata=header)
+        with pytest.raises(CorruptFileError, match="its header's swap is unsound"):
+            surgery.load(plain)
+
+
+def test_a_header_cannot_make_load_fetch_or_read_another_file(tmp_path):
+    file = tmp_path / "hostile.safetensors"
+    header = {
+        "fleetfoot": "0",
+        "model": "mobilenetv2_035",
+        "options": json.dumps({"weights": "/etc/passwd"}),
+        "swap": json.dumps({"ratio": 4, "alone": {}, "num_classes": 3}),
+    }
+    safetensors.torch.save_file({"a": torch.zeros(1)}, file, metadata=header)
+    with pytest.raises(CorruptFileError, match="its header's options are unsound: weights"):
+        surgery.load(file)
 
 
 def test_the_published_accuracy_does_not_come_along():

@@ -15,6 +15,7 @@ from fleetfoot.bench.networks import Network, prepared
 from fleetfoot.bench.protocols import Protocol, Row
 from fleetfoot.bench.record import Failure, Measurement
 from fleetfoot.bench.run import Case, Tools, check_engines, check_threads, run
+from fleetfoot.errors import EngineError
 
 PROTOCOL = Protocol(
     name="pair",
@@ -76,8 +77,12 @@ def measure(
     networks = {name: before, changed_name: after}
 
     def network(wanted: str, size: int, fold: bool) -> Network:
-        model = copy.deepcopy(networks[wanted]).eval()
-        return prepared(model, torch.zeros(1, 3, size, size), fold, wanted)
+        model, example = copy.deepcopy(networks[wanted]).eval(), torch.zeros(1, 3, size, size)
+        with torch.inference_mode():  # before it is folded, which takes a detector a minute
+            answer = model(example)
+        if not isinstance(answer, torch.Tensor):
+            raise EngineError(f"it answers with a {type(answer).__name__}, not one tensor")
+        return prepared(model, example, fold, wanted)
 
     tools = tools or Tools()
     found = run(

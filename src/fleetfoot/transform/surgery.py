@@ -23,7 +23,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -37,8 +37,14 @@ from fleetfoot.cost.trace import Operator, Trace, trace
 from fleetfoot.errors import CorruptFileError, SurgeryError, UnknownNameError, WeightsError
 from fleetfoot.models import configure, create_model
 from fleetfoot.models.base import Backbone
+from fleetfoot.models.peers import is_peer
 from fleetfoot.models.user import is_file
-from fleetfoot.ops import branches
+from fleetfoot.ops.branches import (
+    BranchSum,
+    ConditionalPositionalEncoding,
+    LargeKernelConv,
+    RepMixer,
+)
 from fleetfoot.ops.conv import SamePadConv2d
 from fleetfoot.ops.pconv import PConv, PConvPointwise
 from fleetfoot.transform import certificate as proof
@@ -60,6 +66,9 @@ from fleetfoot.weights.pretrained import PretrainedConfig
 
 CONVS = ("pconv",)
 KINDS = ("depthwise", "grouped", "plain")
+
+SUMS = (BranchSum, RepMixer, ConditionalPositionalEncoding, LargeKernelConv)
+"""Whose convolutions are branches that fold into one."""
 
 Kind = Literal["depthwise", "grouped", "plain"]
 Calls = dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]]
@@ -228,11 +237,11 @@ def swap(model: nn.Module, example: Any, options: SwapOptions | None = None) -> 
         TypeError: ``model`` is no module.
     """
     options = options or SwapOptions()
-    before = trace(model, example)
     if isinstance(model, torch.jit.ScriptModule):
         raise SurgeryError("model is compiled by torch.jit; swap in the module it was made from")
-    if any(is_lazy(tensor) for tensor in model.parameters()):
+    if isinstance(model, nn.Module) and any(is_lazy(tensor) for tensor in model.parameters()):
         raise SurgeryError("model has lazy layers that have no size yet; run it once before")
+    before = trace(model, example)
     inputs = example if isinstance(example, tuple) else (example,)
     net = copy.deepcopy(model)
     candidates = {path: module for path, module in net.named_modules() if _is_candidate(module)}
@@ -273,7 +282,7 @@ def swap(model: nn.Module, example: Any, options: SwapOptions | None = None) -> 
             )
         )
     keys = net.state_dict().keys()
-    prefixes = tuple(f"{place}." if place else "" for many in within.values() for place in many)
+    prefixes = tuple(f"{place}." for many in within.values() for place in many)
     return Swapped(
         model=net,
         options=options,
@@ -316,7 +325,7 @@ def _selected(
 ) -> tuple[list[str], list[Left]]:
     """Paths that are replaced, and those that are left with the reason."""
     within_pconv = {m.conv for m in net.modules() if isinstance(m, PConv)}
-    sums = [m for m in net.modules() if type(m).__module__ == branches.__name__]
+    sums = [m for m in net.modules() if isinstance(m, SUMS)]
     within_sum = {part for m in sums for part in m.modules()}
     shared = shared_tensors(net.modules())
     chosen, left = [], []
@@ -417,6 +426,8 @@ def _ones_behind(net: nn.Module, *, across_activations: bool) -> dict[str, _Behi
     none.
     """
     net = copy.deepcopy(net).eval()
+    places = Counter(module for _, module in net.named_modules(remove_duplicate=False))
+    once = {module for module, count in places.items() if count == 1}
     found: dict[str, _Behind] = {}
     waiting: list[tuple[str, nn.Module]] = [("", net)]
     reached = set()
@@ -436,17 +447,22 @@ def _ones_behind(net: nn.Module, *, across_activations: bool) -> dict[str, _Behi
             continue
         paths = {m: f"{path}.{name}".lstrip(".") for name, m in module.named_modules()}
         waiting += [(f"{paths[m]}.{name}", c) for m in opaque for name, c in m.named_children()]
-        found |= _ones_in(graph, module, paths, across_activations)
+        found |= _ones_in(graph, module, paths, once, across_activations)
     return found
 
 
 def _ones_in(
-    graph: fx.Graph, root: nn.Module, paths: Mapping[nn.Module, str], across_activations: bool
+    graph: fx.Graph,
+    root: nn.Module,
+    paths: Mapping[nn.Module, str],
+    once: Collection[nn.Module],
+    across_activations: bool,
 ) -> Iterator[tuple[str, _Behind]]:
     called = {n: root.get_submodule(str(n.target)) for n in graph.nodes if n.op == "call_module"}
     calls = Counter(called.values())
     for start, conv in called.items():
-        if not (_is_candidate(conv) and _replaceable_alone(conv)) or calls[conv] > 1:
+        alone = _is_candidate(conv) and _replaceable_alone(conv)
+        if not alone or calls[conv] > 1 or conv not in once:
             continue
         node, between = start, list[str]()
         while len(node.users) == 1:
@@ -680,7 +696,7 @@ def _compared(
     now, then = ({w: s[first:] for w, s in found.items()} for found in (outputs, seen[1]))
     if now != then:
         raise SurgeryError(f"the outputs have the shapes {now}, and had {then} before")
-    text = f"the same at {len(made)} replaced layers and {len(outputs)} outputs, in a run of both"
+    text = f"the same at the replaced layers and the outputs ({len(outputs)}), in a run of both"
     if shapes_vary:
         text += "; the first side of an output follows from values and is not compared"
     return text
@@ -716,23 +732,26 @@ def save(
         WeightsError: ``path`` exists and ``overwrite`` is false, or it cannot be written.
     """
     model = swapped.model
+    stated: dict[str, Any] = {
+        **asdict(swapped.options),
+        "alone": {row.path: row.pointwise != "new" for row in swapped.replaced},
+    }
     changed: dict[str, Any] = {}
     if isinstance(model, Backbone) and not is_file(base):
-        config = replace(model.config, num_classes=model.num_classes)
         row = configure(base)
-        changed = {f.name: getattr(config, f.name) for f in fields(config)}
-        changed = {name: value for name, value in changed.items() if value != getattr(row, name)}
+        changed = {
+            field.name: getattr(model.config, field.name)
+            for field in fields(row)
+            if getattr(model.config, field.name) != getattr(row, field.name)
+            and field.name != "num_classes"  # which may have been reset
+        }
+        stated["num_classes"] = model.num_classes
     published = vars(model).get("pretrained_cfg")
     if isinstance(published, PretrainedConfig):
         header = own.header(base, changed, published, "swap")
     else:
-        header = {"fleetfoot": fleetfoot.__version__, "model": base, "options": "{}"}
-    header["swap"] = json.dumps(
-        {
-            **asdict(swapped.options),
-            "alone": {row.path: row.pointwise != "new" for row in swapped.replaced},
-        }
-    )
+        header = {"fleetfoot": fleetfoot.__version__, "model": base}
+    header["swap"] = json.dumps(stated)
     write(path, model.state_dict(), header, overwrite=overwrite)
 
 
@@ -756,17 +775,23 @@ def load(path: str | os.PathLike[str], base: nn.Module | None = None) -> nn.Modu
     try:
         stated = json.loads(file.metadata["swap"])
         ratio, alone = stated["ratio"], dict(stated["alone"])
-        options = own.tuples(json.loads(file.metadata.get("options", "{}")))
-        if not (isinstance(ratio, int) and all(isinstance(a, bool) for a in alone.values())):
-            raise TypeError("a value of another type")
+        classes = stated.get("num_classes", 0)
+        numbers = (ratio, classes, *map(int, alone.values()))
+        if not all(isinstance(number, int) for number in numbers) or ratio < 1:
+            raise ValueError(f"ratio {ratio!r}, num_classes {classes!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptFileError(f"{path}: its header's swap is unsound: {error}") from error
-    if base is None and is_file(name):
+    if base is not None:
+        net = copy.deepcopy(base)
+    elif is_file(name):
         raise WeightsError(
             f"{path}: its network is {name}, a file of its author's; build it and give it as base, "
             "surgery.load(path, base=...)"
         )
-    net = create_model(name, **options) if base is None else copy.deepcopy(base)
+    elif is_peer(name):
+        net = create_model(name)
+    else:
+        net = create_model(name, **own.options(file, configure(name)), num_classes=classes)
     try:
         convs = {place: net.get_submodule(place) for place in alone}
         _put(net, {c: _layers(c, ratio, alone=alone[p]) for p, c in convs.items()})  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def _stated(file: WeightsFile, entry: str, known: Mapping[str, Any]) -> dict[str
     if "fleetfoot" not in file.metadata or entry not in file.metadata:
         return {}
     try:
-        stated = json.loads(file.metadata[entry], object_hook=tuples)
+        stated = json.loads(file.metadata[entry], object_hook=_tuples)
     except ValueError as error:
         raise CorruptFileError(f"{file.path}: its header's {entry} is no JSON: {error}") from error
     wrong = (
@@ -74,7 +74,7 @@ def _stated(file: WeightsFile, entry: str, known: Mapping[str, Any]) -> dict[str
     return dict(stated)
 
 
-def tuples(stated: dict[str, Any]) -> dict[str, Any]:
+def _tuples(stated: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()}
 
 
