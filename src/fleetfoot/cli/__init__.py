@@ -17,6 +17,7 @@ from fleetfoot.cli.count import count
 from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
+from fleetfoot.cli.swap import swap
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.errors import FleetfootError
 
@@ -57,6 +58,7 @@ for command in (
     machine,
     engines,
     fuse,
+    swap,
 ):
     app.command()(command)
 app.command("compile")(compile_plan)
