@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,8 @@ class Network:
     top1: float | None
     """Published ImageNet-1k top-1, percent."""
     top1_source: str
+    channels: int = 3
+    """Of its input."""
     notices: tuple[str, ...] = ()
     """What a reader of the figures should know."""
 
@@ -46,10 +49,28 @@ def prepare(name: str, size: int, fold: bool) -> Network:
         FoldError: folding it cannot be proved.
         ValueError: it cannot run at ``size``.
     """
+    top1, source = published(name, size)
+    return prepared(
+        name, lambda: create_model(name), size=size, fold=fold, top1=top1, top1_source=source
+    )
+
+
+def prepared(
+    name: str,
+    build: Callable[[], nn.Module],
+    *,
+    size: int,
+    channels: int = 3,
+    fold: bool,
+    top1: float | None = None,
+    top1_source: str = "",
+) -> Network:
+    """What ``build`` gives, in eval mode, its weights drawn from a fixed seed, counted for an input
+    (1, channels, size, size), and folded where asked for. ``prepare`` says what it raises."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = create_model(name).eval()
-    example = torch.zeros(1, 3, size, size)
+        model = build().eval()
+    example = torch.zeros(1, channels, size, size)
     record = NOT_FOLDED
     if fold:
         fused = fuse(model, example)
@@ -64,7 +85,6 @@ def prepare(name: str, size: int, fold: bool) -> Network:
     notices = []
     if cost.unknown:
         notices.append(f"{name}: MACs leave out operators with no formula: {cost.unknown}")
-    top1, source = published(name, size)
     return Network(
         model=model,
         folded=fold,
@@ -73,7 +93,8 @@ def prepare(name: str, size: int, fold: bool) -> Network:
         macs=cost.macs,
         memory_access_bytes=cost.memory_access_bytes,
         top1=top1,
-        top1_source=source,
+        top1_source=top1_source,
+        channels=channels,
         notices=tuple(notices),
     )
 

@@ -13,6 +13,7 @@ import typer
 
 from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
+from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
@@ -44,7 +45,19 @@ def root(
     """Vision networks that are fast on your device, not on paper."""
 
 
-for command in (bench, compare, report, targets, predict, models, info, count, engines, fuse):
+for command in (
+    bench,
+    claims,
+    compare,
+    report,
+    targets,
+    predict,
+    models,
+    info,
+    count,
+    engines,
+    fuse,
+):
     app.command()(command)
 app.command("compile")(compile_plan)
 app.add_typer(weights_app)

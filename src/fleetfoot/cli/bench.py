@@ -89,10 +89,10 @@ def bench(
     from fleetfoot.report.live import Progress
     from fleetfoot.report.terminal import console
 
-    folder = _folder(output, resume, protocol)
+    folder = output_folder(output, resume, protocol)
     planned = plan(
         models or (),
-        engines=None if engines is None else _names(engines),
+        engines=None if engines is None else names(engines),
         protocol_name=protocol,
         threads=_numbers("--threads", threads),
         batches=_numbers("--batch", batch),
@@ -133,7 +133,7 @@ def bench(
             print_starts(console(), starts)
         typer.echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
     if done.interrupted:
-        typer.echo(f"ended early by {done.interrupted}; go on with: {_again(folder)}", err=True)
+        typer.echo(f"ended early by {done.interrupted}; go on with: {again(folder)}", err=True)
         raise typer.Exit(SIGNALS[done.interrupted])
     if not done.measurements:
         reasons = "".join(f"\n  {f.model} on {f.engine}: {f.reason}" for f in failures)
@@ -141,7 +141,7 @@ def bench(
         raise typer.Exit(1)
 
 
-def _folder(output: Path | None, resume: bool, protocol: str) -> Path:
+def output_folder(output: Path | None, resume: bool, protocol: str) -> Path:
     """Where the results go: a folder that is new or empty, unless a run is resumed."""
     if resume and output is None:
         raise typer.BadParameter("--resume needs --output, the folder of the run to go on with")
@@ -155,18 +155,18 @@ def _folder(output: Path | None, resume: bool, protocol: str) -> Path:
     return output
 
 
-def _names(text: str) -> list[str]:
+def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _numbers(option: str, text: str | None) -> list[int]:
     try:
-        return [int(number) for number in _names(text or "")]
+        return [int(number) for number in names(text or "")]
     except ValueError:
         raise typer.BadParameter(f"{option} wants whole numbers, as '1,2', not {text!r}") from None
 
 
-def _again(folder: Path) -> str:
+def again(folder: Path) -> str:
     """The command line that resumes this run."""
     given = sys.argv[1:]
     where = [] if "--output" in given else ["--output", str(folder)]
