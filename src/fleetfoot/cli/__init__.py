@@ -15,6 +15,7 @@ from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
 from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
+from fleetfoot.cli.features import features
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
 from fleetfoot.cli.weights import weights_app
@@ -57,6 +58,7 @@ for command in (
     count,
     engines,
     fuse,
+    features,
 ):
     app.command()(command)
 app.command("compile")(compile_plan)
