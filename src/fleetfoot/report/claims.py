@@ -24,7 +24,7 @@ from fleetfoot.bench.claims.base import (
 )
 from fleetfoot.bench.compare import NOISE_FLOOR
 from fleetfoot.bench.record import Failure, Measurement
-from fleetfoot.report.plots import DPI, INK, MARKERS, SOFT, new_axes, plain_ticks
+from fleetfoot.report.plots import INK, MARKERS, SOFT, name_points, new_axes, plain_ticks
 from fleetfoot.report.style import SHAPES, short
 from fleetfoot.report.summary import circumstances, digits
 from fleetfoot.report.tables import markdown_table, plain_table
@@ -55,9 +55,12 @@ COLOURS: dict[Word, str] = {
     "not clear": "#7c3aad",
     "not judged": "#59616c",
 }
-BAR = "#d9dce1"
+BAR, OWN, OTHER = "#d9dce1", "#c2410c", "#59616c"
+_DPI = 160
+"""Two dozen ratios stay below 250 kB."""
 LEGEND = (
-    f"✓ holds: the effect is there, and at least {HALF:g} of the asserted one as a logarithm; "
+    "A verdict goes by the figure with a star. ✓ holds: the effect is there, and at least "
+    f"{HALF:g} of the asserted one as a logarithm; "
     "~ holds partly: there, but smaller; ✗ does not hold: not there, or the other way; "
     "? not clear: the interval holds both; no sign: the paper itself has less than "
     f"{100 * (NO_EFFECT - 1):.0f} % to judge. There: the 95 % interval of the ratio (block "
@@ -251,7 +254,7 @@ def _time_rows(v: Verdict) -> tuple[list[str], list[list[str]]]:
     for subject in subjects:
         found = [v.times.get((subject.name, engine)) for engine in v.engines]
         macs = next(m.macs for m in found if m is not None)
-        printed = "" if subject.published_macs is None else digits(subject.published_macs / 1e6)
+        printed = "" if subject.published_macs is None else f"{subject.published_macs / 1e6:g}"
         figures = [subject.published.get(column) for column in columns]
         rows.append(
             [
@@ -324,7 +327,7 @@ def save(verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
         written.append(folder / f"{name}.png")
         folder.mkdir(parents=True, exist_ok=True)
         # no date and no version in the file: the same record gives the same bytes
-        figure.savefig(written[-1], dpi=DPI, metadata={"Software": None})
+        figure.savefig(written[-1], dpi=_DPI, metadata={"Software": None})
     return written
 
 
@@ -376,38 +379,41 @@ def ratios_figure(v: Verdict) -> Figure:
 
 
 def rate_figure(v: Verdict) -> Figure:
-    """FLOPS against FLOPs: on one line from the origin all networks would take the same time."""
-    from matplotlib.patheffects import withStroke
+    """FLOPS against FLOPs. Of two networks of as many MACs, the higher is the faster."""
+    from matplotlib.lines import Line2D
 
     shapes = _shapes(v.engines)
     figure, axes = new_axes("MACs, millions", "GFLOP/s reached", "FLOPS against FLOPs")
     axes.set_yscale("log")
-    own = {s.name for s in v.claim.subjects if s.name.startswith("fasternet")}
-    xs, ys = [], []
-    best: dict[str, tuple[float, float]] = {}
-    for (name, engine), m in v.times.items():
-        x, y = m.macs / 1e6, m.achieved_gflops
-        xs.append(x)
-        ys.append(y)
-        best[name] = max(best.get(name, (x, 0.0)), (x, y), key=lambda spot: spot[1])
+    points = {key: (m.macs / 1e6, m.achieved_gflops) for key, m in v.times.items()}
+    for (name, engine), (x, y) in points.items():
         axes.plot(
-            x, y, MARKERS[shapes[engine]], color="#c2410c" if name in own else "#59616c",
-            markersize=5, alpha=0.8, markeredgecolor="white", markeredgewidth=0.4,
+            x, y, MARKERS[shapes[engine]], color=OWN if _is_own(name) else OTHER, markersize=5,
+            alpha=0.8, markeredgecolor="white", markeredgewidth=0.4,
         )  # fmt: skip
-    for name, (x, y) in best.items():
-        axes.annotate(
-            short(name).replace("_patch4_window7_224", ""), (x, y), xytext=(0, 5), ha="center",
-            textcoords="offset points", fontsize=6, color=INK,
-            path_effects=[withStroke(linewidth=2, foreground="white")],
-        )  # fmt: skip
+    xs, ys = zip(*points.values(), strict=True)
     for values, set_limits, axis in (
         (xs, axes.set_xlim, axes.xaxis), (ys, axes.set_ylim, axes.yaxis),
     ):  # fmt: skip
-        low, high = min(values) / 1.3, max(values) * 1.3
+        low, high = min(values) / 1.4, max(values) * 1.4
         set_limits(low, high)
         plain_ticks(axis, low, high)
-    _legend(figure, shapes)
+    hues = [
+        Line2D([], [], ls="", marker="o", color=colour, label=name, markersize=5)
+        for name, colour in (("FasterNet", OWN), ("others", OTHER))
+    ]
+    _legend(figure, shapes, *hues)
+    # each network is named at its highest rate
+    best = {name: key for key in sorted(points, key=lambda key: points[key][1]) for name in key[:1]}
+    spots = [points[key] for key in best.values()]
+    rest = [point for key, point in points.items() if key not in best.values()]
+    names = [short(name).replace("_patch4_window7_224", "") for name in best]
+    name_points(figure, axes, names, [*spots, *rest])
     return figure
+
+
+def _is_own(subject: str) -> bool:
+    return subject.startswith("fasternet")
 
 
 def _shapes(engines: Sequence[str]) -> dict[str, str]:

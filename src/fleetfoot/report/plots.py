@@ -172,16 +172,18 @@ def _marks(
                 zorder=3 if solid else 2,
             )  # fmt: skip
     _legend(figure, look)
-    figure.draw_without_rendering()  # the layout is settled only now, and the names need pixels
     spots = [(x_of(m), y_of(m)) for m in [*best, *rest]]
-    _names(figure, axes, [short(m.model) for m in best], spots)
+    name_points(figure, axes, [short(m.model) for m in best], spots)
 
 
-def _names(
+def name_points(
     figure: Figure, axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]]
 ) -> None:
-    """Each name beside the point of its index, clear of all points."""
+    """Each name beside the point of its index, clear of all points. The last thing to be drawn:
+    what changes the layout afterwards moves the names."""
     from matplotlib.patheffects import withStroke
+
+    figure.draw_without_rendering()  # the layout is settled only now, and the names need pixels
 
     size = 7.0  # points
     pixel = figure.dpi / 72

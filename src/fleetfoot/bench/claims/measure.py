@@ -8,6 +8,7 @@ so that a short time still says something of each claim.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -126,18 +127,20 @@ def measure(
         for claim, experiment in _ordered(claims)
         if not all((case.model, case.engine) in known for case in cells(claim, experiment))
     ]
-    weights = [_weight(experiment) for _, experiment in waiting]
+    said_once = _once(on_event)
     for index, (claim, experiment) in enumerate(waiting):
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return Result(measurements, failures, "", len(waiting) - index)
         on_event(Notice(f"{index + 1} of {len(waiting)}: {claim.name}, {experiment.name}"))
         subjects = {claim.model(subject.name): subject for subject in experiment.subjects}
-        share = weights[index] / sum(weights[index:])
+        # a spare experiment has what the others leave
+        rest = [_weight(one) for _, one in waiting[index:] if one.spare == experiment.spare]
+        share = rest[0] / sum(rest)
         done = run(
             cells(claim, experiment),
             replace(protocol, rows=(Row(batch=1, threads=threads),), budget_s=left_s * share),
-            on_event=on_event,
+            on_event=said_once,
             tools=replace(tools, networks=_networks(subjects)),
         )
         if done.interrupted:
@@ -193,6 +196,22 @@ def _ordered(claims: Sequence[Claim]) -> Iterator[tuple[Claim, Experiment]]:
         ]
         for row in zip_longest(*columns):
             yield from (pair for pair in row if pair is not None)
+
+
+def _once(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Passes on what experiments tell, but a notice that differs in its figures alone, as that of
+    the machine's load, only the first time."""
+    said: set[str] = set()
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Notice):
+            words = re.sub(r"[\d.]+", "", event.text)
+            if words in said:
+                return
+            said.add(words)
+        on_event(event)
+
+    return tell
 
 
 def _weight(experiment: Experiment) -> int:
