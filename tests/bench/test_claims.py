@@ -389,6 +389,14 @@ def test_a_network_that_does_not_exist_fails_alone(tmp_path):
     assert second.here is not None
 
 
+def test_a_record_without_a_measurement_can_be_gone_on_with(tmp_path):
+    bench = Bench({"eager": EngineError("it burns")})
+    assert run([tiny()], bench, output=tmp_path).measurements == []
+    done = run([tiny(), tiny("other")], output=tmp_path, resume=True)
+    assert {m.model for m in done.measurements} == {"other/slow0", "other/fast0"}
+    assert {f.reason for f in done.failures} == {"it burns"}
+
+
 def test_an_engine_that_is_not_here_is_absent_with_its_reason(monkeypatch):
     monkeypatch.setattr(plan_module, "available", lambda: {"eager": None, "openvino": "install it"})
     done = run([tiny()], engines=["eager", "openvino"])
@@ -403,6 +411,8 @@ def test_an_engine_that_is_not_here_is_absent_with_its_reason(monkeypatch):
 def test_what_cannot_be_measured_is_said_before_anything_runs(tmp_path):
     with pytest.raises(UnknownNameError, match="unknown engine 'nativ'; did you mean 'native'"):
         run([tiny()], engines=["nativ"])
+    with pytest.raises(ValueError, match="the engine 'nothing' is timed in every run"):
+        run([tiny()], engines=["nothing"])
     with pytest.raises(ValueError, match="threads must be 1 to"):
         run([tiny()], threads=4096)
     with pytest.raises(ValueError, match="seconds must be above 0, not -1"):

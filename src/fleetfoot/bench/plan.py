@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 from fleetfoot.bench.protocols import DEFAULT_ENGINES, DEFAULT_MODELS, Protocol, Row, protocol
 from fleetfoot.bench.record import Failure
-from fleetfoot.bench.run import Case, cases
+from fleetfoot.bench.run import Case, cases, check_engine
 from fleetfoot.engines import ENGINES, available
 from fleetfoot.engines.nothing import Nothing
 from fleetfoot.errors import EngineError, UnknownNameError
@@ -90,11 +90,12 @@ def engines_here(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
     Raises:
         UnknownNameError: no engine has that name.
+        ValueError: the engine that does nothing.
         EngineError: none of them can be used here; each reason is given.
     """
     for name in names:
-        if name not in (ALL, *ENGINES):
-            raise UnknownNameError.of("engine", name, ENGINES)
+        if name != ALL:
+            check_engine(name)
     wanted = [e for e in ENGINES if e != Nothing.name] if ALL in names else list(names)
     reasons = available()
     absent = {name: reason for name in wanted if (reason := reasons[name]) is not None}

@@ -137,13 +137,7 @@ def cases(
         ValueError: more threads than usable cores, or the engine that does nothing.
     """
     for name in engine_names:
-        if name not in engines.ENGINES:
-            raise UnknownNameError.of("engine", name, engines.ENGINES)
-        if name == Nothing.name:
-            raise ValueError(
-                "the engine 'nothing' is timed in every run; its median is harness_s of each "
-                "measurement"
-            )
+        check_engine(name)
     cores = environment.usable_cores()
     found = []
     for model in dict.fromkeys(models):
@@ -162,6 +156,22 @@ def cases(
             for engine in dict.fromkeys(engine_names):
                 found.append(Case(model, engine, wanted, row.batch, size or own))
     return found
+
+
+def check_engine(name: str) -> None:
+    """That ``name`` is one of an engine that can be asked for.
+
+    Raises:
+        UnknownNameError: no engine has that name.
+        ValueError: it is the engine that does nothing.
+    """
+    if name not in engines.ENGINES:
+        raise UnknownNameError.of("engine", name, engines.ENGINES)
+    if name == Nothing.name:
+        raise ValueError(
+            "the engine 'nothing' is timed in every run; its median is harness_s of each "
+            "measurement"
+        )
 
 
 def run(

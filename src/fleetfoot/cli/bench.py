@@ -92,7 +92,7 @@ def bench(
     folder = output_folder(output, resume, protocol)
     planned = plan(
         models or (),
-        engines=None if engines is None else names(engines),
+        engines=None if engines is None else split_names(engines),
         protocol_name=protocol,
         threads=_numbers("--threads", threads),
         batches=_numbers("--batch", batch),
@@ -155,13 +155,13 @@ def output_folder(output: Path | None, resume: bool, protocol: str) -> Path:
     return output
 
 
-def names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _numbers(option: str, text: str | None) -> list[int]:
     try:
-        return [int(number) for number in names(text or "")]
+        return [int(number) for number in split_names(text or "")]
     except ValueError:
         raise typer.BadParameter(f"{option} wants whole numbers, as '1,2', not {text!r}") from None
 

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from fleetfoot.cli.bench import SIGNALS, again, names, output_folder
+from fleetfoot.cli.bench import SIGNALS, again, output_folder, split_names
 
 
 def claims(
-    names_: Annotated[
+    names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAMES]...", help="Names or shell patterns, as 'g*'; all without."),
     ] = None,
@@ -62,7 +62,7 @@ def claims(
     from fleetfoot.report.live import Progress
     from fleetfoot.report.terminal import console
 
-    wanted = chosen(names_ or ())
+    wanted = chosen(names or ())
     if listed:
         cards.print_list(console(), wanted)
         return
@@ -74,7 +74,7 @@ def claims(
         with Progress(console(stderr=True)) as progress:
             done = measure(
                 wanted,
-                engines=None if engines is None else names(engines),
+                engines=None if engines is None else split_names(engines),
                 threads=threads,
                 seconds=DEFAULT_S if seconds is None else seconds,
                 output=folder,

@@ -184,7 +184,6 @@ def name_points(
     from matplotlib.patheffects import withStroke
 
     figure.draw_without_rendering()  # the layout is settled only now, and the names need pixels
-
     size = 7.0  # points
     pixel = figure.dpi / 72
     spots = [tuple(spot) for spot in axes.transData.transform(points)]

@@ -165,7 +165,8 @@ def _before(
         raise RecordError(
             f"{output} holds a record already; go on with it by --resume, or name another folder"
         )
-    measurements = read(output)
+    # empty where each experiment so far failed on every engine
+    measurements = read(output) if (output / MEASUREMENTS_FILE).stat().st_size else []
     now = plain(
         {
             "machine": environment.machine(),
