@@ -74,6 +74,8 @@ def test_the_list_measures_nothing(tmp_path, monkeypatch):
     said = run("--list").stdout
     assert "pconv-stack" in said
     assert "repmixer-skip" in said
+    (g4,) = json.loads(run("g4", "--list", "--json").stdout)
+    assert [e["name"] for e in g4["experiments"]] == [f"ARM channels x{x}" for x in (1, 2, 4)]
     assert not list(tmp_path.iterdir())
 
 

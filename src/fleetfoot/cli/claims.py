@@ -64,7 +64,10 @@ def claims(
 
     wanted = chosen(names or ())
     if listed:
-        cards.print_list(console(), wanted)
+        if as_json:
+            typer.echo(json.dumps(cards.list_record(wanted)))
+        else:
+            cards.print_list(console(), wanted)
         return
     if record is not None:
         folder = record if record.is_dir() else record.parent

@@ -102,6 +102,27 @@ def print_list(console: Console, claims: Sequence[Claim]) -> None:
         console.print(Text(f"  {claim.asserts}"))
 
 
+def list_record(claims: Sequence[Claim]) -> list[dict[str, Any]]:
+    """What there is to try as plain values, for programs."""
+    return [
+        {
+            "claim": claim.name,
+            "source": claim.source,
+            "asserts": claim.asserts,
+            "method": claim.method,
+            "experiments": [
+                {
+                    "name": experiment.name,
+                    "spare": experiment.spare,
+                    "subjects": [subject.name for subject in experiment.subjects],
+                }
+                for experiment in claim.experiments
+            ],
+        }
+        for claim in claims
+    ]
+
+
 def record(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """The verdicts as plain values, for programs."""
     return [

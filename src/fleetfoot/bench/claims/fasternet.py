@@ -111,9 +111,9 @@ def pconv_stack() -> Claim:
     return Claim(
         name="pconv-stack",
         source=f"{PAPER}, table 1",
-        asserts="PConv does its arithmetic at many times the rate of a depthwise convolution (by the "
-        "averages of the table 10.5× on the GPU, 6.2× on the CPU, 22.8× on ARM; a headline says 14×, "
-        "6.5×, 22.7×), and is faster than a grouped one of as many MACs.",
+        asserts="PConv does its arithmetic at many times the rate of a depthwise convolution (by "
+        "the averages of the table 10.5× on the GPU, 6.2× on the CPU, 22.8× on ARM; a headline "
+        "says 14×, 6.5×, 22.7×), and is faster than a grouped one of as many MACs.",
         method=f"stacks of {STACK} layers alone, without bias, norm or activation; batch 1.",
         experiments=tuple(experiments),
     )
