@@ -13,7 +13,9 @@ import typer
 
 from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
+from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
+from fleetfoot.cli.features import features
 from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
@@ -48,10 +50,12 @@ def root(
 
 for command in (
     bench,
+    claims,
     compare,
     report,
     targets,
     predict,
+    features,
     models,
     info,
     count,
