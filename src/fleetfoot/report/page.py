@@ -28,6 +28,7 @@ from fleetfoot.report.summary import (
     versus_text,
 )
 from fleetfoot.report.svg import (
+    bar,
     histogram,
     latency_against_macs,
     swatch,
@@ -245,21 +246,7 @@ def _row(m: Measurement, row: str, group: int, hue: str, setting: str) -> Elemen
         cells.append(
             node("td", column.text(m), class_="number", data_v="" if value is None else repr(value))
         )
-    share = min(1.0, m.peak_share)
-    bar = node("path", d=f"M0 0h{40 * share:.1f}v3h-{40 * share:.1f}z")
-    rail = node("path", d="M0 0h40v3h-40z", class_="rail")
-    cells[-1].append(
-        node(
-            "svg",
-            rail,
-            bar,
-            viewBox="0 0 40 3",
-            width=40,
-            height=3,
-            class_="bar",
-            aria_hidden="true",
-        )
-    )
+    cells[-1].append(bar(min(1.0, m.peak_share)))
     return node(
         "tr",
         name,

@@ -154,6 +154,20 @@ def histogram(m: Measurement, *, width: int = 76, height: int = 18) -> Element:
     )
 
 
+def bar(share: float) -> Element:
+    """A share of 1 as a thin line on its rail."""
+    return node(
+        "svg",
+        node("path", d="M0 0h40v3h-40z", class_="rail"),
+        node("path", d=f"M0 0h{40 * share:.1f}v3h-{40 * share:.1f}z"),
+        viewBox="0 0 40 3",
+        width=40,
+        height=3,
+        class_="bar",
+        aria_hidden="true",
+    )
+
+
 def swatch(shape: str) -> Element:
     """An engine's mark, for the legend."""
     glyph = node("path", d=_GLYPHS[shape])

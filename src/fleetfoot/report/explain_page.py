@@ -1,0 +1,460 @@
+"""One HTML page that shows why a network takes the time that it takes: its layers under the roofs
+of the machine, the time as its modules nest, what to change, and a row a layer. As the page of a
+record, it asks nothing of the network, works without its script, and prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from xml.etree.ElementTree import Element
+
+from fleetfoot.bench.explain import Explanation
+from fleetfoot.cost.findings import Finding
+from fleetfoot.cost.roofline import Layer
+from fleetfoot.report.counts import scaled
+from fleetfoot.report.explain_svg import icicle, ms, percent, roofline, stack
+from fleetfoot.report.layers import (
+    KINDS,
+    STEPS,
+    Branch,
+    by_kind,
+    intensity,
+    kind,
+    rate,
+    step_text,
+    tree,
+)
+from fleetfoot.report.markup import markup, node, page
+from fleetfoot.report.summary import digits, moment
+from fleetfoot.report.svg import bar
+
+
+def html(explanation: Explanation) -> str:
+    """The page, complete in one text."""
+    root = tree(explanation.layers, explanation.model)
+    rows = _rows(root)
+    engine = explanation.engine
+    return page(
+        "explain_page",
+        ("page.css", "explain_page.css"),
+        _palette(),
+        title=f"Why {explanation.model} takes {ms(explanation.latency_s)} ms",
+        when=f"fleetfoot explain · {engine.name} {engine.version} · "
+        f"{moment(explanation.started)}",
+        head=markup(*_head(explanation)),
+        roofline=markup(*_roofline(explanation)),
+        kinds=markup(_kinds(explanation)),
+        icicle=markup(_scale(), icicle(root, {id(row.branch): row.id for row in rows})),
+        findings=markup(*_findings(explanation, rows)),
+        table=markup(_table(explanation, rows)),
+        how=markup(_how(explanation)),
+    )
+
+
+def _palette() -> str:
+    """A class a kind of layer, in the light theme and in the dark one."""
+    light = "".join(f".k{i}{{--hue:{c.light}}}" for i, c in enumerate(KINDS.values()))
+    dark = "".join(f".k{i}{{--hue:{c.dark}}}" for i, c in enumerate(KINDS.values()))
+    return f"{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
+
+
+def _dot(name: str) -> Element:
+    return node("i", class_=f"dot k{list(KINDS).index(name)}")
+
+
+class Row(NamedTuple):
+    """A row of the table."""
+
+    id: str
+    parent: str
+    """"" for the network itself."""
+    depth: int
+    order: int
+    branch: Branch
+
+
+def _rows(root: Branch) -> list[Row]:
+    """Each branch behind its parent: a layer is ``l`` and its number, a module ``m`` and its
+    own."""
+    rows: list[Row] = []
+    above: list[str] = []
+    for order, (depth, branch) in enumerate(root.walk()):
+        name = f"m{order}" if branch.index is None else f"l{branch.index}"
+        del above[depth:]
+        rows.append(Row(name, above[-1] if above else "", depth, order, branch))
+        above.append(name)
+    return rows
+
+
+def _row_of(module: str, rows: Sequence[Row]) -> str:
+    """Id of the row that shows ``module``; of the nearest one below or above where it has none of
+    its own."""
+    for row in rows:
+        if row.branch.module == module:
+            return row.id
+    below = (row.id for row in rows if row.branch.module.startswith(f"{module}."))
+    parent, dot, _ = module.rpartition(".")
+    return next(below, None) or (_row_of(parent, rows) if dot else rows[0].id)
+
+
+_BOUNDS = {
+    "compute": "bound by arithmetic",
+    "memory": "bound by memory",
+    "start": "bound by starting the work",
+}
+
+
+def _head(e: Explanation) -> list[Element]:
+    """What, where, and the figures that sum it up."""
+    batch = f"batch {e.batch}, " if e.batch > 1 else ""
+    threads = f"{e.engine.threads} thread{'s' if e.engine.threads > 1 else ''}"
+    size = "×".join(map(str, e.input_shape[1:]))
+    where = e.machine.cpu if e.machine.device == "cpu" else e.machine.device
+    what = (
+        f"{'Folded' if e.folded else 'Not folded'}, {batch}input {size}, {e.engine.precision}, on "
+        f"{threads} of {where}"
+    )
+    peak = e.peak_flops_per_s
+    facts = [
+        ("latency", f"{ms(e.latency_s)} ms", f"median of {len(e.samples_s)}; p90 {ms(e.p90_s)} ms"),
+        (
+            "achieved",
+            f"{digits(e.flops_per_s / 1e9)} GFLOP/s",
+            f"{percent(e.flops_per_s / peak)} of the measured peak, {digits(peak / 1e9)}",
+        ),
+        (
+            "floor",
+            f"{ms(e.floor_s)} ms",
+            f"the latency is {digits(e.latency_s / e.floor_s)} times it" if e.floor_s else "",
+        ),
+        (
+            "work",
+            f"{scaled(2 * e.macs, 'FLOP')}",
+            f"{scaled(sum(layer.held_bytes for layer in e.layers), 'B')} moved",
+        ),
+    ]
+    shares = {name: share for name, share in e.bound_shares.items() if share}
+    bounds = [
+        node("li", node("i", class_=f"dot b-{name}"), f"{percent(share)} {_BOUNDS[name]}")
+        for name, share in shares.items()
+    ]
+    found = [node("p", what, class_="what")]
+    if not e.steady:
+        note = "The times had not settled when the budget was spent: read them with care."
+        found.append(node("p", note, class_="note"))
+    found.append(node("dl", *(_fact(*fact) for fact in facts), class_="facts"))
+    if bounds:
+        title = "Share of the time in layers whose floor is"
+        found += [
+            node("p", title, class_="small"),
+            stack(shares),
+            node("ul", *bounds, class_="key"),
+        ]
+    return found
+
+
+def _fact(name: str, value: str, remark: str) -> Element:
+    return node("div", node("dt", name), node("dd", value), node("dd", remark, class_="small"))
+
+
+def _roofline(e: Explanation) -> list[Element]:
+    pictures = [
+        roofline(e.layers, e.machine, e.engine.precision, narrow=narrow) for narrow in (False, True)
+    ]
+    drawn = [picture for picture in pictures if picture is not None]
+    absent = [
+        layer for layer in e.layers if layer.time_s and not (intensity(layer) and rate(layer))
+    ]
+    remark = "Area of a dot: its share of the time. A click leads to its row."
+    if absent:
+        took = sum(layer.time_s for layer in absent)
+        layers = f"{len(absent)} layer{'s' if len(absent) > 1 else ''}"
+        remark += f" Not drawn, since no arithmetic is known of them: {layers}, {ms(took)} ms."
+    return [
+        node(
+            "figure",
+            node("figcaption", "Layers under the roofs of this machine"),
+            *drawn,
+            node("p", remark, class_="small"),
+        )
+    ]
+
+
+def _kinds(e: Explanation) -> Element:
+    """A row a kind; its button shows and hides its dots."""
+    heads = ("kind", "layers", "ms", "share", "× floor", "GFLOP/s")
+    body = []
+    for name, layers in by_kind(e.layers).items():
+        together = Branch(name, "", children=[Branch("", "", layer) for layer in layers])
+        button = node(
+            "button", _dot(name), name, type="button", data_kind=name, aria_pressed="true"
+        )
+        cells = [
+            str(len(layers)),
+            ms(together.time_s),
+            percent(together.time_s / e.nodes_s),
+            _times(together),
+            digits(together.rate / 1e9) if together.rate else "-",
+        ]
+        body.append(
+            node(
+                "tr",
+                node("th", button, scope="row"),
+                *(node("td", cell, class_="number") for cell in cells),
+            )
+        )
+    return node(
+        "table",
+        node("caption", "Time by kind of layer; the buttons show and hide the dots of a kind"),
+        node(
+            "thead",
+            node(
+                "tr",
+                *(
+                    node("th", text, scope="col", class_="number" if i else None)
+                    for i, text in enumerate(heads)
+                ),
+            ),
+        ),
+        node("tbody", *body),
+        class_="plain kinds",
+    )
+
+
+def _scale() -> Element:
+    steps = [
+        node("li", node("i", class_=f"dot h{i}"), step_text(i)) for i in range(len(STEPS) + 1)
+    ]
+    return node("ul", node("li", "time / floor"), *steps, class_="key")
+
+
+def _findings(e: Explanation, rows: Sequence[Row]) -> list[Element]:
+    """The dearest first."""
+    if not e.findings:
+        return [node("p", "No rule has anything against this network here.", class_="small")]
+    ordered = sorted(e.findings, key=lambda finding: -finding.price_s)
+    items = [_finding(finding, e, rows) for finding in ordered]
+    return [node("ol", *items, class_="priced")]
+
+
+def _finding(finding: Finding, e: Explanation, rows: Sequence[Row]) -> Element:
+    row = _row_of(finding.module, rows)
+    module = node(
+        "a", finding.module or e.model, href=f"#{row}", class_="to-row", data_row=row
+    )
+    price = node(
+        "p",
+        node("b", f"{ms(finding.price_s)} ms"),
+        f" {percent(finding.price_s / e.latency_s)}",
+        class_="price",
+    )
+    text = node("p", finding.text)
+    change = node("p", node("b", "Change: "), finding.change)
+    name = finding.name.replace("-", " ")
+    title = node("p", node("code", finding.rule), f" {name} · ", module, class_="title")
+    return node("li", price, node("div", title, text, change))
+
+
+class Column(NamedTuple):
+    """One of the table."""
+
+    title: str
+    unit: str
+    hint: str
+    value: Callable[[Branch, Explanation], float | str | None]
+    """What is sorted by; None where it is unknown."""
+    text: Callable[[Branch, Explanation], str]
+    words: bool = False
+
+
+def _times(branch: Branch) -> str:
+    return "-" if branch.times_floor is None else digits(branch.times_floor)
+
+
+def _kind(branch: Branch, _: Explanation) -> str:
+    return kind(branch.layer) if branch.layer else ""
+
+
+def _bound(branch: Branch, _: Explanation) -> str:
+    return branch.bound or ""
+
+
+def _ms_or_not(seconds: float) -> str:
+    return ms(seconds) if seconds else "-"
+
+
+def _nodes(branch: Branch, _: Explanation) -> str:
+    """Names for a layer, their number for a module."""
+    if branch.layer is None:
+        names = {name for layer in branch.layers() for name in layer.nodes}
+        return f"{len(names)} node{'' if len(names) == 1 else 's'}"
+    if branch.layer.nodes:
+        return ", ".join(branch.layer.nodes)
+    return f"within {', '.join(branch.layer.within)}" if branch.layer.within else "none"
+
+
+COLUMNS = (
+    Column("kind", "", "of its costliest operator", _kind, _kind, words=True),
+    Column(
+        "time",
+        "ms",
+        "median of what the engine's nodes for it took",
+        lambda b, _: b.time_s or None,
+        lambda b, _: _ms_or_not(b.time_s),
+    ),
+    Column(
+        "share",
+        "%",
+        "of the time of all layers",
+        lambda b, _: b.time_s or None,
+        lambda b, e: digits(100 * b.time_s / e.nodes_s, 2) if b.time_s else "-",
+    ),
+    Column(
+        "floor",
+        "ms",
+        "least time for the same operations and bytes at this machine's measured rates",
+        lambda b, _: b.floor_s or None,
+        lambda b, _: _ms_or_not(b.floor_s),
+    ),
+    Column("× floor", "", "time / floor", lambda b, _: b.times_floor, lambda b, _: _times(b)),
+    Column(
+        "above",
+        "ms",
+        "time above the floor: what a perfect engine would save",
+        lambda b, _: b.above_floor_s or None,
+        lambda b, _: _ms_or_not(b.above_floor_s),
+    ),
+    Column(
+        "rate",
+        "GFLOP/s",
+        "achieved; two operations a multiply-accumulate",
+        lambda b, _: b.rate or None,
+        lambda b, _: digits(b.rate / 1e9) if b.rate else "-",
+    ),
+    Column(
+        "intensity",
+        "FLOP/byte",
+        "operations a byte that goes in or out of its nodes",
+        lambda b, _: b.intensity or None,
+        lambda b, _: digits(b.intensity) if b.intensity else "-",
+    ),
+    Column("bound", "", "what sets most of the floor", _bound, _bound, words=True),
+    Column("nodes", "of the engine", "what the engine ran for it", _nodes, _nodes, words=True),
+)
+
+
+def _table(e: Explanation, rows: Sequence[Row]) -> Element:
+    titles = [("module", "", "in the order in which they run", False)]
+    titles += [(c.title, c.unit, c.hint, not c.words) for c in COLUMNS]
+    heads = [
+        node(
+            "th",
+            node("button", title, node("small", unit), type="button", title=hint),
+            scope="col",
+            aria_sort="none" if i else "ascending",
+            class_="number" if number or not i else None,
+        )
+        for i, (title, unit, hint, number) in enumerate(titles)
+    ]
+    most_s = max((layer.time_s for layer in e.layers), default=0.0)
+    return node(
+        "table",
+        node("caption", "Every layer, and the modules that hold them with their sums"),
+        node("thead", node("tr", *heads)),
+        node("tbody", *(_row(row, e, most_s) for row in rows)),
+        id="layers",
+    )
+
+
+def _row(row: Row, e: Explanation, most_s: float) -> Element:
+    branch, layer = row.branch, row.branch.layer
+    name = node("th", scope="row", data_v=row.order, class_=f"d{min(row.depth, 9)}")
+    text = branch.name or "(itself)"
+    if layer is None:
+        name.append(
+            node("button", text, type="button", aria_expanded="true", class_="fold")
+        )
+    else:
+        name.append(_dot(kind(layer)))
+        name.append(node("span", text, class_="short"))
+        name.append(node("span", branch.module or e.model, class_="path"))
+        name.append(node("small", layer.module_type))
+    cells = []
+    for column in COLUMNS:
+        value = column.value(branch, e)
+        shown = "" if value is None else value if isinstance(value, str) else repr(value)
+        cell = node(
+            "td",
+            column.text(branch, e),
+            class_=column.title if column.words else "number",
+            data_v=shown,
+        )
+        if column.title == "share" and layer is not None:
+            cell.append(bar(branch.time_s / most_s if most_s else 0.0))
+        cells.append(cell)
+    return node(
+        "tr",
+        name,
+        *cells,
+        id=row.id,
+        class_="sum" if layer is None else "leaf" if layer.time_s else "leaf without",
+        data_parent=row.parent,
+        data_depth=row.depth,
+        data_tip=branch.module or e.model,
+        data_quartiles=_quartiles(layer) if layer and layer.time_s else None,
+    )
+
+
+def _quartiles(layer: Layer) -> str:
+    return f"{ms(layer.time_low_s)} to {ms(layer.time_high_s)} ms"
+
+
+def _how(e: Explanation) -> Element:
+    """How it was measured, and what the roofs are."""
+    compute = e.machine.compute[e.engine.precision]
+    roofs = []
+    if compute.fma_flops_per_s:
+        roofs.append(
+            f"{digits(compute.fma_flops_per_s.value / 1e9)} GFLOP/s of multiply-adds in registers"
+        )
+    roofs.append(f"{digits(compute.matmul_flops_per_s.value / 1e9)} GFLOP/s in a matrix product")
+    levels = [
+        f"{level.name} {scaled(level.copy_bytes_per_s.value, 'B/s')}"
+        + (f" ({scaled(level.capacity_bytes, 'B')})" if level.capacity_bytes else "")
+        for level in e.machine.levels
+    ]
+    low, high = e.ci95_s
+    difference = e.nodes_s / e.latency_s - 1
+    rows = [
+        ("machine", f"{e.machine.cpu}, measured {moment(e.machine.measured_at)}"),
+        ("arithmetic", ", ".join(roofs)),
+        ("copies", ", ".join(levels)),
+        ("start of work", f"{digits(e.machine.region_s.value * 1e6)} µs on all threads"),
+        (
+            "latency",
+            f"median of {len(e.samples_s)} runs without timing of the nodes; 95 % interval "
+            f"{ms(low)} to {ms(high)} ms",
+        ),
+        (
+            "nodes",
+            f"{ms(e.nodes_s)} ms together, {digits(abs(100 * difference), 2)} % "
+            f"{'above' if difference >= 0 else 'below'} the latency: what timing them adds, less "
+            "what is in no node",
+        ),
+    ]
+    if e.unmapped:
+        rows.append(
+            (
+                "unmapped",
+                f"{len(e.unmapped)} nodes, {ms(e.unmapped_s)} ms ({percent(e.unmapped_share)}), of "
+                "which the engine does not tell the module; they stand in the network's own row",
+            )
+        )
+    if e.engine.note:
+        rows.append(("engine", e.engine.note))
+    if e.trace_note:
+        rows.append(("counts", e.trace_note))
+    versions = ", ".join(f"{name} {version}" for name, version in e.versions.items())
+    rows.append(("versions", versions + (f"; commit {e.commit}" if e.commit else "")))
+    return node("dl", *(part for n, t in rows for part in (node("dt", n), node("dd", t))))
