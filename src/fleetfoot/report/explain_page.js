@@ -143,18 +143,23 @@
       cell.setAttribute("width", `${100 * (right - left)}%`);
       fit(cell, (right - left) * pixels - 10);
     }
-    const path = [];
-    for (let row = byId(zoomed.dataset.row); row; row = parent(row)) path.unshift(row);
-    const steps = path.flatMap((row, index) => {
-      const step = make("button", cellOf.get(row.id).dataset.name);
-      step.type = "button";
-      step.addEventListener("click", () => zoom(cellOf.get(row.id)));
-      return index ? [" › ", step] : [step];
-    });
-    const lead = make("button", "show its row");
-    lead.type = "button";
-    lead.addEventListener("click", () => choose(byId(zoomed.dataset.row)));
-    byId("trail").replaceChildren(...steps, " · ", lead);
+    const steps = [...above(zoomed).reverse(), zoomed].map((cell) => press(cell.dataset.name, () => zoom(cell)));
+    const lead = press("show its row", () => choose(byId(zoomed.dataset.row)));
+    byId("trail").replaceChildren(...steps.flatMap((step, index) => (index ? [" › ", step] : [step])), " · ", lead);
+  }
+
+  // The cells that hold a cell, the nearest first.
+  function above(cell) {
+    const found = [];
+    for (let up = parent(byId(cell.dataset.row)); up; up = parent(up)) if (cellOf.has(up.id)) found.push(cellOf.get(up.id));
+    return found;
+  }
+
+  function press(text, act) {
+    const button = make("button", text);
+    button.type = "button";
+    button.addEventListener("click", act);
+    return button;
   }
 
   // As much of the name as there is room for.
@@ -172,7 +177,7 @@
   }
 
   function zoom(cell) {
-    zoomed = cell === zoomed && byId(cell.dataset.row).dataset.parent ? cellOf.get(byId(cell.dataset.row).dataset.parent) : cell;
+    zoomed = cell === zoomed ? above(cell)[0] ?? cell : cell;   // the widest cell, again, leads back
     light(null);
     lay();
   }

@@ -40,8 +40,7 @@ def html(explanation: Explanation) -> str:
         ("page.css", "explain_page.css"),
         _palette(),
         title=f"Why {explanation.model} takes {ms(explanation.latency_s)} ms",
-        when=f"fleetfoot explain · {engine.name} {engine.version} · "
-        f"{moment(explanation.started)}",
+        when=f"fleetfoot explain · {engine.name} {engine.version} · {moment(explanation.started)}",
         head=markup(*_head(explanation)),
         roofline=markup(*_roofline(explanation)),
         kinds=markup(_kinds(explanation)),
@@ -171,6 +170,11 @@ def _roofline(e: Explanation) -> list[Element]:
         took = sum(layer.time_s for layer in absent)
         layers = f"{len(absent)} layer{'s' if len(absent) > 1 else ''}"
         remark += f" Not drawn, since no arithmetic is known of them: {layers}, {ms(took)} ms."
+    if any(rate(layer) > e.peak_flops_per_s for layer in e.layers):
+        remark += (
+            " A dot above the roofs asks for more multiplications than the engine does, as with "
+            "Winograd's convolutions."
+        )
     return [
         node(
             "figure",
@@ -223,9 +227,7 @@ def _kinds(e: Explanation) -> Element:
 
 
 def _scale() -> Element:
-    steps = [
-        node("li", node("i", class_=f"dot h{i}"), step_text(i)) for i in range(len(STEPS) + 1)
-    ]
+    steps = [node("li", node("i", class_=f"dot h{i}"), step_text(i)) for i in range(len(STEPS) + 1)]
     return node("ul", node("li", "time / floor"), *steps, class_="key")
 
 
@@ -240,9 +242,7 @@ def _findings(e: Explanation, rows: Sequence[Row]) -> list[Element]:
 
 def _finding(finding: Finding, e: Explanation, rows: Sequence[Row]) -> Element:
     row = _row_of(finding.module, rows)
-    module = node(
-        "a", finding.module or e.model, href=f"#{row}", class_="to-row", data_row=row
-    )
+    module = node("a", finding.module or e.model, href=f"#{row}", class_="to-row", data_row=row)
     price = node(
         "p",
         node("b", f"{ms(finding.price_s)} ms"),
@@ -285,12 +285,14 @@ def _ms_or_not(seconds: float) -> str:
 
 
 def _nodes(branch: Branch, _: Explanation) -> str:
-    """Names for a layer, their number for a module."""
+    """Names for a layer, without its module, which stands in the same row; their number for a
+    module."""
     if branch.layer is None:
         names = {name for layer in branch.layers() for name in layer.nodes}
         return f"{len(names)} node{'' if len(names) == 1 else 's'}"
     if branch.layer.nodes:
-        return ", ".join(branch.layer.nodes)
+        own = branch.module or "\n"  # the network's own path is in every name, and in none
+        return ", ".join(name.replace(own, "").strip() or name for name in branch.layer.nodes)
     return f"within {', '.join(branch.layer.within)}" if branch.layer.within else "none"
 
 
@@ -372,9 +374,7 @@ def _row(row: Row, e: Explanation, most_s: float) -> Element:
     name = node("th", scope="row", data_v=row.order, class_=f"d{min(row.depth, 9)}")
     text = branch.name or "(itself)"
     if layer is None:
-        name.append(
-            node("button", text, type="button", aria_expanded="true", class_="fold")
-        )
+        name.append(node("button", text, type="button", aria_expanded="true", class_="fold"))
     else:
         name.append(_dot(kind(layer)))
         name.append(node("span", text, class_="short"))
@@ -390,8 +390,8 @@ def _row(row: Row, e: Explanation, most_s: float) -> Element:
             class_=column.title if column.words else "number",
             data_v=shown,
         )
-        if column.title == "share" and layer is not None:
-            cell.append(bar(branch.time_s / most_s if most_s else 0.0))
+        if column.title == "share" and layer and layer.time_s:
+            cell.append(bar(layer.time_s / most_s))
         cells.append(cell)
     return node(
         "tr",

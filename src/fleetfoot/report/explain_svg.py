@@ -12,7 +12,7 @@ from fleetfoot.cost.machine import Machine
 from fleetfoot.cost.roofline import Layer
 from fleetfoot.report.counts import scaled
 from fleetfoot.report.labels import Box
-from fleetfoot.report.layers import KINDS, Branch, intensity, kind, rate, step
+from fleetfoot.report.layers import KINDS, Branch, intensity, joined, kind, rate, step
 from fleetfoot.report.markup import label, node
 from fleetfoot.report.summary import digits
 from fleetfoot.report.svg import Scale, axes
@@ -94,9 +94,7 @@ class _Roofs:
         self.x = Scale(
             min([*xs, *ridges]) / 1.8, max([*xs, *ridges]) * 1.8, area.x0, area.x1, log=True
         )
-        self.y = Scale(
-            min(ys) / 2, max([*ys, self.peak]) * 1.9, area.y1, area.y0, log=True
-        )
+        self.y = Scale(min(ys) / 2, max([*ys, self.peak]) * 1.9, area.y1, area.y0, log=True)
         self.parts = axes(self.x, self.y, area, "FLOP / byte", "GFLOP/s")
         self._levels()
         flat = [("multiply-adds in registers", compute.fma_flops_per_s),
@@ -106,14 +104,12 @@ class _Roofs:
             self._flat(value, name, above=place == 0)
 
     def _flat(self, value: float, name: str, *, above: bool) -> None:
-        left = max(self.x.low, value / max(bandwidth for _, bandwidth in self.levels))
+        left = self.x(value / max(bandwidth for _, bandwidth in self.levels))
         y = self.y(value)
         kind = "roof" if above else "roof lower"
-        self.parts.append(node("path", class_=kind, d=f"M{self.x(left)} {y}H{self.area.x1}"))
+        self.parts.append(node("path", class_=kind, d=f"M{left} {y}H{self.area.x1}"))
         text = f"{name} {digits(value)} GFLOP/s"
-        self.parts.append(
-            label(self.area.x1 - 4, y - 5 if above else y + 13, text, "roof-name end")
-        )
+        self.parts.append(label(left + 6, y - 5 if above else y + 13, text, "roof-name"))
 
     def _levels(self) -> None:
         """Slanted roofs, each with its name along it; where two are too near each other for their
@@ -173,12 +169,16 @@ def _cells(
     ids: Mapping[int, str],
     cells: list[Element],
 ) -> int:
-    """Appends the cells of ``branch``; how many depths it takes."""
+    """Appends the cells of ``branch``; how many depths it takes. A module whose time is that of
+    one within it is one cell with that."""
     share = branch.time_s / total_s if total_s else 0.0
     if not share:
         return depth
+    name = branch.name
+    while depth and len(timed := [child for child in branch.children if child.time_s]) == 1:
+        (branch,) = timed
+        name = joined(name, branch.name)
     times = branch.times_floor
-    name = branch.name or "(itself)"
     said = f"{name}: {ms(branch.time_s)} ms, {percent(share)}"
     cells.append(
         node(
@@ -211,9 +211,7 @@ def stack(shares: Mapping[str, float]) -> Element:
     parts, at = [node("rect", class_="rail", width="100%", height=10)], 0.0
     for name, share in shares.items():
         width = f"{100 * share:.3f}%"
-        parts.append(
-            node("rect", class_=f"b-{name}", x=f"{100 * at:.3f}%", width=width, height=10)
-        )
+        parts.append(node("rect", class_=f"b-{name}", x=f"{100 * at:.3f}%", width=width, height=10))
         at += share
     return node("svg", *parts, class_="stack", height=10, aria_hidden="true")
 

@@ -111,9 +111,7 @@ def by_kind(layers: Sequence[Layer]) -> dict[str, list[Layer]]:
     for layer in layers:
         if layer.time_s:
             found.setdefault(kind(layer), []).append(layer)
-    return dict(
-        sorted(found.items(), key=lambda item: -sum(layer.time_s for layer in item[1]))
-    )
+    return dict(sorted(found.items(), key=lambda item: -sum(layer.time_s for layer in item[1])))
 
 
 @dataclass
@@ -195,9 +193,7 @@ def tree(layers: Sequence[Layer], name: str) -> Branch:
     root = Branch(name, "")
     branches = {"": root}
     for index, layer in enumerate(layers):
-        _branch(layer.module, branches).children.append(
-            Branch(OWN, layer.module, layer, index)
-        )
+        _branch(layer.module, branches).children.append(Branch(OWN, layer.module, layer, index))
     return _joined(root)
 
 
@@ -216,5 +212,11 @@ def _joined(branch: Branch, *, root: bool = True) -> Branch:
     if root or len(children) != 1:
         return Branch(branch.name, branch.module, children=children)
     (only,) = children
-    name = branch.name if only.name == OWN else f"{branch.name}.{only.name}"
-    return Branch(name, only.module, only.layer, only.index, only.children)
+    return Branch(
+        joined(branch.name, only.name), only.module, only.layer, only.index, only.children
+    )
+
+
+def joined(name: str, within: str) -> str:
+    """Name of a branch and the one branch within it."""
+    return name if within == OWN else f"{name}.{within}"
