@@ -56,6 +56,11 @@ class Operator:
     """Of ``bytes_read``, those of parameters and buffers."""
     live_activation_bytes: int
     """Memory of the activations that exist while it runs, its inputs and outputs among them."""
+    reads: tuple[int, ...] = ()
+    """Which memory each of its inputs lies in, by a number of the pass: views of one tensor have
+    the same, an operator that writes in place reads and writes the same."""
+    writes: tuple[int, ...] = ()
+    """Likewise of its outputs."""
 
     @property
     def known(self) -> bool:
@@ -291,6 +296,8 @@ class _Memory:
     def __init__(self, weights: _Weights) -> None:
         self._weights = weights
         self._alive: dict[int, weakref.finalize[Any, Any]] = {}
+        self._numbers: dict[int, int] = {}
+        self._next = 0
         self.live = 0
 
     def add(self, tensors: Iterable[Tensor]) -> None:
@@ -300,8 +307,19 @@ class _Memory:
             if tensor in self._weights or key in self._alive:
                 continue
             self.live += size
+            self._number(key)
             self._alive[key] = weakref.finalize(storage, self._gone, key, size)
             self._alive[key].atexit = False
+
+    def number(self, tensor: Tensor) -> int:
+        """Of the memory that the tensor lies in; a new one where memory is used again."""
+        key = tensor.untyped_storage()._cdata
+        return self._numbers[key] if key in self._numbers else self._number(key)
+
+    def _number(self, key: int) -> int:
+        self._next += 1
+        self._numbers[key] = self._next
+        return self._next
 
     def _gone(self, key: int, size: int) -> None:
         del self._alive[key]
@@ -364,6 +382,8 @@ class _Recorder(TorchDispatchMode):
             bytes_written=sum(map(_bytes, written)),
             weight_bytes=sum(_bytes(t) for t in read if t in self._weights),
             live_activation_bytes=self._memory.live,
+            reads=tuple(map(self._memory.number, read)),
+            writes=tuple(map(self._memory.number, written)),
         )
 
 
