@@ -52,13 +52,21 @@ def test_an_answer_stays_when_the_next_one_comes(network):
 
 
 @needs_library
-def test_each_node_is_timed_under_the_path_of_its_module(network):
+def test_each_node_is_timed_under_the_paths_of_its_modules(network):
     images = torch.randn(1, 3, 64, 64)
     paths = {name for name, _ in network.named_modules()}
     with load("native", network, example=images) as engine:
-        times = engine.profile(images)
-    assert sum(time.seconds for time in times) > 0
-    assert any(time.node.name in paths for time in times)
+        nodes = engine.profile(images)
+    assert sum(node.seconds for node in nodes) > 0
+    assert {module for node in nodes for module in node.modules} <= paths
+    names = [node.name for node in nodes]
+    assert len(set(names)) == len(names)
+    assert {node.part_of for node in nodes} <= {"", *names}
+    # a block's sum and its activation run within its convolutions
+    expand = next(n for n in nodes if n.modules[0] == "stages.2.blocks.0.expand")
+    assert expand.modules == ("stages.2.blocks.0.expand", "stages.2.blocks.0.act")
+    project = next(n for n in nodes if n.modules[0] == "stages.2.blocks.0.project")
+    assert project.modules == ("stages.2.blocks.0.project", "stages.2.blocks.0")
 
 
 @needs_library

@@ -20,8 +20,8 @@ import sys
 import tempfile
 import types
 import typing
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Union
@@ -377,22 +377,37 @@ def _read(path: Path, kind: type[Line]) -> list[Line]:
 
 
 def _parse(text: str, kind: type[Line]) -> Line:
+    raw = read_object(text)
+    if kind is not Failure and raw.get("schema") != SCHEMA:
+        raise RecordError(
+            f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA}. "
+            "Read the record with the version that wrote it"
+        )
+    return kind(**read_fields(raw, kind))
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """A JSON object, read strictly: no field twice, no number that is not finite.
+
+    Raises:
+        RecordError: the text is no such object.
+    """
     try:
         raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not a line of JSON: {error}") from None
     if not isinstance(raw, dict):
         raise RecordError(f"expected a JSON object, found {_kind(raw)}")
-    if kind is not Failure and raw.get("schema") != SCHEMA:
-        raise RecordError(
-            f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA}. "
-            "Read the record with the version that wrote it"
-        )
-    return kind(**_fields(raw, kind, ""))
+    return raw
 
 
-def _fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:
-    """``raw`` with each value brought to the type that ``kind`` states for it."""
+def read_fields(raw: dict[str, Any], kind: type, prefix: str = "") -> dict[str, Any]:
+    """``raw`` with each value brought to the type that ``kind``, a dataclass or a TypedDict, states
+    for it. ``prefix`` is of the fields' names in messages.
+
+    Raises:
+        RecordError: a field is missing, unknown or of another type; the message names it.
+    """
     hints = _hints(kind)
     missing, unknown = [n for n in hints if n not in raw], [n for n in raw if n not in hints]
     if missing or unknown:
@@ -422,8 +437,10 @@ def _value(value: object, hint: Any, name: str) -> Any:
         (hint,) = [arg for arg in args if arg is not type(None)]
         return _value(value, hint, name)
     if typing.is_typeddict(hint) and isinstance(value, dict):
-        return _fields(value, hint, f"{name}.")
-    if origin is dict and isinstance(value, dict):
+        return read_fields(value, hint, f"{name}.")
+    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
+        return hint(**read_fields(value, hint, f"{name}."))
+    if origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _value(item, args[1], f"{name}.{key}") for key, item in value.items()}
     if origin is tuple and isinstance(value, list):
         if args[-1] is not Ellipsis and len(value) != len(args):

@@ -1,0 +1,231 @@
+"""What each layer of a network takes on an engine: the engine's nodes, timed, and joined with the
+operators that the network's modules asked for.
+
+Runs with and without the engine's own timing take turns: the latency is of the runs without, the
+nodes' times are of the runs with, and what timing costs is the difference.
+
+Every traced operator stands in the row of the module that called it, and every node's time in the
+row of the module that its main operator came from. So both sums are kept, and a module whose
+operators ran within another's node has a row without time. A row with time has one floor, of all
+that its nodes hold together: what passes between fused operators need not move.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from fleetfoot.bench.clock import Clock, clock_for, drift, median_interval, quantile
+from fleetfoot.cost.machine import Machine
+from fleetfoot.cost.roofline import Floor, Layer, floor, moved_outside
+from fleetfoot.cost.trace import Operator, Trace
+from fleetfoot.engines import Engine, NodeTime
+from fleetfoot.errors import EngineError
+
+FEWEST_TURNS = 8
+STEADY = 0.01
+"""Half of the median's interval over the median, below which more turns tell nothing more."""
+UNTIMED = Floor(compute_s=0.0, memory_s=0.0, start_s=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Runs of an engine, in turns with and without its own timing."""
+
+    samples_s: tuple[float, ...]
+    """Of the runs without."""
+    runs: tuple[tuple[NodeTime, ...], ...]
+    """The nodes of each run with timing, the same ones in each."""
+    steady: bool
+    """The times had settled before the budget was spent."""
+
+
+def profile(
+    engine: Engine, batch: Tensor, *, seconds: float = 5.0, clock: Clock | None = None
+) -> Profile:
+    """Runs ``engine`` until its times are steady or ``seconds`` are over, ``FEWEST_TURNS`` turns at
+    least. Each turn is a run without timing and one with, each after a run that does not count.
+
+    Raises:
+        EngineError: the engine has no times of its nodes, fails, or runs other nodes each time.
+        ValueError: the batch is not what the engine was built for, or ``seconds`` is not above 0.
+    """
+    if not seconds > 0:
+        raise ValueError(f"seconds must be above 0, not {seconds}")
+    clock = clock or clock_for(engine.info.device)
+    call = engine.timed_call(batch)
+    samples: list[float] = []
+    runs: list[tuple[NodeTime, ...]] = []
+    steady = False
+    call()
+    engine.profile(batch)  # the first builds what takes the times
+    end = time.monotonic() + seconds
+    while not steady and (len(runs) < FEWEST_TURNS or time.monotonic() < end):
+        call()
+        samples.append(clock.time(call))
+        engine.profile(batch)
+        runs.append(tuple(engine.profile(batch)))
+        _check_same(engine, runs)
+        sums = [sum(node.seconds for node in run) for run in runs]
+        steady = len(runs) >= FEWEST_TURNS and _settled(samples) and _settled(sums)
+    return Profile(samples_s=tuple(samples), runs=tuple(runs), steady=steady)
+
+
+def _settled(samples: Sequence[float]) -> bool:
+    low, high = median_interval(samples)
+    return high - low <= 2 * STEADY * statistics.median(samples) and abs(drift(samples)) <= STEADY
+
+
+def _check_same(engine: Engine, runs: Sequence[Sequence[NodeTime]]) -> None:
+    first, last = [[(n.name, n.kind) for n in run] for run in (runs[0], runs[-1])]
+    if first != last:
+        raise EngineError(
+            f"{engine.info.name} ran {len(first)} nodes in the first run and {len(last)} in "
+            "another, or other ones: this network's path follows from values, and its nodes have "
+            "no median"
+        )
+
+
+def join(
+    trace: Trace,
+    runs: Sequence[Sequence[NodeTime]],
+    machine: Machine,
+    *,
+    precision: str = "float32",
+) -> tuple[Layer, ...]:
+    """The rows, in the order in which the modules first ran.
+
+    Args:
+        trace: of the very network that the engine ran.
+        runs: as ``Profile.runs``.
+
+    Raises:
+        ValueError: there are no runs, or that precision was not measured on the machine.
+    """
+    if not runs:
+        raise ValueError("layers need the nodes of at least one run, and there are none")
+    own: dict[str, list[Operator]] = {}
+    for operator in trace.operators:
+        own.setdefault(operator.module, []).append(operator)
+    nodes: dict[str, list[int]] = {}
+    for index, node in enumerate(runs[0]):
+        nodes.setdefault(owner(node), []).append(index)
+    held = _held(trace.operators, runs[0])
+    inside: dict[str, set[str]] = {}
+    """Of each module, the rows that hold its operators."""
+    for holder, indices in held.items():
+        for index in indices:
+            inside.setdefault(trace.operators[index].module, set()).add(holder)
+    rows = []
+    for path in dict.fromkeys((*own, *nodes)):
+        row = Layer(
+            module=path,
+            module_type=trace.module_types.get(path, ""),
+            operators=tuple(own.get(path, ())),
+            nodes=(),
+            time_s=0.0,
+            time_low_s=0.0,
+            time_high_s=0.0,
+            floor=UNTIMED,
+            within=tuple(sorted(inside.get(path, set()) - {path})),
+        )
+        if path in nodes:
+            row = _timed(row, nodes[path], held.get(path, ()), trace, runs, machine, precision)
+        rows.append(row)
+    assert sum(len(row.operators) for row in rows) == len(trace.operators)
+    return tuple(rows)
+
+
+def owner(node: NodeTime) -> str:
+    """Path of the row that a node's time goes to; the network's own for one that is unmapped."""
+    return node.modules[0] if node.modules else ""
+
+
+def _timed(
+    row: Layer,
+    nodes: Sequence[int],
+    held: Sequence[int],
+    trace: Trace,
+    runs: Sequence[Sequence[NodeTime]],
+    machine: Machine,
+    precision: str,
+) -> Layer:
+    """The row with its nodes' times, and the floor of the operators that they hold."""
+    first = [runs[0][index] for index in nodes]
+    times = [sum(run[index].seconds for index in nodes) for run in runs]
+    operators = [trace.operators[index] for index in held]
+    moved = moved_outside(frozenset(held), trace.operators)
+    median = statistics.median(times)
+    least = floor(
+        operators,
+        machine,
+        starts=sum(not node.part_of for node in first),
+        moved_bytes=moved,
+        macs_share=min(node.macs_share for node in first),
+        precision=precision,
+        cached=all(node.part_of for node in first),
+    )
+    # what took less than a start did not start all threads: engines run small work on one
+    start_s = min(least.start_s, max(0.0, median - max(least.compute_s, least.memory_s)))
+    modules = dict.fromkeys(operator.module for operator in operators)
+    return replace(
+        row,
+        nodes=tuple(node.name for node in first),
+        time_s=median,
+        time_low_s=quantile(times, 0.25),
+        time_high_s=quantile(times, 0.75),
+        floor=replace(least, start_s=start_s),
+        fused=tuple(module for module in modules if module != row.module),
+        held_flops=sum(operator.mac_flops or 0 for operator in operators),
+        held_bytes=moved,
+    )
+
+
+def _held(operators: Sequence[Operator], nodes: Sequence[NodeTime]) -> dict[str, list[int]]:
+    """Of each row with nodes, the operators that ran within them, by their indices.
+
+    An engine tells a node's modules, not its operators. Where several rows' nodes name one module,
+    as a block whose activation went into one convolution and whose sum into another, each of its
+    operators belongs to the row from which it reads, or else to that which reads it.
+    """
+    rows: dict[str, list[str]] = {}
+    """Of each module, the rows whose nodes name it."""
+    for node in nodes:
+        for module in node.modules:
+            of = rows.setdefault(module, [])
+            if owner(node) not in of:
+                of.append(owner(node))
+    place: dict[int, str] = {}
+    for index, operator in enumerate(operators):
+        candidates = rows.get(operator.module, [])
+        if len(candidates) == 1:
+            place[index] = candidates[0]
+    for index, operator in enumerate(operators):
+        candidates = rows.get(operator.module, [])
+        if len(candidates) > 1:
+            place[index] = _nearest(index, operators, candidates, place)
+    held: dict[str, list[int]] = {}
+    for index, row in sorted(place.items()):
+        held.setdefault(row, []).append(index)
+    return held
+
+
+def _nearest(
+    index: int, operators: Sequence[Operator], candidates: Sequence[str], place: dict[int, str]
+) -> str:
+    operator = operators[index]
+    before = [
+        place[i]
+        for i in reversed(range(index))
+        if place.get(i) in candidates and set(operators[i].writes) & set(operator.reads)
+    ]
+    behind = [
+        place[i]
+        for i in range(index + 1, len(operators))
+        if place.get(i) in candidates and set(operators[i].reads) & set(operator.writes)
+    ]
+    return (*before, *behind, *candidates)[0]
