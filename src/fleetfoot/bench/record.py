@@ -12,6 +12,7 @@ operations.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -21,7 +22,7 @@ import tempfile
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Union
@@ -271,6 +272,7 @@ def _problems(m: Measurement) -> Iterable[str]:
         yield f"median, p90 and p99 must rise: {m.median_s:g}, {m.p90_s:g}, {m.p99_s:g} s"
 
 
+Made = TypeVar("Made")
 Line = TypeVar("Line", Measurement, Failure, Start)
 
 
@@ -422,6 +424,19 @@ def read_fields(raw: dict[str, Any], kind: type, prefix: str = "") -> dict[str, 
     return {name: _value(raw[name], hint, prefix + name) for name, hint in hints.items()}
 
 
+def parsed(raw: object, kind: type[Made], name: str = "") -> Made:
+    """A dataclass from the JSON of its ``asdict``: dataclasses, tuples and mappings within it too.
+
+    Args:
+        name: of what is read, for messages.
+
+    Raises:
+        RecordError: a field is missing, unknown or of another type; the message names it.
+    """
+    made: Made = _value(raw, kind, name or kind.__name__)
+    return made
+
+
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
@@ -438,8 +453,10 @@ def _value(value: object, hint: Any, name: str) -> Any:
         return _value(value, hint, name)
     if typing.is_typeddict(hint) and isinstance(value, dict):
         return read_fields(value, hint, f"{name}.")
-    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return hint(**read_fields(value, hint, f"{name}."))
+    if origin is typing.Literal and value in args:
+        return value
     if origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _value(item, args[1], f"{name}.{key}") for key, item in value.items()}
     if origin is tuple and isinstance(value, list):
