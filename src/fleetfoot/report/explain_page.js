@@ -187,6 +187,9 @@
   for (const link of all("a.to-row")) {
     link.addEventListener("click", (event) => { event.preventDefault(); choose(byId(link.dataset.row)); });
   }
+  for (const link of all(".title a:not(.to-row)")) {
+    link.addEventListener("click", () => { document.querySelector(link.hash).open = true; });
+  }
   for (const button of all(".kinds button")) {
     button.addEventListener("click", () => {
       const on = button.getAttribute("aria-pressed") !== "true";

@@ -5,12 +5,14 @@ record, it asks nothing of the network, works without its script, and prints.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from fleetfoot.bench.explain import Explanation
 from fleetfoot.cost.findings import Finding
+from fleetfoot.cost.guidelines import RULES, Rule
 from fleetfoot.cost.roofline import Layer
 from fleetfoot.report.counts import scaled
 from fleetfoot.report.explain_svg import icicle, ms, percent, roofline, stack
@@ -232,28 +234,71 @@ def _scale() -> Element:
 
 
 def _findings(e: Explanation, rows: Sequence[Row]) -> list[Element]:
-    """The dearest first."""
+    """The dearest first, and behind them the rules that found them."""
     if not e.findings:
-        return [node("p", "No rule has anything against this network here.", class_="small")]
+        return [node("p", "No rule found anything worth saying here.", class_="small")]
     ordered = sorted(e.findings, key=lambda finding: -finding.price_s)
-    items = [_finding(finding, e, rows) for finding in ordered]
-    return [node("ol", *items, class_="priced")]
+    note = "Prices are estimates; those of two rules on one layer overlap, and do not add up."
+    rules = [RULES[code] for code in sorted({one.rule for one in ordered} & RULES.keys())]
+    return [
+        node("ol", *(_finding(one, e, rows) for one in ordered), class_="priced"),
+        node("p", note, class_="small"),
+        *([node("h3", "The rules"), *map(_rule, rules)] if rules else []),
+    ]
 
 
 def _finding(finding: Finding, e: Explanation, rows: Sequence[Row]) -> Element:
     row = _row_of(finding.module, rows)
     module = node("a", finding.module or e.model, href=f"#{row}", class_="to-row", data_row=row)
-    price = node(
-        "p",
-        node("b", f"{ms(finding.price_s)} ms"),
-        f" {percent(finding.price_s / e.latency_s)}",
-        class_="price",
-    )
-    text = node("p", finding.text)
-    change = node("p", node("b", "Change: "), finding.change)
+    price = node("b", f"{ms(finding.price_s)} ms")
+    share = f" {percent(finding.price_s / e.latency_s)}"
+    if finding.basis != "measured":
+        share += f", {finding.basis}"
+    known = finding.rule in RULES
+    code = node("a", finding.rule, href=f"#rule-{finding.rule}") if known else finding.rule
     name = finding.name.replace("-", " ")
-    title = node("p", node("code", finding.rule), f" {name} · ", module, class_="title")
-    return node("li", price, node("div", title, text, change))
+    return node(
+        "li",
+        node("p", price, share, class_="price"),
+        node(
+            "div",
+            node("p", node("b", code), f" {name} · ", module, class_="title"),
+            node("p", finding.text),
+            node("p", node("b", "Change: "), finding.change),
+        ),
+    )
+
+
+def _rule(rule: Rule) -> Element:
+    parts = {
+        "": rule.what,
+        "Why: ": rule.why,
+        "Price: ": rule.price,
+        "Known problems: ": rule.known_problems,
+        "Instead: ": rule.instead,
+        "Reference: ": rule.reference,
+    }
+    return node(
+        "details",
+        node("summary", node("b", rule.code), f" {rule.name.replace('-', ' ')}"),
+        *(
+            node("p", *([node("b", title)] if title else []), *_inline(text))
+            for title, text in parts.items()
+        ),
+        id=f"rule-{rule.code}",
+        class_="rule",
+    )
+
+
+_LINK = re.compile(r"\[([^\]]*)\]\((?:https://)?([^)]*)\)")
+
+
+def _inline(markdown: str) -> list[Element | str]:
+    """A paragraph: code between backticks, and links as their text and address, since the page
+    leads nowhere but into itself."""
+    text = _LINK.sub(lambda m: m[1] if m[1] == m[2] else f"{m[1]} ({m[2]})", markdown)
+    pieces = " ".join(text.split()).split("`")
+    return [node("code", piece) if i % 2 else piece for i, piece in enumerate(pieces)]
 
 
 class Column(NamedTuple):
@@ -371,15 +416,19 @@ def _table(e: Explanation, rows: Sequence[Row]) -> Element:
 
 def _row(row: Row, e: Explanation, most_s: float) -> Element:
     branch, layer = row.branch, row.branch.layer
-    name = node("th", scope="row", data_v=row.order, class_=f"d{min(row.depth, 9)}")
-    text = branch.name or "(itself)"
     if layer is None:
-        name.append(node("button", text, type="button", aria_expanded="true", class_="fold"))
+        parts: list[Element | str] = [
+            node("button", branch.name, type="button", aria_expanded="true", class_="fold")
+        ]
     else:
-        name.append(_dot(kind(layer)))
-        name.append(node("span", text, class_="short"))
-        name.append(node("span", branch.module or e.model, class_="path"))
-        name.append(node("small", layer.module_type))
+        parts = [
+            _dot(kind(layer)),
+            node("span", branch.name, class_="short"),
+            node("span", branch.module or e.model, class_="path"),
+            " ",
+            node("small", layer.module_type),
+        ]
+    name = node("th", *parts, scope="row", data_v=row.order, class_=f"d{min(row.depth, 9)}")
     cells = []
     for column in COLUMNS:
         value = column.value(branch, e)
