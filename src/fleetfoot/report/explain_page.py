@@ -15,7 +15,7 @@ from fleetfoot.cost.findings import Finding
 from fleetfoot.cost.guidelines import RULES, Rule
 from fleetfoot.cost.roofline import Layer
 from fleetfoot.report.counts import scaled
-from fleetfoot.report.explain_svg import icicle, ms, percent, roofline, stack
+from fleetfoot.report.explain_svg import fastest, icicle, ms, percent, roofline, stack
 from fleetfoot.report.layers import (
     KINDS,
     STEPS,
@@ -135,7 +135,7 @@ def _head(e: Explanation) -> list[Element]:
             f"{scaled(sum(layer.held_bytes for layer in e.layers), 'B')} moved",
         ),
     ]
-    shares = {name: share for name, share in e.bound_shares.items() if share}
+    shares: dict[str, float] = {name: share for name, share in e.bound_shares.items() if share}
     bounds = [
         node("li", node("i", class_=f"dot b-{name}"), f"{percent(share)} {_BOUNDS[name]}")
         for name, share in shares.items()
@@ -469,7 +469,7 @@ def _how(e: Explanation) -> Element:
         )
     roofs.append(f"{digits(compute.matmul_flops_per_s.value / 1e9)} GFLOP/s in a matrix product")
     levels = [
-        f"{level.name} {scaled(level.copy_bytes_per_s.value, 'B/s')}"
+        f"{level.name} {scaled(fastest(level), 'B/s')}"
         + (f" ({scaled(level.capacity_bytes, 'B')})" if level.capacity_bytes else "")
         for level in e.machine.levels
     ]
@@ -478,7 +478,7 @@ def _how(e: Explanation) -> Element:
     rows = [
         ("machine", f"{e.machine.cpu}, measured {moment(e.machine.measured_at)}"),
         ("arithmetic", ", ".join(roofs)),
-        ("copies", ", ".join(levels)),
+        ("bandwidth", ", ".join(levels)),
         ("start of work", f"{digits(e.machine.region_s.value * 1e6)} µs on all threads"),
         (
             "latency",

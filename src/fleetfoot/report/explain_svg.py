@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from fleetfoot.cost.machine import Machine
+from fleetfoot.cost.machine import Level, Machine
 from fleetfoot.cost.roofline import Layer
 from fleetfoot.report.counts import scaled
 from fleetfoot.report.labels import Box
@@ -34,7 +34,7 @@ def roofline(
     picture = _Roofs(spots, machine, precision, narrow=narrow)
     total_s = sum(layer.time_s for layer in layers)
     largest_first = sorted(drawn, key=lambda pair: -pair[1].time_s)
-    dots = []
+    dots: list[Element] = []
     for index, layer in largest_first:  # so that the small ones lie on top
         share = layer.time_s / total_s
         circle = node(
@@ -73,6 +73,11 @@ def roofline(
     )
 
 
+def fastest(level: Level) -> float:
+    """Bytes a second, the larger of reading and copying: what floors count with."""
+    return max(level.read_bytes_per_s.value, level.copy_bytes_per_s.value)
+
+
 class _Roofs:
     """Axes and roofs, wide enough for the given (FLOP/byte, GFLOP/s)."""
 
@@ -88,7 +93,7 @@ class _Roofs:
         area = self.area = Box(44, 26, self.width - 14, self.height - 42)
         compute = machine.compute[precision]
         self.peak = compute.peak_flops_per_s / 1e9
-        self.levels = [(lv.name, lv.copy_bytes_per_s.value / 1e9) for lv in machine.levels]
+        self.levels = [(level.name, fastest(level) / 1e9) for level in machine.levels]
         ridges = [self.peak / bandwidth for _, bandwidth in self.levels]
         xs, ys = [x for x, _ in spots], [y for _, y in spots]
         self.x = Scale(

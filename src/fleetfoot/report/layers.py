@@ -174,8 +174,7 @@ class Branch:
     @property
     def bound(self) -> Bound | None:
         """What most of the time goes to layers that are bound by; None without time."""
-        shares = by_bound(list(self.layers()))
-        return max(shares, key=shares.__getitem__) if shares else None
+        return next(iter(by_bound(list(self.layers()))), None)
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, Branch]]:
         """Itself and all below it, each behind its parent, with their depths."""
