@@ -20,6 +20,7 @@ from fleetfoot.bench.clock import median_interval, quantile
 from fleetfoot.bench.layers import join, profile
 from fleetfoot.bench.record import read_fields, read_object
 from fleetfoot.cost.findings import Finding
+from fleetfoot.cost.guidelines import findings, worth_saying
 from fleetfoot.cost.machine import Machine
 from fleetfoot.cost.peaks import torch_threads
 from fleetfoot.cost.roofline import Bound, Layer
@@ -65,6 +66,7 @@ class Explanation:
     trace_note: str
     """What a reader of the counts should know; "" mostly."""
     findings: tuple[Finding, ...]
+    """Those worth saying, the highest price first."""
     started: str
     """ISO 8601, UTC."""
     versions: dict[str, str]
@@ -216,6 +218,8 @@ def explain(
         measured = profile(built, example, seconds=seconds)
         info = built.info
     layers = join(traced, measured.runs, machine, precision=precision)
+    found = findings(traced, machine, layers=layers, engine=info.name, engine_note=info.note)
+    said, _ = worth_saying(found, sum(layer.time_s for layer in layers))
     unmapped = [node for node in measured.runs[0] if not node.modules]
     unmapped_s = [sum(node.seconds for node in run if not node.modules) for run in measured.runs]
     return Explanation(
@@ -236,7 +240,7 @@ def explain(
         unmapped_s=statistics.median(unmapped_s),
         machine=machine,
         trace_note=traced.note,
-        findings=(),
+        findings=tuple(said),
         started=started,
         versions=environment.versions(),
         commit=environment.commit(),

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from torch import nn
-
 from fleetfoot.cost.findings import Finding
 from fleetfoot.cost.guidelines.attention import A1
 from fleetfoot.cost.guidelines.base import Rule, Subject, modelled_layers
@@ -56,7 +54,6 @@ def findings(
     layers: Sequence[Layer] | None = None,
     engine: str = "",
     engine_note: str = "",
-    model: nn.Module | None = None,
     disable: Collection[str] = (),
 ) -> list[Finding]:
     """What every rule finds, the highest price first.
@@ -65,7 +62,6 @@ def findings(
         layers: measured ones of this very trace; without them each layer is taken to run at its
             floor, and the prices are modelled.
         engine: that took their times; with ``engine_note``, its ``EngineInfo.note``.
-        model: the network, where the caller has it.
         disable: codes or names of rules that are not asked.
 
     Raises:
@@ -86,7 +82,6 @@ def findings(
         machine=machine,
         layers=modelled_layers(trace, machine) if layers is None else tuple(layers),
         basis="modelled" if layers is None else "measured",
-        model=model,
         engine=engine,
         engine_note=engine_note,
     )

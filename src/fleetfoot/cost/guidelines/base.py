@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from torch import nn
-
 from fleetfoot.cost.findings import Basis
 from fleetfoot.cost.guidelines.graph import Graph, Product, product
 from fleetfoot.cost.machine import Machine
@@ -68,7 +66,6 @@ class Subject:
     """Every operator of the trace in one of them."""
     basis: Basis
     """Whether the times of the layers were measured, or are floors."""
-    model: nn.Module | None = None
     engine: str = ""
     """Name of the engine that took the times."""
     engine_note: str = ""
