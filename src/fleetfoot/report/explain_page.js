@@ -219,6 +219,7 @@
   addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
   addEventListener("keydown", (event) => { if (event.key === "Escape") light(null); });
   addEventListener("resize", lay);
+  addEventListener("beforeprint", () => { for (const part of all("details")) part.open = true; });
 
   // The deepest fold at which the table is still short; what is printed is all of it.
   const SHORT = 32;

@@ -175,7 +175,7 @@ def _roofline(e: Explanation) -> list[Element]:
     if any(rate(layer) > e.peak_flops_per_s for layer in e.layers):
         remark += (
             " A dot above the roofs asks for more multiplications than the engine does, as with "
-            "Winograd's convolutions."
+            "Winograd's convolutions, or the roofs were measured in a slower minute."
         )
     return [
         node(
@@ -233,6 +233,10 @@ def _scale() -> Element:
     return node("ul", node("li", "time / floor"), *steps, class_="key")
 
 
+SHOWN = 8
+"""Findings that are not folded away."""
+
+
 def _findings(e: Explanation, rows: Sequence[Row]) -> list[Element]:
     """The dearest first, and behind them the rules that found them."""
     if not e.findings:
@@ -240,11 +244,19 @@ def _findings(e: Explanation, rows: Sequence[Row]) -> list[Element]:
     ordered = sorted(e.findings, key=lambda finding: -finding.price_s)
     note = "Prices are estimates; those of two rules on one layer overlap, and do not add up."
     rules = [RULES[code] for code in sorted({one.rule for one in ordered} & RULES.keys())]
-    return [
-        node("ol", *(_finding(one, e, rows) for one in ordered), class_="priced"),
-        node("p", note, class_="small"),
-        *([node("h3", "The rules"), *map(_rule, rules)] if rules else []),
-    ]
+    first, rest = ordered[:SHOWN], ordered[SHOWN:]
+    found = [_priced(first, e, rows)]
+    if rest:
+        more = f"{len(rest)} more, of {ms(rest[0].price_s)} ms or less"
+        found.append(node("details", node("summary", more), _priced(rest, e, rows), class_="rest"))
+    found.append(node("p", note, class_="small"))
+    if rules:
+        found += [node("h3", "The rules"), *map(_rule, rules)]
+    return found
+
+
+def _priced(findings: Sequence[Finding], e: Explanation, rows: Sequence[Row]) -> Element:
+    return node("ol", *(_finding(one, e, rows) for one in findings), class_="priced")
 
 
 def _finding(finding: Finding, e: Explanation, rows: Sequence[Row]) -> Element:
@@ -342,7 +354,6 @@ def _nodes(branch: Branch, _: Explanation) -> str:
 
 
 COLUMNS = (
-    Column("kind", "", "of its costliest operator", _kind, _kind, words=True),
     Column(
         "time",
         "ms",
@@ -387,6 +398,7 @@ COLUMNS = (
         lambda b, _: digits(b.intensity) if b.intensity else "-",
     ),
     Column("bound", "", "what sets most of the floor", _bound, _bound, words=True),
+    Column("kind", "", "of its costliest operator", _kind, _kind, words=True),
     Column("nodes", "of the engine", "what the engine ran for it", _nodes, _nodes, words=True),
 )
 
@@ -475,11 +487,15 @@ def _how(e: Explanation) -> Element:
     ]
     low, high = e.ci95_s
     difference = e.nodes_s / e.latency_s - 1
+    side = (
+        "above the latency: what timing them adds"
+        if difference >= 0
+        else "below the latency: what is in no node, and what else the machine did meanwhile"
+    )
     rows = [
         ("machine", f"{e.machine.cpu}, measured {moment(e.machine.measured_at)}"),
         ("arithmetic", ", ".join(roofs)),
         ("bandwidth", ", ".join(levels)),
-        ("start of work", f"{digits(e.machine.region_s.value * 1e6)} µs on all threads"),
         (
             "latency",
             f"median of {len(e.samples_s)} runs without timing of the nodes; 95 % interval "
@@ -487,11 +503,11 @@ def _how(e: Explanation) -> Element:
         ),
         (
             "nodes",
-            f"{ms(e.nodes_s)} ms together, {digits(abs(100 * difference), 2)} % "
-            f"{'above' if difference >= 0 else 'below'} the latency: what timing them adds, less "
-            "what is in no node",
+            f"{ms(e.nodes_s)} ms together, {digits(abs(100 * difference), 2)} % {side}",
         ),
     ]
+    if e.machine.threads > 1:
+        rows.append(("start", f"{digits(e.machine.region_s.value * 1e6)} µs on all threads"))
     if e.unmapped:
         rows.append(
             (
