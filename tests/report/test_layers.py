@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from colours import contrast
 from explanations import TIMES_US, explanation, machine
 from fleetfoot.bench.layers import join
 from fleetfoot.cost.trace import trace
@@ -59,6 +62,16 @@ def layer(module: nn.Module, *shape: int):
 )
 def test_a_layer_is_of_the_kind_of_its_costliest_operator(module, shape, name):
     assert kind(layer(module, *shape)) == name
+
+
+def test_nodes_that_no_operator_asked_for_are_the_engines_own():
+    assert kind(replace(layer(nn.ReLU(), 1, 8), operators=())) == "engine's own"
+
+
+def test_every_colour_stands_out_from_its_page():
+    for colour in KINDS.values():
+        assert contrast(colour.light, "#ffffff") >= 3
+        assert contrast(colour.dark, "#191c21") >= 3
 
 
 def test_products_within_an_attention_module_are_attention():

@@ -39,7 +39,7 @@ def roofline(
         share = layer.time_s / total_s
         circle = node(
             "circle",
-            class_=f"dot-of k{list(KINDS).index(kind(layer))}",
+            class_=f"k{list(KINDS).index(kind(layer))}",
             cx=picture.x(intensity(layer)),
             cy=picture.y(rate(layer) / 1e9),
             r=round(max(2.5, (30 if narrow else 42) * math.sqrt(share)), 1),

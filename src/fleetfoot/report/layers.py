@@ -5,7 +5,7 @@ floor, and the tree of modules that they lie in, with sums.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fleetfoot.cost.exact import EXACT
 from fleetfoot.cost.formulas import ATTENTION
@@ -24,6 +24,7 @@ KINDS = {
     "elementwise": Colour("#59616c", "#a3abb6"),
     "pool": Colour("#2f7fa3", "#8fd0ee"),
     "copy": Colour("#3f4652", "#ccd2da"),
+    "engine's own": Colour("#8a8f98", "#7d8591"),
 }
 """Kinds of layer and their colours: hues that a reader without red or green can tell apart carry
 the kinds that do most of the work."""
@@ -33,9 +34,10 @@ STEPS = (1.5, 2.0, 3.0, 5.0)
 
 
 def kind(layer: Layer) -> str:
-    """That of its costliest operator: the most multiply-accumulates, then the most bytes."""
+    """That of its costliest operator: the most multiply-accumulates, then the most bytes. What no
+    operator of the module asked for is the engine's own."""
     if not layer.operators:
-        return "copy"
+        return "engine's own"
     main = max(layer.operators, key=lambda op: (op.macs or 0, op.bytes_read + op.bytes_written))
     return _kind(main, layer.module_type)
 
@@ -50,7 +52,7 @@ def _kind(op: Operator, module_type: str) -> str:
         return "linear, matmul"
     if "norm" in name:
         return "norm"
-    if "pool" in name or name in ("mean", "sum", "amax"):
+    if "pool" in name or name in ("mean", "amax"):
         return "pool"
     if op.exact_flops == 0 and (f"aten.{name}" in EXACT):
         return "copy"
@@ -211,9 +213,7 @@ def _joined(branch: Branch, *, root: bool = True) -> Branch:
     if root or len(children) != 1:
         return Branch(branch.name, branch.module, children=children)
     (only,) = children
-    return Branch(
-        joined(branch.name, only.name), only.module, only.layer, only.index, only.children
-    )
+    return replace(only, name=joined(branch.name, only.name))
 
 
 def joined(name: str, within: str) -> str:
