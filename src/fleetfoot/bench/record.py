@@ -12,6 +12,7 @@ operations.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -21,7 +22,7 @@ import tempfile
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Union
@@ -271,6 +272,7 @@ def _problems(m: Measurement) -> Iterable[str]:
         yield f"median, p90 and p99 must rise: {m.median_s:g}, {m.p90_s:g}, {m.p99_s:g} s"
 
 
+Made = TypeVar("Made")
 Line = TypeVar("Line", Measurement, Failure, Start)
 
 
@@ -383,7 +385,7 @@ def _parse(text: str, kind: type[Line]) -> Line:
             f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA}. "
             "Read the record with the version that wrote it"
         )
-    return kind(**read_fields(raw, kind))
+    return kind(**_fields(raw, kind, ""))
 
 
 def read_object(text: str) -> dict[str, Any]:
@@ -401,13 +403,8 @@ def read_object(text: str) -> dict[str, Any]:
     return raw
 
 
-def read_fields(raw: dict[str, Any], kind: type, prefix: str = "") -> dict[str, Any]:
-    """``raw`` with each value brought to the type that ``kind``, a dataclass or a TypedDict, states
-    for it. ``prefix`` is of the fields' names in messages.
-
-    Raises:
-        RecordError: a field is missing, unknown or of another type; the message names it.
-    """
+def _fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:
+    """``raw`` with each value brought to the type that ``kind`` states for it."""
     hints = _hints(kind)
     missing, unknown = [n for n in hints if n not in raw], [n for n in raw if n not in hints]
     if missing or unknown:
@@ -420,6 +417,19 @@ def read_fields(raw: dict[str, Any], kind: type, prefix: str = "") -> dict[str, 
             )
         )
     return {name: _value(raw[name], hint, prefix + name) for name, hint in hints.items()}
+
+
+def parsed(raw: object, kind: type[Made], name: str = "") -> Made:
+    """A dataclass from the JSON of its ``asdict``: dataclasses, tuples and mappings within it too.
+
+    Args:
+        name: of what is read, for messages.
+
+    Raises:
+        RecordError: a field is missing, unknown or of another type; the message names it.
+    """
+    made: Made = _value(raw, kind, name or kind.__name__)
+    return made
 
 
 @cache
@@ -437,9 +447,11 @@ def _value(value: object, hint: Any, name: str) -> Any:
         (hint,) = [arg for arg in args if arg is not type(None)]
         return _value(value, hint, name)
     if typing.is_typeddict(hint) and isinstance(value, dict):
-        return read_fields(value, hint, f"{name}.")
-    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
-        return hint(**read_fields(value, hint, f"{name}."))
+        return _fields(value, hint, f"{name}.")
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return hint(**_fields(value, hint, f"{name}."))
+    if origin is typing.Literal and value in args:
+        return value
     if origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _value(item, args[1], f"{name}.{key}") for key, item in value.items()}
     if origin is tuple and isinstance(value, list):
