@@ -10,6 +10,7 @@ reads and what it gives.
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,15 +24,27 @@ MOVES = ("ReorderInput", "ReorderOutput", "Transpose", "Reshape", "Cast", "Ident
 
 
 def module_paths(graph: Any) -> dict[str, str]:
-    """Path of the module of each node, by the node's name and by those of the values that it gives;
-    nodes without a note are left out."""
+    """Path of the module of each node, by the node's name and by those of the values that it gives.
+
+    A node that the exporter's optimiser made anew, a split for one, has no note: it belongs to the
+    module in which all of its readers lie. Without readers it is left out.
+    """
     found: dict[str, str] = {}
-    for node in graph.node:
+    readers: dict[str, list[str]] = {}
+    """Paths of the modules that read a value."""
+    for node in reversed(graph.node):
         notes = {note.key: note.value for note in node.metadata_props}
+        behind = [path for value in node.output for path in readers.get(value, [])]
         if SCOPES in notes:
             *modules, _ = ast.literal_eval(notes[SCOPES])  # the last is the operator's own
-            path = modules[-1] if modules else ""
-            found |= {name: path for name in (*node.output, node.name)}
+            path = str(modules[-1]) if modules else ""
+        elif behind:
+            path = ".".join(os.path.commonprefix([path.split(".") for path in behind]))
+        else:
+            continue
+        found |= {name: path for name in (*node.output, node.name)}
+        for value in node.input:
+            readers.setdefault(value, []).append(path)
     return found
 
 
