@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fleetfoot import engines
 from fleetfoot.bench import environment
 from fleetfoot.bench.clock import median_interval, quantile
 from fleetfoot.bench.layers import join, profile
-from fleetfoot.bench.record import read_fields, read_object
+from fleetfoot.bench.record import parsed, read_object
 from fleetfoot.cost.findings import Finding
 from fleetfoot.cost.guidelines import findings, worth_saying
 from fleetfoot.cost.machine import Machine
@@ -26,7 +27,9 @@ from fleetfoot.cost.peaks import torch_threads
 from fleetfoot.cost.roofline import Bound, Layer
 from fleetfoot.cost.trace import trace
 from fleetfoot.engines import EngineInfo
-from fleetfoot.errors import RecordError
+from fleetfoot.errors import FoldError, RecordError
+from fleetfoot.models import user
+from fleetfoot.transform import fuse
 
 SCHEMA = 1
 
@@ -71,6 +74,11 @@ class Explanation:
     """ISO 8601, UTC."""
     versions: dict[str, str]
     commit: str
+    profiled_s: float = 0.0
+    """All nodes of a run with timing together, the median of such runs; 0 where it is not known.
+    Above the latency by what timing adds, below it by what is in no node."""
+    fold_note: str = ""
+    """Why the network runs as it was given though its fold was asked for."""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -93,8 +101,8 @@ class Explanation:
 
     @property
     def nodes_s(self) -> float:
-        """Sum of the layers' times. Above the latency by what timing adds, below it by what is in
-        no node."""
+        """Sum of the layers' times, each a median: less than ``profiled_s`` where other work
+        interrupts now this layer, now that."""
         return sum(layer.time_s for layer in self.layers)
 
     @property
@@ -168,12 +176,37 @@ def from_json(text: str) -> Explanation:
             _drop(layer, DERIVED[Layer])
             if isinstance(layer.get("floor"), dict):
                 _drop(layer["floor"], ("seconds", "bound"))
-    return Explanation(**read_fields(raw, Explanation))
+    return parsed(raw, Explanation, "explanation")
 
 
 def _drop(raw: dict[str, Any], names: Sequence[str]) -> None:
     for name in names:
         raw.pop(name, None)
+
+
+def network(name: str, example: Tensor, *, fold: bool = True) -> tuple[nn.Module, bool, str]:
+    """The network of that name in eval mode, with weights drawn from a fixed seed; whether it is
+    folded, and why not where it was to be.
+
+    Args:
+        name: of the zoo, or ``path.py:factory``; the fold of the latter may be one that cannot be
+            proved, and then it is left as it is.
+
+    Raises:
+        UnknownNameError, FactoryError: as ``models.user.network``.
+        FoldError: the fold of a network of the zoo cannot be proved.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = user.network(name).eval()
+    if not fold:
+        return model, False, ""
+    try:
+        return fuse(model, example).model, True, ""
+    except FoldError as error:
+        if not user.is_file(name):
+            raise
+        return model, False, f"not folded: {error}"
 
 
 def explain(
@@ -186,6 +219,7 @@ def explain(
     precision: str = "float32",
     name: str = "",
     folded: bool = False,
+    fold_note: str = "",
     seconds: float = 5.0,
 ) -> Explanation:
     """Runs ``model``, in eval mode, on ``engine`` and says what each of its modules took.
@@ -194,7 +228,7 @@ def explain(
         example: the batch that it runs on, (B, C, H, W).
         machine: what this machine can do with that many threads.
         name: of the network in the explanation; its class without it.
-        folded: whether ``model`` is ``transform.fuse``'s; said, not done.
+        folded, fold_note: what ``network`` says of ``model``; said here, not done.
         seconds: budget of the runs.
 
     Raises:
@@ -244,4 +278,6 @@ def explain(
         started=started,
         versions=environment.versions(),
         commit=environment.commit(),
+        profiled_s=statistics.median(sum(node.seconds for node in run) for run in measured.runs),
+        fold_note=fold_note,
     )

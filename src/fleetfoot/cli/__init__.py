@@ -14,6 +14,7 @@ import typer
 from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
 from fleetfoot.cli.count import count
+from fleetfoot.cli.explain import explain
 from fleetfoot.cli.lint import lint
 from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
@@ -55,6 +56,7 @@ for command in (
     models,
     info,
     count,
+    explain,
     machine,
     engines,
     fuse,
