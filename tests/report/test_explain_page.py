@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import math
 import re
+from html import escape
 
 import pytest
 
 from explanations import explanation, finding, machine, renamed
 from fleetfoot.bench.explain import from_json, to_json
 from fleetfoot.cost.guidelines import RULES
+from fleetfoot.report.explain import head, layer_rows, remarks
 from fleetfoot.report.explain_page import html
 from fleetfoot.report.layers import intensity, rate
 from fleetfoot.report.summary import digits
@@ -72,19 +74,19 @@ def test_a_row_says_what_the_record_says():
         "0.00500",
         "25",
         digits(layer.floor.seconds * 1e3),
-        digits(layer.time_s / layer.floor.seconds),
+        digits(layer.time_s / layer.floor.seconds, 2),
         digits(layer.above_floor_s * 1e3),
         digits(layer.flops_per_s / 1e9),
-        digits(layer.intensity),
+        digits(layer.intensity, 2),
         "compute",
-        "dense conv",
+        "conv 3×3 3→16 /2",
         "conv",  # the node "conv stem.0" without its module
     ]
 
 
 def test_a_layer_that_ran_within_anothers_node_says_so_and_has_no_figures():
     act = cells(html(explanation()), "l3")
-    assert act == [*["-"] * 7, "", "elementwise", "within blocks.0.project"]
+    assert act == [*["-"] * 7, "", "relu", "within blocks.0.project"]
 
 
 def test_the_head_holds_the_totals():
@@ -174,6 +176,24 @@ def test_a_network_without_arithmetic_has_no_roofline():
 
 def rows(page, part: int = 1) -> list[str]:
     return page.locator(f"#layers tbody tr:visible > :nth-child({part})").all_inner_texts()
+
+
+def test_the_page_and_the_card_say_the_same():
+    found = explanation()
+    text = html(found)
+    for name, sentence in head(found):
+        figures = re.findall(r"\d[\d.]* (?:ms|GFLOP/s)", sentence)
+        assert all(figure in text for figure in figures), name
+    assert all(escape(remark, quote=False) in text for remark in remarks(found, ()))
+    for row in layer_rows(found.layers):
+        (at,) = [i for i, layer in enumerate(found.layers) if layer.module == row.module]
+        shown = cells(text, f"l{at}")
+        assert shown[0] == digits(row.time_s * 1e3)
+        assert shown[7] == row.bound
+        assert escape(row.what, quote=False) == shown[8]
+        if row.flops:
+            assert shown[5] == digits(row.flops / row.time_s / 1e9)
+            assert shown[6] == digits(row.flops / row.moved_bytes, 2)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,6 +39,13 @@ def explain(
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time to spend on runs.")] = 5.0,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="A file for one page with the roofline, the time by module, and every layer.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One record for programs, with every layer.")
     ] = False,
@@ -53,7 +61,9 @@ def explain(
     from fleetfoot.bench.explain import network, to_json
     from fleetfoot.bench.machine import machine
     from fleetfoot.bench.networks import native_size
+    from fleetfoot.bench.record import write_text
     from fleetfoot.models.user import is_file
+    from fleetfoot.report import explain_page
     from fleetfoot.report.explain import print_card
     from fleetfoot.report.live import Counter
     from fleetfoot.report.terminal import console
@@ -79,3 +89,6 @@ def explain(
         typer.echo(to_json(found))
     else:
         print_card(console(), found, depth=depth)
+    if html is not None:
+        write_text(html, explain_page.html(found))
+        typer.echo(f"page: {html}", err=True)

@@ -24,7 +24,7 @@
     const flat = byId("flat").checked;
     table.classList.toggle("flat", flat);
     const fits = (row) => {
-      const text = `${row.dataset.tip} ${row.textContent}`.toLowerCase();
+      const text = `${row.dataset.tip} ${row.dataset.kind} ${row.dataset.type} ${row.textContent}`.toLowerCase();
       return words.every((word) => text.includes(word));
     };
     const found = new Set(rows.filter((row) => isLeaf(row) && fits(row)));
@@ -56,8 +56,9 @@
       const numbers = head.classList.contains("number");
       list.append(make("dt", title), make("dd", numbers ? `${cell.textContent} ${unit}` : cell.textContent));
     });
+    if (row.dataset.kind) list.append(make("dt", "kind"), make("dd", row.dataset.kind));
     if (row.dataset.quartiles) list.append(make("dt", "half of the runs"), make("dd", row.dataset.quartiles));
-    tell(x, y, make("b", row.dataset.tip), list);
+    tell(x, y, make("b", `${row.dataset.tip} ${row.dataset.type ?? ""}`), list);
   }
 
   function light(row) {

@@ -15,6 +15,7 @@ from fleetfoot.cost.findings import Finding
 from fleetfoot.cost.guidelines import RULES, Rule
 from fleetfoot.cost.roofline import Layer
 from fleetfoot.report.counts import scaled
+from fleetfoot.report.explain import remarks, what
 from fleetfoot.report.explain_svg import fastest, icicle, ms, percent, roofline, stack
 from fleetfoot.report.layers import (
     KINDS,
@@ -112,10 +113,8 @@ def _head(e: Explanation) -> list[Element]:
     threads = f"{e.engine.threads} thread{'s' if e.engine.threads > 1 else ''}"
     size = "×".join(map(str, e.input_shape[1:]))
     where = e.machine.cpu if e.machine.device == "cpu" else e.machine.device
-    what = (
-        f"{'Folded' if e.folded else 'Not folded'}, {batch}input {size}, {e.engine.precision}, on "
-        f"{threads} of {where}"
-    )
+    fold = "folded" if e.folded else e.fold_note or "not folded"
+    setting = f"{fold}, {batch}input {size}, {e.engine.precision}, on {threads} of {where}"
     peak = e.peak_flops_per_s
     facts = [
         ("latency", f"{ms(e.latency_s)} ms", f"median of {len(e.samples_s)}; p90 {ms(e.p90_s)} ms"),
@@ -127,7 +126,7 @@ def _head(e: Explanation) -> list[Element]:
         (
             "floor",
             f"{ms(e.floor_s)} ms",
-            f"the latency is {digits(e.latency_s / e.floor_s)} times it" if e.floor_s else "",
+            f"the latency is {digits(e.latency_s / e.floor_s, 2)} times that" if e.floor_s else "",
         ),
         (
             "work",
@@ -140,7 +139,7 @@ def _head(e: Explanation) -> list[Element]:
         node("li", node("i", class_=f"dot b-{name}"), f"{percent(share)} {_BOUNDS[name]}")
         for name, share in shares.items()
     ]
-    found = [node("p", what, class_="what")]
+    found = [node("p", f"{setting[0].upper()}{setting[1:]}", class_="setting-of")]
     if not e.steady:
         note = "The times had not settled when the budget was spent: read them with care."
         found.append(node("p", note, class_="note"))
@@ -326,11 +325,14 @@ class Column(NamedTuple):
 
 
 def _times(branch: Branch) -> str:
-    return "-" if branch.times_floor is None else digits(branch.times_floor)
+    return "-" if branch.times_floor is None else digits(branch.times_floor, 2)
 
 
-def _kind(branch: Branch, _: Explanation) -> str:
-    return kind(branch.layer) if branch.layer else ""
+def _what(branch: Branch, e: Explanation) -> str:
+    if branch.layer:
+        return what(branch.layer, e.layers)
+    count = sum(1 for _ in branch.layers())
+    return f"{count} layer{'s' if count > 1 else ''}"
 
 
 def _bound(branch: Branch, _: Explanation) -> str:
@@ -395,10 +397,10 @@ COLUMNS = (
         "FLOP/byte",
         "operations a byte that goes in or out of its nodes",
         lambda b, _: b.intensity or None,
-        lambda b, _: digits(b.intensity) if b.intensity else "-",
+        lambda b, _: digits(b.intensity, 2) if b.intensity else "-",
     ),
     Column("bound", "", "what sets most of the floor", _bound, _bound, words=True),
-    Column("kind", "", "of its costliest operator", _kind, _kind, words=True),
+    Column("what", "", "what its nodes do, the costliest first", _what, _what, words=True),
     Column("nodes", "of the engine", "what the engine ran for it", _nodes, _nodes, words=True),
 )
 
@@ -437,8 +439,6 @@ def _row(row: Row, e: Explanation, most_s: float) -> Element:
             _dot(kind(layer)),
             node("span", branch.name, class_="short"),
             node("span", branch.module or e.model, class_="path"),
-            " ",
-            node("small", layer.module_type),
         ]
     name = node("th", *parts, scope="row", data_v=row.order, class_=f"d{min(row.depth, 9)}")
     cells = []
@@ -463,6 +463,8 @@ def _row(row: Row, e: Explanation, most_s: float) -> Element:
         data_parent=row.parent,
         data_depth=row.depth,
         data_tip=branch.module or e.model,
+        data_kind=kind(layer) if layer else None,
+        data_type=layer.module_type if layer else None,
         data_quartiles=_quartiles(layer) if layer and layer.time_s else None,
     )
 
@@ -486,40 +488,30 @@ def _how(e: Explanation) -> Element:
         for level in e.machine.levels
     ]
     low, high = e.ci95_s
-    difference = e.nodes_s / e.latency_s - 1
-    side = (
-        "above the latency: what timing them adds"
-        if difference >= 0
-        else "below the latency: what is in no node, and what else the machine did meanwhile"
-    )
-    rows = [
-        ("machine", f"{e.machine.cpu}, measured {moment(e.machine.measured_at)}"),
-        ("arithmetic", ", ".join(roofs)),
-        ("bandwidth", ", ".join(levels)),
-        (
-            "latency",
+    facts = {
+        "machine": [f"{e.machine.cpu}, measured {moment(e.machine.measured_at)}"],
+        "arithmetic": [", ".join(roofs)],
+        "bandwidth": [", ".join(levels)],
+        "latency": [
             f"median of {len(e.samples_s)} runs without timing of the nodes; 95 % interval "
-            f"{ms(low)} to {ms(high)} ms",
-        ),
-        (
-            "nodes",
-            f"{ms(e.nodes_s)} ms together, {digits(abs(100 * difference), 2)} % {side}",
-        ),
-    ]
+            f"{ms(low)} to {ms(high)} ms"
+        ],
+        "layers": remarks(e, ()),
+        "engine": [e.engine.note],
+        "versions": [
+            ", ".join(f"{name} {version}" for name, version in e.versions.items())
+            + (f"; commit {e.commit}" if e.commit else "")
+        ],
+    }
     if e.machine.threads > 1:
-        rows.append(("start", f"{digits(e.machine.region_s.value * 1e6)} µs on all threads"))
-    if e.unmapped:
-        rows.append(
-            (
-                "unmapped",
-                f"{len(e.unmapped)} nodes, {ms(e.unmapped_s)} ms ({percent(e.unmapped_share)}), of "
-                "which the engine does not tell the module; they stand in the network's own row",
-            )
-        )
-    if e.engine.note:
-        rows.append(("engine", e.engine.note))
-    if e.trace_note:
-        rows.append(("counts", e.trace_note))
-    versions = ", ".join(f"{name} {version}" for name, version in e.versions.items())
-    rows.append(("versions", versions + (f"; commit {e.commit}" if e.commit else "")))
-    return node("dl", *(part for n, t in rows for part in (node("dt", n), node("dd", t))))
+        start_us = digits(e.machine.region_s.value * 1e6)
+        facts["machine"].append(f"{start_us} µs to start work on all threads")
+    return node(
+        "dl",
+        *(
+            part
+            for name, texts in facts.items()
+            if any(texts)
+            for part in (node("dt", name), *(node("dd", text) for text in texts))
+        ),
+    )

@@ -151,8 +151,11 @@ class Branch:
 
     @property
     def operations(self) -> int:
-        """Of the layers that took time."""
-        return sum(operations(layer) for layer in self.layers() if layer.time_s)
+        """Of one layer as the function ``operations``; of several, two a multiply-accumulate of
+        all that their nodes hold."""
+        if self.layer:
+            return operations(self.layer) if self.layer.time_s else 0
+        return sum(layer.held_flops for layer in self.layers())
 
     @property
     def moved_bytes(self) -> int:
