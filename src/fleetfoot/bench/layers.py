@@ -165,13 +165,14 @@ def _timed(
     times = [sum(run[index].seconds for index in nodes) for run in runs]
     operators = [trace.operators[index] for index in held]
     moved = moved_outside(frozenset(held), trace.operators)
+    macs_share = min(node.macs_share for node in first)
     median = statistics.median(times)
     least = floor(
         operators,
         machine,
         starts=sum(not node.part_of for node in first),
         moved_bytes=moved,
-        macs_share=min(node.macs_share for node in first),
+        macs_share=macs_share,
         precision=precision,
         cached=all(node.part_of for node in first),
     )
@@ -186,6 +187,7 @@ def _timed(
         time_high_s=quantile(times, 0.75),
         floor=replace(least, start_s=start_s),
         fused=tuple(module for module in modules if module != row.module),
+        macs_share=macs_share,
         held_flops=sum(operator.mac_flops or 0 for operator in operators),
         held_bytes=moved,
     )
