@@ -104,6 +104,31 @@ def test_operators_of_one_module_go_to_the_nodes_that_they_touch():
     )  # with the activation, without the sum
 
 
+class Mixed(Split):
+    """The same with a node of its own in the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.second(self.first(x).relu()) + x).mean((2, 3))
+
+
+def test_a_nodes_own_operator_stays_in_its_row_though_another_feeds_it():
+    nodes = [
+        node("a", "first", "", us=5), node("b", "second", "", us=5), node("mean", "", us=1),
+    ]  # fmt: skip
+    found = rows([nodes], Mixed())
+    assert found[""].held_bytes == 1024 + 16
+    assert found["second"].held_bytes == 1024 + 1024 + 80 + 1024
+    assert found[""].within == ("first", "second")
+    assert found[""].floor.seconds > 0
+
+
+def test_more_nodes_than_operators_leave_some_without():
+    nodes = [node("copy", "first", "", us=1), node("b", "second", "", us=1), node("c", "", us=1)]
+    found = rows([nodes], Split())
+    held = sum(layer.held_flops for layer in found.values())
+    assert held == 2 * 2 * 4 * 4 * 64
+
+
 def test_what_took_less_than_a_start_was_not_started_on_all_threads():
     whole = trace(Net(), X)
     long, short = (

@@ -171,9 +171,10 @@ def remarks(e: Explanation, rest: Sequence[Row]) -> list[str]:
     inside = sum(not layer.nodes and bool(layer.within) for layer in e.layers)
     gone = sum(not layer.nodes and not layer.within for layer in e.layers)
     if inside:
-        lines.append(f"{_modules(inside)} ran within another's node and took no time of their own")
+        own = "its" if inside == 1 else "their"
+        lines.append(f"{_modules(inside)} ran within another's node and took no time of {own} own")
     if gone:
-        lines.append(f"{_modules(gone)} took none: the engine found nothing to do for them")
+        lines.append(f"{_modules(gone)} took none: the engine had nothing left to do there")
     if e.trace_note:
         lines.append(e.trace_note)
     return lines
