@@ -13,11 +13,14 @@ import typer
 
 from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
+from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
 from fleetfoot.cli.explain import explain
+from fleetfoot.cli.features import features
 from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
+from fleetfoot.cli.swap import swap
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.errors import FleetfootError
 
@@ -48,10 +51,12 @@ def root(
 
 for command in (
     bench,
+    claims,
     compare,
     report,
     targets,
     predict,
+    features,
     models,
     info,
     count,
@@ -59,6 +64,7 @@ for command in (
     machine,
     engines,
     fuse,
+    swap,
 ):
     app.command()(command)
 app.command("compile")(compile_plan)
