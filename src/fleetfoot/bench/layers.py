@@ -165,13 +165,14 @@ def _timed(
     times = [sum(run[index].seconds for index in nodes) for run in runs]
     operators = [trace.operators[index] for index in held]
     moved = moved_outside(frozenset(held), trace.operators)
+    macs_share = min(node.macs_share for node in first)
     median = statistics.median(times)
     least = floor(
         operators,
         machine,
         starts=sum(not node.part_of for node in first),
         moved_bytes=moved,
-        macs_share=min(node.macs_share for node in first),
+        macs_share=macs_share,
         precision=precision,
         cached=all(node.part_of for node in first),
     )
@@ -186,6 +187,7 @@ def _timed(
         time_high_s=quantile(times, 0.75),
         floor=replace(least, start_s=start_s),
         fused=tuple(module for module in modules if module != row.module),
+        macs_share=macs_share,
         held_flops=sum(operator.mac_flops or 0 for operator in operators),
         held_bytes=moved,
     )
@@ -194,47 +196,86 @@ def _timed(
 def _held(operators: Sequence[Operator], nodes: Sequence[NodeTime]) -> dict[str, list[int]]:
     """Of each row with nodes, the operators that ran within them, by their indices.
 
-    An engine tells a node's modules, not its operators. Where several rows' nodes name one module,
-    as a block whose activation went into one convolution and whose sum into another, each of its
-    operators belongs to the row from which it reads, or else to that which reads it; one that
-    multiplies and accumulates stays in its module's own row.
+    An engine tells a node's modules, not its operators. Where the nodes of several rows name one
+    module, as a block whose activation went into one convolution and whose sum into another, its
+    operators are dealt out in order (``_Dealer``); those that multiply and accumulate stay in its
+    own row.
     """
     rows: dict[str, list[str]] = {}
-    """Of each module, the rows whose nodes name it."""
+    """Of each module, the rows whose nodes name it, as they run; once where they follow."""
     for node in nodes:
         for module in node.modules:
             of = rows.setdefault(module, [])
-            if owner(node) not in of:
+            if not of or of[-1] != owner(node):
                 of.append(owner(node))
     place: dict[int, str] = {}
+    dealt: dict[str, list[int]] = {}
     for index, operator in enumerate(operators):
         candidates = rows.get(operator.module, [])
-        if len(candidates) == 1:
+        if len(set(candidates)) == 1:
             place[index] = candidates[0]
-    for index, operator in enumerate(operators):
-        candidates = rows.get(operator.module, [])
-        if len(candidates) > 1:
-            place[index] = _nearest(index, operators, candidates, place)
+        elif operator.macs and operator.module in candidates:
+            place[index] = operator.module
+        elif candidates:
+            dealt.setdefault(operator.module, []).append(index)
+    dealers = {
+        module: _Dealer(operators, place, rows[module], len(indices), module)
+        for module, indices in dealt.items()
+    }
+    for index in sorted(index for indices in dealt.values() for index in indices):
+        place[index] = dealers[operators[index].module].row(index)
     held: dict[str, list[int]] = {}
     for index, row in sorted(place.items()):
         held.setdefault(row, []).append(index)
     return held
 
 
-def _nearest(
-    index: int, operators: Sequence[Operator], candidates: Sequence[str], place: dict[int, str]
-) -> str:
-    operator = operators[index]
-    if operator.macs and operator.module in candidates:
-        return operator.module
-    before = [
-        place[i]
-        for i in reversed(range(index))
-        if place.get(i) in candidates and set(operators[i].writes) & set(operator.reads)
-    ]
-    behind = [
-        place[i]
-        for i in range(index + 1, len(operators))
-        if place.get(i) in candidates and set(operators[i].reads) & set(operator.writes)
-    ]
-    return (*before, *behind, *candidates)[0]
+class _Dealer:
+    """Deals ``count`` operators of ``module`` out to ``rows``, both in the order in which they run.
+
+    An operator stays with the row at hand, or goes to the next that it reads from or that reads
+    from it; each row has at least one, as long as there are enough.
+    """
+
+    def __init__(
+        self,
+        operators: Sequence[Operator],
+        place: dict[int, str],
+        rows: Sequence[str],
+        count: int,
+        module: str,
+    ) -> None:
+        self._operators, self._place, self._rows = operators, place, rows
+        self._left, self._module = count, module
+        self._enough = count >= len(rows)
+        self._at = 0
+        self._used = False
+
+    def row(self, index: int) -> str:
+        behind = len(self._rows) - 1 - self._at
+        if self._enough and self._used and self._left <= behind:
+            at = self._at + 1
+        else:
+            at = self._touched(index)
+        self._used = True
+        self._at = at
+        self._left -= 1
+        return self._rows[at]
+
+    def _touched(self, index: int) -> int:
+        operator = self._operators[index]
+        near = {
+            self._place[i]
+            for i, other in enumerate(self._operators)
+            if i in self._place
+            and (
+                (i < index and set(other.writes) & set(operator.reads))
+                or (i > index and set(other.reads) & set(operator.writes))
+            )
+        }
+        ahead = range(self._at, len(self._rows))
+        for wanted in (near, {self._module}):
+            for at in ahead:
+                if self._rows[at] in wanted:
+                    return at
+        return self._at

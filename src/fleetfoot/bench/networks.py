@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fleetfoot.bench.record import Fold
 from fleetfoot.cost import count
@@ -33,6 +34,8 @@ class Network:
     top1: float | None
     """Published ImageNet-1k top-1, percent."""
     top1_source: str
+    channels: int = 3
+    """Of its input."""
     notices: tuple[str, ...] = ()
     """What a reader of the figures should know."""
 
@@ -46,10 +49,34 @@ def prepare(name: str, size: int, fold: bool) -> Network:
         FoldError: folding it cannot be proved.
         ValueError: it cannot run at ``size``.
     """
+    top1, source = published(name, size)
+    network = built(name, lambda: create_model(name), size=size, fold=fold)
+    return replace(network, top1=top1, top1_source=source)
+
+
+def built(
+    name: str, build: Callable[[], nn.Module], *, size: int, channels: int = 3, fold: bool
+) -> Network:
+    """What ``build`` gives, in eval mode, its weights drawn from a fixed seed, for an input (1,
+    channels, size, size).
+
+    Raises:
+        FoldError, ValueError: as ``prepared``.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = create_model(name).eval()
-    example = torch.zeros(1, 3, size, size)
+        model = build().eval()
+    return prepared(model, torch.zeros(1, channels, size, size), fold, name)
+
+
+def prepared(model: nn.Module, example: Tensor, fold: bool, name: str) -> Network:
+    """``model``, in eval mode, folded and counted; of no published accuracy. ``name`` is what
+    notices call it.
+
+    Raises:
+        FoldError: folding it cannot be proved.
+        ValueError: it cannot run on ``example``.
+    """
     record = NOT_FOLDED
     if fold:
         fused = fuse(model, example)
@@ -64,7 +91,6 @@ def prepare(name: str, size: int, fold: bool) -> Network:
     notices = []
     if cost.unknown:
         notices.append(f"{name}: MACs leave out operators with no formula: {cost.unknown}")
-    top1, source = published(name, size)
     return Network(
         model=model,
         folded=fold,
@@ -72,8 +98,9 @@ def prepare(name: str, size: int, fold: bool) -> Network:
         params=cost.params,
         macs=cost.macs,
         memory_access_bytes=cost.memory_access_bytes,
-        top1=top1,
-        top1_source=source,
+        top1=None,
+        top1_source="",
+        channels=example.shape[1],
         notices=tuple(notices),
     )
 

@@ -116,6 +116,33 @@ class Run:
     """The signal that ended it early, "SIGINT" or "SIGTERM"; "" when it came to its end."""
 
 
+def check_engines(names: Iterable[str]) -> None:
+    """Raises where a name is no engine's that can be measured.
+
+    Raises:
+        UnknownNameError: no engine has that name.
+        ValueError: it is the engine that does nothing.
+    """
+    for name in names:
+        if name not in engines.ENGINES:
+            raise UnknownNameError.of("engine", name, engines.ENGINES)
+        if name == Nothing.name:
+            raise ValueError(
+                "the engine 'nothing' is timed in every run; its median is harness_s of each "
+                "measurement"
+            )
+
+
+def check_threads(threads: int) -> None:
+    """Raises ValueError where there are fewer usable cores than ``threads``, or none are asked
+    for."""
+    cores = environment.usable_cores()
+    if not 1 <= threads <= cores:
+        raise ValueError(
+            f"threads must be 1 to {cores}, the cores that this process may use, not {threads}"
+        )
+
+
 def cases(
     models: Sequence[str],
     engine_names: Sequence[str],
@@ -136,14 +163,7 @@ def cases(
         UnknownNameError: no engine or no network of the zoo has that name.
         ValueError: more threads than usable cores, or the engine that does nothing.
     """
-    for name in engine_names:
-        if name not in engines.ENGINES:
-            raise UnknownNameError.of("engine", name, engines.ENGINES)
-        if name == Nothing.name:
-            raise ValueError(
-                "the engine 'nothing' is timed in every run; its median is harness_s of each "
-                "measurement"
-            )
+    check_engines(engine_names)
     cores = environment.usable_cores()
     found = []
     for model in dict.fromkeys(models):
@@ -154,11 +174,7 @@ def cases(
             wanted = threads if threads is not None else row.threads
             if wanted is None:
                 wanted = min(cores, MOST_THREADS)
-            if not 1 <= wanted <= cores:
-                raise ValueError(
-                    f"threads must be 1 to {cores}, the cores that this process may use, not "
-                    f"{wanted}"
-                )
+            check_threads(wanted)
             for engine in dict.fromkeys(engine_names):
                 found.append(Case(model, engine, wanted, row.batch, size or own))
     return found
@@ -396,7 +412,7 @@ class _Work:
             EngineError: it cannot be built, fails, or answers otherwise than eager.
         """
         began = time.monotonic()
-        batch = images(case.batch, case.size)
+        batch = images(case.batch, case.size, network.channels)
         with torch_threads(case.threads), _cuda_memory(self.options.device) as peak_bytes:
             options = {**asdict(self.options), "threads": case.threads}
             engine = self.tools.load(case.engine, network.model, example=batch, **options)
@@ -517,9 +533,10 @@ class _Work:
             )
 
 
-def images(batch: int, size: int) -> Tensor:
-    """(batch, 3, size, size), normal, the same on every call: what every engine is timed on."""
-    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+def images(batch: int, size: int, channels: int = 3) -> Tensor:
+    """(batch, channels, size, size), normal, the same on every call: what every engine is timed
+    on."""
+    return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def _reference(network: Network, case: Case) -> Tensor:
@@ -529,7 +546,7 @@ def _reference(network: Network, case: Case) -> Tensor:
         EngineError: they are not one tensor, or not finite.
     """
     with torch_threads(case.threads), torch.inference_mode():
-        logits = network.model(images(case.batch, case.size))
+        logits = network.model(images(case.batch, case.size, network.channels))
     if not isinstance(logits, Tensor):
         raise EngineError(f"{case.model} answers with a {type(logits).__name__}, not one tensor")
     if not torch.isfinite(logits).all():

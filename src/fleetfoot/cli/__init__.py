@@ -13,12 +13,15 @@ import typer
 
 from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
+from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
 from fleetfoot.cli.explain import explain
+from fleetfoot.cli.features import features
 from fleetfoot.cli.lint import lint
 from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
+from fleetfoot.cli.swap import swap
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.errors import FleetfootError
 
@@ -49,10 +52,12 @@ def root(
 
 for command in (
     bench,
+    claims,
     compare,
     report,
     targets,
     predict,
+    features,
     models,
     info,
     count,
@@ -61,6 +66,7 @@ for command in (
     engines,
     fuse,
     lint,
+    swap,
 ):
     app.command()(command)
 app.command("compile")(compile_plan)

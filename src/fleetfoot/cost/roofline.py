@@ -66,6 +66,9 @@ class Layer:
     """Other modules whose operators ran within its nodes."""
     within: tuple[str, ...] = ()
     """Other modules within whose nodes its operators ran."""
+    macs_share: float = 1.0
+    """Multiply-accumulates that its nodes compute at least for each that is counted: below 1 with
+    Winograd's transforms, whose floor is lower by as much."""
     held_flops: int = 0
     """Two a multiply-accumulate, of all that its nodes hold; what ``floor`` is of, as is the
     next."""

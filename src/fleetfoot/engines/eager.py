@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fleetfoot.cost.formulas import FREE
 from fleetfoot.cost.peaks import torch_threads
 from fleetfoot.cost.trace import Modules
 from fleetfoot.engines.base import Engine, NodeTime, Options
@@ -68,8 +67,10 @@ class Eager(Engine):
         modules = Modules(network)
         stopwatch = _Stopwatch(modules)
         try:
-            with self._as_stated(), stopwatch:
-                network(self._place(batch))
+            with self._as_stated():
+                placed = self._place(batch)
+                with stopwatch:
+                    network(placed)
         finally:
             modules.remove()
         return stopwatch.nodes
@@ -92,7 +93,8 @@ class Eager(Engine):
 
 
 class _Stopwatch(TorchDispatchMode):
-    """Times each operator as torch dispatches it; what Python does between them is in none."""
+    """Times each operator as torch dispatches it, views too; what Python does between them is in
+    none."""
 
     def __init__(self, modules: Modules) -> None:
         super().__init__()
@@ -106,15 +108,14 @@ class _Stopwatch(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         seconds = (time.perf_counter_ns() - start) / 1e9
         kind = str(func.overloadpacket)
-        if kind not in FREE:
-            self.nodes.append(
-                NodeTime(
-                    name=f"{len(self.nodes)}: {kind} {self._modules.here}".rstrip(),
-                    kind=kind,
-                    modules=(self._modules.here,),
-                    seconds=seconds,
-                )
+        self.nodes.append(
+            NodeTime(
+                name=f"{len(self.nodes)}: {kind} {self._modules.here}".rstrip(),
+                kind=kind,
+                modules=(self._modules.here,),
+                seconds=seconds,
             )
+        )
         return out
 
 

@@ -10,8 +10,8 @@ reads and what it gives.
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any
 
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -39,13 +39,19 @@ def module_paths(graph: Any) -> dict[str, str]:
             *modules, _ = ast.literal_eval(notes[SCOPES])  # the last is the operator's own
             path = str(modules[-1]) if modules else ""
         elif behind:
-            path = ".".join(os.path.commonprefix([path.split(".") for path in behind]))
+            path = _common(behind)
         else:
             continue
         found |= {name: path for name in (*node.output, node.name)}
         for value in node.input:
             readers.setdefault(value, []).append(path)
     return found
+
+
+def _common(paths: list[str]) -> str:
+    """Of the innermost module in which all of them lie."""
+    levels = zip(*(path.split(".") for path in paths), strict=False)
+    return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels))
 
 
 def main_first(nodes: Iterable[tuple[str, str]]) -> tuple[str, ...]:

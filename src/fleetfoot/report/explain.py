@@ -144,16 +144,21 @@ def remarks(e: Explanation, rest: Sequence[Row]) -> list[str]:
     if e.profiled_s:
         above_s = e.profiled_s - e.latency_s
         said = "more than without it" if above_s > 0 else "less than the latency, in no node"
-        together += (
-            f"; a run with timing takes {_ms(e.profiled_s)} ms, {_ms(abs(above_s))} ms {said}"
-        )
+        together += f"; a run with timing takes {_ms(e.profiled_s)} ms"
+        together += f", {_ms(abs(above_s))} ms {said}"
     lines.append(together)
     broken_s = sum(layer.time_s for layer in e.layers if layer.time_s < layer.floor.seconds)
     if broken_s > BROKEN * e.nodes_s:
         lines.append(
-            f"{100 * broken_s / e.nodes_s:.0f} % of that is in layers faster than their floors: the "
-            "machine was measured while it was busy; measure it again when it is quiet: fleetfoot "
-            "machine --fresh"
+            f"{100 * broken_s / e.nodes_s:.0f} % of that is in layers faster than their floors: "
+            "the machine was busy when it was measured; measure it again when it is quiet: "
+            "fleetfoot machine --fresh"
+        )
+    transformed = sum(layer.macs_share < 1 for layer in e.layers)
+    if transformed:
+        lines.append(
+            f"{_layers(transformed)} by Winograd's transforms, with fewer multiply-adds than are "
+            "counted: floors are of what is left, rates of what is counted"
         )
     if e.unmapped:
         names = ", ".join(e.unmapped[:NAMED])
@@ -166,12 +171,17 @@ def remarks(e: Explanation, rest: Sequence[Row]) -> list[str]:
     inside = sum(not layer.nodes and bool(layer.within) for layer in e.layers)
     gone = sum(not layer.nodes and not layer.within for layer in e.layers)
     if inside:
-        lines.append(f"{_modules(inside)} ran within another's node and took no time of their own")
+        own = "its" if inside == 1 else "their"
+        lines.append(f"{_modules(inside)} ran within another's node and took no time of {own} own")
     if gone:
-        lines.append(f"{_modules(gone)} took none: the engine found nothing to do for them")
+        lines.append(f"{_modules(gone)} took none: the engine had nothing left to do there")
     if e.trace_note:
         lines.append(e.trace_note)
     return lines
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' if count > 1 else ''} run{'s' if count == 1 else ''}"
 
 
 def _modules(count: int) -> str:
