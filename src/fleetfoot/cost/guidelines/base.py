@@ -89,10 +89,6 @@ class Subject:
         """Index of the layer of each operator, by identity: equal ones may stand in two layers."""
         return {id(op): i for i, layer in enumerate(self.layers) for op in layer.operators}
 
-    def layer(self, index: int) -> Layer:
-        """The layer in which an operator ran, by its index in the trace."""
-        return self.layers[self._places[id(self.operators[index])]]
-
     def time_s(self, *indices: int) -> float:
         """What operators took: the time of their layers, by their share of these layers' floors.
         0 where an engine ran them within another layer's node."""
@@ -117,10 +113,6 @@ class Subject:
         """Of operators that run one after the other."""
         operators = [self.operators[index] for index in indices]
         return floor(operators, self.machine, starts=len(operators))
-
-    def runs_alone(self, index: int) -> bool:
-        """Whether an operator took time of its own."""
-        return self.time_s(index) > 0
 
     def move_s(self, moved_bytes: float, of: int) -> float:
         """Moving part of ``of`` bytes, by the level of the memory that holds these."""
