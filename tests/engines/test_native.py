@@ -62,11 +62,11 @@ def test_each_node_is_timed_under_the_paths_of_its_modules(network):
     names = [node.name for node in nodes]
     assert len(set(names)) == len(names)
     assert {node.part_of for node in nodes} <= {"", *names}
-    # a block's sum and its activation run within its convolutions
-    expand = next(n for n in nodes if n.modules[0] == "stages.2.blocks.0.expand")
-    assert expand.modules == ("stages.2.blocks.0.expand", "stages.2.blocks.0.act")
-    project = next(n for n in nodes if n.modules[0] == "stages.2.blocks.0.project")
-    assert project.modules == ("stages.2.blocks.0.project", "stages.2.blocks.0")
+    # an activation and a block's sum run within the convolutions before them
+    expand = next(n for n in nodes if n.modules[0] == "stages.2.1.expand.0")
+    assert expand.modules == ("stages.2.1.expand.0", "stages.2.1.expand.2")
+    project = next(n for n in nodes if n.modules[0] == "stages.2.1.project.0")
+    assert project.modules == ("stages.2.1.project.0", "stages.2.1")
 
 
 @needs_library

@@ -18,7 +18,7 @@ from fleetfoot import engines
 from fleetfoot.bench import environment
 from fleetfoot.bench.clock import median_interval, quantile
 from fleetfoot.bench.layers import join, profile
-from fleetfoot.bench.record import read_fields, read_object
+from fleetfoot.bench.record import parsed, read_object
 from fleetfoot.cost.findings import Finding
 from fleetfoot.cost.guidelines import findings, worth_saying
 from fleetfoot.cost.machine import Machine
@@ -168,7 +168,7 @@ def from_json(text: str) -> Explanation:
             _drop(layer, DERIVED[Layer])
             if isinstance(layer.get("floor"), dict):
                 _drop(layer["floor"], ("seconds", "bound"))
-    return Explanation(**read_fields(raw, Explanation))
+    return parsed(raw, Explanation, "explanation")
 
 
 def _drop(raw: dict[str, Any], names: Sequence[str]) -> None:

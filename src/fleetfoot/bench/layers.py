@@ -48,7 +48,7 @@ def profile(
     engine: Engine, batch: Tensor, *, seconds: float = 5.0, clock: Clock | None = None
 ) -> Profile:
     """Runs ``engine`` until its times are steady or ``seconds`` are over, ``FEWEST_TURNS`` turns at
-    least. Each turn is a run without timing and one with, each after a run that does not count.
+    least. Each turn is a run without timing, after one that does not count, and one with timing.
 
     Raises:
         EngineError: the engine has no times of its nodes, fails, or runs other nodes each time.
@@ -67,9 +67,7 @@ def profile(
     while not steady and (len(runs) < FEWEST_TURNS or time.monotonic() < end):
         call()
         samples.append(clock.time(call))
-        engine.profile(batch)
-        runs.append(tuple(engine.profile(batch)))
-        _check_same(engine, runs)
+        runs.append(_as_before(engine, engine.profile(batch), runs))
         sums = [sum(node.seconds for node in run) for run in runs]
         steady = len(runs) >= FEWEST_TURNS and _settled(samples) and _settled(sums)
     return Profile(samples_s=tuple(samples), runs=tuple(runs), steady=steady)
@@ -80,14 +78,22 @@ def _settled(samples: Sequence[float]) -> bool:
     return high - low <= 2 * STEADY * statistics.median(samples) and abs(drift(samples)) <= STEADY
 
 
-def _check_same(engine: Engine, runs: Sequence[Sequence[NodeTime]]) -> None:
-    first, last = [[(n.name, n.kind) for n in run] for run in (runs[0], runs[-1])]
-    if first != last:
+def _as_before(
+    engine: Engine, nodes: Sequence[NodeTime], runs: Sequence[Sequence[NodeTime]]
+) -> tuple[NodeTime, ...]:
+    """The nodes in the order of the first run; branches may run in any."""
+    by_name = {node.name: node for node in nodes}
+    if len(by_name) < len(nodes):
+        raise EngineError(f"{engine.info.name} gives two nodes one name; their times are not kept")
+    names = [node.name for node in runs[0]] if runs else list(by_name)
+    if by_name.keys() != set(names):
+        other = sorted(by_name.keys() ^ set(names))
         raise EngineError(
-            f"{engine.info.name} ran {len(first)} nodes in the first run and {len(last)} in "
-            "another, or other ones: this network's path follows from values, and its nodes have "
-            "no median"
+            f"{engine.info.name} ran other nodes in one run than in another ({other[0]}"
+            f"{' and more' if len(other) > 1 else ''}): what this network runs follows from "
+            "values, and its nodes have no median"
         )
+    return tuple(by_name[name] for name in names)
 
 
 def join(
@@ -190,7 +196,8 @@ def _held(operators: Sequence[Operator], nodes: Sequence[NodeTime]) -> dict[str,
 
     An engine tells a node's modules, not its operators. Where several rows' nodes name one module,
     as a block whose activation went into one convolution and whose sum into another, each of its
-    operators belongs to the row from which it reads, or else to that which reads it.
+    operators belongs to the row from which it reads, or else to that which reads it; one that
+    multiplies and accumulates stays in its module's own row.
     """
     rows: dict[str, list[str]] = {}
     """Of each module, the rows whose nodes name it."""
@@ -218,6 +225,8 @@ def _nearest(
     index: int, operators: Sequence[Operator], candidates: Sequence[str], place: dict[int, str]
 ) -> str:
     operator = operators[index]
+    if operator.macs and operator.module in candidates:
+        return operator.module
     before = [
         place[i]
         for i in reversed(range(index))

@@ -385,7 +385,7 @@ def _parse(text: str, kind: type[Line]) -> Line:
             f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA}. "
             "Read the record with the version that wrote it"
         )
-    return kind(**read_fields(raw, kind))
+    return kind(**_fields(raw, kind, ""))
 
 
 def read_object(text: str) -> dict[str, Any]:
@@ -403,13 +403,8 @@ def read_object(text: str) -> dict[str, Any]:
     return raw
 
 
-def read_fields(raw: dict[str, Any], kind: type, prefix: str = "") -> dict[str, Any]:
-    """``raw`` with each value brought to the type that ``kind``, a dataclass or a TypedDict, states
-    for it. ``prefix`` is of the fields' names in messages.
-
-    Raises:
-        RecordError: a field is missing, unknown or of another type; the message names it.
-    """
+def _fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:
+    """``raw`` with each value brought to the type that ``kind`` states for it."""
     hints = _hints(kind)
     missing, unknown = [n for n in hints if n not in raw], [n for n in raw if n not in hints]
     if missing or unknown:
@@ -452,9 +447,9 @@ def _value(value: object, hint: Any, name: str) -> Any:
         (hint,) = [arg for arg in args if arg is not type(None)]
         return _value(value, hint, name)
     if typing.is_typeddict(hint) and isinstance(value, dict):
-        return read_fields(value, hint, f"{name}.")
+        return _fields(value, hint, f"{name}.")
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return hint(**read_fields(value, hint, f"{name}."))
+        return hint(**_fields(value, hint, f"{name}."))
     if origin is typing.Literal and value in args:
         return value
     if origin in (dict, Mapping) and isinstance(value, dict):

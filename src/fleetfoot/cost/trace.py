@@ -226,8 +226,8 @@ class Trace:
         )
 
 
-class _Modules:
-    """Which module is running, from hooks on every one.
+class Modules:
+    """Which module is running, from hooks on every one until ``remove``.
 
     A module that stands in two places has two paths; the one within the module that called it is
     taken. A module that calls itself is on the stack twice.
@@ -237,17 +237,26 @@ class _Modules:
         self.types: dict[str, str] = {}
         self._paths: dict[nn.Module, list[str]] = {}
         self._stack: list[str] = []
+        self._hooks: list[Any] = []
         for path, module in root.named_modules(remove_duplicate=False):
             self.types[path] = type(module).__name__
             self._paths.setdefault(module, []).append(path)
         for module in self._paths:
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # it takes no hooks: what it runs counts for its caller
-            module.register_forward_pre_hook(self._enter, prepend=True)
-            module.register_forward_hook(self._leave, always_call=True)
+            self._hooks += (
+                module.register_forward_pre_hook(self._enter, prepend=True),
+                module.register_forward_hook(self._leave, always_call=True),
+            )
+
+    def remove(self) -> None:
+        """Takes the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
 
     @property
     def here(self) -> str:
+        """Path of the module whose forward runs now; "" is the network itself."""
         return self._stack[-1] if self._stack else ""
 
     def _enter(self, module: nn.Module, args: Any) -> None:
@@ -332,7 +341,7 @@ class _Memory:
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, modules: _Modules, weights: _Weights, memory: _Memory) -> None:
+    def __init__(self, modules: Modules, weights: _Weights, memory: _Memory) -> None:
         super().__init__()
         self.operators: list[Operator] = []
         self._modules, self._weights, self._memory = modules, weights, memory
@@ -432,7 +441,7 @@ def _separate_operators() -> Iterator[None]:
 def _run(model: nn.Module, inputs: tuple[Any, ...], device: str, note: str) -> Trace:
     """Traces ``model``, which is the caller's to spend: hooks stay on it."""
     model.eval()
-    modules, weights = _Modules(model), _Weights(model)
+    modules, weights = Modules(model), _Weights(model)
     memory = _Memory(weights)
     memory.add(_tensors(inputs))
     input_bytes = memory.live

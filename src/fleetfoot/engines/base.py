@@ -7,6 +7,7 @@ from it.
 from __future__ import annotations
 
 import math
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -216,6 +217,21 @@ def missing_package(engine: str, *packages: str) -> MissingExtraError | None:
         if not installed(package):
             return MissingExtraError.of(f"engine {engine!r}", package, engine)
     return None
+
+
+def built_from(engine: Engine, network: weakref.ref[nn.Module]) -> nn.Module:
+    """The network that an engine was built from, of which it holds no more than this.
+
+    Raises:
+        EngineError: nobody holds it any longer.
+    """
+    model = network()
+    if model is None:
+        raise EngineError(
+            f"{engine.name} takes times in a second engine, and the network that it would be built "
+            "from is gone; keep the network while you profile"
+        )
+    return model
 
 
 def refuse(engine: str, options: Options, **offered: str) -> None:
