@@ -204,11 +204,11 @@ def widened(channels, wide):
 
 def test_d1_prices_a_partial_convolution_in_place_of_a_widened_depthwise_one():
     # depthwise on 48 channels: 4·(100·96 + 9·48) bytes; plain on 8: 4·(100·16 + 9·64); a partial
-    # one convolves 2: 36 weights, 3600 multiply-adds, 4·(100·4 + 36) bytes
+    # one convolves 2: 36 weights, 3600 multiply-adds, 4·(100·4 + 36) bytes, and copies 8 channels
     (one,) = found("D1", widened(8, 48), (1, 8, 10, 10))
 
     assert (one.number, one.bound) == (40_128, 8704)
-    own, partial = 40_128 * BYTE_S, 1744 * BYTE_S
+    own, partial = 40_128 * BYTE_S, (1744 + 2 * 3200) * BYTE_S
     assert one.price_s == pytest.approx(own - partial)
     assert "of 2 of them" in one.change
 

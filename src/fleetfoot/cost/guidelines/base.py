@@ -7,7 +7,7 @@ took, less what the machine's measured rates say that the changed ones need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -124,30 +124,31 @@ class Subject:
         made = (product(index, op) for index, op in enumerate(self.operators))
         return tuple(one for one in made if one is not None)
 
-    @cached_property
-    def dense_flops_per_s(self) -> float:
-        """What dense layers reach here. Measured: the rate of this network's own, so that half of
-        their operations ran faster; where these are too few, and where nothing was measured, that
-        of a large matrix product."""
+    def dense_flops_per_s(self, but: Collection[int] = ()) -> float:
+        """What dense layers reach here. Measured: the rate of this network's own, ``but`` some, so
+        that half of their operations ran faster; where these are too few, and where nothing was
+        measured, that of a large matrix product."""
         large = self.machine.compute["float32"].matmul_flops_per_s.value
         if self.basis == "modelled":
             return large
-        timed = [(2 * p.macs, self.time_s(p.index)) for p in self.products if p.groups == 1]
-        rates = sorted((flops / time_s, flops) for flops, time_s in timed if time_s)
-        operations = sum(flops for _, flops in rates)
-        if operations < REFERENCE_SHARE * self.trace.mac_flops or not operations:
+        dense = [p for p in self.products if p.groups == 1 and p.index not in but]
+        timed = [(2 * p.macs, time_s) for p in dense if (time_s := self.time_s(p.index))]
+        operations = sum(flops for flops, _ in timed)
+        if not operations or operations < REFERENCE_SHARE * self.trace.mac_flops:
             return large
-        half = operations / 2
-        for rate, flops in rates:
-            half -= flops
-            if half <= 0:
-                return min(rate, self.machine.peak_flops_per_s())
-        raise AssertionError("half of the operations are among all of them")
+        slower = 0
+        for flops, time_s in sorted(timed, key=lambda one: one[0] / one[1]):
+            rate, slower = flops / time_s, slower + flops
+            if 2 * slower >= operations:
+                break
+        return min(rate, self.machine.peak_flops_per_s())
 
-    def dense_s(self, flops: float, moved_bytes: int) -> float:
-        """What one dense layer of so many operations and bytes would take here."""
+    def dense_s(self, flops: float, moved_bytes: int, but: Collection[int] = ()) -> float:
+        """What one dense layer of so many operations and bytes would take here, by the rate of the
+        others."""
         start = self.machine.region_s.value if self.machine.threads > 1 else 0.0
-        return max(flops / self.dense_flops_per_s, self.move_s(moved_bytes, moved_bytes)) + start
+        rate = self.dense_flops_per_s(but)
+        return max(flops / rate, self.move_s(moved_bytes, moved_bytes)) + start
 
 
 def _hosted(index: int, graph: Graph, within: set[int] | None = None) -> bool:

@@ -92,7 +92,7 @@ class ActivationFirst(nn.Module):
 
 class ActivationBehind(ActivationFirst):
     def forward(self, x: Tensor) -> Tensor:
-        return x + F.relu(self.conv(x))
+        return F.relu(x + self.conv(x))
 
 
 class NormFirst(nn.Module):
