@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,6 +40,16 @@ def lint(
         bool, typer.Option("--fold/--no-fold", help="Fold batch norms and branches first.")
     ] = True,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules, and no more.")] = False,
+    check_prices: Annotated[
+        bool,
+        typer.Option(
+            "--check-prices",
+            help="Measure what the changes save on the engine, rule by rule, beside their prices.",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the record of --check-prices.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One record for programs.")] = False,
 ) -> None:
     """Fail, with exit code 1, where a network breaks a rule or takes too long.
@@ -49,6 +60,11 @@ def lint(
     if rules:
         _list_rules(as_json)
         return
+    if check_prices:
+        _check_prices(engine, threads, output, as_json)
+        return
+    if output is not None:
+        raise typer.BadParameter("--output is where --check-prices keeps its record")
     if model is None:
         raise typer.BadParameter("name a network, or list the rules with --rules")
 
@@ -112,3 +128,24 @@ def _list_rules(as_json: bool) -> None:
         typer.echo(json.dumps(rows))
     else:
         print_rules(console())
+
+
+def _check_prices(engine: str, threads: int, output: Path | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from fleetfoot.bench import prices
+    from fleetfoot.bench.machine import machine
+    from fleetfoot.report.findings import print_prices
+    from fleetfoot.report.terminal import console
+
+    record = prices.check_prices(
+        machine(threads),
+        engine=engine,
+        on_rule=lambda code: typer.echo(f"measuring {code}", err=True),
+    )
+    if output is not None:
+        typer.echo(f"record: {prices.write(output, record)}", err=True)
+    if as_json:
+        typer.echo(json.dumps(asdict(record)))
+    else:
+        print_prices(console(), record)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.bench.lint import Lint
+from fleetfoot.bench.prices import PriceCheck, PriceRecord
 from fleetfoot.cost.findings import Finding
 from fleetfoot.cost.guidelines import RULES
 from fleetfoot.report.summary import digits
@@ -65,3 +66,30 @@ def print_rules(console: Console) -> None:
     for code, rule in RULES.items():
         table.add_row(code, rule.name, Text(" ".join(rule.what.split())))
     console.print(table)
+
+
+PRICE_TITLES = ("rule", "broken ms", "mended ms", "predicted ms", "saved ms", "95 % interval")
+
+
+def price_cells(check: PriceCheck) -> tuple[str, ...]:
+    """One rule's figures, under ``PRICE_TITLES``."""
+    low, high = (digits(one * 1e3) for one in check.saved_ci95_s)
+    predicted = digits(check.predicted_s * 1e3) if check.findings else "not found"
+    broken, mended, saved = (
+        digits(one * 1e3) for one in (check.broken_s, check.mended_s, check.saved_s)
+    )
+    return (check.rule, broken, mended, predicted, saved, f"{low} to {high}")
+
+
+def print_prices(console: Console, record: PriceRecord) -> None:
+    """What each change was said to save and what it saved."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in PRICE_TITLES:
+        table.add_column(title, justify="left" if title == "rule" else "right", no_wrap=True)
+    for check in record.checks:
+        table.add_row(*price_cells(check))
+    console.print(table)
+    for code, reason in record.absent.items():
+        console.print(Text(f"{code} not measured: {reason}"), soft_wrap=True)
+    threads = f"{record.threads} thread{'s' * (record.threads > 1)}"
+    console.print(Text(f"{record.engine}, {threads}, {record.machine.cpu}", "dim"))

@@ -7,7 +7,7 @@ took, less what the machine's measured rates say that the changed ones need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -89,10 +89,6 @@ class Subject:
         """Index of the layer of each operator, by identity: equal ones may stand in two layers."""
         return {id(op): i for i, layer in enumerate(self.layers) for op in layer.operators}
 
-    def layer(self, index: int) -> Layer:
-        """The layer in which an operator ran, by its index in the trace."""
-        return self.layers[self._places[id(self.operators[index])]]
-
     def time_s(self, *indices: int) -> float:
         """What operators took: the time of their layers, by their share of these layers' floors.
         0 where an engine ran them within another layer's node."""
@@ -118,10 +114,6 @@ class Subject:
         operators = [self.operators[index] for index in indices]
         return floor(operators, self.machine, starts=len(operators))
 
-    def runs_alone(self, index: int) -> bool:
-        """Whether an operator took time of its own."""
-        return self.time_s(index) > 0
-
     def move_s(self, moved_bytes: float, of: int) -> float:
         """Moving part of ``of`` bytes, by the level of the memory that holds these."""
         return moved_bytes / self.machine.bandwidth_bytes_per_s(of)
@@ -132,30 +124,31 @@ class Subject:
         made = (product(index, op) for index, op in enumerate(self.operators))
         return tuple(one for one in made if one is not None)
 
-    @cached_property
-    def dense_flops_per_s(self) -> float:
-        """What dense layers reach here. Measured: the rate of this network's own, so that half of
-        their operations ran faster; where these are too few, and where nothing was measured, that
-        of a large matrix product."""
+    def dense_flops_per_s(self, but: Collection[int] = ()) -> float:
+        """What dense layers reach here. Measured: the rate of this network's own, ``but`` some, so
+        that half of their operations ran faster; where these are too few, and where nothing was
+        measured, that of a large matrix product."""
         large = self.machine.compute["float32"].matmul_flops_per_s.value
         if self.basis == "modelled":
             return large
-        timed = [(2 * p.macs, self.time_s(p.index)) for p in self.products if p.groups == 1]
-        rates = sorted((flops / time_s, flops) for flops, time_s in timed if time_s)
-        operations = sum(flops for _, flops in rates)
-        if operations < REFERENCE_SHARE * self.trace.mac_flops or not operations:
+        dense = [p for p in self.products if p.groups == 1 and p.index not in but]
+        timed = [(2 * p.macs, time_s) for p in dense if (time_s := self.time_s(p.index))]
+        operations = sum(flops for flops, _ in timed)
+        if not operations or operations < REFERENCE_SHARE * self.trace.mac_flops:
             return large
-        half = operations / 2
-        for rate, flops in rates:
-            half -= flops
-            if half <= 0:
-                return min(rate, self.machine.peak_flops_per_s())
-        raise AssertionError("half of the operations are among all of them")
+        slower = 0
+        for flops, time_s in sorted(timed, key=lambda one: one[0] / one[1]):
+            rate, slower = flops / time_s, slower + flops
+            if 2 * slower >= operations:
+                break
+        return min(rate, self.machine.peak_flops_per_s())
 
-    def dense_s(self, flops: float, moved_bytes: int) -> float:
-        """What one dense layer of so many operations and bytes would take here."""
+    def dense_s(self, flops: float, moved_bytes: int, but: Collection[int] = ()) -> float:
+        """What one dense layer of so many operations and bytes would take here, by the rate of the
+        others."""
         start = self.machine.region_s.value if self.machine.threads > 1 else 0.0
-        return max(flops / self.dense_flops_per_s, self.move_s(moved_bytes, moved_bytes)) + start
+        rate = self.dense_flops_per_s(but)
+        return max(flops / rate, self.move_s(moved_bytes, moved_bytes)) + start
 
 
 def _hosted(index: int, graph: Graph, within: set[int] | None = None) -> bool:

@@ -36,9 +36,8 @@ def rearranged(subject: Subject) -> Iterator[Found]:
             unit="bytes",
             price_s=price_s,
             text=f"The {what} over {op.shape} moves {megabytes(moved)} and computes nothing.",
-            change="Let the next layer read the parts where they lie: with an engine that does "
-            "(native), a sum instead of a concat, or a 1×1 convolution whose weights carry the "
-            "order.",
+            change="Let the next layer read the parts where they lie, add instead of joining, or "
+            "let the weights of a 1×1 convolution carry the order.",
         )
 
 

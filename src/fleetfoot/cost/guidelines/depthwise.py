@@ -32,7 +32,8 @@ def widened_depthwise(subject: Subject) -> Iterator[Found]:
         part = max(1, block // PARTIAL_RATIO)
         weights = layer.taps * part * part
         partial_s = subject.dense_s(2 * layer.rows_out * weights, size * (rows * part + weights))
-        price_s = subject.time_s(layer.index) - partial_s
+        copied = 2 * size * layer.rows_out * block  # the concat behind it, where it is copied
+        price_s = subject.time_s(layer.index) - partial_s - subject.move_s(copied, copied)
         if price_s <= 0:
             continue
         kernel = "×".join(map(str, layer.kernel))
@@ -60,7 +61,8 @@ convolution moved 2·H·W·C + K²·C², at K² multiply-adds for two values: it
 rate.""",
     price="""Its time, less that of a partial convolution of C/4 of the block's own channels:
 its multiply-adds at the rate of the network's dense layers, or its bytes at the memory's
-bandwidth if that is longer.""",
+bandwidth if that is longer; and less copying the C channels in the concat behind it, as most
+engines do.""",
     known_problems="""The replacement mixes positions of fewer channels; FasterNet shows
 networks in which that is no loss, another network has to be trained to know. An engine that
 keeps the wide map in cache between the three layers pays less than its bytes.""",

@@ -9,8 +9,9 @@ from fleetfoot.cost.guidelines.base import Found, Rule, Subject
 from fleetfoot.cost.guidelines.graph import bare
 
 MOST_TIMES = 4.0
-"""A dense layer at a quarter of the peak, or a pass at a quarter of the bandwidth. The slower half
-of dense layers in well-kept engines reaches 0.3 to 0.6 of it."""
+"""As whole networks, their memory-bound layers among them, general engines reach 0.2 to 0.9 of a
+large matrix product's rate here: one layer below a quarter of its own floor's is below nearly
+all."""
 LEAST_SHARE = 0.02
 """Of the network's time, above the floor: a layer that is slow and does not matter is left out."""
 OPERATOR = re.compile(r"\baten\.(\w+)")
@@ -24,6 +25,7 @@ def far_above_floor(subject: Subject) -> Iterator[Found]:
         if not layer.macs or layer.above_floor_s < LEAST_SHARE * subject.total_s:
             continue
         times = layer.time_s / layer.floor.seconds
+        share = layer.above_floor_s / subject.total_s
         if times <= MOST_TIMES:
             continue
         yield Found(
@@ -33,7 +35,7 @@ def far_above_floor(subject: Subject) -> Iterator[Found]:
             unit="× the floor",
             price_s=layer.time_s - MOST_TIMES * layer.floor.seconds,
             text=f"It takes {times:.2g} times its floor on this machine, which its "
-            f"{layer.floor.bound} sets, and {layer.above_floor_s / subject.total_s:.0%} of the "
+            f"{layer.floor.bound} sets, and {100 * share:.0f} % of the "
             "network's time above it.",
             change="Try another engine on this layer's shape; if all are as slow, change the shape "
             "(channels in multiples of the vector, an odd kernel of 1, 3, 5 or 7, fewer groups).",
@@ -68,9 +70,9 @@ F1 = Rule(
     code="F1",
     name="far-above-floor",
     what=f"""Looks for measured layers with multiply-adds that take more than {MOST_TIMES:g}
-times their floor, where that costs {LEAST_SHARE:.0%} of the network's time: dense layers of
-well-kept engines take 1.5 to 3 times theirs, and a layer that does not matter is left out.
-Silent without measuring.""",
+times their floor (whole networks on general engines take 1.1 to 5 times that of their
+multiply-adds), where that costs {100 * LEAST_SHARE:g} % of the network's time: a layer that
+does not matter is left out. Silent without measuring.""",
     why="""The floor is what the machine was measured to do: the layer's multiply-adds at peak,
 or its bytes at the bandwidth of the memory that holds them. Far above it no property of the
 network explains the time, but the engine's kernel for this shape does.""",

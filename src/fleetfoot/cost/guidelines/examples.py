@@ -92,7 +92,7 @@ class ActivationFirst(nn.Module):
 
 class ActivationBehind(ActivationFirst):
     def forward(self, x: Tensor) -> Tensor:
-        return x + F.relu(self.conv(x))
+        return F.relu(x + self.conv(x))
 
 
 class NormFirst(nn.Module):
@@ -119,9 +119,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         kept = self.pool(x)
         q, k, v = (conv(m) for conv, m in zip(self.qkv, (x, kept, kept), strict=True))
-        q, k, v = (m.flatten(2).unflatten(1, (2, 32)).mT for m in (q, k, v))  # (B, 2, N, 32)
-        weights = (q @ k.mT * 32**-0.5).softmax(dim=-1)
-        return x + (weights @ v).mT.reshape(x.shape)
+        q, k, v = (m.reshape(len(x), 2, 32, -1).transpose(-2, -1) for m in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return x + mixed.transpose(-2, -1).reshape(x.shape)
 
 
 class PooledAttention(Attention):

@@ -5,7 +5,8 @@ Ma et al. 2018, "ShuffleNet V2", https://arxiv.org/abs/1807.11164, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from fleetfoot.cost.guidelines.base import Found, Rule, Subject, counted
 from fleetfoot.cost.guidelines.graph import JOINS, Product, bare, bits
@@ -36,10 +37,19 @@ def _outermost(subject: Subject, join: int) -> bool:
     return not (len(after) == 1 and _join(subject, after[0]))
 
 
-def parallel_fragments(subject: Subject) -> Iterator[Found]:
+class Fragments(NamedTuple):
+    join: int
+    branches: int
+    """Those with convolutions."""
+    pieces: tuple[Product, ...]
+
+
+def _fragments(subject: Subject) -> list[Fragments]:
+    """Maps that enough branches make together; no convolution is in two of them."""
     graph = subject.graph
     products = {p.index: p for p in subject.products}
     claimed: set[int] = set()
+    found = []
     for join in range(len(subject.operators)):
         if not _join(subject, join) or not _outermost(subject, join):
             continue
@@ -53,26 +63,34 @@ def parallel_fragments(subject: Subject) -> Iterator[Found]:
         ]
         branches = [layers for layers in inside if layers]
         pieces = {p.index: p for layers in branches for p in layers}
-        if len(branches) < FEWEST_BRANCHES or claimed & pieces.keys():
-            continue
-        claimed |= pieces.keys()
-        price_s = _price(subject, list(pieces.values()))
+        if len(branches) >= FEWEST_BRANCHES and not claimed & pieces.keys():
+            claimed |= pieces.keys()
+            found.append(Fragments(join, len(branches), tuple(pieces.values())))
+    return found
+
+
+def parallel_fragments(subject: Subject) -> Iterator[Found]:
+    every = _fragments(subject)
+    but = {p.index for one in every for p in one.pieces}  # they are no measure of themselves
+    for one in every:
+        price_s = _price(subject, one.pieces, but)
         if price_s <= 0:
             continue
+        count = len(one.pieces)
         yield Found(
-            module=subject.operators[join].module,
-            number=len(pieces),
+            module=subject.operators[one.join].module,
+            number=count,
             bound=1,
             unit="convolutions",
             price_s=price_s,
-            text=f"{counted(len(pieces), 'convolution')} in {len(branches)} branches make one map; "
+            text=f"{counted(count, 'convolution')} in {one.branches} branches make one map; "
             "one convolution of the same multiply-adds would read its input once and start once.",
             change="Fold the branches where they are linear (fleetfoot fuse), or make fewer and "
             "larger ones.",
         )
 
 
-def _price(subject: Subject, pieces: list[Product]) -> float:
+def _price(subject: Subject, pieces: Sequence[Product], but: Collection[int]) -> float:
     """Their time, less that of one layer of their operations that reads the widest input once and
     writes what the last ones write."""
     indices = [p.index for p in pieces]
@@ -81,7 +99,7 @@ def _price(subject: Subject, pieces: list[Product]) -> float:
     ends = [p for p in pieces if not any(after[o] >> p.index & 1 for o in indices)]
     written = sum(p.operator.bytes_written for p in ends)
     weights = sum(p.element_bytes * p.weights for p in pieces)
-    one_s = subject.dense_s(2 * sum(p.macs for p in pieces), read + written + weights)
+    one_s = subject.dense_s(2 * sum(p.macs for p in pieces), read + written + weights, but)
     return subject.time_s(*indices) - one_s
 
 
@@ -131,8 +149,8 @@ again, and a small piece fills neither vectors nor caches. GPUs, which start ker
 are wide, lose most: in the paper four parallel pieces run at 0.28 of one's rate, and at 0.87 on
 a phone's core.""",
     price="""Branches: the time of their convolutions, less that of one convolution of their
-multiply-adds (at the rate of the network's dense layers, or the memory's bandwidth) that reads
-the input once. In a row: the starts saved if one layer did it all.""",
+multiply-adds (at the rate of the network's other dense layers, or the memory's bandwidth) that
+reads the input once. In a row: the starts saved if one layer did it all.""",
     known_problems="""Branches that are linear, as MobileOne's, exist only while training: fold
 first. Engines that run branches at the same time pay less than the sum that is assumed here.""",
     instead="One convolution in place of several; branches only while training.",

@@ -36,7 +36,7 @@ def empty_lanes(subject: Subject) -> Iterator[Found]:
             unit="share of lanes",
             price_s=price_s,
             text=f"The {layer.words} fills {channels} of {padded} lanes, vectors being of {lanes} "
-            f"floats: {empty:.0%} of what they compute is thrown away.",
+            f"floats: {100 * empty:.0f} % of what they compute is thrown away.",
             change=f"Take {padded} channels for the same time, or {padded - lanes or lanes}.",
         )
 
@@ -45,8 +45,8 @@ V1 = Rule(
     code="V1",
     name="empty-vector-lanes",
     what=f"""Looks for layers whose output channels, rounded up to the vectors of the machine
-(16 floats in AVX-512, 8 in AVX2, 4 in NEON), leave {MOST_EMPTY:.0%} of the lanes or more empty:
-40 channels leave 17 % of AVX-512's, 116 leave 9 %.""",
+(16 floats in AVX-512, 8 in AVX2, 4 in NEON), leave {100 * MOST_EMPTY:g} % of the lanes or more
+empty: 40 channels leave 17 % of AVX-512's, 116 leave 9 %.""",
     why="""Engines lay channels along a vector. The empty lanes of the last one are computed as
 the others are and thrown away, and memory is padded for them.""",
     price="""Multiply-adds at peak with the empty lanes, less the layer's floor without them; at

@@ -31,26 +31,20 @@ def least_bytes(layer: Product) -> float:
     return layer.element_bytes * (maps + layer.weights)
 
 
-def _extra(subject: Subject, layer: Product) -> tuple[float, float]:
-    """Bytes beyond the bound, where they matter, and what moving them takes: at most the time that
-    the layer took above its multiply-adds, and nothing where these are its floor."""
-    extra = layer.moved_bytes - least_bytes(layer)
-    floor = subject.floor(layer.index)
-    if extra < LEAST_EXTRA * layer.moved_bytes or floor.memory_s <= floor.compute_s:
-        return extra, 0.0
-    above_s = subject.time_s(layer.index) - floor.compute_s
-    return extra, max(0.0, min(subject.move_s(extra, layer.moved_bytes), above_s))
-
-
 def unequal_widths(subject: Subject) -> Iterator[Found]:
     for layer in subject.products:
         if layer.taps > 1 or layer.groups > 1 or subject.graph.reads_input(layer):
             continue
-        _, price_s = _extra(subject, layer)
-        if not price_s:
+        bound, floor = least_bytes(layer), subject.floor(layer.index)
+        extra = layer.moved_bytes - bound
+        if extra < LEAST_EXTRA * layer.moved_bytes or floor.memory_s <= floor.compute_s:
             continue
-        bound = least_bytes(layer)
+        above_s = subject.time_s(layer.index) - floor.compute_s
+        price_s = min(subject.move_s(extra, layer.moved_bytes), above_s)
+        if price_s <= 0:
+            continue
         narrow, wide = sorted((layer.channels_in, layer.channels_out))
+        equal = round(sqrt(narrow * wide))
         yield Found(
             module=layer.operator.module,
             number=layer.moved_bytes,
@@ -59,8 +53,7 @@ def unequal_widths(subject: Subject) -> Iterator[Found]:
             price_s=price_s,
             text=f"The {layer.words} moves {megabytes(layer.moved_bytes)}; at equal widths the "
             f"same multiply-adds move {megabytes(bound)}.",
-            change=f"Bring the widths, {wide / narrow:.3g} : 1, closer to "
-            f"{round(sqrt(narrow * wide))} : {round(sqrt(narrow * wide))}.",
+            change=f"Bring the widths, {wide / narrow:.3g} : 1, closer to {equal} : {equal}.",
         )
 
 
@@ -94,10 +87,10 @@ G1 = Rule(
     code="G1",
     name="unequal-channel-widths",
     what=f"""Looks for 1×1 convolutions and linear layers whose input and output widths differ
-so much that they move {LEAST_EXTRA:.0%} more bytes than the same multiply-adds must: about 1 :
-2.6 where the map is large. Below that the paper's own measurements differ by no more than two
-runs of one program. Layers that read the network's input are left out, since nobody chose its 3
-channels.""",
+so much that they move {100 * LEAST_EXTRA:g} % more bytes than the same multiply-adds must:
+about 1 : 2.6 where the map is large. Below that the paper's own measurements differ by no more
+than two runs of one program. Layers that read the network's input are left out, since nobody
+chose its 3 channels.""",
     why="""A 1×1 convolution of B multiply-adds on H·W positions moves H·W·(c1 + c2) + c1·c2
 values, at least 2·√(H·W·B) + B/(H·W), with equality where c1 = c2. What is above that is
 traffic that buys no work.""",
@@ -114,8 +107,10 @@ with that engine. Accuracy is not considered.""",
 G2 = Rule(
     code="G2",
     name="many-groups",
-    what=f"""Looks for convolutions in groups, depthwise ones apart, that move {LEAST_EXTRA:.0%}
-more bytes than an ungrouped convolution of the same multiply-adds; the threshold is that of G1.""",
+    what=f"""Looks for convolutions in groups, depthwise ones apart, that move {
+        100
+        * LEAST_EXTRA:g} % more bytes than an ungrouped convolution of the same multiply-adds; the
+threshold is that of G1.""",
     why="""At B multiply-adds, g groups and c1 input channels a 1×1 convolution moves H·W·c1 +
 B·g/c1 + B/(H·W) values: more with every group. Kernels for small groups also fill vectors
 badly, and some engines run the groups one after the other.""",
