@@ -32,7 +32,8 @@ def opened(browser, tmp_path):
     def open_page(text, **options):
         file = tmp_path / f"{len(pages)}.html"
         file.write_text(text, encoding="utf-8")
-        page = browser.new_page(**options)
+        # so high that a hover need not scroll, which hides the tip
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 4000}, **options})
         pages.append(page)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
