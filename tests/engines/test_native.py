@@ -52,13 +52,21 @@ def test_an_answer_stays_when_the_next_one_comes(network):
 
 
 @needs_library
-def test_each_node_is_timed_under_the_path_of_its_module(network):
+def test_each_node_is_timed_under_the_paths_of_its_modules(network):
     images = torch.randn(1, 3, 64, 64)
     paths = {name for name, _ in network.named_modules()}
     with load("native", network, example=images) as engine:
-        times = engine.profile(images)
-    assert sum(time.seconds for time in times) > 0
-    assert any(time.node.name in paths for time in times)
+        nodes = engine.profile(images)
+    assert sum(node.seconds for node in nodes) > 0
+    assert {module for node in nodes for module in node.modules} <= paths
+    names = [node.name for node in nodes]
+    assert len(set(names)) == len(names)
+    assert {node.part_of for node in nodes} <= {"", *names}
+    # an activation and a block's sum run within the convolutions before them
+    expand = next(n for n in nodes if n.modules[0] == "stages.2.1.expand.0")
+    assert expand.modules == ("stages.2.1.expand.0", "stages.2.1.expand.2")
+    project = next(n for n in nodes if n.modules[0] == "stages.2.1.project.0")
+    assert project.modules == ("stages.2.1.project.0", "stages.2.1")
 
 
 @needs_library

@@ -15,7 +15,9 @@ from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
 from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
+from fleetfoot.cli.explain import explain
 from fleetfoot.cli.features import features
+from fleetfoot.cli.lint import lint
 from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
@@ -59,9 +61,11 @@ for command in (
     models,
     info,
     count,
+    explain,
     machine,
     engines,
     fuse,
+    lint,
     swap,
 ):
     app.command()(command)

@@ -147,6 +147,7 @@ def fuse_gate(graph: Graph, flow: Flow, index: int) -> bool:
         vector = _vector(gate)
         if vector is not None and legal(node, "x", x) and _vector(x) is None:
             node.inputs = {**node.inputs, "x": x, "gate": vector}
+            node.merged += product.modules
             del graph.nodes[use.index]
             return True
     return False
@@ -251,6 +252,7 @@ def fold_scale_before(graph: Graph, flow: Flow, index: int) -> bool:
                 bias = bias + values(inputs["bias"]).reshape(-1)
             inputs["bias"] = constant(_bias_name(inputs, raw.tensor.name), bias)
         conv.inputs = inputs
+        conv.merged += node.modules
         del graph.nodes[use.index]
         return True
     return False
@@ -271,6 +273,7 @@ def merge_scales(graph: Graph, flow: Flow, index: int) -> bool:
     scale, shift = first[1] * second[1], first[2] * second[1] + second[2]
     node.attributes = same_attributes(node, act=["scale", scale, shift])
     node.inputs = {"x": views[0]}
+    node.merged += use.node.modules
     del graph.nodes[use.index]
     return True
 
@@ -316,6 +319,7 @@ def fold_pad(graph: Graph, flow: Flow, index: int) -> bool:
     else:
         node.attributes = same_attributes(node, padding=[before[0] + top, before[1] + left])
     node.inputs = {**node.inputs, "x": x}
+    node.merged += copy.modules
     if not flow.reads(padded.tensor)[1:]:  # nobody else wants the padded map
         for use in sorted(writes, key=lambda use: -use.index):
             del graph.nodes[use.index]
@@ -392,6 +396,8 @@ def _with(
 
 
 def _merge(graph: Graph, early: int, late: int, merged: Node) -> None:
+    """``merged`` does the work of both nodes, at the later one's place."""
+    merged.merged = (*graph.nodes[early].modules, *graph.nodes[late].modules)
     graph.nodes[late] = merged
     del graph.nodes[early]
 
