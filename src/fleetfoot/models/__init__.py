@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fleetfoot.errors import KeyMismatchError, UnknownNameError
 from fleetfoot.models import (
+    cyclemlp,
     fasternet,
     fastvit,
     mobilenet_v1,
@@ -94,6 +95,7 @@ FAMILIES = tuple(
             shufflenet_v2_large.ShuffleNetV2Large,
             "1807.11164",
         ),
+        ("cyclemlp", cyclemlp, cyclemlp.CycleMLP, "2107.10224"),
     )
 )
 

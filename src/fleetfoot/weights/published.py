@@ -19,6 +19,7 @@ V2_PAPER = "ShuffleNetV2, arXiv:1807.11164, appendix"
 PLUS_README = "README of ShuffleNet-Series, V2+"
 LARGE_README = "README of ShuffleNet-Series, V2.Large"
 EXLARGE_README = "README of ShuffleNet-Series, V2.ExLarge (trained on further data)"
+CYCLEMLP_README = "README of ShoufaChen/CycleMLP"
 TIMM = "timm's results table"
 
 TOP1: dict[str, tuple[float, str]] = {
@@ -61,6 +62,11 @@ TOP1: dict[str, tuple[float, str]] = {
     "shufflenet_v2_plus_large": (77.1, PLUS_README),
     "shufflenet_v2_large": (81.44, LARGE_README),
     "shufflenet_v2_exlarge": (84.48, EXLARGE_README),
+    "cyclemlp_b1": (78.9, CYCLEMLP_README),  # FasterNet's paper prints 79.1
+    "cyclemlp_b2": (81.6, CYCLEMLP_README),
+    "cyclemlp_b3": (82.4, CYCLEMLP_README),
+    "cyclemlp_b4": (83.0, CYCLEMLP_README),
+    "cyclemlp_b5": (83.2, CYCLEMLP_README),
 }
 
 TIMM_TOP1 = {

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 
 from fleetfoot.weights.layout import Layout, ours
-from fleetfoot.weights.layouts import branched, fasternet, mobilenets, shufflenets
+from fleetfoot.weights.layouts import branched, cyclemlp, fasternet, mobilenets, shufflenets
 
 OTHERS: tuple[Layout, ...] = (
     *fasternet.LAYOUTS,
     *branched.LAYOUTS,
     *mobilenets.LAYOUTS,
     *shufflenets.LAYOUTS,
+    *cyclemlp.LAYOUTS,
 )
 
 
