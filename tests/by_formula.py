@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fleetfoot.models import FAMILIES, create_model
 from fleetfoot.weights.files import WeightsFile
+from fleetfoot.weights.layout import Layout
 from fleetfoot.weights.layouts import OTHERS
 from fleetfoot.weights.loading import translate
 
@@ -50,15 +51,25 @@ def image(size: int = 64) -> Tensor:
     return 3 * spread((1, 3, size, size), 1) - 1.5
 
 
-def authors(name: str) -> nn.Module:
-    """The network in float64 with weights by the formula under its authors' names."""
-    family = next(family.name for family in FAMILIES if name in family.variants)
-    layout = next(x for x in OTHERS if (x.family, x.name) == (family, "authors"))
+def under_names_of(layout: Layout, ours: Mapping[str, Tensor]) -> dict[str | None, Tensor]:
+    """The layout's table read from right to left; ``None`` for what it does not name."""
     back = dataclasses.replace(
         layout, modules={ours: theirs for theirs, ours in layout.modules.items()}
     )
+    return {back.key(key): tensor for key, tensor in ours.items()}
+
+
+def authors(name: str) -> nn.Module:
+    """The network in float64 with weights by the formula under its authors' names."""
+    family = next(family.name for family in FAMILIES if name in family.variants)
     with torch.device("meta"):
-        shapes = {back.key(key): tensor for key, tensor in create_model(name).state_dict().items()}
+        ours = create_model(name).state_dict()
+    shapes = next(
+        renamed
+        for layout in OTHERS
+        if (layout.family, layout.name) == (family, "authors")
+        and None not in (renamed := under_names_of(layout, ours))
+    )
     model = create_model(name).double().eval()
     translate(WeightsFile("formula", "test", filled(shapes), (), (), {}), family).into(model)
     return model

@@ -36,6 +36,7 @@ FAMILIES = [
 ]
 NARROW = {
     "cyclemlp_b1": {"widths": (16, 32, 48, 64), "depths": (1, 1, 1, 1)},
+    "micronet_m0": {},
 }
 """Families that are large or many: every structure of theirs, in few channels."""
 PEERS = [

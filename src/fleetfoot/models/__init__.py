@@ -22,6 +22,7 @@ from fleetfoot.models import (
     cyclemlp,
     fasternet,
     fastvit,
+    micronet,
     mobilenet_v1,
     mobilenet_v2,
     mobilenet_v3,
@@ -96,6 +97,7 @@ FAMILIES = tuple(
             "1807.11164",
         ),
         ("cyclemlp", cyclemlp, cyclemlp.CycleMLP, "2107.10224"),
+        ("micronet", micronet, micronet.MicroNet, "2108.05894"),
     )
 )
 

@@ -20,6 +20,7 @@ PLUS_README = "README of ShuffleNet-Series, V2+"
 LARGE_README = "README of ShuffleNet-Series, V2.Large"
 EXLARGE_README = "README of ShuffleNet-Series, V2.ExLarge (trained on further data)"
 CYCLEMLP_README = "README of ShoufaChen/CycleMLP"
+MICRONET_README = "README of liyunsheng13/micronet"
 TIMM = "timm's results table"
 
 TOP1: dict[str, tuple[float, str]] = {
@@ -67,6 +68,10 @@ TOP1: dict[str, tuple[float, str]] = {
     "cyclemlp_b3": (82.4, CYCLEMLP_README),
     "cyclemlp_b4": (83.0, CYCLEMLP_README),
     "cyclemlp_b5": (83.2, CYCLEMLP_README),
+    "micronet_m0": (46.6, MICRONET_README),
+    "micronet_m1": (51.4, MICRONET_README),
+    "micronet_m2": (59.4, MICRONET_README),
+    "micronet_m3": (62.5, MICRONET_README),
 }
 
 TIMM_TOP1 = {

@@ -10,7 +10,14 @@ from __future__ import annotations
 import re
 
 from fleetfoot.weights.layout import Layout, ours
-from fleetfoot.weights.layouts import branched, cyclemlp, fasternet, mobilenets, shufflenets
+from fleetfoot.weights.layouts import (
+    branched,
+    cyclemlp,
+    fasternet,
+    micronet,
+    mobilenets,
+    shufflenets,
+)
 
 OTHERS: tuple[Layout, ...] = (
     *fasternet.LAYOUTS,
@@ -18,6 +25,7 @@ OTHERS: tuple[Layout, ...] = (
     *mobilenets.LAYOUTS,
     *shufflenets.LAYOUTS,
     *cyclemlp.LAYOUTS,
+    *micronet.LAYOUTS,
 )
 
 
