@@ -6,7 +6,6 @@ with these weights on this image, and a test states the logits that it gave.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
@@ -51,12 +50,20 @@ def image(size: int = 64) -> Tensor:
     return 3 * spread((1, 3, size, size), 1) - 1.5
 
 
-def under_names_of(layout: Layout, ours: Mapping[str, Tensor]) -> dict[str | None, Tensor]:
-    """The layout's table read from right to left; ``None`` for what it does not name."""
-    back = dataclasses.replace(
-        layout, modules={ours: theirs for theirs, ours in layout.modules.items()}
-    )
-    return {back.key(key): tensor for key, tensor in ours.items()}
+def authors_names(family: str, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A network's state under its authors' names: their table, read from right to left. Of several
+    that have all of its modules, the one that has the fewest others."""
+    tables = [
+        {ours: theirs for theirs, ours in layout.modules.items()}
+        for layout in OTHERS
+        if (layout.family, layout.name) == (family, "authors")
+    ]
+    for table in sorted(tables, key=len):
+        back = Layout(family=family, name="back", modules=table)
+        named = {back.key(key): tensor for key, tensor in ours.items()}
+        if None not in named:
+            return {key: tensor for key, tensor in named.items() if key is not None}
+    raise AssertionError(f"no table of {family}'s authors has all of these modules")
 
 
 def authors(name: str) -> nn.Module:
@@ -64,12 +71,7 @@ def authors(name: str) -> nn.Module:
     family = next(family.name for family in FAMILIES if name in family.variants)
     with torch.device("meta"):
         ours = create_model(name).state_dict()
-    shapes = next(
-        renamed
-        for layout in OTHERS
-        if (layout.family, layout.name) == (family, "authors")
-        and None not in (renamed := under_names_of(layout, ours))
-    )
+    shapes = authors_names(family, ours)
     model = create_model(name).double().eval()
     translate(WeightsFile("formula", "test", filled(shapes), (), (), {}), family).into(model)
     return model

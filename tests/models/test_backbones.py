@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 
 from fleetfoot.models import configure, create_model
+from fleetfoot.models.mobile_former import LiteRow, Row
 
 # narrow forms of every structure: all that is tested here is independent of width
 SMALL = {
@@ -24,6 +25,14 @@ SMALL = {
     "cyclemlp_b1": {"widths": (8, 16, 16, 32), "depths": (1, 1, 2, 1)},
     "micronet_m2": {},
     "micronet_m3": {},
+    "mobile_former_294m": {
+        "stem": 8,
+        "lite": LiteRow(1, 8, 2),
+        "rows": (Row(8, 2, 2), Row(8, 2), *(Row(16, 2, 2),) * 2, Row(24, 2, 2), Row(16, 2)),
+        "token_width": 64,  # fewer, and all units of some ReLU between are dead by chance
+        "head_width": 32,
+    },
+    "mobile_former_26m": {},
 }
 MAPS = {
     "fasternet": [4, 8, 16, 32],
@@ -31,6 +40,7 @@ MAPS = {
     "mobileone": [2, 4, 8, 16, 32],
     "cyclemlp": [4, 8, 16, 32],
     "micronet": [2, 4, 8, 16, 32],
+    "mobile": [2, 4, 8, 16, 32],  # Mobile-Former
 }
 
 by_name = pytest.mark.parametrize("name", SMALL)
@@ -147,7 +157,10 @@ def test_gradients_reach_every_parameter(name):
     model = small(name, num_classes=5, drop_path_rate=0.0).double()
     x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
     nn.functional.cross_entropy(model(x), torch.arange(4)).backward()
-    assert not [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    # the same for each token, a key's bias changes no pixel's shares: its gradient is rounding
+    vain = ("to_map.key.bias",)
+    without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not [key for key in without if not key.endswith(vain)]
 
 
 @by_name

@@ -6,11 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from by_formula import authors, image, under_names_of
+from by_formula import authors, authors_names, image
 from fleetfoot.models import create_model, identify, list_models
 from fleetfoot.models.micronet import M0, factored
 from fleetfoot.weights.files import WeightsFile
-from fleetfoot.weights.layouts import OTHERS
 from helpers import trainable, trained_
 from oracle_macs import macs_of
 
@@ -60,11 +59,8 @@ def test_the_logits_are_those_of_the_authors_code(name):
 def test_the_authors_files_are_recognised_as_the_one_network(name):
     with torch.device("meta"):
         ours = create_model(name, num_classes=7).state_dict()
-    layouts = [x for x in OTHERS if x.family == "micronet"]
-    theirs = next(
-        state for layout in layouts if None not in (state := under_names_of(layout, ours))
-    )
-    fits = identify(WeightsFile("memory", "test", theirs, (), (), {}))
+    file = WeightsFile("memory", "test", authors_names("micronet", ours), (), (), {})
+    fits = identify(file)
     assert {(fit.name, fit.num_classes) for fit in fits} == {(name, 7)}
 
 

@@ -37,6 +37,7 @@ FAMILIES = [
 NARROW = {
     "cyclemlp_b1": {"widths": (16, 32, 48, 64), "depths": (1, 1, 1, 1)},
     "micronet_m0": {},
+    "mobile_former_26m": {},
 }
 """Families that are large or many: every structure of theirs, in few channels."""
 PEERS = [

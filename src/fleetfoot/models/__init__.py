@@ -23,6 +23,7 @@ from fleetfoot.models import (
     fasternet,
     fastvit,
     micronet,
+    mobile_former,
     mobilenet_v1,
     mobilenet_v2,
     mobilenet_v3,
@@ -98,6 +99,7 @@ FAMILIES = tuple(
         ),
         ("cyclemlp", cyclemlp, cyclemlp.CycleMLP, "2107.10224"),
         ("micronet", micronet, micronet.MicroNet, "2108.05894"),
+        ("mobile_former", mobile_former, mobile_former.MobileFormer, "2108.05895"),
     )
 )
 

@@ -21,6 +21,7 @@ LARGE_README = "README of ShuffleNet-Series, V2.Large"
 EXLARGE_README = "README of ShuffleNet-Series, V2.ExLarge (trained on further data)"
 CYCLEMLP_README = "README of ShoufaChen/CycleMLP"
 MICRONET_README = "README of liyunsheng13/micronet"
+MOBILE_FORMER_README = "README of AAboys/MobileFormer"
 TIMM = "timm's results table"
 
 TOP1: dict[str, tuple[float, str]] = {
@@ -72,6 +73,13 @@ TOP1: dict[str, tuple[float, str]] = {
     "micronet_m1": (51.4, MICRONET_README),
     "micronet_m2": (59.4, MICRONET_README),
     "micronet_m3": (62.5, MICRONET_README),
+    "mobile_former_508m": (79.3, MOBILE_FORMER_README),
+    "mobile_former_294m": (77.9, MOBILE_FORMER_README),
+    "mobile_former_214m": (76.7, MOBILE_FORMER_README),
+    "mobile_former_151m": (75.2, MOBILE_FORMER_README),
+    "mobile_former_96m": (72.8, MOBILE_FORMER_README),
+    "mobile_former_52m": (68.7, MOBILE_FORMER_README),
+    "mobile_former_26m": (64.0, MOBILE_FORMER_README),
 }
 
 TIMM_TOP1 = {

@@ -15,6 +15,7 @@ from fleetfoot.weights.layouts import (
     cyclemlp,
     fasternet,
     micronet,
+    mobile_former,
     mobilenets,
     shufflenets,
 )
@@ -26,6 +27,7 @@ OTHERS: tuple[Layout, ...] = (
     *shufflenets.LAYOUTS,
     *cyclemlp.LAYOUTS,
     *micronet.LAYOUTS,
+    *mobile_former.LAYOUTS,
 )
 
 
