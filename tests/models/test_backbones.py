@@ -12,7 +12,6 @@ import torch
 from torch import fx, nn
 
 from fleetfoot.models import configure, create_model
-from fleetfoot.models.mobile_former import LiteRow, Row
 
 # narrow forms of every structure: all that is tested here is independent of width
 SMALL = {
@@ -25,13 +24,7 @@ SMALL = {
     "cyclemlp_b1": {"widths": (8, 16, 16, 32), "depths": (1, 1, 2, 1)},
     "micronet_m2": {},
     "micronet_m3": {},
-    "mobile_former_294m": {
-        "stem": 8,
-        "lite": LiteRow(1, 8, 2),
-        "rows": (Row(8, 2, 2), Row(8, 2), *(Row(16, 2, 2),) * 2, Row(24, 2, 2), Row(16, 2)),
-        "token_width": 64,  # fewer, and all units of some ReLU between are dead by chance
-        "head_width": 32,
-    },
+    "mobile_former_96m": {},
     "mobile_former_26m": {},
 }
 MAPS = {

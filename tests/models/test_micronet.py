@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from by_formula import authors, authors_names, image
 from fleetfoot.models import create_model, identify, list_models
-from fleetfoot.models.micronet import M0, factored
+from fleetfoot.models.micronet import factored
 from fleetfoot.weights.files import WeightsFile
 from helpers import trainable, trained_
 from oracle_macs import macs_of
@@ -90,18 +90,9 @@ def test_the_classifier_ends_in_a_hard_swish_and_can_be_replaced():
     assert model(x).shape == (3, 2)
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (M0[:-3], r"four of them 2, and the first among those; they have \[2, 2, 2, 1\]"),
-        (M0[3:], r"they have \[1, 2, 1, 1\]"),
-        ((*M0[:3], M0[3]._replace(groups=(5, 4)), *M0[4:]), r"groups \(5\) must divide"),
-        ((*M0[:3], M0[3]._replace(narrow=(4, 5)), *M0[4:]), r"groups \(5\) must divide"),
-    ],
-)
-def test_rows_that_make_no_network_are_errors(rows, message):
-    with pytest.raises(ValueError, match=message):
-        create_model("micronet_m0", rows=rows)
+def test_an_unknown_table_is_an_error():
+    with pytest.raises(ValueError, match="table must be one of m0, m1, m2, m3, not 'm4'"):
+        create_model("micronet_m0", table="m4")
 
 
 def test_a_drop_path_rate_without_a_shortcut_is_an_error():

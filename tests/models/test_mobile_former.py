@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from by_formula import authors, authors_names, image
 from fleetfoot.models import create_model, identify, list_models
-from fleetfoot.models.mobile_former import LiteRow, MapToTokens, Row, TokensToMap
+from fleetfoot.models.mobile_former import MapToTokens, TokensToMap
 from fleetfoot.weights.files import WeightsFile
 from helpers import trainable
 from oracle_macs import macs_of
@@ -108,13 +108,10 @@ def test_the_head_reads_the_map_and_the_tokens():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lite": LiteRow(1, 12, 3)}, "lite has stride 1, and 3 of the rows halve it"),
-        ({"lite": LiteRow(3, 12, 3)}, "lite has stride 3"),
+        ({"table": "27m"}, "table must be one of 508m, 294m, 214m, 151m, 96m, 52m, 26m, not '27m'"),
         ({"token_width": 30}, "token_width a multiple of 4, not 3 and 30"),
         ({"tokens": 0}, "tokens must be 1 or more"),
         ({"groups": 5}, r"groups \(5\) must divide"),
-        ({"lite": LiteRow(1, 12, 3), "rows": (Row(12, 3), *(Row(12, 3, 4),) * 4)}, "must halve"),
-        ({"groups": 1, "rows": (Row(13, 3, 4),) * 3}, r"channels \(13\) must be even"),
     ],
 )
 def test_what_makes_no_network_is_an_error(options, message):

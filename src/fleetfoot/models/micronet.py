@@ -10,13 +10,13 @@ that widens opens the next. Blocks are cut there as in the released code
 (https://github.com/liyunsheng13/micronet); the first three of each network have no widening 1×1
 (their depthwise convolution widens), and the last has nothing else.
 
-Where the paper and the code part, the rows follow the code, since its weights need it:
+The rows follow the code, since its weights need it. Its circular shift is not the paper's
+(``ops.shift_max``), and there is more than the paper tells:
 
-- a second shuffle stands behind most activations with a dynamic share, for which the paper has no
-  figure, and the circular shift is another (``ops.shift_max``);
-- M3 has the dynamic activation behind its depthwise convolutions alone, ReLU6 before them and
-  nothing behind its blocks;
-- the classifier is followed by a batch norm and a hard swish, so that no logit is below -0.375.
+- a second shuffle, into pairs or fours, behind most dynamic activations;
+- in M3, dynamic activations behind the depthwise convolutions alone, ReLU6 before them and nothing
+  at the end of a block;
+- a batch norm and a hard swish behind the classifier, so that no logit is below -0.375.
 
 B batch · C channels · H W space · S stride
 """
@@ -28,7 +28,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     """Eight times this is the channels over those inside the dynamic activation."""
 
 
-M0 = (
+_M0 = (
     Row(2, 8, 3, (2, 2), (0, 4), (2, 2), (2, 0, 1), 1),
     Row(2, 12, 3, (2, 2), (0, 8), (4, 4), (2, 2, 1), 1),
     Row(2, 16, 5, (2, 2), (0, 12), (4, 4), (2, 2, 1), 1),
@@ -68,7 +68,7 @@ M0 = (
     Row(1, 96, 3, (1, 4), (8, 8), (8, 8), (2, 2, 1), 2),
     Row(1, 384, 3, (1, 4), (12, 12), (0, 0), (2, 2, 1), 2),
 )
-M1 = (
+_M1 = (
     Row(2, 8, 3, (2, 2), (0, 6), (2, 2), (2, 0, 1), 1),
     Row(2, 16, 3, (2, 2), (0, 8), (4, 4), (2, 2, 1), 1),
     Row(2, 16, 5, (2, 2), (0, 16), (4, 4), (2, 2, 1), 1),
@@ -77,7 +77,7 @@ M1 = (
     Row(1, 96, 3, (1, 6), (8, 8), (8, 8), (2, 2, 1), 2),
     Row(1, 576, 3, (1, 6), (12, 12), (0, 0), (2, 2, 1), 2),
 )
-M2 = (
+_M2 = (
     Row(2, 12, 3, (2, 2), (0, 8), (4, 4), (2, 0, 1), 1),
     Row(2, 16, 3, (2, 2), (0, 12), (4, 4), (2, 2, 1), 1),
     Row(1, 24, 3, (2, 2), (0, 16), (4, 4), (2, 2, 1), 1),
@@ -88,7 +88,7 @@ M2 = (
     Row(1, 128, 3, (1, 6), (12, 12), (8, 8), (2, 2, 1), 2),
     Row(1, 768, 3, (1, 6), (16, 16), (0, 0), (2, 2, 1), 2),
 )
-M3 = (
+_M3 = (
     Row(2, 16, 3, (2, 2), (0, 12), (4, 4), (0, 2, 0), 1),
     Row(2, 24, 3, (2, 2), (0, 16), (4, 4), (0, 2, 0), 1),
     Row(1, 24, 3, (2, 2), (0, 24), (4, 4), (0, 2, 0), 1),
@@ -104,12 +104,16 @@ M3 = (
 )
 
 
+TABLES = {"m0": _M0, "m1": _M1, "m2": _M2, "m3": _M3}
+"""The blocks behind the stem; one of stride 2 opens a stage."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MicroNetConfig(Config):
+    table: Literal["m0", "m1", "m2", "m3"]
+    """Which of ``TABLES``."""
     stem: tuple[int, int]
     """Channels of the stem's 3×1, and those of its 1×3 over them."""
-    rows: tuple[Row, ...]
-    """The blocks; one of stride 2 opens a stage."""
     head_width: int
     """Channels of the linear layer behind the pooling."""
     own: tuple[float, float] = (1.0, 1.0)
@@ -119,20 +123,21 @@ class MicroNetConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        strides = [row.stride for row in self.rows]
-        if strides[:1] != [2] or strides.count(2) != 4 or set(strides) > {1, 2}:
-            raise ValueError(
-                "rows must have stride 1 or 2, four of them 2, and the first among those; "
-                f"they have {strides}"
-            )
+        if self.table not in TABLES:
+            raise ValueError(f"table must be one of {', '.join(TABLES)}, not {self.table!r}")
 
 
 VARIANTS: dict[str, Config] = {
-    "micronet_m0": MicroNetConfig(stem=(2, 2), rows=M0, head_width=640, drop_rate=0.05),
-    "micronet_m1": MicroNetConfig(stem=(3, 2), rows=M1, head_width=960, drop_rate=0.05),
-    "micronet_m2": MicroNetConfig(stem=(4, 2), rows=M2, head_width=1024, drop_rate=0.1),
+    "micronet_m0": MicroNetConfig(table="m0", stem=(2, 2), head_width=640, drop_rate=0.05),
+    "micronet_m1": MicroNetConfig(table="m1", stem=(3, 2), head_width=960, drop_rate=0.05),
+    "micronet_m2": MicroNetConfig(table="m2", stem=(4, 2), head_width=1024, drop_rate=0.1),
     "micronet_m3": MicroNetConfig(
-        stem=(4, 3), rows=M3, head_width=1024, drop_rate=0.1, own=(1.0, 0.5), shifted=(0.0, 0.5)
+        table="m3",
+        stem=(4, 3),
+        head_width=1024,
+        drop_rate=0.1,
+        own=(1.0, 0.5),
+        shifted=(0.0, 0.5),
     ),
 }
 
@@ -180,9 +185,6 @@ class MicroBlock(nn.Module):
     """The layers of one row, and the input beside them where its shape is the output's.
 
     (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S))
-
-    Raises:
-        ValueError: groups of the row do not divide the channels that they are groups of.
     """
 
     def __init__(self, channels: int, row: Row, config: MicroNetConfig, drop: float) -> None:
@@ -269,14 +271,14 @@ class MicroNet(Backbone):
     so ``drop_path_rate`` has nothing to drop there.
 
     Raises:
-        ValueError: groups of a row do not divide its channels, or ``drop_path_rate`` is not 0 in a
-            network without a shortcut.
+        ValueError: ``drop_path_rate`` is not 0 in a network without a shortcut.
     """
 
     def __init__(self, config: MicroNetConfig) -> None:
         rank, ratio = config.stem
-        starts = [i for i, row in enumerate(config.rows) if row.stride == 2]
-        stages = [config.rows[start:stop] for start, stop in pairwise([*starts, len(config.rows)])]
+        table = TABLES[config.table]
+        starts = [i for i, row in enumerate(table) if row.stride == 2]
+        stages = [table[start:stop] for start, stop in pairwise([*starts, len(table)])]
         widths = [rank * ratio, *(rows[-1].channels for rows in stages)]
         super().__init__(
             config,
@@ -285,7 +287,7 @@ class MicroNet(Backbone):
                 for i, width in enumerate(widths)
             ],
         )
-        rates = iter(drop_path_rates(config.drop_path_rate, len(config.rows)))
+        rates = iter(drop_path_rates(config.drop_path_rate, len(table)))
         self.stem = nn.Sequential(
             factored(config.in_chans, rank, rank * ratio, 3, stride=2, groups=1),
             nn.ReLU6(),

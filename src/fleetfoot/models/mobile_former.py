@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,29 +56,97 @@ class LiteRow(NamedTuple):
     expand: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class MobileFormerConfig(Config):
+class Table(NamedTuple):
+    """The convolutions of a network, with tokens beside them."""
+
     stem: int
     """Channels of the first convolution."""
     lite: LiteRow
     rows: tuple[Row, ...]
-    tokens: int = 6
-    token_width: int = 192
+
+
+_SMALL = Table(
+    8,
+    LiteRow(2, 12, 3),
+    (
+        Row(12, 3),
+        *(Row(24, 6, 4), Row(24, 3)),
+        *(Row(48, 6, 4), Row(48, 4), Row(64, 6)),
+        *(Row(96, 6, 4), Row(96, 6)),
+    ),
+)
+
+TABLES = {  # a line for each stage
+    "508m": Table(
+        24,
+        LiteRow(1, 24, 2),
+        (
+            *(Row(40, 6, 4), Row(40, 3)),
+            *(Row(72, 6, 4), Row(72, 3)),
+            *(Row(128, 6, 4), Row(128, 4), Row(176, 6), Row(176, 6)),
+            *(Row(240, 6, 4), Row(240, 6), Row(240, 6)),
+        ),
+    ),
+    "294m": Table(
+        16,
+        LiteRow(1, 16, 2),
+        (
+            *(Row(24, 6, 4), Row(24, 4)),
+            *(Row(48, 6, 4), Row(48, 4)),
+            *(Row(96, 6, 4), Row(96, 4), Row(128, 6), Row(128, 6)),
+            *(Row(192, 6, 4), Row(192, 6), Row(192, 6)),
+        ),
+    ),
+    "214m": Table(
+        12,
+        LiteRow(1, 12, 2),
+        (
+            *(Row(20, 6, 4), Row(20, 3)),
+            *(Row(40, 6, 4), Row(40, 4)),
+            *(Row(80, 6, 4), Row(80, 4), Row(112, 6), Row(112, 6)),
+            *(Row(160, 6, 4), Row(160, 6), Row(160, 6)),
+        ),
+    ),
+    "151m": Table(
+        12,
+        LiteRow(1, 12, 2),
+        (
+            *(Row(16, 6, 4), Row(16, 3)),
+            *(Row(32, 6, 4), Row(32, 3)),
+            *(Row(64, 6, 4), Row(64, 4), Row(88, 6), Row(88, 6)),
+            *(Row(128, 6, 4), Row(128, 6), Row(128, 6)),
+        ),
+    ),
+    "96m": Table(
+        12,
+        LiteRow(1, 12, 2),
+        (
+            Row(16, 6, 4),
+            *(Row(32, 6, 4), Row(32, 3)),
+            *(Row(64, 6, 4), Row(64, 4), Row(88, 6)),
+            *(Row(128, 6, 4), Row(128, 6)),
+        ),
+    ),
+    "52m": _SMALL,
+    "26m": _SMALL,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobileFormerConfig(Config):
+    table: Literal["508m", "294m", "214m", "151m", "96m", "52m", "26m"]
+    """Which of ``TABLES``."""
     head_width: int
     """Channels of the linear layer in front of the classifier."""
+    tokens: int = 6
+    token_width: int = 192
     groups: int = 1
     """Of all 1×1 convolutions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        halving = sum(row.again > 0 for row in self.rows)
-        if self.lite.stride not in (1, 2) or self.lite.stride + halving != 5:
-            raise ValueError(
-                "the map must be halved four times behind the stem; lite has stride "
-                f"{self.lite.stride}, and {halving} of the rows halve it"
-            )
-        if self.lite.stride == 1 and not self.rows[0].again:
-            raise ValueError("the first of rows must halve the map where lite does not")
+        if self.table not in TABLES:
+            raise ValueError(f"table must be one of {', '.join(TABLES)}, not {self.table!r}")
         if self.tokens < 1 or self.token_width < 4 or self.token_width % 4:
             raise ValueError(
                 "tokens must be 1 or more and token_width a multiple of 4, "
@@ -87,96 +155,18 @@ class MobileFormerConfig(Config):
 
 
 VARIANTS: dict[str, Config] = {
-    "mobile_former_508m": MobileFormerConfig(
-        stem=24,
-        lite=LiteRow(1, 24, 2),
-        rows=(
-            *(Row(40, 6, 4), Row(40, 3)),
-            *(Row(72, 6, 4), Row(72, 3)),
-            *(Row(128, 6, 4), Row(128, 4), Row(176, 6), Row(176, 6)),
-            *(Row(240, 6, 4), Row(240, 6), Row(240, 6)),
-        ),
-        head_width=1920,
-        drop_rate=0.3,
-    ),
-    "mobile_former_294m": MobileFormerConfig(
-        stem=16,
-        lite=LiteRow(1, 16, 2),
-        rows=(
-            *(Row(24, 6, 4), Row(24, 4)),
-            *(Row(48, 6, 4), Row(48, 4)),
-            *(Row(96, 6, 4), Row(96, 4), Row(128, 6), Row(128, 6)),
-            *(Row(192, 6, 4), Row(192, 6), Row(192, 6)),
-        ),
-        head_width=1920,
-        drop_rate=0.3,
-    ),
-    "mobile_former_214m": MobileFormerConfig(
-        stem=12,
-        lite=LiteRow(1, 12, 2),
-        rows=(
-            *(Row(20, 6, 4), Row(20, 3)),
-            *(Row(40, 6, 4), Row(40, 4)),
-            *(Row(80, 6, 4), Row(80, 4), Row(112, 6), Row(112, 6)),
-            *(Row(160, 6, 4), Row(160, 6), Row(160, 6)),
-        ),
-        head_width=1600,
-        drop_rate=0.2,
-    ),
-    "mobile_former_151m": MobileFormerConfig(
-        stem=12,
-        lite=LiteRow(1, 12, 2),
-        rows=(
-            *(Row(16, 6, 4), Row(16, 3)),
-            *(Row(32, 6, 4), Row(32, 3)),
-            *(Row(64, 6, 4), Row(64, 4), Row(88, 6), Row(88, 6)),
-            *(Row(128, 6, 4), Row(128, 6), Row(128, 6)),
-        ),
-        head_width=1280,
-        drop_rate=0.2,
-    ),
+    "mobile_former_508m": MobileFormerConfig(table="508m", head_width=1920, drop_rate=0.3),
+    "mobile_former_294m": MobileFormerConfig(table="294m", head_width=1920, drop_rate=0.3),
+    "mobile_former_214m": MobileFormerConfig(table="214m", head_width=1600, drop_rate=0.2),
+    "mobile_former_151m": MobileFormerConfig(table="151m", head_width=1280, drop_rate=0.2),
     "mobile_former_96m": MobileFormerConfig(
-        stem=12,
-        lite=LiteRow(1, 12, 2),
-        rows=(
-            Row(16, 6, 4),
-            *(Row(32, 6, 4), Row(32, 3)),
-            *(Row(64, 6, 4), Row(64, 4), Row(88, 6)),
-            *(Row(128, 6, 4), Row(128, 6)),
-        ),
-        tokens=4,
-        token_width=128,
-        head_width=1280,
-        drop_rate=0.2,
+        table="96m", head_width=1280, tokens=4, token_width=128, drop_rate=0.2
     ),
     "mobile_former_52m": MobileFormerConfig(
-        stem=8,
-        lite=LiteRow(2, 12, 3),
-        rows=(
-            Row(12, 3),
-            *(Row(24, 6, 4), Row(24, 3)),
-            *(Row(48, 6, 4), Row(48, 4), Row(64, 6)),
-            *(Row(96, 6, 4), Row(96, 6)),
-        ),
-        tokens=3,
-        token_width=128,
-        head_width=1024,
-        drop_rate=0.2,
+        table="52m", head_width=1024, tokens=3, token_width=128, drop_rate=0.2
     ),
     "mobile_former_26m": MobileFormerConfig(
-        stem=8,
-        lite=LiteRow(2, 12, 3),
-        rows=(
-            Row(12, 3),
-            *(Row(24, 6, 4), Row(24, 3)),
-            *(Row(48, 6, 4), Row(48, 4), Row(64, 6)),
-            *(Row(96, 6, 4), Row(96, 6)),
-        ),
-        tokens=3,
-        token_width=128,
-        head_width=1024,
-        groups=4,
-        drop_rate=0.1,
+        table="26m", head_width=1024, tokens=3, token_width=128, groups=4, drop_rate=0.1
     ),
 }
 
@@ -193,16 +183,10 @@ def shuffle(channels: int, parts: int, groups: int) -> nn.Module:
 
 
 class MapToTokens(nn.Module):
-    """norm(tokens + project(weighed attention to the map)). (B, C, H, W), (B, T, D) -> (B, T, D)
-
-    Raises:
-        ValueError: ``channels`` is odd; there are two heads.
-    """
+    """norm(tokens + project(weighed attention to the map)). (B, C, H, W), (B, T, D) -> (B, T, D)"""
 
     def __init__(self, channels: int, token_width: int, drop: float) -> None:
         super().__init__()
-        if channels % 2:
-            raise ValueError(f"MapToTokens: channels ({channels}) must be even, for two heads")
         self.query = nn.Linear(token_width, channels)
         self.attention = CrossAttention(heads=2)
         self.weigh = nn.Sequential(nn.Linear(token_width, channels), nn.Hardsigmoid())
@@ -392,26 +376,26 @@ class MobileFormer(Backbone):
     head reads both.
 
     Raises:
-        ValueError: ``groups`` does not divide the channels of some 1×1 convolution, or a width is
-            odd.
+        ValueError: ``groups`` does not divide the channels of some 1×1 convolution.
     """
 
     def __init__(self, config: MobileFormerConfig) -> None:
-        count, lite = len(config.rows), config.lite
-        first = conv_norm_act(config.in_chans, config.stem, 3, stride=2, act="relu6")
+        stem_width, lite, rows = TABLES[config.table]
+        first = conv_norm_act(config.in_chans, stem_width, 3, stride=2, act="relu6")
+        alone = Lite(stem_width, lite, config.groups)
         in_stem = lite.stride == 1
-        made = Lite(config.stem, lite, config.groups)
-        stem = nn.Sequential(first, made) if in_stem else first
-        channels, stem_width = lite.channels, lite.channels if in_stem else config.stem
+        if in_stem:
+            stem_width = lite.channels
 
+        channels = lite.channels
         stages: list[list[Block]] = [] if in_stem else [[]]
         widths: list[int] = [] if in_stem else [channels]
-        for i, row in enumerate(config.rows):
-            # the block without tokens counts among those over which the rate rises
-            drop = config.drop_path_rate * (i + 2) / (count + 1)
+        for i, row in enumerate(rows):
             if row.again:
                 stages.append([])
                 widths.append(row.channels)
+            # the block without tokens counts among those over which the rate rises
+            drop = config.drop_path_rate * (i + 2) / (len(rows) + 1)
             stages[-1].append(Block(channels, row, config, drop))
             channels = widths[-1] = row.channels
         super().__init__(
@@ -425,9 +409,9 @@ class MobileFormer(Backbone):
             ],
         )
         self.tokens = nn.Parameter(torch.randn(config.tokens, config.token_width))
-        self.stem = stem
+        self.stem = nn.Sequential(first, alone) if in_stem else first
         self.stages = nn.ModuleList(
-            Stage(nn.Identity() if i or in_stem else made, blocks)
+            Stage(nn.Identity() if i or in_stem else alone, blocks)
             for i, blocks in enumerate(stages)
         )
         self.head = ClassifierHead(
