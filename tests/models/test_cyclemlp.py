@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from by_formula import authors, image
-from fleetfoot.models import create_model, list_models
+from by_formula import authors, authors_names, image
+from fleetfoot.models import create_model, identify, list_models
 from fleetfoot.models.cyclemlp import CycleMixer
+from fleetfoot.weights.files import WeightsFile
 from helpers import trainable
 from oracle_macs import macs_of
 
@@ -64,6 +65,15 @@ def check_logits(name):
     logits = authors(name)(image())[0, [0, 1, 499, 999]]
     # float64, stated to nine places
     torch.testing.assert_close(logits.tolist(), list(AUTHORS[name]), rtol=0, atol=2e-9)
+
+
+def test_the_authors_files_are_recognised_without_their_offsets():
+    with torch.device("meta"):
+        ours = create_model("cyclemlp_b1", num_classes=7).state_dict()
+        theirs = authors_names("cyclemlp", ours)
+        theirs["network.0.0.attn.sfc_h.offset"] = torch.empty(1, 128, 1, 1)
+    fits = identify(WeightsFile("memory", "test", theirs, (), (), {}))
+    assert {(fit.name, fit.num_classes) for fit in fits} == {("cyclemlp_b1", 7)}
 
 
 @torch.no_grad()
