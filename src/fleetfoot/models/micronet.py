@@ -45,6 +45,7 @@ class Row(NamedTuple):
     stride: int
     channels: int
     kernel: int
+    """Of the depthwise convolution; not read where there is none."""
     widen: tuple[int, int]
     """Channels behind over those before: of the K×1 and the 1×K in a block without a widening 1×1;
     of that 1×1, their product."""
