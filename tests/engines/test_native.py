@@ -140,3 +140,44 @@ def test_the_engine_is_one_of_those_that_auto_and_bench_try():
     from fleetfoot.bench.protocols import default_engines
 
     assert Native.name in default_engines()[0]
+
+
+class Attention(nn.Module):
+    """Two heads over a map's pixels; ``scale`` says what is scaled, as users write it in turn."""
+
+    def __init__(self, scale: str) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Conv2d(32, 32, 1) for _ in range(3))
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, channels, height, width = x.shape
+        q, k, v = (
+            layer(x).reshape(batch, 2, channels // 2, height * width).transpose(-2, -1)
+            for layer in (self.query, self.key, self.value)
+        )
+        if self.scale == "queries":
+            q = q * 0.25
+        scores = q @ k.transpose(-2, -1)
+        if self.scale == "scores":
+            scores = scores * 0.25
+        elif self.scale == "scores over":
+            scores = scores / 4
+        elif self.scale == "scores and shift":
+            scores = scores * 0.25 + 1
+        elif self.scale == "activated":
+            scores = scores.relu()
+        return (scores.softmax(-1) @ v).transpose(-2, -1).reshape(batch, channels, height, width)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    "scale", ["", "queries", "scores", "scores over", "scores and shift", "activated"]
+)
+@pytest.mark.parametrize("side", [8, 7])  # 8: as many pixels as twice the channels
+def test_attention_of_a_users_own_answers_as_eager(scale, side):
+    torch.manual_seed(0)
+    network = Attention(scale).eval()
+    images = torch.randn(2, 32, side, side)
+    with load("native", network, example=images) as engine:
+        assert relative_error(engine.run(images), eager(network, images)) < TOLERANCES["float32"]
