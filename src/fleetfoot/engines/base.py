@@ -105,7 +105,7 @@ class NodeTime:
     """The engine's own word for what it does."""
     modules: tuple[str, ...]
     """Paths of the modules whose work it holds, that of its main operator first; "" is the network
-    itself. None where the engine does not tell: the node is unmapped."""
+    itself. Empty where the engine does not tell: the node is unmapped."""
     seconds: float
     part_of: str = ""
     """Name of the node that runs it by pieces, so that what lies between its parts stays in the

@@ -141,7 +141,7 @@ class RuntimeGraph:
     def _between(self, given: str, inputs: set[str]) -> list[Any]:
         """The exported nodes that make ``given`` of ``inputs``, those that another node holds
         left out."""
-        held: list[Any] = []
+        held: dict[str, Any] = {}
         waiting, seen = [given], set(inputs)
         while waiting:
             value = waiting.pop()
@@ -151,7 +151,6 @@ class RuntimeGraph:
             seen.add(value)
             if maker.name in self._taken:
                 continue
-            if maker not in held:
-                held.append(maker)
+            held[maker.name] = maker
             waiting.extend(maker.input)
-        return held
+        return list(held.values())

@@ -40,7 +40,7 @@ class OnnxRuntime(Engine):
         import onnxruntime
 
         onnxruntime.disable_telemetry_events()  # its Windows builds send some
-        self._network, self._example = weakref.ref(model), example
+        self._network = weakref.ref(model)
         self._optimised: _Optimised | None = None
         self._session: Any = onnxruntime.InferenceSession(
             onnx_bytes(model, example), self._settings(), providers=PROVIDERS
@@ -76,7 +76,7 @@ class OnnxRuntime(Engine):
 
         if self._optimised is None:
             network = built_from(self, self._network)
-            self._optimised = _Optimised.of(onnx_bytes(network, self._example), self._settings())
+            self._optimised = _Optimised.of(onnx_bytes(network, batch), self._settings())
         settings = self._settings()
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         settings.enable_profiling = True

@@ -83,7 +83,7 @@ class OpenVino(Engine):
             got = compiled.get_property(name)
             if got != value:
                 raise EngineError(f"openvino was asked for {name} {value} and took {got}")
-        self._network, self._example, self._options = weakref.ref(model), example, options
+        self._network, self._options = weakref.ref(model), options
         self._timed: _Timed | None = None
         self._request: Any = compiled.create_infer_request()
 
@@ -99,7 +99,7 @@ class OpenVino(Engine):
     def _profile(self, batch: Tensor) -> list[NodeTime]:
         if self._timed is None:
             model = built_from(self, self._network)
-            self._timed = _Timed(onnx_bytes(model, self._example), self._options)
+            self._timed = _Timed(onnx_bytes(model, batch), self._options)
         return self._timed.run(batch)
 
     def close(self) -> None:
