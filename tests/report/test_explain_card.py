@@ -101,7 +101,7 @@ def test_findings_stand_below(found):
         price_s=2e-6, text="It has 3 channels, and 4 are wanted.", change="Give it 4.",
     )  # fmt: skip
     text = card(replace(found, findings=(finding,)), 120)
-    assert "T1 test, fc: 0.00200 ms" in text
+    assert "T1 0.00200 ms fc  test" in text
     assert "It has 3 channels, and 4 are wanted. Give it 4." in text
 
 

@@ -15,6 +15,7 @@ from fleetfoot.bench.explain import Explanation
 from fleetfoot.cost.formulas import ATTENTION
 from fleetfoot.cost.roofline import Bound, Layer
 from fleetfoot.cost.trace import Operator
+from fleetfoot.report.findings import print_findings
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting
 
@@ -76,11 +77,9 @@ def print_card(
     print_fitting(console, COLUMNS, lambda columns: _table(explanation, shown, columns))
     for sentence in remarks(explanation, rows[len(shown) :]):
         console.print(Text(sentence), soft_wrap=True)
-    for finding in explanation.findings:
-        title = f"{finding.rule} {finding.name}, {finding.module or 'the network itself'}"
+    if explanation.findings:
         console.print()
-        console.print(Text.assemble((title, "bold"), f": {_ms(finding.price_s)} ms"))
-        console.print(Text(f"{finding.text} {finding.change}"))
+    print_findings(console, explanation.findings)
 
 
 def head(e: Explanation) -> list[tuple[str, str]]:
