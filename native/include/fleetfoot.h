@@ -69,11 +69,22 @@ FF_API uint64_t ff_checksum(const void *data, size_t size, uint64_t seed);
 FF_API int32_t ff_instruction_set_count(void);
 FF_API const char *ff_instruction_set(int32_t index);
 
-/* Floating point operations a second, two a multiply-add, that `threads` threads do in registers alone: a
- * ceiling that no network exceeds. Takes about `seconds`, more than 0 and at most 60. instruction_set: as in
- * ff_context_options. */
-FF_API ff_status ff_multiply_add_rate(const char *instruction_set, int32_t threads, double seconds,
-                                      double *flops_per_s);
+/* What `threads` threads of this processor do at most. Each takes about `seconds`, more than 0 and at most 60;
+ * instruction_set is as in ff_context_options. */
+
+/* Floating point operations a second, two a multiply-add, in registers alone: a ceiling that no network
+ * exceeds. precision: "float32" or "float64". */
+FF_API ff_status ff_multiply_add_rate(const char *instruction_set, const char *precision, int32_t threads,
+                                      double seconds, double *flops_per_s);
+
+/* Bytes a second of all threads together, each on `bytes` (1024 to FF_MAX_RATE_BYTES) of its own: read where
+ * `copies` is 0, else copied from the first half into the second, bytes read and written both counted. */
+#define FF_MAX_RATE_BYTES (INT64_C(1) << 32)
+FF_API ff_status ff_memory_rate(const char *instruction_set, int32_t copies, int64_t bytes, int32_t threads,
+                                double seconds, double *bytes_per_s);
+
+/* Seconds that giving all threads a piece of work and waiting for all of them takes, as between two layers. */
+FF_API ff_status ff_region_time(int32_t threads, double seconds, double *seconds_per_region);
 
 /* ---- Plans ---- */
 

@@ -64,6 +64,13 @@ T* given(T* pointer, const char* name) {
     return pointer;
 }
 
+void check_measure(int32_t threads, double seconds) {
+    if (threads < 1 || threads > FF_MAX_THREADS)
+        bad_argument("threads is " + std::to_string(threads) + "; it must be 1 to " + std::to_string(FF_MAX_THREADS));
+    if (!(seconds > 0 && seconds <= 60))
+        bad_argument("seconds is " + std::to_string(seconds) + "; it must be more than 0 and at most 60");
+}
+
 const ff::Kernels& kernels_named(const char* name) {
     const auto& available = ff::available_kernels();
     if (!name) return *available.front();
@@ -110,14 +117,34 @@ const char* ff_instruction_set(int32_t index) {
                                                             : ff::available_kernels()[static_cast<size_t>(index)]->name;
 }
 
-ff_status ff_multiply_add_rate(const char* instruction_set, int32_t threads, double seconds, double* flops_per_s) {
+ff_status ff_multiply_add_rate(const char* instruction_set, const char* precision, int32_t threads, double seconds,
+                               double* flops_per_s) {
     return guarded([&] {
+        given(precision, "precision");
         given(flops_per_s, "flops_per_s");
-        if (threads < 1 || threads > FF_MAX_THREADS)
-            bad_argument("threads is " + std::to_string(threads) + "; it must be 1 to " + std::to_string(FF_MAX_THREADS));
-        if (!(seconds > 0 && seconds <= 60))
-            bad_argument("seconds is " + std::to_string(seconds) + "; it must be more than 0 and at most 60");
-        *flops_per_s = ff::multiply_add_rate(kernels_named(instruction_set), threads, seconds);
+        check_measure(threads, seconds);
+        const std::string type = precision;
+        if (type != "float32" && type != "float64") bad_argument("precision is " + type + "; it must be float32 or float64");
+        *flops_per_s = ff::multiply_add_rate(kernels_named(instruction_set), type == "float64", threads, seconds);
+    });
+}
+
+ff_status ff_memory_rate(const char* instruction_set, int32_t copies, int64_t bytes, int32_t threads, double seconds,
+                         double* bytes_per_s) {
+    return guarded([&] {
+        given(bytes_per_s, "bytes_per_s");
+        check_measure(threads, seconds);
+        if (bytes < 1024 || bytes > FF_MAX_RATE_BYTES)
+            bad_argument("bytes is " + std::to_string(bytes) + "; it must be 1024 to " + std::to_string(FF_MAX_RATE_BYTES));
+        *bytes_per_s = ff::memory_rate(kernels_named(instruction_set), copies != 0, bytes, threads, seconds);
+    });
+}
+
+ff_status ff_region_time(int32_t threads, double seconds, double* seconds_per_region) {
+    return guarded([&] {
+        given(seconds_per_region, "seconds_per_region");
+        check_measure(threads, seconds);
+        *seconds_per_region = ff::region_time(threads, seconds);
     });
 }
 

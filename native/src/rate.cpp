@@ -1,8 +1,12 @@
 #include "rate.hpp"
 
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
 #include <numeric>
 #include <vector>
 
+#include "memory.hpp"
 #include "pool.hpp"
 #include "program.hpp"
 
@@ -10,36 +14,83 @@ namespace ff {
 namespace {
 
 constexpr int64_t kSteps = 2000;  // between two looks at the clock; some ten microseconds
+constexpr int64_t kBytesALook = int64_t{1} << 19;
+constexpr int kRegions = 20;
 
-struct Job {
-    const Kernels& kernels;
-    Pool& pool;
-    double seconds;
-    std::vector<double> rates;  // of each thread
-};
-
-void work(void* context, int thread) {
-    Job& job = *static_cast<Job*>(context);
-    job.pool.barrier();
-    const double start = now_seconds();
-    double spent = 0;
-    int64_t steps = 0;
-    volatile float kept = 0;
-    for (; spent < job.seconds || steps == 0; spent = now_seconds() - start) {
-        kept = job.kernels.multiply_adds(kSteps);
-        steps += kSteps;
-    }
-    static_cast<void>(kept);
-    job.rates[static_cast<size_t>(thread)] = static_cast<double>(steps * job.kernels.flops_a_step) / spent;
+// Each thread repeats work(thread), which says how much it did, until `seconds` are over; amounts a second of
+// all threads together. Once before that, untimed.
+template <class Work>
+double rate(int threads, double seconds, const Work& work) {
+    struct Job {
+        const Work& work;
+        Pool& pool;
+        double seconds;
+        std::vector<double> rates;
+    };
+    Pool pool(threads);
+    Job job{work, pool, seconds, std::vector<double>(static_cast<size_t>(threads))};
+    pool.run(
+        [](void* context, int thread) {
+            Job& job = *static_cast<Job*>(context);
+            job.work(thread);
+            job.pool.barrier();
+            const double start = now_seconds();
+            double spent = 0, done = 0;
+            for (; spent < job.seconds || done == 0; spent = now_seconds() - start) done += job.work(thread);
+            job.rates[static_cast<size_t>(thread)] = done / spent;
+        },
+        &job);
+    return std::accumulate(job.rates.begin(), job.rates.end(), 0.0);
 }
 
 }  // namespace
 
-double multiply_add_rate(const Kernels& kernels, int threads, double seconds) {
+double multiply_add_rate(const Kernels& kernels, bool doubles, int threads, double seconds) {
+    return rate(threads, seconds, [&](int) {
+        volatile float kept = doubles ? kernels.multiply_adds_double(kSteps) : kernels.multiply_adds(kSteps);
+        static_cast<void>(kept);
+        return static_cast<double>(kSteps * kernels.flops_a_step) / (doubles ? 2 : 1);
+    });
+}
+
+double memory_rate(const Kernels& kernels, bool copies, int64_t bytes, int threads, double seconds) {
+    const int64_t half = std::max<int64_t>(bytes / 8 / kRateCount, 1) * kRateCount;  // floats
+    struct Free {
+        void operator()(float* data) const { std::free(data); }
+    };
+    std::vector<std::unique_ptr<float, Free>> held(static_cast<size_t>(threads));
+    for (auto& data : held) data.reset(static_cast<float*>(allocate(static_cast<size_t>(half) * 8)));
+    const int64_t passes = std::max<int64_t>(kBytesALook / (half * 8), 1);
+    std::vector<char> touched(static_cast<size_t>(threads));
+    return rate(threads, seconds, [&](int thread) {
+        float* data = held[static_cast<size_t>(thread)].get();
+        if (!touched[static_cast<size_t>(thread)]) {  // by the thread that walks it: its pages are near to it
+            std::fill(data, data + 2 * half, 1.0f);
+            touched[static_cast<size_t>(thread)] = 1;
+        }
+        for (int64_t pass = 0; pass < passes; ++pass) {
+            if (copies) {
+                kernels.move(data, data + half, half);
+            } else {
+                volatile float kept = kernels.read(data, 2 * half);
+                static_cast<void>(kept);
+            }
+        }
+        return static_cast<double>(passes * half * 8);
+    });
+}
+
+double region_time(int threads, double seconds) {
     Pool pool(threads);
-    Job job{kernels, pool, seconds, std::vector<double>(static_cast<size_t>(threads))};
-    pool.run(work, &job);
-    return std::accumulate(job.rates.begin(), job.rates.end(), 0.0);
+    const auto regions = [&] {
+        for (int i = 0; i < kRegions; ++i) pool.run([](void*, int) {}, nullptr);
+    };
+    regions();
+    const double start = now_seconds();
+    double spent = 0;
+    int64_t done = 0;
+    for (; spent < seconds || done == 0; spent = now_seconds() - start, done += kRegions) regions();
+    return spent / static_cast<double>(done);
 }
 
 }  // namespace ff

@@ -115,21 +115,37 @@ void each_mistake_is_named() {
 
 }  // namespace
 
-void a_rate_is_measured() {
+void rates_are_measured() {
     double rate = 0;
-    for (int32_t i = 0; i < ff_instruction_set_count(); ++i)
-        CHECK(ff_multiply_add_rate(ff_instruction_set(i), 2, 1e-3, &rate) == FF_OK && rate > 1e6, "%g", rate);
-    CHECK(ff_multiply_add_rate(nullptr, 1, 1e-3, nullptr) == FF_BAD_ARGUMENT && says("flops_per_s"));
-    CHECK(ff_multiply_add_rate(nullptr, 0, 1e-3, &rate) == FF_BAD_ARGUMENT && says("threads is 0"));
-    CHECK(ff_multiply_add_rate(nullptr, 1, -1, &rate) == FF_BAD_ARGUMENT && says("seconds is -1"));
-    CHECK(ff_multiply_add_rate("mmx", 1, 1e-3, &rate) == FF_UNSUPPORTED && says("mmx"));
+    for (int32_t i = 0; i < ff_instruction_set_count(); ++i) {
+        const char* set = ff_instruction_set(i);
+        for (const char* precision : {"float32", "float64"})
+            CHECK(ff_multiply_add_rate(set, precision, 2, 1e-3, &rate) == FF_OK && rate > 1e6, "%g", rate);
+        for (int32_t copies : {0, 1}) {  // sizes that are no multiple of a vector, too
+            for (int64_t bytes : {1024, 5000, 1 << 22})
+                CHECK(ff_memory_rate(set, copies, bytes, 2, 1e-3, &rate) == FF_OK && rate > 1e6, "%g", rate);
+        }
+    }
+    CHECK(ff_region_time(1, 1e-3, &rate) == FF_OK && rate > 0 && rate < 1, "%g", rate);
+    CHECK(ff_region_time(2, 1e-3, &rate) == FF_OK && rate > 0 && rate < 1, "%g", rate);
+    CHECK(ff_multiply_add_rate(nullptr, "float32", 1, 1e-3, nullptr) == FF_BAD_ARGUMENT && says("flops_per_s"));
+    CHECK(ff_multiply_add_rate(nullptr, nullptr, 1, 1e-3, &rate) == FF_BAD_ARGUMENT && says("precision"));
+    CHECK(ff_multiply_add_rate(nullptr, "int8", 1, 1e-3, &rate) == FF_BAD_ARGUMENT && says("int8"));
+    CHECK(ff_multiply_add_rate(nullptr, "float32", 0, 1e-3, &rate) == FF_BAD_ARGUMENT && says("threads is 0"));
+    CHECK(ff_multiply_add_rate(nullptr, "float32", 1, -1, &rate) == FF_BAD_ARGUMENT && says("seconds is -1"));
+    CHECK(ff_multiply_add_rate("mmx", "float32", 1, 1e-3, &rate) == FF_UNSUPPORTED && says("mmx"));
+    CHECK(ff_memory_rate(nullptr, 0, 1000, 1, 1e-3, &rate) == FF_BAD_ARGUMENT && says("bytes is 1000"));
+    CHECK(ff_memory_rate(nullptr, 0, INT64_MAX, 1, 1e-3, &rate) == FF_BAD_ARGUMENT && says("bytes is"));
+    CHECK(ff_memory_rate(nullptr, 0, 1024, 1, 1e-3, nullptr) == FF_BAD_ARGUMENT && says("bytes_per_s"));
+    CHECK(ff_region_time(0, 1e-3, &rate) == FF_BAD_ARGUMENT && says("threads is 0"));
+    CHECK(ff_region_time(1, 1e-3, nullptr) == FF_BAD_ARGUMENT && says("seconds_per_region"));
 }
 
 int main() {
     a_plan_answers();
     each_instruction_set_agrees_with_naive_kernels();
     each_mistake_is_named();
-    a_rate_is_measured();
+    rates_are_measured();
     CHECK(std::string(ff_version()).find('.') != std::string::npos);
     CHECK(ff_checksum("", 0, 0) == 0xEF46DB3751D8E999u);
     return check::result();

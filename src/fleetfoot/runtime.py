@@ -67,7 +67,12 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ff_checksum": (c_uint64, (c_void_p, c_size_t, c_uint64)),
     "ff_instruction_set_count": (c_int32, ()),
     "ff_instruction_set": (c_char_p, (c_int32,)),
-    "ff_multiply_add_rate": (c_int32, (c_char_p, c_int32, c_double, POINTER(c_double))),
+    "ff_multiply_add_rate": (c_int32, (c_char_p, c_char_p, c_int32, c_double, POINTER(c_double))),
+    "ff_memory_rate": (
+        c_int32,
+        (c_char_p, c_int32, c_int64, c_int32, c_double, POINTER(c_double)),
+    ),
+    "ff_region_time": (c_int32, (c_int32, c_double, POINTER(c_double))),
     "ff_plan_load": (c_int32, (c_char_p, POINTER(c_void_p))),
     "ff_plan_load_memory": (c_int32, (c_void_p, c_size_t, POINTER(c_void_p))),
     "ff_plan_free": (None, (c_void_p,)),
@@ -178,23 +183,73 @@ def checksum(data: Bytes, seed: int = 0) -> int:
 
 
 def multiply_add_rate(
-    threads: int = 1, *, seconds: float = 0.005, instruction_set: str | None = None
+    threads: int = 1,
+    *,
+    precision: str = "float32",
+    seconds: float = 0.005,
+    instruction_set: str | None = None,
 ) -> float:
     """Floating point operations a second, two a multiply-add, of ``threads`` threads in registers
     alone: a ceiling that no network on this processor exceeds.
 
     Args:
+        precision: "float32" or "float64".
         seconds: how long it is measured, more than 0 and at most 60.
         instruction_set: one of ``instruction_sets()``; the fastest without it.
 
     Raises:
-        ValueError: ``threads`` is not 1 to 256, or ``seconds`` out of range.
+        ValueError: ``threads`` is not 1 to 256, another precision, or ``seconds`` out of range.
         EngineError: the library is absent, or there is no such instruction set here.
     """
     rate = c_double()
-    name = None if instruction_set is None else instruction_set.encode()
-    _check(_library().ff_multiply_add_rate(name, threads, seconds, byref(rate)))
+    name = _encoded(instruction_set)
+    _check(_library().ff_multiply_add_rate(name, precision.encode(), threads, seconds, byref(rate)))
     return rate.value
+
+
+def memory_rate(
+    working_set_bytes: int,
+    threads: int = 1,
+    *,
+    copies: bool = False,
+    seconds: float = 0.005,
+    instruction_set: str | None = None,
+) -> float:
+    """Bytes a second that ``threads`` threads move together, each on ``working_set_bytes`` of its
+    own: what the cache that holds them gives, or memory.
+
+    Args:
+        copies: copy the first half into the second, bytes read and written both counted, instead of
+            reading all.
+        seconds, instruction_set: as in ``multiply_add_rate``.
+
+    Raises:
+        ValueError: ``working_set_bytes`` is not 1024 to 4 GiB, or as ``multiply_add_rate``.
+        EngineError: as ``multiply_add_rate``, or there is no memory for it.
+    """
+    rate = c_double()
+    name = _encoded(instruction_set)
+    _check(
+        _library().ff_memory_rate(
+            name, int(copies), working_set_bytes, threads, seconds, byref(rate)
+        )
+    )
+    return rate.value
+
+
+def region_time(threads: int = 1, *, seconds: float = 0.005) -> float:
+    """Seconds that the engine needs to give all threads a piece of work and wait for all of them.
+
+    Raises:
+        ValueError, EngineError: as in ``multiply_add_rate``.
+    """
+    found = c_double()
+    _check(_library().ff_region_time(threads, seconds, byref(found)))
+    return found.value
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
 
 
 def _bytes_at(data: Bytes) -> tuple[int, int]:
@@ -303,7 +358,7 @@ class Plan:
         """
         if not isinstance(threads, int) or threads < 1:
             raise ValueError(f"threads must be a whole number of 1 or more, not {threads!r}")
-        name = None if instruction_set is None else instruction_set.encode()
+        name = _encoded(instruction_set)
         handle = c_void_p()
         options = _Options(threads, name)
         _check(_library().ff_context_create(self._open(), byref(options), byref(handle)))

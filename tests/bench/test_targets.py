@@ -103,13 +103,15 @@ def test_a_mean_is_held_against_what_the_processor_can_do():
     # 0.8 GFLOP: 10 ms at 80 GFLOP/s, where the best peer takes 16 ms and the own engine 12.5
     (_, reachable, _, two, *_) = verdicts(record(own_s=0.0125, fma_gflops=80.0), [], STARTS)
     assert reachable.word == "not met"
-    assert "it would be 1.60 ×; 80% of that is reached" in reachable.remarks[0]
+    assert "it would be 1.60 ×; 80% of that is reached; on 0 of" in reachable.remarks[0]
     assert "at the 160 GFLOP/s that 2 cores can do" in two.remarks[0]
     (_, out_of_reach, *_) = verdicts(record(own_s=0.0125, fma_gflops=70.0), [], STARTS)
     assert (
         "1.40 × (fewer multiply-adds apart, the target is out of reach)"
         in (out_of_reach.remarks[0])
     )
+    networks = out_of_reach.found.split("over ")[1].split()[0]
+    assert f"; on {networks} of {networks} networks even that is" in out_of_reach.remarks[0]
 
 
 def test_the_networks_that_a_setting_leaves_out_are_not_missed():

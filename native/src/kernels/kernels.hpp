@@ -178,6 +178,8 @@ struct Range {
 // batch; all but the last one for unary, binary, copy, fill, gather, softmax), flattened.
 // `scratch` is 64-byte aligned and private to the thread; how many bytes it has to hold is what the
 // *_scratch function answers, whatever the parts.
+constexpr int64_t kRateCount = 128;  // floats: eight of the widest vectors
+
 struct Kernels {
     const char* name;  // "avx512", "avx2", "neon", "plain"
     int vector_bytes;
@@ -200,8 +202,12 @@ struct Kernels {
     void (*fill)(const FillArgs&, Range units);
     void (*gather)(const GatherArgs&, Range units);
     void (*resize)(const ResizeArgs&, Range rows);
-    float (*multiply_adds)(int64_t steps);  // in registers alone; what it returns only proves that it was done
-    int64_t flops_a_step;
+    // Rates. What the first three return only proves that it was done.
+    float (*multiply_adds)(int64_t steps);  // in registers alone
+    float (*multiply_adds_double)(int64_t steps);
+    int64_t flops_a_step;                                      // of floats; half of it of doubles
+    float (*read)(const float* data, int64_t count);           // count: a multiple of kRateCount
+    void (*move)(const float* from, float* to, int64_t count);
 };
 
 // nullptr where this build or this processor has no such set.

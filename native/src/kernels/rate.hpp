@@ -1,4 +1,4 @@
-// Multiply-adds with nothing else to do: the rate that no product can exceed on this processor.
+// Work with nothing else to it: rates that no network exceeds on this processor.
 #pragma once
 
 #include "gemm.hpp"
@@ -19,6 +19,39 @@ static float multiply_adds(int64_t steps) {
     }
     FF_UNROLL for (int i = 1; i < kChains; ++i) sums[0] = add(sums[0], sums[i]);
     return sum(sums[0]);
+}
+
+static float multiply_adds_double(int64_t steps) {
+    vd sums[kChains];
+    FF_UNROLL for (int i = 0; i < kChains; ++i) sums[i] = set1_double(i);
+    const vd factor = set1_double(0.25), term = set1_double(0.5);
+    for (int64_t n = 0; n < steps; ++n) {
+        FF_UNROLL for (int i = 0; i < kChains; ++i) sums[i] = fma_double(sums[i], factor, term);
+    }
+    FF_UNROLL for (int i = 1; i < kChains; ++i) sums[0] = fma_double(sums[i], factor, sums[0]);
+    double first;
+    __builtin_memcpy(&first, &sums[0], sizeof first);
+    return static_cast<float>(first);
+}
+
+constexpr int kStreams = 8;  // sums side by side: their additions' latency does not bound the reading
+
+// The sum of `count` floats, a multiple of kStreams * kLanes.
+static float read(const float* data, int64_t count) {
+    vf sums[kStreams];
+    FF_UNROLL for (int i = 0; i < kStreams; ++i) sums[i] = zero();
+    for (int64_t n = 0; n < count; n += kStreams * kLanes) {
+        FF_UNROLL for (int i = 0; i < kStreams; ++i) sums[i] = add(sums[i], load(data + n + i * kLanes));
+    }
+    FF_UNROLL for (int i = 1; i < kStreams; ++i) sums[0] = add(sums[0], sums[i]);
+    return sum(sums[0]);
+}
+
+// The same count from one place to another, through the caches as a network's maps go.
+static void move(const float* from, float* to, int64_t count) {
+    for (int64_t n = 0; n < count; n += kStreams * kLanes) {
+        FF_UNROLL for (int i = 0; i < kStreams; ++i) store(to + n + i * kLanes, load(from + n + i * kLanes));
+    }
 }
 
 }  // namespace ff::FF_ISA

@@ -72,6 +72,10 @@ FF_INLINE float sum(vf a) {
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
+using vd = __m256d;  // four doubles, for a rate alone
+FF_INLINE vd set1_double(double x) { return _mm256_set1_pd(x); }
+FF_INLINE vd fma_double(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
+
 // --- shuffles, which not every set has: FF_SHUFFLES says so ---
 
 #define FF_SHUFFLES

@@ -65,6 +65,10 @@ FF_INLINE void interleave(vf a, vf b, vf& low, vf& high) {
 
 FF_INLINE float sum(vf a) { return _mm512_reduce_add_ps(a); }
 
+using vd = __m512d;  // eight doubles, for a rate alone
+FF_INLINE vd set1_double(double x) { return _mm512_set1_pd(x); }
+FF_INLINE vd fma_double(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
+
 // --- shuffles, which not every set has: FF_SHUFFLES says so ---
 
 #define FF_SHUFFLES

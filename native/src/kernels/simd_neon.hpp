@@ -74,4 +74,8 @@ FF_INLINE void interleave(vf a, vf b, vf& low, vf& high) {
 
 FF_INLINE float sum(vf a) { return vaddvq_f32(a); }
 
+using vd = float64x2_t;  // two doubles, for a rate alone
+FF_INLINE vd set1_double(double x) { return vdupq_n_f64(x); }
+FF_INLINE vd fma_double(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
+
 }  // namespace ff::FF_ISA

@@ -78,4 +78,8 @@ template <int n> FF_INLINE vi shift_right(vi a) { return a >> n; }  // keeps the
 
 FF_INLINE float sum(vf a) { return (a[0] + a[1]) + (a[2] + a[3]); }
 
+typedef double vd __attribute__((vector_size(16)));  // two doubles, for a rate alone
+FF_INLINE vd set1_double(double x) { return vd{x, x}; }
+FF_INLINE vd fma_double(vd a, vd b, vd c) { return a * b + c; }
+
 }  // namespace ff::FF_ISA

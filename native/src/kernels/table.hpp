@@ -25,7 +25,7 @@ inline constexpr Kernels table(const char* name) {
     return Kernels{name, kLanes * 4, conv_scratch, conv, depthwise_scratch, depthwise, pool,
                    matmul_scratch, matmul, unary, binary, softmax, norm_scratch, norm,
                    reduce_scratch, reduce, copy, fill, gather, resize,
-                   multiply_adds, 2 * kChains * kLanes};
+                   multiply_adds, multiply_adds_double, 2 * kChains * kLanes, read, move};
 }
 
 }  // namespace ff::FF_ISA

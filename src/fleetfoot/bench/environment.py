@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -134,6 +135,35 @@ def memory_bytes() -> int:
             total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _read("/sys/fs/cgroup/memory.max").strip()
     return min(total, int(limit)) if limit.isdigit() else total
+
+
+@dataclass(frozen=True)
+class Cache:
+    name: str
+    """"L1", "L2", "L3"."""
+    bytes: int
+    """Of all such caches that the threads run on together."""
+
+
+def caches(threads: int) -> tuple[Cache, ...]:
+    """The data caches that ``threads`` threads on as many cores have, first level first; () where
+    the system does not say."""
+    found: dict[int, dict[str, int]] = {}  # level -> the cores that share one -> its bytes
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    for core in cores[:threads]:
+        for folder in sorted(Path(f"/sys/devices/system/cpu/cpu{core}/cache").glob("index*")):
+            size = re.fullmatch(r"(\d+)([KM])", _read(str(folder / "size")).strip())
+            level, kind = _read(str(folder / "level")).strip(), _read(str(folder / "type")).strip()
+            if size and level.isdigit() and kind in ("Data", "Unified"):
+                shared = _read(str(folder / "shared_cpu_list")).strip()
+                scale = {"K": 1 << 10, "M": 1 << 20}[size[2]]
+                found.setdefault(int(level), {})[shared] = int(size[1]) * scale
+    if sys.platform == "darwin":
+        for level, key in ((1, "hw.perflevel0.l1dcachesize"), (2, "hw.perflevel0.l2cachesize")):
+            size_text = _output("sysctl", "-n", key).strip()
+            if size_text.isdigit():  # the second level is shared by a cluster of cores
+                found[level] = {"": int(size_text) * (threads if level == 1 else 1)}
+    return tuple(Cache(f"L{level}", sum(found[level].values())) for level in sorted(found))
 
 
 def _windows_memory_bytes() -> int:

@@ -12,6 +12,7 @@ operations.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -271,6 +272,7 @@ def _problems(m: Measurement) -> Iterable[str]:
         yield f"median, p90 and p99 must rise: {m.median_s:g}, {m.p90_s:g}, {m.p99_s:g} s"
 
 
+Made = TypeVar("Made")
 Line = TypeVar("Line", Measurement, Failure, Start)
 
 
@@ -407,6 +409,19 @@ def _fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:
     return {name: _value(raw[name], hint, prefix + name) for name, hint in hints.items()}
 
 
+def parsed(raw: object, kind: type[Made], name: str = "") -> Made:
+    """A dataclass from the JSON of its ``asdict``: dataclasses, tuples and mappings within it too.
+
+    Args:
+        name: of what is read, for messages.
+
+    Raises:
+        RecordError: a field is missing, unknown or of another type; the message names it.
+    """
+    made: Made = _value(raw, kind, name or kind.__name__)
+    return made
+
+
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
@@ -423,7 +438,11 @@ def _value(value: object, hint: Any, name: str) -> Any:
         return _value(value, hint, name)
     if typing.is_typeddict(hint) and isinstance(value, dict):
         return _fields(value, hint, f"{name}.")
-    if origin is dict and isinstance(value, dict):
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return hint(**_fields(value, hint, f"{name}."))
+    if origin is typing.Literal and value in args:
+        return value
+    if origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _value(item, args[1], f"{name}.{key}") for key, item in value.items()}
     if origin is tuple and isinstance(value, list):
         if args[-1] is not Ellipsis and len(value) != len(args):

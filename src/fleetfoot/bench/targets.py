@@ -179,13 +179,16 @@ def _bound_words(
     """What an engine would reach that does a network's multiply-adds and nothing else."""
     if not gflops:
         return ()
-    bound = geometric_mean(p.best.median_s * gflops / p.own_gflop for p in pairs)
+    bounds = [p.best.median_s * gflops / p.own_gflop for p in pairs]
+    bound = geometric_mean(bounds)
     wanted = target.geometric_mean
+    short = sum(one < wanted for one in bounds)
     beyond = " (fewer multiply-adds apart, the target is out of reach)" if bound < wanted else ""
     return (
         f"with every multiply-add at the {gflops:.0f} GFLOP/s that {target.threads} "
         f"core{'s' * (target.threads > 1)} can do in registers, and nothing else to do, it would "
-        f"be {bound:.2f} ×{beyond}; {mean / bound:.0%} of that is reached",
+        f"be {bound:.2f} ×{beyond}; {mean / bound:.0%} of that is reached; on {short} of "
+        f"{len(pairs)} networks even that is less than {wanted:g} ×",
     )
 
 

@@ -14,6 +14,7 @@ import typer
 from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
 from fleetfoot.cli.count import count
+from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.predict import predict
 from fleetfoot.cli.weights import weights_app
@@ -44,7 +45,19 @@ def root(
     """Vision networks that are fast on your device, not on paper."""
 
 
-for command in (bench, compare, report, targets, predict, models, info, count, engines, fuse):
+for command in (
+    bench,
+    compare,
+    report,
+    targets,
+    predict,
+    models,
+    info,
+    count,
+    machine,
+    engines,
+    fuse,
+):
     app.command()(command)
 app.command("compile")(compile_plan)
 app.add_typer(weights_app)

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli.values import names, numbers
+
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 """Exit codes of a run that was ended early: 128 and the number of the signal, as shells have it."""
 
@@ -92,10 +94,10 @@ def bench(
     folder = _folder(output, resume, protocol)
     planned = plan(
         models or (),
-        engines=None if engines is None else _names(engines),
+        engines=None if engines is None else names(engines),
         protocol_name=protocol,
-        threads=_numbers("--threads", threads),
-        batches=_numbers("--batch", batch),
+        threads=numbers("--threads", threads),
+        batches=numbers("--batch", batch),
         size=size,
         budget_s=seconds,
     )
@@ -153,17 +155,6 @@ def _folder(output: Path | None, resume: bool, protocol: str) -> Path:
             "--resume"
         )
     return output
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(option: str, text: str | None) -> list[int]:
-    try:
-        return [int(number) for number in _names(text or "")]
-    except ValueError:
-        raise typer.BadParameter(f"{option} wants whole numbers, as '1,2', not {text!r}") from None
 
 
 def _again(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """A machine as the floors of a network see it: how fast it computes, how fast it moves bytes from
-each level of its memory, and what starting a piece of work costs, all measured.
+each level of its memory, and what starting a piece of work costs, all measured (``bench.machine``
+measures, and remembers).
 
 Williams et al. 2009, "Roofline", https://doi.org/10.1145/1498765.1498785: work of F operations that
 moves D bytes takes at least max(F / peak, D / bandwidth).

@@ -101,3 +101,41 @@ class Progress:
         if len(best) <= room:
             return table
         return Group(table, Text(f"and {len(best) - room} more", "dim"))
+
+
+class Counter:
+    """A context that is told how many of how many are done, and shows it: in a terminal a bar,
+    elsewhere one line at the start."""
+
+    def __init__(self, console: Console, words: str) -> None:
+        self._console = console
+        self._words = words
+        self._live: Live | None = None
+        self._said = False
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, done: int, of: int) -> None:
+        if not self._console.is_terminal:
+            if not self._said:
+                self._console.print(Text(self._words))
+                self._said = True
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        row = Table.grid(padding=(0, 1))
+        row.add_row(
+            ProgressBar(total=of, completed=done, width=24), Text(f"{self._words}: {done} of {of}")
+        )
+        self._live.update(row)

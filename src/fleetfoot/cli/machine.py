@@ -1,0 +1,48 @@
+"""``fleetfoot machine``: what this machine can do at most."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fleetfoot.cli.values import numbers
+
+
+def machine(
+    threads: Annotated[
+        str | None,
+        typer.Option(help="One number or more, as '1,2'; 1 and the usable cores without it."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="'cpu' or 'cuda'.")] = "cpu",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure again, though it was measured before.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON line a thread count, and nothing else.")
+    ] = False,
+) -> None:
+    """Measure this machine: rates of operations, bandwidth of each memory level, cost of a start.
+
+    Ten seconds a thread count, once: the result is kept, and measured again where the processor or
+    a version changes, or with --fresh.
+    """
+    from fleetfoot.bench import environment
+    from fleetfoot.bench.machine import machine as measured
+    from fleetfoot.bench.machine import to_json
+    from fleetfoot.report.live import Counter
+    from fleetfoot.report.machine import print_card
+    from fleetfoot.report.terminal import console
+
+    counts = numbers("--threads", threads) or sorted({1, environment.usable_cores()})
+    if device == "cuda":
+        counts = [1]
+    for count in counts:
+        with Counter(
+            console(stderr=True), f"measuring with {count} thread{'s' if count > 1 else ''}"
+        ) as counter:
+            found = measured(count, device=device, fresh=fresh, on_round=counter)
+        if as_json:
+            typer.echo(to_json(found))
+        else:
+            print_card(console(), found)
