@@ -262,9 +262,7 @@ def _normed(c: int, rng: random.Random) -> nn.Module:
     kernel, inner = rng.choice((3, 5, 7)), c * rng.choice((2, 4))
     mixing = _conv(c, c, kernel, groups=c)
     if rng.random() < 0.5:
-        mlp: nn.Module = _Last(
-            nn.LayerNorm(c), nn.Linear(c, inner), nn.GELU(), nn.Linear(inner, c)
-        )
+        mlp: nn.Module = _Last(nn.LayerNorm(c), nn.Linear(c, inner), nn.GELU(), nn.Linear(inner, c))
     else:
         mlp = nn.Sequential(_LastNorm(c), _conv(c, inner), nn.GELU(), _conv(inner, c))
     return _Sum(nn.Sequential(mixing, mlp))
@@ -450,7 +448,7 @@ def _network(number: int, rng: random.Random) -> Synthetic:
         factor = {"plain": 9, "basic": 18, "shuffled half": 0.5, "shuffled groups": 0.5}
         a_block = factor.get(kind, 8 if kind in WIDE else 4) * (side * c) ** 2
         depth = min(6, max(1, round(per_stage / a_block)))
-        if a_block > 2 * per_stage and kind in WIDE + ("basic", "plain"):
+        if a_block > 2 * per_stage and kind in (*WIDE, "basic", "plain"):
             kind, depth = "separable", 1
             used[-1] = kind
         layers += [BLOCKS[kind](c, rng) for _ in range(depth)]

@@ -13,9 +13,11 @@ import typer
 
 from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
+from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.count import count
 from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
+from fleetfoot.cli.pick import pick
 from fleetfoot.cli.predict import predict
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.errors import FleetfootError
@@ -55,6 +57,8 @@ for command in (
     info,
     count,
     machine,
+    calibrate,
+    pick,
     engines,
     fuse,
 ):

@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,7 +224,11 @@ class LatencyModel:
 
     def predict(self, trace: Trace) -> float:
         """Seconds a run of the network that was traced, at the trace's batch."""
-        return float(self.prices(trace).sum())
+        return self.price(features(trace))
+
+    def price(self, seen: Features) -> float:
+        """Likewise, from the features of its trace."""
+        return float(_prices(seen, *self._vectors()).sum())
 
     def prices(self, trace: Trace) -> Array:
         """(operators + 1,) seconds: each operator's share, and the call's at the end. A share is
@@ -237,6 +240,12 @@ class LatencyModel:
             np.array([self.rates.get(name, 0.0) for name in TERMS]),
             np.array([self.exponents.get(name, 0.0) for name in CORRECTIONS]),
         )
+
+
+def activations(trace: Trace) -> int:
+    """Values that operators with multiply-accumulates write (Dollár et al. 2021, "Fast and accurate
+    model scaling", https://arxiv.org/abs/2103.06877)."""
+    return sum(op.elements_written for op in trace.operators if op.macs)
 
 
 LIMIT = 1.5
@@ -273,9 +282,7 @@ def fit(
     weights = np.ones(len(times))
     for _ in range(rounds):
         sums = np.array([_factors(one.shapes, exponents) @ one.terms for one in seen])
-        rates = nonnegative_least_squares(
-            sums / times[:, None] * weights[:, None], weights.copy()
-        )
+        rates = nonnegative_least_squares(sums / times[:, None] * weights[:, None], weights.copy())
         exponents, weights = _gauss_newton(seen, times, rates, exponents, ridge)
     return LatencyModel(
         rates={name: float(v) for name, v in zip(TERMS, rates, strict=True) if v > 0},

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, _SOFT, _LINE = "#1b1d21", "#5c626b", "#e4e5e8"
+INK, SOFT, LINE = "#1b1d21", "#5c626b", "#e4e5e8"
 _MARKERS = {
     "circle": "o", "triangle": "^", "square": "s", "diamond": "D", "cross": "P", "wedge": "v",
     "hexagon": "h", "saltire": "X",
@@ -49,9 +49,9 @@ def save(measurements: Sequence[Measurement], folder: Path) -> list[Path]:
 def latency_against_macs(rows: Sequence[Measurement], look: Look, setting: str) -> Figure:
     """Time against work, both logarithmic, with the lines on which a network runs at a given share
     of the measured peak. Were FLOPs the whole story, all would lie on one."""
-    figure, axes = _axes("MACs, millions", "latency, ms", f"Latency against work: {setting}")
+    figure, axes = log_axes("MACs, millions", "latency, ms", f"Latency against work: {setting}")
     axes.set_yscale("log")
-    _limits(axes, [m.macs / 1e6 for m in rows], [_ms(m) for m in rows])
+    log_limits(axes, [m.macs / 1e6 for m in rows], [_ms(m) for m in rows])
     peaks = [m.peak_gflops for m in rows if m.peak_gflops > 0]
     if peaks:
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
@@ -60,13 +60,13 @@ def latency_against_macs(rows: Sequence[Measurement], look: Look, setting: str) 
             slope = 2 * rows[0].batch / statistics.median(peaks) / share
             start, end = max(left, low / slope), min(right, high / slope)
             if start < end:
-                axes.plot([start, end], [slope * start, slope * end], ":", color=_SOFT, lw=0.8)
+                axes.plot([start, end], [slope * start, slope * end], ":", color=SOFT, lw=0.8)
                 offset, ha, va = ((3, 0), "left", "center")
                 if end < right:  # it leaves at the top
                     offset, ha, va = ((0, 3), "center", "bottom")
                 axes.annotate(
                     f"{100 * share:.0f} % of peak", (end, slope * end), xytext=offset, ha=ha, va=va,
-                    textcoords="offset points", fontsize=6.5, color=_SOFT,
+                    textcoords="offset points", fontsize=6.5, color=SOFT,
                 )  # fmt: skip
     _marks(figure, axes, rows, look, lambda m: m.macs / 1e6, _ms)
     return figure
@@ -75,13 +75,13 @@ def latency_against_macs(rows: Sequence[Measurement], look: Look, setting: str) 
 def top1_against_latency(rows: Sequence[Measurement], look: Look, setting: str) -> Figure:
     """Accuracy against time. On the front, no other network is faster and as accurate."""
     known = [m for m in rows if m.top1 is not None]
-    figure, axes = _axes(
+    figure, axes = log_axes(
         "latency, ms", "published top-1, %", f"Accuracy against latency: {setting}"
     )
-    _limits(axes, [_ms(m) for m in known], [_top1(m) for m in known], log_y=False)
+    log_limits(axes, [_ms(m) for m in known], [_top1(m) for m in known], log_y=False)
     front = pareto(known)
     xs, ys = [_ms(m) for m in front], [_top1(m) for m in front]
-    axes.step(xs, ys, where="post", color=_SOFT, lw=1, zorder=1)
+    axes.step(xs, ys, where="post", color=SOFT, lw=1, zorder=1)
     _marks(figure, axes, known, look, _ms, _top1)
     return figure
 
@@ -101,7 +101,8 @@ def _slug(group: Group) -> str:
     return "-".join("".join(c if c.isalnum() else "-" for c in part) for part in parts)
 
 
-def _axes(x_title: str, y_title: str, title: str) -> tuple[Figure, Axes]:
+def log_axes(x_title: str, y_title: str, title: str) -> tuple[Figure, Axes]:
+    """An empty picture in the record's look; its x axis is logarithmic."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -109,18 +110,18 @@ def _axes(x_title: str, y_title: str, title: str) -> tuple[Figure, Axes]:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_xscale("log")
-    axes.set_xlabel(x_title, color=_SOFT, fontsize=8.5)
-    axes.set_ylabel(y_title, color=_SOFT, fontsize=8.5)
-    axes.set_title(title, loc="left", fontsize=10, color=_INK, fontweight="bold", pad=14)
+    axes.set_xlabel(x_title, color=SOFT, fontsize=8.5)
+    axes.set_ylabel(y_title, color=SOFT, fontsize=8.5)
+    axes.set_title(title, loc="left", fontsize=10, color=INK, fontweight="bold", pad=14)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_SOFT)
-    axes.tick_params(colors=_SOFT, labelsize=8, which="both", width=0.6)
-    axes.grid(True, color=_LINE, lw=0.6)
+    axes.spines[["left", "bottom"]].set_color(SOFT)
+    axes.tick_params(colors=SOFT, labelsize=8, which="both", width=0.6)
+    axes.grid(True, color=LINE, lw=0.6)
     axes.set_axisbelow(True)
     return figure, axes
 
 
-def _limits(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, log_y: bool = True) -> None:
+def log_limits(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, log_y: bool = True) -> None:
     """Room around the points, and ticks in plain figures."""
     axes.set_xlim(*_around(xs))
     if log_y:
@@ -193,13 +194,13 @@ def _names(
             continue
         x, y = back(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
         axes.text(
-            x, y, name, fontsize=size, color=_INK, ha="center", va="center", zorder=4,
+            x, y, name, fontsize=size, color=INK, ha="center", va="center", zorder=4,
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
         end = anchor(spot, box)
         if math.dist(spot, end) > 8 * pixel:
             (x0, y0), (x1, y1) = back(spot), back(end)
-            axes.plot([x0, x1], [y0, y1], "-", color=_SOFT, lw=0.5, zorder=1)
+            axes.plot([x0, x1], [y0, y1], "-", color=SOFT, lw=0.5, zorder=1)
 
 
 def _legend(figure: Figure, look: Look) -> None:
@@ -210,11 +211,11 @@ def _legend(figure: Figure, look: Look) -> None:
         return Line2D([], [], ls="", marker=shape, color=colour, label=name, markersize=5)
 
     style: dict[str, Any] = {
-        "fontsize": 7.5, "frameon": False, "labelcolor": _INK, "handletextpad": 0.2,
+        "fontsize": 7.5, "frameon": False, "labelcolor": INK, "handletextpad": 0.2,
         "columnspacing": 1.2, "borderaxespad": 0.2,
     }  # fmt: skip
     families = [mark("o", colour.light, name) for name, colour in look.colours.items()]
-    engines = [mark(_MARKERS[shape], _SOFT, name) for name, shape in look.shapes.items()]
+    engines = [mark(_MARKERS[shape], SOFT, name) for name, shape in look.shapes.items()]
     columns = min(8, len(families))
     figure.legend(handles=families, loc="outside lower center", ncols=columns, **style)
     # beside the title while there is room; from five on, in two rows above it
