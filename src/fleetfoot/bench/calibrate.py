@@ -33,7 +33,7 @@ from fleetfoot.bench.record import Failure, Measurement, parsed, write_text
 from fleetfoot.bench.run import Case, Event, Notice, Tools, run
 from fleetfoot.bench.synthetic import synthetic
 from fleetfoot.cost.agreement import Agreement
-from fleetfoot.cost.latency import Features, LatencyModel, activations, features, fit
+from fleetfoot.cost.latency import Array, LatencyModel, activations, features, fit
 from fleetfoot.cost.machine import Machine
 from fleetfoot.cost.peaks import PeakProbe
 from fleetfoot.cost.roofline import floor
@@ -323,7 +323,7 @@ def _fitted(traces: Sequence[Trace], times_s: Sequence[float], roof: Machine) ->
     }
 
 
-def cross_validated(seen: Sequence[Features], times_s: Sequence[float]) -> Agreement:
+def cross_validated(seen: Sequence[Array], times_s: Sequence[float]) -> Agreement:
     """Every network predicted by a model that was fitted without it and each fifth after it."""
     predicted = [0.0] * len(seen)
     for fold in range(FOLDS):

@@ -1,11 +1,10 @@
 """A network's latency from its trace alone, by a model that was fitted to one machine and engine.
 
-The time of a network is the sum of the prices of its operators and of a call. A price has two
-factors. The first is a roofline in sums: operations, bytes and starts of the operator's kind, each
-with a rate that cannot be negative (least squares of relative errors under that constraint, Lawson
-and Hanson 1974, "Solving Least Squares Problems", chapter 23). The second says how far shapes of
-that kind are from it: exp of a quadratic in the logarithms of channels, pixels and window, drawn
-towards 1 by a ridge. So no price is negative, and a network with one more operator takes longer.
+The time of a network is the sum of the prices of its operators and of a call. A price is a roofline
+in sums: operations, bytes and starts of the operator's kind, each with a rate that cannot be
+negative (least squares of relative errors under that constraint, Lawson and Hanson 1974, "Solving
+Least Squares Problems", chapter 23). So no price is negative, a network with one more operator
+takes no less time, and every rate can be read.
 
 Engines do not run operators one by one: an activation behind a convolution is part of it. Whether
 an operator stands behind one that could take it over is a feature of its kind, and what that saves
@@ -27,7 +26,7 @@ from fleetfoot.cost.trace import Operator, Trace
 
 Array = NDArray[np.float64]
 
-PANEL = 16
+VECTOR = 16
 """Channels out are worked on in vectors; what fills the last one is computed for nothing."""
 NEAR_BYTES, FAR_BYTES = float(1 << 20), float(32 << 20)
 """About what a core's own cache and the last cache hold: bytes beyond come from farther away."""
@@ -73,29 +72,10 @@ TERMS = (
     *(f"{kind}.{where}.{what}" for kind in ELEMENTWISE for where in ("behind", "alone")
       for what in ("bytes", "start")),
     *(f"{kind}.{what}" for kind in OTHERS for what in ("bytes", "start")),
-    "pool.taps", "near weights", "far weights", "near maps", "far maps",
+    "pool.operations", "near weights", "far weights", "near maps", "far maps",
 )  # fmt: skip
 """What has a rate: seconds a multiply-accumulate (padded to whole vectors), a byte, a start."""
-SHAPES = ("ci", "co", "pixels", "taps", "waste")
-_POWERS = [(a, b) for a in range(4) for b in range(a, 4)]
-CORRECTIONS = tuple(
-    f"{kind}.{name}"
-    for kind in COMPUTE
-    for name in (*SHAPES, *(f"{SHAPES[a]}·{SHAPES[b]}" for a, b in _POWERS))
-)
-"""What has an exponent, of kinds with multiply-accumulates."""
 _TERM = {name: index for index, name in enumerate(TERMS)}
-_CORRECTION = {name: index for index, name in enumerate(CORRECTIONS)}
-
-
-@dataclass(frozen=True)
-class Features:
-    """A trace as the model sees it: a row an operator, and one for the call."""
-
-    terms: Array
-    """(operators + 1, TERMS)"""
-    shapes: Array
-    """(operators + 1, CORRECTIONS)"""
 
 
 def kind_of(op: Operator) -> str:
@@ -141,26 +121,24 @@ def _pixels(op: Operator) -> int:
     return max(1, math.prod(op.shape) // max(1, channels))
 
 
-def _panels(channels: int) -> int:
-    return -(-channels // PANEL) * PANEL
-
-
-def features(trace: Trace) -> Features:
-    """What the model knows of a network."""
-    count = len(trace.operators)
-    terms, shapes = np.zeros((count + 1, len(TERMS))), np.zeros((count + 1, len(CORRECTIONS)))
-    terms[count, _TERM["call"]] = 1
-    terms[count, _TERM["input"]] = trace.input_bytes
+def features(trace: Trace) -> Array:
+    """A network as the model sees it: (operators + 1, ``TERMS``), the last row for the call."""
+    terms = np.zeros((len(trace.operators) + 1, len(TERMS)))
+    terms[-1, _TERM["call"]] = 1
+    terms[-1, _TERM["input"]] = trace.input_bytes
     near = trace.weight_bytes / (trace.weight_bytes + NEAR_BYTES)
     far = trace.weight_bytes / (trace.weight_bytes + FAR_BYTES)
     before: Operator | None = None
     before_kind = ""
-    for row, op in enumerate(trace.operators):
+    for into, op in zip(terms, trace.operators, strict=False):
         kind = kind_of(op)
-        into = terms[row]
         maps = op.bytes_read - op.weight_bytes + op.bytes_written
         if kind in COMPUTE:
-            _compute(op, kind, into, shapes[row])
+            into[_TERM[f"{kind}.macs"]] = _macs(op, kind)
+            into[_TERM[f"{kind}.in"]] = op.bytes_read - op.weight_bytes
+            into[_TERM[f"{kind}.out"]] = op.bytes_written
+            into[_TERM[f"{kind}.weights"]] = op.weight_bytes
+            into[_TERM[f"{kind}.start"]] = 1
             into[_TERM["near weights"]] = op.weight_bytes * near
             into[_TERM["far weights"]] = op.weight_bytes * far
             into[_TERM["near maps"]] = maps * maps / (maps + NEAR_BYTES)
@@ -168,7 +146,7 @@ def features(trace: Trace) -> Features:
         elif kind in ELEMENTWISE:
             behind = (
                 before is not None
-                and (before_kind in COMPUTE or before_kind in ELEMENTWISE)
+                and before_kind in (*COMPUTE, *ELEMENTWISE)
                 and before.shape in op.input_shapes
                 and kind != "gate"
             )
@@ -179,67 +157,20 @@ def features(trace: Trace) -> Features:
             into[_TERM[f"{kind}.bytes"]] = maps
             into[_TERM[f"{kind}.start"]] = 1
             if kind == "pool":
-                into[_TERM["pool.taps"]] = op.exact_flops or 0
+                into[_TERM["pool.operations"]] = op.exact_flops or 0
         before, before_kind = op, kind
-    return Features(terms, shapes)
+    return terms
 
 
-def _compute(op: Operator, kind: str, terms: Array, shapes: Array) -> None:
-    pixels = _pixels(op)
-    if kind in ("window3", "window", "depthwise", "grouped") or "conv" in op.name:
-        ci, co, groups, taps = _window(op)
-    else:
-        co = op.shape[-1]
-        ci, groups, taps = max(1, (op.macs or 0) // max(1, math.prod(op.shape))), 1, 1
+def _macs(op: Operator, kind: str) -> float:
+    """Multiply-accumulates, channels out filled up to whole vectors."""
     if kind == "depthwise":
-        channels = groups * co
-        waste, ci, co = _panels(channels) / channels, channels, channels
+        channels = op.shape[1]
+    elif "conv" in op.name:
+        channels = _window(op)[1]
     else:
-        waste = _panels(co) / co
-    macs = (op.macs or 0) * waste
-    terms[_TERM[f"{kind}.macs"]] = macs
-    terms[_TERM[f"{kind}.in"]] = op.bytes_read - op.weight_bytes
-    terms[_TERM[f"{kind}.out"]] = op.bytes_written
-    terms[_TERM[f"{kind}.weights"]] = op.weight_bytes
-    terms[_TERM[f"{kind}.start"]] = 1
-    x = (
-        (math.log2(ci) - 6) / 3,
-        (math.log2(co) - 6) / 3,
-        (math.log2(pixels) - 9) / 4,
-        (math.log2(taps) - 3) / 2,
-    )
-    for name, value in zip(SHAPES, (*x, math.log2(waste)), strict=True):
-        shapes[_CORRECTION[f"{kind}.{name}"]] = value
-    for a, b in _POWERS:
-        shapes[_CORRECTION[f"{kind}.{SHAPES[a]}·{SHAPES[b]}"]] = x[a] * x[b]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatencyModel:
-    """Rates and exponents, by the names of ``TERMS`` and ``CORRECTIONS``; what is 0 is left out."""
-
-    rates: Mapping[str, float]
-    """Seconds a unit of the term, none below 0."""
-    exponents: Mapping[str, float]
-
-    def predict(self, trace: Trace) -> float:
-        """Seconds a run of the network that was traced, at the trace's batch."""
-        return self.price(features(trace))
-
-    def price(self, seen: Features) -> float:
-        """Likewise, from the features of its trace."""
-        return float(_prices(seen, *self._vectors()).sum())
-
-    def prices(self, trace: Trace) -> Array:
-        """(operators + 1,) seconds: each operator's share, and the call's at the end. A share is
-        a part of the sum that fits best, not a time that was measured on its own."""
-        return _prices(features(trace), *self._vectors())
-
-    def _vectors(self) -> tuple[Array, Array]:
-        return (
-            np.array([self.rates.get(name, 0.0) for name in TERMS]),
-            np.array([self.exponents.get(name, 0.0) for name in CORRECTIONS]),
-        )
+        channels = op.shape[-1]
+    return (op.macs or 0) * (-(-channels // VECTOR) * VECTOR) / channels
 
 
 def activations(trace: Trace) -> int:
@@ -248,26 +179,54 @@ def activations(trace: Trace) -> int:
     return sum(op.elements_written for op in trace.operators if op.macs)
 
 
-LIMIT = 1.5
-"""Largest exponent, either way: shapes far outside the fit change a price by 4.5 times at most."""
+@dataclass(frozen=True, kw_only=True)
+class LatencyModel:
+    """Rates by the names of ``TERMS``; what is 0 may be left out.
+
+    Raises:
+        ValueError: a name is no term, or a rate is negative.
+    """
+
+    rates: Mapping[str, float]
+    """Seconds a unit of the term."""
+
+    def __post_init__(self) -> None:
+        for name, rate in self.rates.items():
+            if name not in _TERM or not rate >= 0:
+                raise ValueError(
+                    f"a rate of a latency model is 0 or more and has the name of a term, not "
+                    f"{name!r}: {rate}"
+                )
+
+    def predict(self, trace: Trace) -> float:
+        """Seconds a run of the network that was traced, at the trace's batch."""
+        return self.price(features(trace))
+
+    def price(self, terms: Array) -> float:
+        """Likewise, from the features of its trace."""
+        return float(terms.sum(0) @ self._vector())
+
+    def prices(self, trace: Trace) -> Array:
+        """(operators + 1,) seconds: each operator's share, and the call's at the end. A share is
+        a part of the sum that fits best, not a time that was measured on its own."""
+        return features(trace) @ self._vector()
+
+    def _vector(self) -> Array:
+        return np.array([self.rates.get(name, 0.0) for name in TERMS])
 
 
-def _factors(shapes: Array, exponents: Array) -> Array:
-    return np.exp(LIMIT * np.tanh(shapes @ exponents / LIMIT))
+HUBER = 0.12
+"""Relative error from which on a network weighs less in the fit."""
 
 
-def _prices(seen: Features, rates: Array, exponents: Array) -> Array:
-    return (seen.terms @ rates) * _factors(seen.shapes, exponents)
-
-
-def fit(
-    seen: Sequence[Features], times_s: Sequence[float], *, ridge: float = 0.3, rounds: int = 4
-) -> LatencyModel:
+def fit(seen: Sequence[Array], times_s: Sequence[float], *, rounds: int = 6) -> LatencyModel:
     """The model whose relative errors on these networks are least.
 
-    Rates and exponents by turns: the rates as least squares that cannot be negative, the exponents
-    by Gauss-Newton on the logarithms of the times with a weight of ``ridge`` on their squares.
-    Times far from the rest, as those of a disturbed run, weigh less (Huber).
+    Times far from the rest, as those of a disturbed run, weigh less (Huber 1964, by least squares
+    with weights that follow from the errors before).
+
+    Args:
+        seen: ``features`` of each network.
 
     Raises:
         ValueError: fewer than two networks, not as many times, or a time that is not positive.
@@ -277,47 +236,15 @@ def fit(
             f"a fit needs two networks or more, each with a positive time; {len(seen)} networks "
             f"and {len(times_s)} times were given, the least of them {min(times_s, default=0)}"
         )
-    times = np.asarray(times_s, dtype=np.float64)
-    exponents = np.zeros(len(CORRECTIONS))
-    weights = np.ones(len(times))
+    relative = np.array([terms.sum(0) for terms in seen]) / np.asarray(times_s)[:, None]
+    weights = np.ones(len(seen))
     for _ in range(rounds):
-        sums = np.array([_factors(one.shapes, exponents) @ one.terms for one in seen])
-        rates = nonnegative_least_squares(sums / times[:, None] * weights[:, None], weights.copy())
-        exponents, weights = _gauss_newton(seen, times, rates, exponents, ridge)
+        rates = nonnegative_least_squares(relative * weights[:, None], weights)
+        errors = np.abs(relative @ rates - 1)
+        weights = np.sqrt(HUBER / np.maximum(errors, HUBER))
     return LatencyModel(
-        rates={name: float(v) for name, v in zip(TERMS, rates, strict=True) if v > 0},
-        exponents={
-            name: float(v) for name, v in zip(CORRECTIONS, exponents, strict=True) if v != 0
-        },
+        rates={name: float(rate) for name, rate in zip(TERMS, rates, strict=True) if rate > 0}
     )
-
-
-HUBER = 0.12
-"""Relative error from which on a network weighs less."""
-
-
-def _gauss_newton(
-    seen: Sequence[Features], times: Array, rates: Array, exponents: Array, ridge: float
-) -> tuple[Array, Array]:
-    """Exponents after a few steps, and the weights of the networks."""
-    bases = [one.terms @ rates for one in seen]
-    weights = np.ones(len(times))
-    for _ in range(6):
-        rows, errors = np.zeros((len(seen), len(exponents))), np.zeros(len(seen))
-        for i, (one, base) in enumerate(zip(seen, bases, strict=True)):
-            prices = base * _factors(one.shapes, exponents)
-            total = max(prices.sum(), 1e-12)
-            slope = 1 - np.tanh(one.shapes @ exponents / LIMIT) ** 2
-            rows[i] = (prices * slope) @ one.shapes / total
-            errors[i] = math.log(times[i] / total)
-        weights = np.sqrt(np.minimum(1, HUBER / np.maximum(np.abs(errors), 1e-9)))
-        a, b = rows * weights[:, None], errors * weights
-        # ridge on the exponents themselves, not on the step
-        step = np.linalg.solve(
-            a.T @ a + ridge * np.eye(len(exponents)), a.T @ b - ridge * exponents
-        )
-        exponents = exponents + step
-    return exponents, weights
 
 
 def nonnegative_least_squares(a: Array, b: Array) -> Array:
