@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -349,25 +349,26 @@ def _squeezed(c: int, rng: random.Random) -> nn.Module:
     return nn.Sequential(_conv(c, inner), act, both)
 
 
-BLOCKS: dict[str, Block] = {
-    "plain": _plain,
-    "basic": _basic,
-    "bottleneck": _bottleneck,
-    "inverted": _inverted,
-    "separable": _separable,
-    "partial": _partial,
-    "large kernel": _large_kernel,
-    "normed": _normed,
-    "shuffled half": _shuffled_half,
-    "shuffled groups": _shuffled_groups,
-    "ghost": _ghost,
-    "dense": _dense,
-    "attention": _attention,
-    "pool mixing": _pool_mixing,
-    "mixed kernels": _mixed_kernels,
-    "branched": _branched,
-    "squeezed": _squeezed,
+BLOCKS: dict[str, tuple[Block, float]] = {
+    "plain": (_plain, 9),
+    "basic": (_basic, 18),
+    "bottleneck": (_bottleneck, 5),
+    "inverted": (_inverted, 8),
+    "separable": (_separable, 1.5),
+    "partial": (_partial, 5),
+    "large kernel": (_large_kernel, 8),
+    "normed": (_normed, 8),
+    "shuffled half": (_shuffled_half, 0.5),
+    "shuffled groups": (_shuffled_groups, 0.5),
+    "ghost": (_ghost, 4),
+    "dense": (_dense, 4),
+    "attention": (_attention, 10),
+    "pool mixing": (_pool_mixing, 6),
+    "mixed kernels": (_mixed_kernels, 8),
+    "branched": (_branched, 4),
+    "squeezed": (_squeezed, 1.5),
 }
+"""Each with its multiply-accumulates over pixels x channels², about."""
 WIDE = ("inverted", "normed", "large kernel", "mixed kernels", "ghost", "attention")
 """Blocks that multiply their width inside: taken narrower."""
 TOKENS_SIDE = 24
@@ -406,57 +407,54 @@ def _down(ci: int, co: int, rng: random.Random) -> nn.Module:
     return nn.Sequential(*layers, _conv(inner, co))
 
 
-def _width(block: str, side: int, rng: random.Random) -> int:
+def _width(kind: str, side: int, rng: random.Random) -> int:
     """Channels such that maps hold 4,096 to a million values and a block stays affordable."""
     low, high = max(8, 2**12 / side**2), min(1024, 2**20 / side**2)
-    factor = {"plain": 9, "basic": 18, "dense": 4}.get(block, 6)
-    if block in WIDE:
-        factor, high = 12, high / 2
-    high = max(low, min(high, math.sqrt(MOST_MACS / factor) / side))
+    if kind in WIDE:
+        high /= 2
+    high = max(low, min(high, math.sqrt(MOST_MACS / BLOCKS[kind][1]) / side))
     c = math.exp(rng.uniform(math.log(low), math.log(high)))
     multiple = rng.choice((4, 8, 8, 16, 16, 32))
-    return _round(c, 8 if block in ("shuffled groups", "attention") else multiple)
+    return _round(c, 8 if kind in ("shuffled groups", "attention") else multiple)
 
 
 def _chain(number: int, rng: random.Random) -> Synthetic:
-    kind = list(BLOCKS)[(number // WHOLE_EVERY * (WHOLE_EVERY - 1) + number % WHOLE_EVERY)
-                        % len(BLOCKS)]  # fmt: skip
+    """The kinds take turns, so that any number of chains holds all of them about equally."""
+    turn = number // WHOLE_EVERY * (WHOLE_EVERY - 1) + number % WHOLE_EVERY
+    kind = list(BLOCKS)[turn % len(BLOCKS)]
     sides = [s for s in SIDES if kind != "attention" or s <= TOKENS_SIDE]
     side, stride = rng.choice(sides), rng.choice((2, 2, 4))
     c = _width(kind, side, rng)
-    blocks = [BLOCKS[kind](c, rng) for _ in range(rng.choice((1, 2, 3)))]
+    blocks = [BLOCKS[kind][0](c, rng) for _ in range(rng.choice((1, 2, 3)))]
     classes = rng.choice((0, 0, 100, 1000))
     model = nn.Sequential(*_stem(c, stride, rng), *blocks, _Head(c, classes))
     return Synthetic(f"chain {number}: {kind}", model, side * stride)
 
 
 def _network(number: int, rng: random.Random) -> Synthetic:
+    """Stages of one kind of block each, of 20 million to 2,500 million multiply-accumulates about;
+    the classifier last."""
     size, stride = rng.choice((96, 128, 160, 192, 224, 224, 224, 256)), rng.choice((2, 4, 4))
     stages = rng.choice((3, 4)) + (stride == 2)
-    budget = math.exp(rng.uniform(math.log(2e7), math.log(2.5e9)))
-    width = rng.choice((0.5, 0.7, 1.0, 1.4)) * math.sqrt(budget) / size / 2.2
-    c = _round(min(96, max(8, width)))
+    macs = math.exp(rng.uniform(math.log(2e7), math.log(2.5e9)))
+    c = _round(min(96, rng.choice((0.5, 0.7, 1.0, 1.4)) * math.sqrt(macs) / size / 2.2))
     layers, side, used = _stem(c, stride, rng), size // stride, []
-    per_stage = budget / stages
     for stage in range(stages):
         if stage:
             wider = _round(min(768, c * rng.choice((1.5, 2, 2))))
             layers.append(_down(c, wider, rng))
             c, side = wider, (side + 1) // 2
-        kind = rng.choice([k for k in BLOCKS if k != "attention" or side <= TOKENS_SIDE])
+        affordable = [
+            kind
+            for kind, (_, cost) in BLOCKS.items()
+            if (kind != "attention" or side <= TOKENS_SIDE)
+            and cost * (side * c) ** 2 <= 2 * macs / stages
+        ]
+        kind = rng.choice(affordable or ["separable"])
         used.append(kind)
-        factor = {"plain": 9, "basic": 18, "shuffled half": 0.5, "shuffled groups": 0.5}
-        a_block = factor.get(kind, 8 if kind in WIDE else 4) * (side * c) ** 2
-        depth = min(6, max(1, round(per_stage / a_block)))
-        if a_block > 2 * per_stage and kind in (*WIDE, "basic", "plain"):
-            kind, depth = "separable", 1
-            used[-1] = kind
-        layers += [BLOCKS[kind](c, rng) for _ in range(depth)]
+        block, cost = BLOCKS[kind]
+        depth = min(6, max(1, round(macs / stages / (cost * (side * c) ** 2))))
+        layers += [block(c, rng) for _ in range(depth)]
     hidden = rng.choice((0, 0, _round(2 * c), 1024, 1280))
     layers.append(_Head(c, 1000, hidden))
     return Synthetic(f"network {number}: {', '.join(used)}", nn.Sequential(*layers), size)
-
-
-def names(numbers: Sequence[int]) -> list[str]:
-    """What those numbers draw."""
-    return [synthetic(number).name for number in numbers]
