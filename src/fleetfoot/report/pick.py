@@ -76,8 +76,13 @@ def notes(made: Pick) -> list[str]:
             "A roofline is a floor, not a forecast: without --no-calibrate the choice of what to "
             "measure is better."
         )
-    if made.without_top1:
-        lines.append(f"{len(made.without_top1)} networks have no published top-1 and are left out.")
+    if left := len(made.without_top1):
+        words = (
+            "networks have no published top-1 and are"
+            if left > 1
+            else ("network has no published top-1 and is")
+        )
+        lines.append(f"{left} {words} left out.")
     lines += [f"{name} is left out: {why}" for name, why in made.failures.items()]
     return lines
 
