@@ -41,6 +41,7 @@ MADE = Calibration(
     started="2026-01-01T00:00:00+00:00",
     seconds=60.0,
     samples=(Sample(number=0, name="chain 0: plain", macs=1, time_s=1e-3, runs=12),),
+    failures=(),
     model=LatencyModel(rates={"call": 4e-6}),
     within=Agreement(networks=40, median_error=0.05, p90_error=0.18, spearman=0.998),
     scales=Scales(s_per_mac=2e-11, s_per_activation=1e-9, times_roofline=1.5),

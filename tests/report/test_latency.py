@@ -36,6 +36,7 @@ CALIBRATION = Calibration(
     started="2026-01-01T00:00:00+00:00",
     seconds=180.0,
     samples=(Sample(number=0, name="chain 0: plain", macs=10**6, time_s=1e-3, runs=12),) * 400,
+    failures=(),
     model=LatencyModel(
         rates={
             "call": 4e-6,

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,6 @@ from fleetfoot.cost.trace import Trace, count
 from fleetfoot.engines import ENGINES, available
 from fleetfoot.errors import EngineError, RecordError, UnknownNameError
 from fleetfoot.weights.hub import cache_folder
-
-log = logging.getLogger("fleetfoot")
 
 SCHEMA = 1
 CALIBRATED = ("native", "onnxruntime", "openvino", "eager")
@@ -131,6 +129,8 @@ class Calibration:
     seconds: float
     """Wall time of the measurements and the fit."""
     samples: tuple[Sample, ...]
+    failures: tuple[Failure, ...]
+    """Synthetic networks that the engine could not run."""
     model: LatencyModel
     within: Agreement
     """On the synthetic networks, each predicted by a model that was fitted without its fifth."""
@@ -256,11 +256,13 @@ def calibrate(
     file = output or calibration_file(engine, threads)
     began, started = time.monotonic(), _now()
     samples: list[Sample] = []
+    failures: list[Failure] = []
     traces: dict[int, Trace] = {}
     spent = 0.0
     if resume:
         before = load(engine, threads, file)
-        samples, started, spent = list(before.samples), before.started, before.seconds
+        samples, failures = list(before.samples), list(before.failures)
+        started, spent = before.started, before.seconds
         for sample in samples:
             drawn = synthetic(sample.number)
             traces[sample.number] = count(drawn.model, _example(drawn.size))
@@ -270,17 +272,20 @@ def calibrate(
                     "by this fleetfoot; calibrate anew without --resume"
                 )
     roof = machine or measured_machine(threads)
-    wanted = _Group(engine, threads, on_event, tools or Tools())
+    wanted = _Groups(engine, threads, on_event, tools or Tools())
     first, longest = 1 + max((s.number for s in samples), default=-1), 0.0
     while True:
         at = time.monotonic()
-        found, drawn_traces, interrupted = wanted.measure(range(first, first + GROUP))
-        samples += found
-        traces |= drawn_traces
+        found = wanted.measure(range(first, first + GROUP))
+        samples += found.samples
+        failures += found.failures
+        traces |= found.traces
         first += GROUP
         longest = max(longest, time.monotonic() - at)
-        if interrupted or time.monotonic() - began + longest > 60 * minutes:
+        if found.interrupted or time.monotonic() - began + longest > 60 * minutes:
             break
+    if found.interrupted and len(samples) < FEWEST:
+        raise KeyboardInterrupt
     if len(samples) < FEWEST:
         raise EngineError(
             f"{len(samples)} synthetic networks were measured on {engine}, and a latency model "
@@ -297,6 +302,7 @@ def calibrate(
         started=started,
         seconds=0.0,
         samples=tuple(samples),
+        failures=tuple(failures),
         **_fitted(kept, [sample.time_s for sample in samples], roof),
     )
     made = replace(made, seconds=spent + time.monotonic() - began)
@@ -339,7 +345,18 @@ def roofline_s(trace: Trace, machine: Machine) -> float:
     return sum(floor([op], machine).seconds for op in trace.operators)
 
 
-class _Group:
+@dataclass(frozen=True)
+class _Found:
+    """What one group gave."""
+
+    samples: list[Sample]
+    failures: list[Failure]
+    traces: dict[int, Trace]
+    """By number."""
+    interrupted: bool
+
+
+class _Groups:
     """Measures groups of synthetic networks; the ceilings' probe is made once."""
 
     def __init__(self, engine: str, threads: int, on_event: OnEvent, tools: Tools) -> None:
@@ -348,8 +365,7 @@ class _Group:
         self._tools = replace(tools, probe=lambda _: probe)
         self._said = False
 
-    def measure(self, numbers: Sequence[int]) -> tuple[list[Sample], dict[int, Trace], bool]:
-        """Samples, traces by number, and whether the run was interrupted."""
+    def measure(self, numbers: Sequence[int]) -> _Found:
         traces: dict[str, Trace] = {}
         models = {}
         cases = []
@@ -380,7 +396,12 @@ class _Group:
             )
             for m in found.measurements
         ]
-        return samples, {by_name[name]: t for name, t in traces.items()}, bool(found.interrupted)
+        return _Found(
+            samples=samples,
+            failures=found.failures,
+            traces={by_name[name]: trace for name, trace in traces.items()},
+            interrupted=bool(found.interrupted),
+        )
 
     def _told(self, event: Event) -> None:
         if not (self._said and isinstance(event, Notice)):  # what the first group said already
@@ -405,8 +426,6 @@ def _example(size: int, batch: int = 1) -> torch.Tensor:
 
 
 def _engine_version(engine: str) -> str:
-    from importlib.metadata import version
-
     return version(ENGINES[engine].package)
 
 

@@ -44,7 +44,6 @@ MARGIN = 0.25
 """A prediction may be off by this much, either way: what nine of ten are within."""
 MOST_MEASURED = 12
 """Networks that are measured in one go."""
-MOST_GOES = 4
 MEASURING = replace(CHECKING, name="pick", description="contenders, interleaved", budget_s=120.0)
 
 
@@ -296,14 +295,14 @@ def choose(
     """
     eligible = {one.model: one for one in _within(found, limits)}
     failures: dict[str, str] = {}
-    for _ in range(MOST_GOES):
+    while True:
         chosen = [
             one
             for one in contenders(_expected(eligible.values()), limits.max_s)
             if one.measured_s is None
         ][:MOST_MEASURED]
         if not chosen:
-            break
+            break  # every go measures or removes one at least, so this comes
         times_s, reasons = measure(chosen)
         failures |= reasons
         for one in chosen:

@@ -70,6 +70,11 @@ def print_calibration(console: Console, made: Calibration, file: Path) -> None:
         f"median error {median}, 90th percentile {p90}, rank correlation {rank}."
     )
     console.print(Text(words), soft_wrap=True)
+    if made.failures:
+        words = (
+            f"{len(made.failures)} of them it could not run, the first: {made.failures[0].reason}"
+        )
+        console.print(Text(words), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("price", no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
