@@ -292,6 +292,7 @@ def calibrate(
             f"needs {FEWEST}; give it more minutes"
         )
     kept = [traces[sample.number] for sample in samples]
+    fitted = _fitted(kept, [sample.time_s for sample in samples], roof)
     made = Calibration(
         engine=engine,
         engine_version=_engine_version(engine),
@@ -300,12 +301,11 @@ def calibrate(
         versions=environment.versions(),
         commit=environment.commit(),
         started=started,
-        seconds=0.0,
+        seconds=spent + time.monotonic() - began,
         samples=tuple(samples),
         failures=tuple(failures),
-        **_fitted(kept, [sample.time_s for sample in samples], roof),
+        **fitted,
     )
-    made = replace(made, seconds=spent + time.monotonic() - began)
     write_text(file, to_json(made) + "\n")
     return made
 

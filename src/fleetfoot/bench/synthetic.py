@@ -1,9 +1,10 @@
 """Small networks drawn at random, from which a latency model learns what layers cost.
 
-Each is one to three blocks of one kind at one resolution (a chain), or a whole network of three or
-four stages. Blocks are the forms that mobile networks are made of, at random widths, sizes and
+Each is one to three blocks of one kind at one resolution (a chain), or a whole network of three to
+five stages. Blocks are the forms that mobile networks are made of, at random widths, sizes and
 options; none is a network that anybody published. They come as folding leaves networks: biases
-instead of norms. The draw of a number is always the same.
+instead of norms, except where a norm has no convolution before it. The draw of a number is always
+the same.
 
 B batch · C channels · H W space · L tokens · D depth of a head
 """
@@ -67,14 +68,14 @@ def _round(channels: float, multiple: int = 8) -> int:
 
 
 class _Sum(nn.Module):
-    """x + body(x), with a convolution on the way of x where the shapes differ."""
+    """x + body(x)"""
 
-    def __init__(self, body: nn.Module, skip: nn.Module | None = None) -> None:
+    def __init__(self, body: nn.Module) -> None:
         super().__init__()
-        self.body, self.skip = body, skip or nn.Identity()
+        self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.skip(x) + self.body(x)
+        return x + self.body(x)
 
 
 class _Gate(nn.Module):
@@ -127,17 +128,6 @@ class _Ghost(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         primary = self.primary(x)
         return torch.cat((primary, self.cheap(primary)), 1)
-
-
-class _LastNorm(nn.Module):
-    """A layer norm over the channels. (B, C, H, W) -> (B, C, H, W)"""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class _Last(nn.Module):
@@ -264,7 +254,7 @@ def _normed(c: int, rng: random.Random) -> nn.Module:
     if rng.random() < 0.5:
         mlp: nn.Module = _Last(nn.LayerNorm(c), nn.Linear(c, inner), nn.GELU(), nn.Linear(inner, c))
     else:
-        mlp = nn.Sequential(_LastNorm(c), _conv(c, inner), nn.GELU(), _conv(inner, c))
+        mlp = nn.Sequential(_Last(nn.LayerNorm(c)), _conv(c, inner), nn.GELU(), _conv(inner, c))
     return _Sum(nn.Sequential(mixing, mlp))
 
 
