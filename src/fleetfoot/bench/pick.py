@@ -228,7 +228,8 @@ def candidates(
 ) -> tuple[list[Candidate], tuple[str, ...], dict[str, str]]:
     """Networks with a published top-1, each predicted; those without one; those that failed, and
     why."""
-    found, without, failures = [], [], {}
+    found: list[Candidate] = []
+    failures: dict[str, str] = {}
     sizes = {name: native_size(name) for name in dict.fromkeys(names)}
     scores = {name: published(name, size) for name, size in sizes.items()}
     wanted = [name for name in sizes if scores[name][0] is not None]
