@@ -12,6 +12,7 @@ FleetfootError
 │   ├── LicenceError       weights whose licence asks for an explicit yes
 │   └── OfflineError       a hub file that is not here and cannot be fetched
 ├── FoldError            a fold that cannot be proved
+├── SurgeryError         nothing to replace as asked, or a network that does not bear it
 ├── EngineError          an engine that cannot build or run a network
 │   ├── PlanError          a compiled plan that is damaged, invalid or of another version
 │   └── UnsupportedOperatorError  operators of the network that the engine lacks; all are listed
@@ -90,6 +91,10 @@ class OfflineError(WeightsError):
 
 class FoldError(FleetfootError):
     """A fold whose equality with the given network cannot be shown."""
+
+
+class SurgeryError(FleetfootError):
+    """Nothing in the network can be replaced as asked, or what replaces it does not fit."""
 
 
 class EngineError(FleetfootError):

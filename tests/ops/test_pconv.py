@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fleetfoot.ops.pconv import PConv, TShapedConv
+from fleetfoot.ops.pconv import PConv, PConvPointwise, TShapedConv
 from oracle_macs import macs_of
 
 
@@ -114,3 +114,17 @@ def test_what_has_no_t_shaped_equal_is_an_error(pconv, second, message):
 def test_a_t_shaped_convolution_checks_its_channels():
     with pytest.raises(ValueError, match=r"channels \(10\) must be divisible by ratio \(4\)"):
         TShapedConv(10, 8)
+
+
+def test_a_pair_is_the_t_shaped_convolution_of_its_two_steps():
+    pair = PConvPointwise(8, 12, kernel=5).double()
+    x = doubles(2, 8, 6, 7)
+    torch.testing.assert_close(TShapedConv.of(pair.pconv, pair.pointwise)(x), pair(x))
+
+
+@pytest.mark.parametrize(("stride", "shape"), [(2, (1, 12, 3, 4)), ((1, 2), (1, 12, 5, 4))])
+def test_a_pairs_one_by_one_has_the_stride_and_the_convolutions_shape(stride, shape):
+    pair = PConvPointwise(8, 12, ratio=2, stride=stride, bias=True)
+    x = torch.randn(1, 8, 5, 7)
+    assert pair(x).shape == nn.Conv2d(8, 12, 3, stride=stride, padding=1)(x).shape == shape
+    assert macs_of(pair, x).layers == 35 * 9 * 4**2 + shape[2] * shape[3] * 8 * 12

@@ -120,7 +120,7 @@ def compare(
     if across_machines:
         stated = _differing(pairs, _machine) + stated
     return Comparison(
-        changes=tuple(sorted((_change(a, b) for a, b in pairs), key=lambda c: c.ratio)),
+        changes=tuple(sorted((change(a, b) for a, b in pairs), key=lambda c: c.ratio)),
         only_before=tuple(cell for cell in old if cell not in new),
         only_after=tuple(cell for cell in new if cell not in old),
         differences=tuple(stated),
@@ -150,7 +150,8 @@ def _medians(samples: Sequence[float], rng: np.random.Generator) -> NDArray[np.f
     return np.median(resampled, axis=1)
 
 
-def _change(before: Measurement, after: Measurement) -> Change:
+def change(before: Measurement, after: Measurement) -> Change:
+    """What became of ``before``: the two ran in turns, or in two runs of one protocol."""
     ratio = after.median_s / before.median_s
     low, high = ratio_interval(before.samples_s, after.samples_s)
     fewest = min(len(before.samples_s), len(after.samples_s))

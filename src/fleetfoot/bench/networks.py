@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fleetfoot.bench.record import Fold
 from fleetfoot.cost import count
@@ -49,7 +49,19 @@ def prepare(name: str, size: int, fold: bool) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = create_model(name).eval()
-    example = torch.zeros(1, 3, size, size)
+    network = prepared(model, torch.zeros(1, 3, size, size), fold, name)
+    top1, source = published(name, size)
+    return replace(network, top1=top1, top1_source=source)
+
+
+def prepared(model: nn.Module, example: Tensor, fold: bool, name: str) -> Network:
+    """``model``, in eval mode, folded and counted; of no published accuracy. ``name`` is what
+    notices call it.
+
+    Raises:
+        FoldError: folding it cannot be proved.
+        ValueError: it cannot run on ``example``.
+    """
     record = NOT_FOLDED
     if fold:
         fused = fuse(model, example)
@@ -64,7 +76,6 @@ def prepare(name: str, size: int, fold: bool) -> Network:
     notices = []
     if cost.unknown:
         notices.append(f"{name}: MACs leave out operators with no formula: {cost.unknown}")
-    top1, source = published(name, size)
     return Network(
         model=model,
         folded=fold,
@@ -72,8 +83,8 @@ def prepare(name: str, size: int, fold: bool) -> Network:
         params=cost.params,
         macs=cost.macs,
         memory_access_bytes=cost.memory_access_bytes,
-        top1=top1,
-        top1_source=source,
+        top1=None,
+        top1_source="",
         notices=tuple(notices),
     )
 

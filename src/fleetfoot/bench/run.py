@@ -116,6 +116,33 @@ class Run:
     """The signal that ended it early, "SIGINT" or "SIGTERM"; "" when it came to its end."""
 
 
+def check_engines(names: Iterable[str]) -> None:
+    """Raises where a name is no engine's that can be measured.
+
+    Raises:
+        UnknownNameError: no engine has that name.
+        ValueError: it is the engine that does nothing.
+    """
+    for name in names:
+        if name not in engines.ENGINES:
+            raise UnknownNameError.of("engine", name, engines.ENGINES)
+        if name == Nothing.name:
+            raise ValueError(
+                "the engine 'nothing' is timed in every run; its median is harness_s of each "
+                "measurement"
+            )
+
+
+def check_threads(threads: int) -> None:
+    """Raises ValueError where there are fewer usable cores than ``threads``, or none are asked
+    for."""
+    cores = environment.usable_cores()
+    if not 1 <= threads <= cores:
+        raise ValueError(
+            f"threads must be 1 to {cores}, the cores that this process may use, not {threads}"
+        )
+
+
 def cases(
     models: Sequence[str],
     engine_names: Sequence[str],
@@ -136,14 +163,7 @@ def cases(
         UnknownNameError: no engine or no network of the zoo has that name.
         ValueError: more threads than usable cores, or the engine that does nothing.
     """
-    for name in engine_names:
-        if name not in engines.ENGINES:
-            raise UnknownNameError.of("engine", name, engines.ENGINES)
-        if name == Nothing.name:
-            raise ValueError(
-                "the engine 'nothing' is timed in every run; its median is harness_s of each "
-                "measurement"
-            )
+    check_engines(engine_names)
     cores = environment.usable_cores()
     found = []
     for model in dict.fromkeys(models):
@@ -154,11 +174,7 @@ def cases(
             wanted = threads if threads is not None else row.threads
             if wanted is None:
                 wanted = min(cores, MOST_THREADS)
-            if not 1 <= wanted <= cores:
-                raise ValueError(
-                    f"threads must be 1 to {cores}, the cores that this process may use, not "
-                    f"{wanted}"
-                )
+            check_threads(wanted)
             for engine in dict.fromkeys(engine_names):
                 found.append(Case(model, engine, wanted, row.batch, size or own))
     return found

@@ -19,6 +19,7 @@ from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.pick import pick
 from fleetfoot.cli.predict import predict
+from fleetfoot.cli.swap import swap
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.errors import FleetfootError
 
@@ -61,6 +62,7 @@ for command in (
     pick,
     engines,
     fuse,
+    swap,
 ):
     app.command()(command)
 app.command("compile")(compile_plan)

@@ -8,6 +8,7 @@ B batch · C channels · P = C // ratio, the convolved channels · H W space · 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Literal
 
 import torch
@@ -56,6 +57,34 @@ class PConv(nn.Module):
         if self.part == "first":
             return torch.cat((self.conv(head), tail), dim=1)
         return torch.cat((head, self.conv(tail)), dim=1)
+
+
+class PConvPointwise(nn.Sequential):
+    """PConv, then a 1×1 across all channels, nothing between: what stands for a K×K convolution.
+
+    (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). Keys ``pconv`` and ``pointwise``. PConv has
+    no stride, so the 1×1 has it, S: it reads one pixel in S², and of the other pixels only those
+    channels are seen that the PConv has mixed into their neighbours. Costs H·W·K²·P² + Ho·Wo·C·C'
+    multiply-adds.
+
+    Raises:
+        ValueError: as ``PConv``.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        *,
+        ratio: int = 4,
+        kernel: int = 3,
+        stride: int | tuple[int, int] = 1,
+        bias: bool = False,
+    ) -> None:
+        pconv = PConv(channels, ratio=ratio, kernel=kernel)
+        pointwise = nn.Conv2d(channels, out_channels, 1, stride=stride, bias=bias)
+        super().__init__(OrderedDict(pconv=pconv, pointwise=pointwise))
+        self.in_channels, self.out_channels = channels, out_channels  # some blocks ask
 
 
 class TShapedConv(nn.Module):

@@ -4,6 +4,7 @@ from fleetfoot.transform.certificate import Certificate
 from fleetfoot.transform.fold import fold_batchnorm
 from fleetfoot.transform.fusion import Folded, Fused, Left, fuse
 from fleetfoot.transform.merge import Kernel, merge
+from fleetfoot.transform.surgery import Replaced, SwapOptions, Swapped, swap
 
 __all__ = [
     "Certificate",
@@ -11,7 +12,11 @@ __all__ = [
     "Fused",
     "Kernel",
     "Left",
+    "Replaced",
+    "SwapOptions",
+    "Swapped",
     "fold_batchnorm",
     "fuse",
     "merge",
+    "swap",
 ]

@@ -48,7 +48,8 @@ class Folded:
 
 @dataclass(frozen=True)
 class Left:
-    """A batch norm, a layer scale or a sum of branches that is still there."""
+    """What a transform could have changed and has not: a batch norm, a layer scale, a sum of
+    branches, a convolution."""
 
     path: str
     type: str
