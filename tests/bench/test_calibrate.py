@@ -23,6 +23,7 @@ from fleetfoot.bench.calibrate import (
     roofline_s,
     to_json,
 )
+from fleetfoot.bench.clock import quantile
 from fleetfoot.bench.networks import native_size
 from fleetfoot.bench.record import write_text
 from fleetfoot.bench.synthetic import BLOCKS, Synthetic, synthetic
@@ -195,6 +196,8 @@ def test_a_check_sets_predictions_beside_measurements(bench, tmp_path, monkeypat
     assert [one.model for one in found.networks] == ["30", "40", "50"]
     for one in found.networks:
         seen = trace(tiny(int(one.model)).model, torch.zeros(1, 3, 8, 8))
+        assert len(one.samples_s) == 4
+        assert one.measured_s == quantile(one.samples_s, 0.25)
         assert one.predicted_s == made.model.predict(seen)
         assert one.by_macs_s == pytest.approx(made.scales.s_per_mac * seen.macs)
         assert one.by_activations_s == pytest.approx(

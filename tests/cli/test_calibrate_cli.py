@@ -61,7 +61,7 @@ def asked(monkeypatch, tmp_path) -> dict:
         found.update(options, names=list(names))
         rows = [
             Checked(
-                model=name, size=224, macs=1, activations=1, measured_s=t, median_s=t, runs=1,
+                model=name, size=224, macs=1, activations=1, measured_s=t, samples_s=(t,),
                 predicted_s=1.1 * t, by_macs_s=t, by_activations_s=t, by_roofline_s=t,
             )
             for name, t in (("a", 0.001), ("b", 0.002))

@@ -153,8 +153,8 @@ class Checked:
     macs: int
     activations: int
     measured_s: float
-    median_s: float
-    runs: int
+    """Lower quartile of ``samples_s``."""
+    samples_s: tuple[float, ...]
     predicted_s: float
     by_macs_s: float
     by_activations_s: float
@@ -566,8 +566,7 @@ def _checked(m: Measurement, trace: Trace, calibration: Calibration, roof: Machi
         macs=trace.macs,
         activations=written,
         measured_s=quantile(m.samples_s, 0.25),
-        median_s=m.median_s,
-        runs=len(m.samples_s),
+        samples_s=m.samples_s,
         predicted_s=calibration.model.predict(trace),
         by_macs_s=scales.s_per_mac * trace.macs,
         by_activations_s=scales.s_per_activation * written,
