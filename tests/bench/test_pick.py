@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fleetfoot.bench import pick
-from fleetfoot.bench.pick import Candidate, Limits, NoneFitsError, choose, contenders, pareto
+from fleetfoot.bench.pick import MARGINS, Candidate, Limits, NoneFitsError, contenders, pareto
 from fleetfoot.cost import trace
 
 
@@ -45,6 +45,10 @@ class Stopwatch:
         self.asked.append(names)
         times = {name: self.times_ms[name] / 1e3 for name in names if name in self.times_ms}
         return times, {name: "no kernel" for name in names if name not in times}
+
+
+def choose(found, limits, measure, margin=MARGINS["latency model"]):
+    return pick.choose(found, limits, measure, margin)
 
 
 def names(rows) -> list[str]:
@@ -90,6 +94,18 @@ def test_a_machine_that_is_faster_than_predicted_brings_in_slower_networks():
 
     assert names(front) == ["small", "middle", "large", "larger"]
     assert watch.asked[1] == ["larger"]
+
+
+def test_a_contender_that_is_far_too_slow_does_not_end_the_search():
+    # by the prediction the first hides the second; measured, the first alone is too slow
+    found = [candidate("promising", 2, 74), candidate("behind", 4, 73)]
+    watch = Stopwatch(promising=8.8, behind=3.9)
+
+    front, others, _ = choose(found, Limits(max_s=0.005), watch)
+
+    assert watch.asked == [["promising"], ["behind"]]
+    assert names(front) == ["behind"]
+    assert names(others) == ["promising"]
 
 
 def test_a_network_that_cannot_run_is_said_and_left_out():
@@ -147,14 +163,14 @@ def test_limits_out_of_range(limits, words):
 
 def test_the_nearest_to_the_front_come_first():
     near = candidate("near", 5.5, 70)
-    ranked = names(contenders([*ZOO, near], max_s=0.010))
+    ranked = names(contenders([*ZOO, near], max_s=0.010, margin=0.25))
     assert ranked[-1] == "near"
     assert "slow and poor" not in ranked
 
 
 def test_measured_times_have_no_margin():
     slow = replace(candidate("slow", 5, 70), measured_s=0.011)
-    assert names(contenders([slow, ZOO[0]], max_s=0.010)) == ["small"]
+    assert names(contenders([slow, ZOO[0]], 0.010, 0.25)) == ["small"]
 
 
 def test_candidates_leave_out_what_has_no_top1_and_say_what_fails(monkeypatch):

@@ -40,8 +40,10 @@ from fleetfoot.weights.hub import cache_folder
 
 log = logging.getLogger("fleetfoot")
 
-MARGIN = 0.25
-"""A prediction may be off by this much, either way: what nine of ten are within."""
+Predictor = Literal["latency model", "roofline"]
+MARGINS: dict[Predictor, float] = {"latency model": 0.25, "roofline": 0.5}
+"""By how much a prediction may be off, either way. Nine of ten networks are within, the roofline's
+times scaled by those that were measured (benchmarks/latency-model)."""
 MOST_MEASURED = 12
 """Networks that are measured in one go."""
 MEASURING = replace(CHECKING, name="pick", description="contenders, interleaved", budget_s=120.0)
@@ -126,7 +128,7 @@ class Pick:
     threads: int
     batch: int
     limits: Limits
-    predictor: Literal["latency model", "roofline"]
+    predictor: Predictor
     front: tuple[Candidate, ...]
     """From fast to slow; no other network within the limits is both as fast and as accurate."""
     others: tuple[Candidate, ...]
@@ -191,13 +193,14 @@ def pick(
             {failure.model: failure.reason for failure in done.failures},
         )
 
-    front, others, not_run = choose(found, limits, measure)
+    predictor: Predictor = "latency model" if calibrated else "roofline"
+    front, others, not_run = choose(found, limits, measure, MARGINS[predictor])
     return Pick(
         engine=engine,
         threads=threads,
         batch=batch,
         limits=limits,
-        predictor="latency model" if calibrated else "roofline",
+        predictor=predictor,
         front=front,
         others=others,
         considered=len(found),
@@ -284,12 +287,13 @@ def folded_trace(name: str, size: int, batch: int, cache: Path | None = None) ->
 
 
 def choose(
-    found: Sequence[Candidate], limits: Limits, measure: Measure
+    found: Sequence[Candidate], limits: Limits, measure: Measure, margin: float
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], dict[str, str]]:
     """The front within the limits, the other networks that were measured, and those that could not
     run.
 
-    Contenders are measured until none is left whose prediction may put it on the front.
+    Contenders are measured until none is left whose prediction, off by ``margin`` at most, may put
+    it on the front.
 
     Raises:
         NoneFitsError: no network is within the limits; the message says the nearest possible.
@@ -299,7 +303,7 @@ def choose(
     while True:
         chosen = [
             one
-            for one in contenders(_expected(eligible.values()), limits.max_s)
+            for one in contenders(_expected(eligible.values()), limits.max_s, margin)
             if one.measured_s is None
         ][:MOST_MEASURED]
         if not chosen:
@@ -372,17 +376,17 @@ def _expected(known: Iterable[Candidate]) -> list[Candidate]:
     return [replace(one, predicted_s=one.predicted_s * ratio) for one in listed]
 
 
-def contenders(found: Sequence[Candidate], max_s: float) -> list[Candidate]:
-    """Those that may be on the front within ``max_s`` if predictions are off by ``MARGIN``, the
-    likeliest first; where none may be, the fastest alone."""
+def contenders(found: Sequence[Candidate], max_s: float, margin: float) -> list[Candidate]:
+    """Those that may be on the front within ``max_s`` if predictions are off by ``margin``, the
+    likeliest first; where none may be, the fastest, so that what is said of them is measured."""
 
     def bounds(one: Candidate) -> tuple[float, float]:
-        off = 0.0 if one.measured_s is not None else MARGIN
+        off = 0.0 if one.measured_s is not None else margin
         return one.latency_s * (1 - off), one.latency_s * (1 + off)
 
     fitting = [one for one in found if bounds(one)[0] <= max_s]
     if not fitting:
-        return sorted(found, key=lambda one: one.latency_s)[:1]
+        return sorted(found, key=lambda one: one.latency_s)[:MOST_MEASURED]
     ranked = []
     for one in fitting:
         better = [other for other in fitting if _dominates(other, one)]
