@@ -74,7 +74,8 @@ TERMS = (
     *(f"{kind}.{what}" for kind in OTHERS for what in ("bytes", "start")),
     "pool.operations", "near weights", "far weights", "near maps", "far maps",
 )  # fmt: skip
-"""What has a rate: seconds a multiply-accumulate (padded to whole vectors), a byte, a start."""
+"""What has a rate: seconds a multiply-accumulate (filled up to whole vectors), a byte, an operation
+of a pooling, a start."""
 _TERM = {name: index for index, name in enumerate(TERMS)}
 
 
@@ -130,7 +131,7 @@ def features(trace: Trace) -> Array:
     far = trace.weight_bytes / (trace.weight_bytes + FAR_BYTES)
     before: Operator | None = None
     before_kind = ""
-    for into, op in zip(terms, trace.operators, strict=False):
+    for into, op in zip(terms[:-1], trace.operators, strict=True):
         kind = kind_of(op)
         maps = op.bytes_read - op.weight_bytes + op.bytes_written
         if kind in COMPUTE:
