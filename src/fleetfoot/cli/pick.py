@@ -43,7 +43,7 @@ def pick(
     """Pick a network for this machine: as accurate as can be within a time.
 
     Networks are predicted, and those that may be on the front are measured. Weights play no part:
-    the top-1 is the published one.
+    the top-1 is the published one. The first time takes minutes, since it calibrates and folds.
     """  # fmt: skip
     from fleetfoot.bench.pick import pick as choose
     from fleetfoot.report.live import Progress
