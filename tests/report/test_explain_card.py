@@ -102,7 +102,12 @@ def test_findings_stand_below(found):
     )  # fmt: skip
     text = card(replace(found, findings=(finding,)), 120)
     assert "T1 0.00200 ms fc  test" in text
-    assert "It has 3 channels, and 4 are wanted. Give it 4." in text
+    assert "It has 3 channels, and 4 are wanted." in text
+    assert "Give it 4." in text
+    assert "more findings" not in text
+    text = card(replace(found, findings=(finding,) * (FINDINGS + 2)), 120)
+    assert text.count("T1 0.00200 ms") == FINDINGS
+    assert "2 more findings, 0.00400 ms together" in text
 
 
 def test_depth_adds_up_what_lies_below(found):

@@ -21,6 +21,8 @@ from fleetfoot.report.tables import print_fitting
 
 TOP = 15
 """Rows of the card, unless asked otherwise."""
+FINDINGS = 8
+"""Findings on the card, the dearest."""
 BROKEN = 0.05
 """Share of the time in layers below their floors, above which the machine's rates are doubted."""
 NAMED = 3
@@ -79,7 +81,11 @@ def print_card(
         console.print(Text(sentence), soft_wrap=True)
     if explanation.findings:
         console.print()
-    print_findings(console, explanation.findings)
+    print_findings(console, explanation.findings[:FINDINGS])
+    if more := explanation.findings[FINDINGS:]:
+        price_s = sum(one.price_s for one in more)
+        text = f"{len(more)} more findings, {_ms(price_s)} ms together: fleetfoot lint lists all"
+        console.print(Text(text), soft_wrap=True)
 
 
 def head(e: Explanation) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ def empty_lanes(subject: Subject) -> Iterator[Found]:
         return
     for layer in subject.products:
         channels = layer.channels_out
+        fewer = channels // lanes * lanes
         padded = -(-channels // lanes) * lanes
         empty = 1 - channels / padded
         if empty < MOST_EMPTY or layer.rows_out == 1:
@@ -37,7 +38,8 @@ def empty_lanes(subject: Subject) -> Iterator[Found]:
             price_s=price_s,
             text=f"The {layer.words} fills {channels} of {padded} lanes, vectors being of {lanes} "
             f"floats: {100 * empty:.0f} % of what they compute is thrown away.",
-            change=f"Take {padded} channels for the same time, or {padded - lanes or lanes}.",
+            change=f"Take {padded} channels for the same time"
+            + (f", or {fewer} for less." if fewer else "."),
         )
 
 
