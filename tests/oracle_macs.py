@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fleetfoot.ops.attention import Attention
+from fleetfoot.ops.attention import Attention, CrossAttention
 
 
 @dataclass
@@ -33,10 +33,21 @@ def macs_of(model: nn.Module, example: torch.Tensor) -> Macs:
         # (N, D) by (D, N) and (N, N) by (N, D) in each head; the heads' D add up to C
         total.attention += batch * 2 * tokens * tokens * channels
 
+    def cross_attention(module, inputs, output):
+        (batch, reading, channels), seen = inputs[0].shape, inputs[1].shape[1]
+        total.attention += batch * 2 * reading * seen * channels
+
+    kinds = {
+        nn.Conv2d: layer,
+        nn.Linear: layer,
+        Attention: attention,
+        CrossAttention: cross_attention,
+    }
     hooks = [
-        module.register_forward_hook(attention if isinstance(module, Attention) else layer)
+        module.register_forward_hook(hook)
         for module in model.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear | Attention)
+        for kind, hook in kinds.items()
+        if isinstance(module, kind)
     ]
     with torch.no_grad():
         model(example)

@@ -62,6 +62,9 @@ IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         ("fasternet_t0", 1, 96),
         ("torchvision:resnet18", 3, 64),
         ("timm:mobilevit_xxs", 1, 64),
+        pytest.param("cyclemlp_b1", 1, 64, marks=pytest.mark.slow),
+        pytest.param("micronet_m0", 2, 64, marks=pytest.mark.slow),
+        pytest.param("mobile_former_26m", 2, 64, marks=pytest.mark.slow),
     ],
 )
 def test_every_engine_answers_as_eager(name, batch, size):

@@ -52,13 +52,21 @@ def test_an_answer_stays_when_the_next_one_comes(network):
 
 
 @needs_library
-def test_each_node_is_timed_under_the_path_of_its_module(network):
+def test_each_node_is_timed_under_the_paths_of_its_modules(network):
     images = torch.randn(1, 3, 64, 64)
     paths = {name for name, _ in network.named_modules()}
     with load("native", network, example=images) as engine:
-        times = engine.profile(images)
-    assert sum(time.seconds for time in times) > 0
-    assert any(time.node.name in paths for time in times)
+        nodes = engine.profile(images)
+    assert sum(node.seconds for node in nodes) > 0
+    assert {module for node in nodes for module in node.modules} <= paths
+    names = [node.name for node in nodes]
+    assert len(set(names)) == len(names)
+    assert {node.part_of for node in nodes} <= {"", *names}
+    # an activation and a block's sum run within the convolutions before them
+    expand = next(n for n in nodes if n.modules[0] == "stages.2.1.expand.0")
+    assert expand.modules == ("stages.2.1.expand.0", "stages.2.1.expand.2")
+    project = next(n for n in nodes if n.modules[0] == "stages.2.1.project.0")
+    assert project.modules == ("stages.2.1.project.0", "stages.2.1")
 
 
 @needs_library
@@ -132,3 +140,44 @@ def test_the_engine_is_one_of_those_that_auto_and_bench_try():
     from fleetfoot.bench.protocols import default_engines
 
     assert Native.name in default_engines()[0]
+
+
+class Attention(nn.Module):
+    """Two heads over a map's pixels; ``scale`` says what is scaled, as users write it in turn."""
+
+    def __init__(self, scale: str) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Conv2d(32, 32, 1) for _ in range(3))
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, channels, height, width = x.shape
+        q, k, v = (
+            layer(x).reshape(batch, 2, channels // 2, height * width).transpose(-2, -1)
+            for layer in (self.query, self.key, self.value)
+        )
+        if self.scale == "queries":
+            q = q * 0.25
+        scores = q @ k.transpose(-2, -1)
+        if self.scale == "scores":
+            scores = scores * 0.25
+        elif self.scale == "scores over":
+            scores = scores / 4
+        elif self.scale == "scores and shift":
+            scores = scores * 0.25 + 1
+        elif self.scale == "activated":
+            scores = scores.relu()
+        return (scores.softmax(-1) @ v).transpose(-2, -1).reshape(batch, channels, height, width)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    "scale", ["", "queries", "scores", "scores over", "scores and shift", "activated"]
+)
+@pytest.mark.parametrize("side", [8, 7])  # 8: as many pixels as twice the channels
+def test_attention_of_a_users_own_answers_as_eager(scale, side):
+    torch.manual_seed(0)
+    network = Attention(scale).eval()
+    images = torch.randn(2, 32, side, side)
+    with load("native", network, example=images) as engine:
+        assert relative_error(engine.run(images), eager(network, images)) < TOLERANCES["float32"]

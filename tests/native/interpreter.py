@@ -242,7 +242,7 @@ def _pool(memory: Memory, node: Node) -> torch.Tensor:
 def _matmul(memory: Memory, node: Node) -> torch.Tensor:
     a, b = (_at(memory, node.inputs[role]) for role in ("a", "b"))
     assert a.shape[:-2] == b.shape[:-2], (a.shape, b.shape)
-    return activate(node.attributes["alpha"] * (a @ b), node.attributes.get("act"))
+    return node.attributes["alpha"] * (a @ b)
 
 
 def _same_shape(memory: Memory, node: Node, role: str) -> torch.Tensor:

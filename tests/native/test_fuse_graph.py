@@ -248,3 +248,15 @@ def test_aligning_brings_operands_into_a_maps_order():
     assert found[0].shape == whole.shape
     assert (values(found[0]) == np.arange(3)).all()
     assert levels(planes) == [(72, 1)]
+
+
+def test_a_scaled_product_takes_the_scale_as_its_factor_and_keeps_its_activation_apart():
+    hand = Hand(4, 4, 3)
+    rows = View(hand.x.tensor, (16, 3), (3, 1), hand.x.offset)
+    columns = View(hand.x.tensor, (3, 16), (1, 3), hand.x.offset)
+    scores = hand.add("matmul", {"a": rows, "b": columns}, hand.map(1, 16, 16), alpha=2.0)
+    graph = hand.finish(hand.unary(hand.unary(scores, "scale", 0.25), "relu"))
+
+    assert [op for op in kept(graph, fuse) if op != "copy"] == ["matmul", "unary"]
+    product = next(node for node in graph.nodes if node.op == "matmul")
+    assert product.attributes == {"alpha": 0.5}

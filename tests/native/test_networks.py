@@ -34,6 +34,12 @@ FAMILIES = [
     "shufflenet_v1_g3_x0_5",
     "shufflenet_v2_x0_5",
 ]
+NARROW = {
+    "cyclemlp_b1": {"widths": (16, 32, 48, 64), "depths": (1, 1, 1, 1)},
+    "micronet_m0": {},
+    "mobile_former_26m": {},
+}
+"""Families that are large or many: every structure of theirs, in few channels."""
 PEERS = [
     "timm:convnext_atto",
     "timm:edgenext_xx_small",
@@ -87,6 +93,11 @@ def answers_as_eager(
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_network_of_each_family_answers_as_eager(name):
     answers_as_eager(folded(name), 64, (1, 2, 3, 7))
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_narrow_network_answers_as_eager(name):
+    answers_as_eager(folded(name, **NARROW[name]), 57, (1, 3), threads=(2,))
 
 
 @pytest.mark.parametrize("size", [32, 57, 131])

@@ -1,4 +1,4 @@
-"""Self-attention against its formula, written out head by head."""
+"""Attention against its formula, written out head by head."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fleetfoot.ops.attention import Attention
+from fleetfoot.ops.attention import Attention, CrossAttention
 from oracle_macs import macs_of
 
 
@@ -63,3 +63,12 @@ def test_gradients_reach_queries_keys_and_values():
 def test_channels_that_make_no_whole_heads_are_an_error():
     with pytest.raises(ValueError, match=r"channels \(48\) must be divisible by head_channels"):
         Attention(48)
+
+
+def test_cross_attention_equals_the_formula_of_every_head():
+    q, k, v = (torch.randn(2, n, 12, dtype=torch.float64) for n in (3, 7, 7))
+    mixed = CrossAttention(heads=3)(q, k, v)
+    for head in range(3):
+        d = slice(4 * head, 4 * head + 4)
+        shares = torch.softmax(q[..., d] @ k[..., d].transpose(1, 2) / 4**0.5, dim=-1)  # (B, 3, 7)
+        torch.testing.assert_close(mixed[..., d], shares @ v[..., d])

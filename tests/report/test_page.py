@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 from fleetfoot.report.page import html
+from pages import HOSTILE, Tags, assert_loads_nothing, assert_runs_no
 from records import MACHINE, failure, measurement, record, start
-
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>${x}&amp;"
-CHROMIUM = Path("/usr/bin/chromium")
-
-
-class Tags(HTMLParser):
-    """Every start tag with its attributes, and whether the tags nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "input"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def test_every_tag_is_closed_and_every_row_is_there():
@@ -43,11 +21,7 @@ def test_every_tag_is_closed_and_every_row_is_there():
 
 
 def test_the_page_names_no_address_and_loads_nothing():
-    text = html(record(), [failure()])
-    assert "http://" not in text
-    assert "https://" not in text
-    assert not re.search(r"url\(|@import|\bsrc=|\bhref=", text)
-    assert "default-src 'none'" in text
+    assert_loads_nothing(html(record(), [failure()]))
 
 
 def test_hostile_text_stays_text_wherever_it_stands():
@@ -55,22 +29,7 @@ def test_hostile_text_stays_text_wherever_it_stands():
         model=HOSTILE, engine=HOSTILE, top1_source=HOSTILE, protocol=HOSTILE, started=HOSTILE,
         commit=HOSTILE, versions={HOSTILE: HOSTILE}, machine={**MACHINE, "cpu": HOSTILE},
     )  # fmt: skip
-    tags = Tags(html([row, measurement(batch=2)], [failure(reason=HOSTILE, engine=HOSTILE)]))
-    assert tags.open == []
-    assert [tag for tag, _ in tags.found].count("script") == 1
-    assert not any(tag == "img" for tag, _ in tags.found)
-    assert not any(name.startswith("on") for _, attributes in tags.found for name in attributes)
-
-
-def test_the_policy_allows_the_pages_own_script_and_no_other():
-    import base64
-    import hashlib
-
-    text = html(record())
-    script = re.search(r"<script>(.*)</script>", text, re.DOTALL).group(1)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in text
-    assert "unsafe" not in text
+    assert_runs_no(html([row, measurement(batch=2)], [failure(reason=HOSTILE, engine=HOSTILE)]))
 
 
 def test_the_same_record_gives_the_same_page():
@@ -84,52 +43,13 @@ def test_what_did_not_run_and_how_it_was_measured_are_on_the_page():
     assert "118 GFLOP/s in a matrix product" in text
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                 "--disable-background-networking", "--disable-component-update",
-                 "--disable-sync"]  # fmt: skip
-        found = started.chromium.launch(executable_path=str(CHROMIUM), args=quiet)
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def opened(browser, tmp_path):
-    """Opens a page of these rows; what the browser complained of and asked for is checked at the
-    end."""
-    pages, complaints, requests = [], [], []
-
-    def open_page(rows, failures=(), **options):
-        file = tmp_path / f"{len(pages)}.html"
-        file.write_text(html(rows, failures), encoding="utf-8")
-        page = browser.new_page(**options)
-        pages.append(page)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(file.as_uri())
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert complaints == []
-    assert all(url.startswith("file:") for url in requests)
-    assert len(requests) == len(pages)
-
-
 def column(page, index: int) -> list[str]:
     return page.locator(f"tbody tr:visible > :nth-child({index})").all_inner_texts()
 
 
 @pytest.mark.slow
 def test_a_click_or_the_keyboard_sorts_and_says_so(opened):
-    page = opened(record())
+    page = opened(html(record()))
     assert len(column(page, 1)) == 13
     latency = page.locator("thead th").nth(5)
     assert latency.get_attribute("aria-sort") == "ascending"
@@ -151,7 +71,7 @@ def test_a_click_or_the_keyboard_sorts_and_says_so(opened):
 
 @pytest.mark.slow
 def test_filters_act_on_the_table_and_on_the_pictures(opened):
-    page = opened(record())
+    page = opened(html(record()))
     best = page.locator(".chart.wide").first.locator(".best")
     assert best.count() == 13
     page.get_by_label("every engine").check()
@@ -174,7 +94,7 @@ def test_filters_act_on_the_table_and_on_the_pictures(opened):
 
 @pytest.mark.slow
 def test_the_front_follows_the_filter(opened):
-    page = opened(record())
+    page = opened(html(record()))
     front = page.locator(".chart.wide .front")
 
     def line() -> list[float]:
@@ -189,7 +109,7 @@ def test_the_front_follows_the_filter(opened):
 
 @pytest.mark.slow
 def test_a_mark_tells_its_row_and_a_setting_is_chosen(opened):
-    page = opened([*record(), *record(batch=32, threads=2)])
+    page = opened(html([*record(), *record(batch=32, threads=2)]))
     page.locator(".chart.wide .best:visible").first.hover()
     tip = page.locator("#tip").inner_text()
     assert "95 % interval" in tip
@@ -202,14 +122,15 @@ def test_a_mark_tells_its_row_and_a_setting_is_chosen(opened):
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 768, 1280])
 def test_no_width_scrolls_the_page_sideways(opened, width):
-    page = opened(record(), [failure()], viewport={"width": width, "height": 800})
+    page = opened(html(record(), [failure()]), viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.slow
 def test_hostile_names_run_nothing_in_a_browser(opened):
     other = measurement([0.02], model="x", macs=10**9)
-    page = opened([measurement(model=HOSTILE, engine=HOSTILE), other], [failure()])
+    rows = [measurement(model=HOSTILE, engine=HOSTILE), other]
+    page = opened(html(rows, [failure()]))
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
     page.locator(".chart.wide .best").first.hover()
     page.locator("#tip").wait_for(state="visible")

@@ -434,7 +434,7 @@ def _now() -> str:
 
 
 def to_json(made: Calibration | Check) -> str:
-    return json.dumps(asdict(made), ensure_ascii=False, allow_nan=False, indent=1)
+    return json.dumps(asdict(made), ensure_ascii=False, allow_nan=False)
 
 
 def read(file: Path) -> Calibration:

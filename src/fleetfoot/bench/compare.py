@@ -138,6 +138,16 @@ def ratio_interval(
     return float(low), float(high)
 
 
+def difference_interval(
+    before: Sequence[float], after: Sequence[float], *, seed: int = 0
+) -> tuple[float, float]:
+    """Likewise of median(before) - median(after): what was saved."""
+    rng = np.random.default_rng(seed)
+    differences = _medians(before, rng) - _medians(after, rng)
+    low, high = np.quantile(differences, (0.025, 0.975))
+    return float(low), float(high)
+
+
 def _medians(samples: Sequence[float], rng: np.random.Generator) -> NDArray[np.float64]:
     """Medians of resamples made of blocks of about sqrt(n) neighbours, the end joined to the
     start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +34,8 @@ class Network:
     top1: float | None
     """Published ImageNet-1k top-1, percent."""
     top1_source: str
+    channels: int = 3
+    """Of its input."""
     notices: tuple[str, ...] = ()
     """What a reader of the figures should know."""
 
@@ -46,12 +49,24 @@ def prepare(name: str, size: int, fold: bool) -> Network:
         FoldError: folding it cannot be proved.
         ValueError: it cannot run at ``size``.
     """
+    top1, source = published(name, size)
+    network = built(name, lambda: create_model(name), size=size, fold=fold)
+    return replace(network, top1=top1, top1_source=source)
+
+
+def built(
+    name: str, build: Callable[[], nn.Module], *, size: int, channels: int = 3, fold: bool
+) -> Network:
+    """What ``build`` gives, in eval mode, its weights drawn from a fixed seed, for an input (1,
+    channels, size, size).
+
+    Raises:
+        FoldError, ValueError: as ``prepared``.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = create_model(name).eval()
-    network = prepared(model, torch.zeros(1, 3, size, size), fold, name)
-    top1, source = published(name, size)
-    return replace(network, top1=top1, top1_source=source)
+        model = build().eval()
+    return prepared(model, torch.zeros(1, channels, size, size), fold, name)
 
 
 def prepared(model: nn.Module, example: Tensor, fold: bool, name: str) -> Network:
@@ -85,6 +100,7 @@ def prepared(model: nn.Module, example: Tensor, fold: bool, name: str) -> Networ
         memory_access_bytes=cost.memory_access_bytes,
         top1=None,
         top1_source="",
+        channels=example.shape[1],
         notices=tuple(notices),
     )
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 from fleetfoot.bench.protocols import DEFAULT_ENGINES, DEFAULT_MODELS, Protocol, Row, protocol
 from fleetfoot.bench.record import Failure
-from fleetfoot.bench.run import Case, cases
+from fleetfoot.bench.run import Case, cases, check_engines
 from fleetfoot.engines import ENGINES, available
 from fleetfoot.engines.nothing import Nothing
 from fleetfoot.errors import EngineError, UnknownNameError
@@ -73,13 +73,7 @@ def plan(
     if engines is None:
         # an engine of the protocol's that this build lacks is absent, not an error
         engines = [e for e in chosen.engines or DEFAULT_ENGINES if e in ENGINES]
-    wanted = [e for e in ENGINES if e != Nothing.name] if ALL in engines else list(engines)
-    reasons = available()
-    absent = {name: reason for name in wanted if (reason := reasons.get(name)) is not None}
-    present = [name for name in wanted if name not in absent]
-    if not present:
-        lines = "".join(f"\n  {name}: {reason}" for name, reason in absent.items())
-        raise EngineError(f"none of the engines can be used here{lines}")
+    present, absent = engines_here(engines)
     return Plan(
         cases=cases(models, present, chosen, size=size),
         protocol=chosen,
@@ -88,6 +82,26 @@ def plan(
             for case in cases(models, list(absent), chosen, size=size)
         ],
     )
+
+
+def engines_here(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Of the engines ``names``, or "all" of them, those that can be used here; and the others, each
+    with the reason.
+
+    Raises:
+        UnknownNameError: no engine has that name.
+        ValueError: the engine that does nothing.
+        EngineError: none of them can be used here; each reason is given.
+    """
+    check_engines(name for name in names if name != ALL)
+    wanted = [e for e in ENGINES if e != Nothing.name] if ALL in names else list(names)
+    reasons = available()
+    absent = {name: reason for name in wanted if (reason := reasons[name]) is not None}
+    present = [name for name in wanted if name not in absent]
+    if not present:
+        lines = "".join(f"\n  {name}: {reason}" for name, reason in absent.items())
+        raise EngineError(f"none of the engines can be used here{lines}")
+    return present, absent
 
 
 def networks(patterns: Sequence[str]) -> list[str]:

@@ -379,18 +379,28 @@ def _read(path: Path, kind: type[Line]) -> list[Line]:
 
 
 def _parse(text: str, kind: type[Line]) -> Line:
-    try:
-        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"not a line of JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise RecordError(f"expected a JSON object, found {_kind(raw)}")
+    raw = read_object(text)
     if kind is not Failure and raw.get("schema") != SCHEMA:
         raise RecordError(
             f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA}. "
             "Read the record with the version that wrote it"
         )
     return kind(**_fields(raw, kind, ""))
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """A JSON object, read strictly: no field twice, no number that is not finite.
+
+    Raises:
+        RecordError: the text is no such object.
+    """
+    try:
+        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not a line of JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise RecordError(f"expected a JSON object, found {_kind(raw)}")
+    return raw
 
 
 def _fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:

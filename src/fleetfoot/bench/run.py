@@ -412,7 +412,7 @@ class _Work:
             EngineError: it cannot be built, fails, or answers otherwise than eager.
         """
         began = time.monotonic()
-        batch = images(case.batch, case.size)
+        batch = images(case.batch, case.size, network.channels)
         with torch_threads(case.threads), _cuda_memory(self.options.device) as peak_bytes:
             options = {**asdict(self.options), "threads": case.threads}
             engine = self.tools.load(case.engine, network.model, example=batch, **options)
@@ -533,9 +533,10 @@ class _Work:
             )
 
 
-def images(batch: int, size: int) -> Tensor:
-    """(batch, 3, size, size), normal, the same on every call: what every engine is timed on."""
-    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+def images(batch: int, size: int, channels: int = 3) -> Tensor:
+    """(batch, channels, size, size), normal, the same on every call: what every engine is timed
+    on."""
+    return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def _reference(network: Network, case: Case) -> Tensor:
@@ -545,7 +546,7 @@ def _reference(network: Network, case: Case) -> Tensor:
         EngineError: they are not one tensor, or not finite.
     """
     with torch_threads(case.threads), torch.inference_mode():
-        logits = network.model(images(case.batch, case.size))
+        logits = network.model(images(case.batch, case.size, network.channels))
     if not isinstance(logits, Tensor):
         raise EngineError(f"{case.model} answers with a {type(logits).__name__}, not one tensor")
     if not torch.isfinite(logits).all():

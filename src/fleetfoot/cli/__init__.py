@@ -14,7 +14,11 @@ import typer
 from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
 from fleetfoot.cli.calibrate import calibrate
+from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
+from fleetfoot.cli.explain import explain
+from fleetfoot.cli.features import features
+from fleetfoot.cli.lint import lint
 from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
 from fleetfoot.cli.pick import pick
@@ -50,18 +54,22 @@ def root(
 
 for command in (
     bench,
+    claims,
     compare,
     report,
     targets,
     predict,
+    features,
     models,
     info,
     count,
+    explain,
     machine,
     calibrate,
     pick,
     engines,
     fuse,
+    lint,
     swap,
 ):
     app.command()(command)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from fleetfoot.cli.values import names, numbers
+from fleetfoot.cli.values import numbers, split_names
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 """Exit codes of a run that was ended early: 128 and the number of the signal, as shells have it."""
@@ -91,10 +91,10 @@ def bench(
     from fleetfoot.report.live import Progress
     from fleetfoot.report.terminal import console
 
-    folder = _folder(output, resume, protocol)
+    folder = output_folder(output, resume, protocol)
     planned = plan(
         models or (),
-        engines=None if engines is None else names(engines),
+        engines=None if engines is None else split_names(engines),
         protocol_name=protocol,
         threads=numbers("--threads", threads),
         batches=numbers("--batch", batch),
@@ -135,7 +135,7 @@ def bench(
             print_starts(console(), starts)
         typer.echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
     if done.interrupted:
-        typer.echo(f"ended early by {done.interrupted}; go on with: {_again(folder)}", err=True)
+        typer.echo(f"ended early by {done.interrupted}; go on with: {again(folder)}", err=True)
         raise typer.Exit(SIGNALS[done.interrupted])
     if not done.measurements:
         reasons = "".join(f"\n  {f.model} on {f.engine}: {f.reason}" for f in failures)
@@ -143,7 +143,7 @@ def bench(
         raise typer.Exit(1)
 
 
-def _folder(output: Path | None, resume: bool, protocol: str) -> Path:
+def output_folder(output: Path | None, resume: bool, protocol: str) -> Path:
     """Where the results go: a folder that is new or empty, unless a run is resumed."""
     if resume and output is None:
         raise typer.BadParameter("--resume needs --output, the folder of the run to go on with")
@@ -157,7 +157,7 @@ def _folder(output: Path | None, resume: bool, protocol: str) -> Path:
     return output
 
 
-def _again(folder: Path) -> str:
+def again(folder: Path) -> str:
     """The command line that resumes this run."""
     given = sys.argv[1:]
     where = [] if "--output" in given else ["--output", str(folder)]

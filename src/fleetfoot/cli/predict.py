@@ -141,7 +141,7 @@ def predict(
         sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text
     true_class = truth_by(truth) if truth else None
     found = list(find_images(images))
-    made: dict[str, Any] = dict(map(_option, option or ()))
+    made: dict[str, Any] = dict(map(option_pair, option or ()))
     if num_classes is not None:
         made["num_classes"] = num_classes
     if weights:
@@ -244,7 +244,7 @@ def _stop_when_asked() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _option(text: str) -> tuple[str, Any]:
+def option_pair(text: str) -> tuple[str, Any]:
     """``small_input=true`` -> ("small_input", True); what is not JSON is a word."""
     name, equals, value = text.partition("=")
     if not equals:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 
-def names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
     """'eager,native' as its names."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -17,6 +17,6 @@ def numbers(option: str, text: str | None) -> list[int]:
         typer.BadParameter: a part is no whole number; ``option`` is named.
     """
     try:
-        return [int(number) for number in names(text or "")]
+        return [int(number) for number in split_names(text or "")]
     except ValueError:
         raise typer.BadParameter(f"{option} wants whole numbers, as '1,2', not {text!r}") from None

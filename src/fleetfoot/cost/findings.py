@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Basis = Literal["measured", "modelled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +29,6 @@ class Finding:
     """One sentence: what was found, with both numbers."""
     change: str
     """One sentence: what to do."""
+    basis: Basis = "measured"
+    """Whether the price follows from the layer's measured time, or, nothing having been measured,
+    from its floor."""

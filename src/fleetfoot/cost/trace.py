@@ -56,6 +56,11 @@ class Operator:
     """Of ``bytes_read``, those of parameters and buffers."""
     live_activation_bytes: int
     """Memory of the activations that exist while it runs, its inputs and outputs among them."""
+    reads: tuple[int, ...] = ()
+    """Which memory each of its inputs lies in, by a number of the pass: views of one tensor have
+    the same, an operator that writes in place reads and writes the same."""
+    writes: tuple[int, ...] = ()
+    """Likewise of its outputs."""
 
     @property
     def known(self) -> bool:
@@ -221,8 +226,8 @@ class Trace:
         )
 
 
-class _Modules:
-    """Which module is running, from hooks on every one.
+class Modules:
+    """Which module is running, from hooks on every one until ``remove``.
 
     A module that stands in two places has two paths; the one within the module that called it is
     taken. A module that calls itself is on the stack twice.
@@ -232,17 +237,26 @@ class _Modules:
         self.types: dict[str, str] = {}
         self._paths: dict[nn.Module, list[str]] = {}
         self._stack: list[str] = []
+        self._hooks: list[Any] = []
         for path, module in root.named_modules(remove_duplicate=False):
             self.types[path] = type(module).__name__
             self._paths.setdefault(module, []).append(path)
         for module in self._paths:
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # it takes no hooks: what it runs counts for its caller
-            module.register_forward_pre_hook(self._enter, prepend=True)
-            module.register_forward_hook(self._leave, always_call=True)
+            self._hooks += (
+                module.register_forward_pre_hook(self._enter, prepend=True),
+                module.register_forward_hook(self._leave, always_call=True),
+            )
+
+    def remove(self) -> None:
+        """Takes the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
 
     @property
     def here(self) -> str:
+        """Path of the module whose forward runs now; "" is the network itself."""
         return self._stack[-1] if self._stack else ""
 
     def _enter(self, module: nn.Module, args: Any) -> None:
@@ -291,6 +305,8 @@ class _Memory:
     def __init__(self, weights: _Weights) -> None:
         self._weights = weights
         self._alive: dict[int, weakref.finalize[Any, Any]] = {}
+        self._numbers: dict[int, int] = {}
+        self._next = 0
         self.live = 0
 
     def add(self, tensors: Iterable[Tensor]) -> None:
@@ -300,8 +316,19 @@ class _Memory:
             if tensor in self._weights or key in self._alive:
                 continue
             self.live += size
+            self._number(key)
             self._alive[key] = weakref.finalize(storage, self._gone, key, size)
             self._alive[key].atexit = False
+
+    def number(self, tensor: Tensor) -> int:
+        """Of the memory that the tensor lies in; a new one where memory is used again."""
+        key = tensor.untyped_storage()._cdata
+        return self._numbers[key] if key in self._numbers else self._number(key)
+
+    def _number(self, key: int) -> int:
+        self._next += 1
+        self._numbers[key] = self._next
+        return self._next
 
     def _gone(self, key: int, size: int) -> None:
         del self._alive[key]
@@ -314,7 +341,7 @@ class _Memory:
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, modules: _Modules, weights: _Weights, memory: _Memory) -> None:
+    def __init__(self, modules: Modules, weights: _Weights, memory: _Memory) -> None:
         super().__init__()
         self.operators: list[Operator] = []
         self._modules, self._weights, self._memory = modules, weights, memory
@@ -364,6 +391,8 @@ class _Recorder(TorchDispatchMode):
             bytes_written=sum(map(_bytes, written)),
             weight_bytes=sum(_bytes(t) for t in read if t in self._weights),
             live_activation_bytes=self._memory.live,
+            reads=tuple(map(self._memory.number, read)),
+            writes=tuple(map(self._memory.number, written)),
         )
 
 
@@ -412,7 +441,7 @@ def _separate_operators() -> Iterator[None]:
 def _run(model: nn.Module, inputs: tuple[Any, ...], device: str, note: str) -> Trace:
     """Traces ``model``, which is the caller's to spend: hooks stay on it."""
     model.eval()
-    modules, weights = _Modules(model), _Weights(model)
+    modules, weights = Modules(model), _Weights(model)
     memory = _Memory(weights)
     memory.add(_tensors(inputs))
     input_bytes = memory.live

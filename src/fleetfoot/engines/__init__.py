@@ -12,6 +12,7 @@ from fleetfoot.engines.base import (
     TOLERANCES,
     Engine,
     EngineInfo,
+    NodeTime,
     Options,
     relative_error,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "TOLERANCES",
     "Engine",
     "EngineInfo",
+    "NodeTime",
     "Options",
     "available",
     "load",

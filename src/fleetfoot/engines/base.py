@@ -7,17 +7,20 @@ from it.
 from __future__ import annotations
 
 import math
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fleetfoot.errors import EngineError, FleetfootError, MissingExtraError
+
+Result = TypeVar("Result")
 
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
 """Largest ``relative_error`` against eager in float32, by the precision that an engine computes in.
@@ -92,6 +95,26 @@ class EngineInfo:
     """What a reader of its figures should know: operators that its fast part did not take."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NodeTime:
+    """What one node of an engine's own graph took in one run."""
+
+    name: str
+    """The engine's own, or one made from its place where it has none."""
+    kind: str
+    """The engine's own word for what it does."""
+    modules: tuple[str, ...]
+    """Paths of the modules whose work it holds, that of its main operator first; "" is the network
+    itself. Empty where the engine does not tell: the node is unmapped."""
+    seconds: float
+    part_of: str = ""
+    """Name of the node that runs it by pieces, so that what lies between its parts stays in the
+    cache; "" where it runs by itself. The time of that other node is without its parts'."""
+    macs_share: float = 1.0
+    """Multiply-adds that it computes at least for each that the network asks for: below 1 with
+    Winograd's transforms."""
+
+
 class Engine(ABC):
     """One network, built for batches of the shape of ``example``. Ends with ``close`` or a ``with``
     block."""
@@ -119,6 +142,19 @@ class Engine(ABC):
             ValueError: the batch is not of the shape, type or place that the engine was built for.
             EngineError: the engine failed, or is closed.
         """
+        return self._checked(self._run, batch)
+
+    def profile(self, batch: Tensor) -> list[NodeTime]:
+        """Runs once and says what each node took, in the order in which they ran. The first call
+        may build a second engine that takes times.
+
+        Raises:
+            ValueError: as in ``run``.
+            EngineError: as in ``run``, or this engine has no times of its nodes.
+        """
+        return self._checked(self._profile, batch)
+
+    def _checked(self, work: Callable[[Tensor], Result], batch: Tensor) -> Result:
         if tuple(batch.shape) != self.shape:
             raise ValueError(
                 f"batch has shape {tuple(batch.shape)}, but this {self.name} engine was built for "
@@ -132,12 +168,19 @@ class Engine(ABC):
         if self._closed:
             raise EngineError(f"this {self.name} engine is closed; load it again")
         try:
-            return self._run(batch)
+            return work(batch)
+        except EngineError:
+            raise
         except Exception as error:  # each runtime raises its own kinds
             raise EngineError(f"{self.name} failed on a batch {self.shape}: {error}") from error
 
     @abstractmethod
     def _run(self, batch: Tensor) -> Tensor: ...
+
+    def _profile(self, batch: Tensor) -> list[NodeTime]:
+        raise EngineError(
+            f"{self.name} has no times of its nodes; native, eager, onnxruntime and openvino have"
+        )
 
     def timed_call(self, batch: Tensor) -> Callable[[], object]:
         """What a benchmark times: ``run``; on CUDA the network alone, its batch already there."""
@@ -174,6 +217,21 @@ def missing_package(engine: str, *packages: str) -> MissingExtraError | None:
         if not installed(package):
             return MissingExtraError.of(f"engine {engine!r}", package, engine)
     return None
+
+
+def built_from(engine: Engine, network: weakref.ref[nn.Module]) -> nn.Module:
+    """The network that an engine was built from, of which it holds no more than this.
+
+    Raises:
+        EngineError: nobody holds it any longer.
+    """
+    model = network()
+    if model is None:
+        raise EngineError(
+            f"{engine.name} takes times in a second engine, and the network that it would be built "
+            "from is gone; keep the network while you profile"
+        )
+    return model
 
 
 def refuse(engine: str, options: Options, **offered: str) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fleetfoot.cost.peaks import torch_threads
-from fleetfoot.engines.base import Engine, Options
+from fleetfoot.cost.trace import Modules
+from fleetfoot.engines.base import Engine, NodeTime, Options
 from fleetfoot.errors import EngineError, FleetfootError
 
 
@@ -55,6 +59,22 @@ class Eager(Engine):
         with self._as_stated():
             return self._forward(self._place(batch)).to(device="cpu", dtype=torch.float32)
 
+    def _profile(self, batch: Tensor) -> list[NodeTime]:
+        if self.info.device != "cpu":
+            raise EngineError("eager has times of its operators on the CPU only")
+        network = self._forward
+        assert isinstance(network, nn.Module), "an engine that keeps another has its own _profile"
+        modules = Modules(network)
+        stopwatch = _Stopwatch(modules)
+        try:
+            with self._as_stated():
+                placed = self._place(batch)
+                with stopwatch:
+                    network(placed)
+        finally:
+            modules.remove()
+        return stopwatch.nodes
+
     def timed_call(self, batch: Tensor) -> Callable[[], object]:
         if self.info.device == "cpu":
             return super().timed_call(batch)
@@ -70,6 +90,33 @@ class Eager(Engine):
     def close(self) -> None:
         super().close()
         self._forward = None
+
+
+class _Stopwatch(TorchDispatchMode):
+    """Times each operator as torch dispatches it, views too; what Python does between them is in
+    none."""
+
+    def __init__(self, modules: Modules) -> None:
+        super().__init__()
+        self.nodes: list[NodeTime] = []
+        self._modules = modules
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
+    ) -> Any:
+        start = time.perf_counter_ns()
+        out = func(*args, **(kwargs or {}))
+        seconds = (time.perf_counter_ns() - start) / 1e9
+        kind = str(func.overloadpacket)
+        self.nodes.append(
+            NodeTime(
+                name=f"{len(self.nodes)}: {kind} {self._modules.here}".rstrip(),
+                kind=kind,
+                modules=(self._modules.here,),
+                seconds=seconds,
+            )
+        )
+        return out
 
 
 class CudaGraph(Eager):
@@ -105,6 +152,9 @@ class CudaGraph(Eager):
             self._input.copy_(placed)
         self._graph.replay()
         return self._output
+
+    def _profile(self, batch: Tensor) -> list[NodeTime]:
+        return Engine._profile(self, batch)  # one graph: eager's operators are not what runs
 
     def timed_call(self, batch: Tensor) -> Callable[[], object]:
         self._input.copy_(self._place(batch))

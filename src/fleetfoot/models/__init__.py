@@ -19,8 +19,11 @@ from torch import Tensor, nn
 
 from fleetfoot.errors import KeyMismatchError, UnknownNameError
 from fleetfoot.models import (
+    cyclemlp,
     fasternet,
     fastvit,
+    micronet,
+    mobile_former,
     mobilenet_v1,
     mobilenet_v2,
     mobilenet_v3,
@@ -94,6 +97,9 @@ FAMILIES = tuple(
             shufflenet_v2_large.ShuffleNetV2Large,
             "1807.11164",
         ),
+        ("cyclemlp", cyclemlp, cyclemlp.CycleMLP, "2107.10224"),
+        ("micronet", micronet, micronet.MicroNet, "2108.05894"),
+        ("mobile_former", mobile_former, mobile_former.MobileFormer, "2108.05895"),
     )
 )
 

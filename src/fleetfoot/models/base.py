@@ -59,7 +59,7 @@ class ClassifierHead(nn.Module):
 
     def __init__(
         self,
-        body: nn.Sequential,
+        body: nn.Module,
         features: int,
         num_classes: int,
         *,

@@ -1,9 +1,11 @@
-"""Multi-headed self-attention over the pixels of a feature map.
+"""Multi-headed attention: of the pixels of a feature map among themselves, and of one set of
+vectors to another.
 
-Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2; as FastViT uses it in the last
-stage of its SA and MA variants (https://arxiv.org/abs/2303.14189, section 3.3).
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2; the first as FastViT uses it in
+the last stage of its SA and MA variants (https://arxiv.org/abs/2303.14189, section 3.3), the second
+as Mobile-Former does (https://arxiv.org/abs/2108.05895, section 3).
 
-B batch · C channels · H W space · N = H·W tokens · A heads · D = C / A channels a head
+B batch · C channels · H W space · N, M tokens, H·W of a map · A heads · D = C / A channels a head
 """
 
 from __future__ import annotations
@@ -40,3 +42,21 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v)
         mixed = self.project(mixed.transpose(1, 2).reshape(b, h * w, c))  # (B, N, C)
         return mixed.transpose(1, 2).reshape(b, c, h, w)
+
+
+class CrossAttention(nn.Module):
+    """softmax(Q Kᵀ / √D) V of every head, and no weights: what reads is projected by the caller.
+
+    (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}"

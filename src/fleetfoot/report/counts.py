@@ -173,6 +173,8 @@ def to_csv(trace: Trace) -> str:
         for row in rows:
             row["shape"] = _sides(row["shape"])
             row["input_shapes"] = " ".join(map(_sides, row["input_shapes"]))
+            for numbers in ("reads", "writes"):
+                row[numbers] = " ".join(map(str, row[numbers]))
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

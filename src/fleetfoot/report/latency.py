@@ -164,10 +164,10 @@ def markdown(made: Check) -> str:
 
 def picture(made: Check) -> Figure:
     """Predicted against measured, both logarithmic; the lines are 25 % off either way."""
-    from fleetfoot.report.plots import LINE, SOFT, log_axes, log_limits
+    from fleetfoot.report.plots import LINE, SOFT, limits, new_axes
 
     title = f"Predicted against measured: {setting(made.calibration)}"
-    figure, axes = log_axes("measured ms", "predicted ms", title)
+    figure, axes = new_axes("measured ms", "predicted ms", title)
     axes.set_yscale("log")
     measured = [1e3 * one.measured_s for one in made.networks]
     series = (
@@ -176,7 +176,7 @@ def picture(made: Check) -> Figure:
     )
     values = {name: [1e3 * getattr(one, f) for one in made.networks] for name, f, *_ in series}
     every = [*measured, *(v for found in values.values() for v in found)]
-    log_limits(axes, measured, every)
+    limits(axes, measured, every)
     low, high = min(every) / 2, max(every) * 2
     for factor, style in ((1.0, "-"), (1.25, ":"), (1 / 1.25, ":")):
         axes.plot([low, high], [factor * low, factor * high], style, color=SOFT, lw=0.8, zorder=1)
@@ -189,8 +189,10 @@ def picture(made: Check) -> Figure:
 
 def save_picture(made: Check, folder: Path) -> Path:
     """The picture as PNG in ``folder``: the same record gives the same bytes."""
+    from fleetfoot.report.plots import DPI
+
     file = folder / PICTURE_FILE
-    picture(made).savefig(file, dpi=200, metadata={"Software": None})
+    picture(made).savefig(file, dpi=DPI, metadata={"Software": None})
     return file
 
 

@@ -1,8 +1,5 @@
-"use strict";
 // Everything is already on the page; this sorts, filters and points. All text goes in as text.
 (() => {
-  const all = (selector, from = document) => [...from.querySelectorAll(selector)];
-  const byId = (id) => document.getElementById(id);
   const body = document.querySelector(".cells tbody");
   const rows = all("tr", body);
   const heads = all(".cells thead th");
@@ -71,27 +68,12 @@
 
   function sort(head) {
     const index = heads.indexOf(head);
-    const numbers = head.classList.contains("number");
-    const up = head.getAttribute("aria-sort") !== "ascending";
-    for (const other of heads) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
-    head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const value = (row) => row.children[index].dataset.v;
-    rows.sort((a, b) => {
-      const [x, y] = [value(a), value(b)];
-      if (x === "" || y === "") return (x === "") - (y === "");   // what is unknown stays last
-      const order = numbers ? x - y : x.localeCompare(y);
-      return up ? order : -order;
-    });
+    const compare = order(heads, head, true);
+    rows.sort((a, b) => compare(a.children[index].dataset.v, b.children[index].dataset.v));
     body.append(...rows);
   }
 
   function point(row, x, y) {
-    const make = (tag, text, kind) => {
-      const made = document.createElement(tag);
-      made.textContent = text;
-      if (kind) made.className = kind;
-      return made;
-    };
     const facts = document.createElement("dl");
     heads.forEach((head, index) => {
       if (!head.classList.contains("number")) return;
@@ -100,11 +82,7 @@
     });
     facts.append(make("dt", "95 % interval"), make("dd", row.dataset.interval));
     const remarks = all(".note", row).map((note) => make("span", note.textContent, "note"));
-    tip.replaceChildren(make("b", row.dataset.tip), facts, ...remarks);
-    tip.hidden = false;
-    const box = tip.getBoundingClientRect();
-    tip.style.left = `${Math.max(8, Math.min(x + 14, innerWidth - box.width - 8))}px`;
-    tip.style.top = `${Math.max(8, y + 14 + box.height > innerHeight ? y - box.height - 14 : y + 14)}px`;
+    tell(x, y, make("b", row.dataset.tip), facts, ...remarks);
   }
 
   function light(row) {

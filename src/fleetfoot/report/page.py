@@ -1,22 +1,14 @@
 """One HTML page that holds a whole record: pictures, table, circumstances. It asks nothing of the
 network, works without its script, and prints.
-
-The script and the style lie beside this file and are put into the page. A content security policy
-names them by hash, so that whatever a record may say, the browser runs nothing else and fetches
-nothing at all.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
-from string import Template
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element
 
 from fleetfoot.bench.record import Failure, Measurement, Start
+from fleetfoot.report.markup import markup, node, page
 from fleetfoot.report.style import Look
 from fleetfoot.report.summary import (
     GAIN_TITLE,
@@ -36,9 +28,9 @@ from fleetfoot.report.summary import (
     versus_text,
 )
 from fleetfoot.report.svg import (
+    bar,
     histogram,
     latency_against_macs,
-    node,
     swatch,
     top1_against_latency,
 )
@@ -76,37 +68,23 @@ def html(
 ) -> str:
     """The page, complete in one text."""
     groups, look = grouped(measurements), Look.of(measurements)
-    script, sheet = (_asset(f"page.{kind}") for kind in ("js", "css"))
-    sheet += _palette(look)
     first = measurements[0]
     networks = len({m.model for m in measurements})
     what = f"{networks} network{'s' if networks > 1 else ''}"
     cpus = dict.fromkeys(m.machine["gpu"] or m.machine["cpu"] for m in measurements)
-    return Template(_asset("page.html")).substitute(
-        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(sheet)}",
-        title=escape(f"{what} on {', '.join(cpus)}"),
-        when=escape(f"fleetfoot bench · {first.protocol} protocol · {moment(first.started)}"),
-        sheet=sheet,
-        script=script,
-        groups=_markup(*_group_choice(list(groups))),
-        legend=_markup(*_legend(look)),
-        figures=_markup(*(_figures(*item, i, look) for i, item in enumerate(groups.items()))),
-        table=_markup(_table(groups, look)),
-        starts=_markup(*_starts(starts)),
-        circumstances=_markup(*_circumstances(measurements, failures)),
+    return page(
+        "page",
+        ("page.css",),
+        _palette(look),
+        title=f"{what} on {', '.join(cpus)}",
+        when=f"fleetfoot bench · {first.protocol} protocol · {moment(first.started)}",
+        groups=markup(*_group_choice(list(groups))),
+        legend=markup(*_legend(look)),
+        figures=markup(*(_figures(*item, i, look) for i, item in enumerate(groups.items()))),
+        table=markup(_table(groups, look)),
+        starts=markup(*_starts(starts)),
+        circumstances=markup(*_circumstances(measurements, failures)),
     )
-
-
-def _asset(name: str) -> str:
-    return (files("fleetfoot.report") / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _markup(*elements: Element) -> str:
-    return "\n".join(tostring(e, encoding="unicode", method="html") for e in elements)
 
 
 def _palette(look: Look) -> str:
@@ -268,21 +246,7 @@ def _row(m: Measurement, row: str, group: int, hue: str, setting: str) -> Elemen
         cells.append(
             node("td", column.text(m), class_="number", data_v="" if value is None else repr(value))
         )
-    share = min(1.0, m.peak_share)
-    bar = node("path", d=f"M0 0h{40 * share:.1f}v3h-{40 * share:.1f}z")
-    rail = node("path", d="M0 0h40v3h-40z", class_="rail")
-    cells[-1].append(
-        node(
-            "svg",
-            rail,
-            bar,
-            viewBox="0 0 40 3",
-            width=40,
-            height=3,
-            class_="bar",
-            aria_hidden="true",
-        )
-    )
+    cells[-1].append(bar(min(1.0, m.peak_share)))
     return node(
         "tr",
         name,

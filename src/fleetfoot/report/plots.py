@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, SOFT, LINE = "#1b1d21", "#5c626b", "#e4e5e8"
-_MARKERS = {
+MARKERS = {
     "circle": "o", "triangle": "^", "square": "s", "diamond": "D", "cross": "P", "wedge": "v",
     "hexagon": "h", "saltire": "X",
 }  # fmt: skip
-_DPI = 200
+DPI = 200
 
 
 def save(measurements: Sequence[Measurement], folder: Path) -> list[Path]:
@@ -42,16 +42,16 @@ def save(measurements: Sequence[Measurement], folder: Path) -> list[Path]:
         for name, figure in figures.items():
             written.append(folder / f"{name}{suffix}.png")
             # no date and no version in the file: the same record gives the same bytes
-            figure.savefig(written[-1], dpi=_DPI, metadata={"Software": None})
+            figure.savefig(written[-1], dpi=DPI, metadata={"Software": None})
     return written
 
 
 def latency_against_macs(rows: Sequence[Measurement], look: Look, setting: str) -> Figure:
     """Time against work, both logarithmic, with the lines on which a network runs at a given share
     of the measured peak. Were FLOPs the whole story, all would lie on one."""
-    figure, axes = log_axes("MACs, millions", "latency, ms", f"Latency against work: {setting}")
+    figure, axes = new_axes("MACs, millions", "latency, ms", f"Latency against work: {setting}")
     axes.set_yscale("log")
-    log_limits(axes, [m.macs / 1e6 for m in rows], [_ms(m) for m in rows])
+    limits(axes, [m.macs / 1e6 for m in rows], [_ms(m) for m in rows])
     peaks = [m.peak_gflops for m in rows if m.peak_gflops > 0]
     if peaks:
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
@@ -75,10 +75,10 @@ def latency_against_macs(rows: Sequence[Measurement], look: Look, setting: str) 
 def top1_against_latency(rows: Sequence[Measurement], look: Look, setting: str) -> Figure:
     """Accuracy against time. On the front, no other network is faster and as accurate."""
     known = [m for m in rows if m.top1 is not None]
-    figure, axes = log_axes(
+    figure, axes = new_axes(
         "latency, ms", "published top-1, %", f"Accuracy against latency: {setting}"
     )
-    log_limits(axes, [_ms(m) for m in known], [_top1(m) for m in known], log_y=False)
+    limits(axes, [_ms(m) for m in known], [_top1(m) for m in known], log_y=False)
     front = pareto(known)
     xs, ys = [_ms(m) for m in front], [_top1(m) for m in front]
     axes.step(xs, ys, where="post", color=SOFT, lw=1, zorder=1)
@@ -101,12 +101,14 @@ def _slug(group: Group) -> str:
     return "-".join("".join(c if c.isalnum() else "-" for c in part) for part in parts)
 
 
-def log_axes(x_title: str, y_title: str, title: str) -> tuple[Figure, Axes]:
-    """An empty picture in the record's look; its x axis is logarithmic."""
+def new_axes(
+    x_title: str, y_title: str, title: str, size: tuple[float, float] = (7.2, 4.8)
+) -> tuple[Figure, Axes]:
+    """An empty picture of ``size`` in inches, its x axis logarithmic."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.8), facecolor="white", layout="constrained")
+    figure = Figure(figsize=size, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_xscale("log")
@@ -121,7 +123,7 @@ def log_axes(x_title: str, y_title: str, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def log_limits(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, log_y: bool = True) -> None:
+def limits(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, log_y: bool = True) -> None:
     """Room around the points, and ticks in plain figures."""
     axes.set_xlim(*_around(xs))
     if log_y:
@@ -129,9 +131,9 @@ def log_limits(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, log_y: b
     else:
         margin = 0.09 * (max(ys) - min(ys)) + 0.4
         axes.set_ylim(min(ys) - margin, max(ys) + margin)
-    _plain_ticks(axes.xaxis, *axes.get_xlim())
+    plain_ticks(axes.xaxis, *axes.get_xlim())
     if log_y:
-        _plain_ticks(axes.yaxis, *axes.get_ylim())
+        plain_ticks(axes.yaxis, *axes.get_ylim())
 
 
 def _around(values: Sequence[float]) -> tuple[float, float]:
@@ -139,7 +141,8 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
     return min(values) / margin, max(values) * margin
 
 
-def _plain_ticks(axis: Any, low: float, high: float) -> None:
+def plain_ticks(axis: Any, low: float, high: float) -> None:
+    """Round figures, written out, on a logarithmic axis."""
     from matplotlib.ticker import NullLocator
 
     ticks = log_ticks(low, high)
@@ -163,23 +166,24 @@ def _marks(
         for m in cells:
             hue = look.colours[family(m.model)].light
             axes.plot(
-                x_of(m), y_of(m), _MARKERS[look.shapes[m.engine]], markersize=6 if solid else 5,
+                x_of(m), y_of(m), MARKERS[look.shapes[m.engine]], markersize=6 if solid else 5,
                 markerfacecolor=hue if solid else "white", markeredgewidth=0.7,
                 markeredgecolor="white" if solid else hue, alpha=1 if solid else 0.55,
                 zorder=3 if solid else 2,
             )  # fmt: skip
     _legend(figure, look)
-    figure.draw_without_rendering()  # the layout is settled only now, and the names need pixels
     spots = [(x_of(m), y_of(m)) for m in [*best, *rest]]
-    _names(figure, axes, [short(m.model) for m in best], spots)
+    name_points(figure, axes, [short(m.model) for m in best], spots)
 
 
-def _names(
+def name_points(
     figure: Figure, axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]]
 ) -> None:
-    """Each name beside the point of its index, clear of all points."""
+    """Each name beside the point of its index, clear of all points. The last thing to be drawn:
+    what changes the layout afterwards moves the names."""
     from matplotlib.patheffects import withStroke
 
+    figure.draw_without_rendering()  # the layout is settled only now, and the names need pixels
     size = 7.0  # points
     pixel = figure.dpi / 72
     spots = [tuple(spot) for spot in axes.transData.transform(points)]
@@ -215,7 +219,7 @@ def _legend(figure: Figure, look: Look) -> None:
         "columnspacing": 1.2, "borderaxespad": 0.2,
     }  # fmt: skip
     families = [mark("o", colour.light, name) for name, colour in look.colours.items()]
-    engines = [mark(_MARKERS[shape], SOFT, name) for name, shape in look.shapes.items()]
+    engines = [mark(MARKERS[shape], SOFT, name) for name, shape in look.shapes.items()]
     columns = min(8, len(families))
     figure.legend(handles=families, loc="outside lower center", ncols=columns, **style)
     # beside the title while there is room; from five on, in two rows above it

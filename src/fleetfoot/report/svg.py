@@ -1,7 +1,5 @@
 """The two pictures of the page, as SVG: drawn here so that they stand without any script, with the
 hooks (classes and ``data-`` attributes) by which the page's script filters them.
-
-Elements are built as a tree, never as text, so a name cannot become markup.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from xml.etree.ElementTree import Element
 
 from fleetfoot.bench.record import Measurement, fastest
 from fleetfoot.report.labels import Box, anchor, place
+from fleetfoot.report.markup import label, node
 from fleetfoot.report.style import GUIDES, Look, log_ticks, short
 from fleetfoot.report.summary import digits, pareto
 
@@ -27,26 +26,6 @@ _GLYPHS = {
     "hexagon": "M0-5L4.4-2.5V2.5L0 5L-4.4 2.5V-2.5Z",
     "saltire": "M-5-3.2L-3.2-5L0-1.8L3.2-5L5-3.2L1.8 0L5 3.2L3.2 5L0 1.8L-3.2 5L-5 3.2L-1.8 0Z",
 }
-
-
-def node(tag: str, *children: Element | str, **attributes: object) -> Element:
-    """An element. ``class_`` stands for class, ``data_row`` for data-row; a None is left out."""
-    made = Element(
-        tag,
-        {
-            name.rstrip("_").replace("_", "-") if name != "viewBox" else name: str(value)
-            for name, value in attributes.items()
-            if value is not None
-        },
-    )
-    for child in children:
-        if isinstance(child, Element):
-            made.append(child)
-        elif len(made):
-            made[-1].tail = (made[-1].tail or "") + child
-        else:
-            made.text = (made.text or "") + child
-    return made
 
 
 @dataclass(frozen=True)
@@ -81,6 +60,21 @@ class Scale:
             return log_ticks(self.low, self.high)
         step = next(s for s in (0.5, 1, 2, 5, 10, 20, 50) if (self.high - self.low) / s <= 8)
         return [step * i for i in range(math.ceil(self.low / step), int(self.high / step) + 1)]
+
+
+def axes(x: Scale, y: Scale, area: Box, x_title: str, y_title: str) -> list[Element]:
+    """The frame of a picture: lines at round values, their figures left and below, and titles."""
+    parts = []
+    for value in x.ticks():
+        parts.append(node("path", class_="grid", d=f"M{x(value)} {area.y0}V{area.y1}"))
+        parts.append(label(x(value), area.y1 + 16, f"{value:g}", "tick middle"))
+    for value in y.ticks():
+        parts.append(node("path", class_="grid", d=f"M{area.x0} {y(value)}H{area.x1}"))
+        parts.append(label(area.x0 - 7, y(value) + 4, f"{value:g}", "tick end"))
+    parts.append(node("path", class_="axis", d=f"M{area.x0} {area.y0}V{area.y1}H{area.x1}"))
+    parts.append(label((area.x0 + area.x1) / 2, area.y1 + 36, x_title, "title middle"))
+    parts.append(label(6, 12, y_title, "title"))
+    return parts
 
 
 def latency_against_macs(
@@ -160,6 +154,20 @@ def histogram(m: Measurement, *, width: int = 76, height: int = 18) -> Element:
     )
 
 
+def bar(share: float) -> Element:
+    """A share of 1 as a thin line on its rail."""
+    return node(
+        "svg",
+        node("path", d="M0 0h40v3h-40z", class_="rail"),
+        node("path", d=f"M0 0h{40 * share:.1f}v3h-{40 * share:.1f}z"),
+        viewBox="0 0 40 3",
+        width=40,
+        height=3,
+        class_="bar",
+        aria_hidden="true",
+    )
+
+
 def swatch(shape: str) -> Element:
     """An engine's mark, for the legend."""
     glyph = node("path", d=_GLYPHS[shape])
@@ -192,27 +200,14 @@ class _Chart:
         self.area = Box(44, 26, self.width - 40, self.height - 42)
         self.x = Scale.around([x_of(m) for m in rows], self.area.x0, self.area.x1, log=True)
         self.y = Scale.around([y_of(m) for m in rows], self.area.y1, self.area.y0, log=log_y)
-        self.parts: list[Element] = []
-        self._axes(x_title, y_title)
+        self.parts = axes(self.x, self.y, self.area, x_title, y_title)
 
     def add(self, part: Element) -> None:
         self.parts.append(part)
 
-    def _axes(self, x_title: str, y_title: str) -> None:
-        area = self.area
-        for value in self.x.ticks():
-            self.add(node("path", class_="grid", d=f"M{self.x(value)} {area.y0}V{area.y1}"))
-            self.add(_text(self.x(value), area.y1 + 16, f"{value:g}", "tick middle"))
-        for value in self.y.ticks():
-            self.add(node("path", class_="grid", d=f"M{area.x0} {self.y(value)}H{area.x1}"))
-            self.add(_text(area.x0 - 7, self.y(value) + 4, f"{value:g}", "tick end"))
-        self.add(node("path", class_="axis", d=f"M{area.x0} {area.y0}V{area.y1}H{area.x1}"))
-        self.add(_text((area.x0 + area.x1) / 2, self.height - 6, x_title, "title middle"))
-        self.add(_text(6, 12, y_title, "title"))
-
     def caption(self, text: str) -> None:
         if not self.narrow:
-            self.add(_text(self.width - 6, 12, text, "tick end"))
+            self.add(label(self.width - 6, 12, text, "tick end"))
 
     def guide(self, slope: float, text: str) -> None:
         """The line y = slope · x, as far as the picture goes, its name outside at its upper end."""
@@ -223,9 +218,9 @@ class _Chart:
         x0, y0, x1, y1 = self.x(left), self.y(slope * left), self.x(right), self.y(slope * right)
         self.add(node("path", class_="guide", d=f"M{x0} {y0}L{x1} {y1}"))
         if right < self.x.high:
-            self.add(_text(x1, self.area.y0 - 4, text, "tick middle"))
+            self.add(label(x1, self.area.y0 - 4, text, "tick middle"))
         else:
-            self.add(_text(self.area.x1 + 3, y1 + 4, text, "tick"))
+            self.add(label(self.area.x1 + 3, y1 + 4, text, "tick"))
 
     def points(self) -> None:
         """A mark for each cell, hollow unless it is its network's fastest, and the names."""
@@ -257,7 +252,7 @@ class _Chart:
         for m, spot, box in zip(best, spots, boxes, strict=False):
             if box is None:
                 continue
-            name = _text((box.x0 + box.x1) / 2, box.y1 - 2.5, short(m.model), "middle")
+            name = label((box.x0 + box.x1) / 2, box.y1 - 2.5, short(m.model), "middle")
             group = node("g", name, class_="name", data_row=row_of[id(m)])
             end = anchor(spot, box)
             if math.dist(spot, end) > 10:
@@ -277,7 +272,3 @@ class _Chart:
             role="img",
             aria_label=title,
         )
-
-
-def _text(x: float, y: float, text: str, kind: str) -> Element:
-    return node("text", text, x=round(x, 1), y=round(y, 1), class_=kind)

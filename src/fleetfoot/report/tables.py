@@ -124,7 +124,7 @@ def print_versus(console: Console, rows: Sequence[Measurement], group: str) -> N
     engines, lines = versus(rows)
     if not lines:
         return
-    table = _plain_table()
+    table = plain_table()
     table.title, table.title_justify = Text(f"{group}: {VERSUS_TITLE}", "bold"), "left"
     _add_networks(table, [line.model for line in lines])
     for engine in engines:
@@ -144,7 +144,7 @@ def print_starts(console: Console, starts: Sequence[Start]) -> None:
     if not starts:
         return
     titles, rows = start_rows(starts)
-    table = _plain_table()
+    table = plain_table()
     table.title, table.title_justify = Text("From a file, in a new process", "bold"), "left"
     for number, title in enumerate(titles):
         table.add_column(title, justify="left" if number < 2 else "right")
@@ -155,7 +155,7 @@ def print_starts(console: Console, starts: Sequence[Start]) -> None:
 
 def print_targets(console: Console, verdicts: Sequence[Verdict]) -> None:
     """Each target with its figure and whether it is met; below, what stands behind the figures."""
-    table = _plain_table()
+    table = plain_table()
     for title in ("case", "to reach", "found", ""):
         table.add_column(title, overflow="fold", no_wrap=not title)
     styles = {"met": "green", "not met": "red", "not shown": "yellow"}
@@ -173,7 +173,7 @@ def print_targets(console: Console, verdicts: Sequence[Verdict]) -> None:
 
 
 def _table(rows: Sequence[Measurement], columns: Sequence[Column], title: str) -> Table:
-    table = _plain_table()
+    table = plain_table()
     table.title, table.title_justify = Text(title, "bold"), "left"
     noisy = _mostly_unstable(rows)
     _add_networks(table, [m.model for m in rows])
@@ -206,7 +206,8 @@ def _add_networks(table: Table, names: Sequence[str]) -> None:
     table.add_column("network", overflow="fold", max_width=widest)
 
 
-def _plain_table() -> Table:
+def plain_table() -> Table:
+    """Rules below the head alone, and a space between columns."""
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
 
 
@@ -341,7 +342,7 @@ def _escaped(text: str) -> str:
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """What is faster, what is slower, and what is noise; then what else was not the same."""
-    table = _plain_table()
+    table = plain_table()
     _add_networks(table, [c.cell.model for c in comparison.changes])
     table.add_column("engine", no_wrap=True)
     settings = len({(c.cell.threads, c.cell.batch) for c in comparison.changes}) > 1

@@ -46,6 +46,8 @@ class Layout:
     """Last word of a file's key -> ours."""
     repeated: tuple[str, ...] = field(default=(), repr=False)
     """Modules of the file that are there a second time under another name."""
+    useless: tuple[str, ...] = field(default=(), repr=False)
+    """Last words of the file's keys that bring nothing: constants that our modules know."""
     plain: Callable[[str], str] = field(default=str, repr=False)
     """Turns a file's key into words with dots between."""
     turn: Callable[[Tensor], Tensor] = field(default=_as_it_is, repr=False)
@@ -92,7 +94,7 @@ class Layout:
 
     def unused(self, theirs: str) -> bool:
         """Whether a key of the file is known to bring nothing: no weight, or one said twice."""
-        if theirs.rpartition(".")[2] in IRRELEVANT:
+        if theirs.rpartition(".")[2] in (*IRRELEVANT, *self.useless):
             return True
         module = self.plain(theirs).rpartition(".")[0]
         return any(pattern.fullmatch(module) for pattern in self._repeats)

@@ -19,6 +19,8 @@ from fleetfoot.weights.layout import Layout, ours
 from fleetfoot.weights.layouts import LAYOUTS
 
 CLASSIFIER = "head.classifier."
+CLASSIFIER_WEIGHTS = ("weight", "linear.weight")
+"""Of a classifier that is a linear layer, and of one that starts with it."""
 AUXILIARY = "auxiliary_heads."
 """Heads that only training uses: left out, and said so, where the network is built without."""
 KNOWN_SHARE = 0.5
@@ -67,8 +69,11 @@ class Translation:
     @property
     def num_classes(self) -> int:
         """Size of the file's classifier; 0 when it has none."""
-        weight = self.tensors.get(f"{CLASSIFIER}weight")
-        return 0 if weight is None or not weight.ndim else weight.shape[0]
+        for name in CLASSIFIER_WEIGHTS:
+            weight = self.tensors.get(f"{CLASSIFIER}{name}")
+            if weight is not None and weight.ndim:
+                return weight.shape[0]
+        return 0
 
     def problems(self, expected: Mapping[str, Tensor], *, fresh_classifier: bool = False) -> str:
         """Every key that stands between these tensors and a network with ``expected``; "" for none.

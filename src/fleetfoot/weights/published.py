@@ -19,6 +19,9 @@ V2_PAPER = "ShuffleNetV2, arXiv:1807.11164, appendix"
 PLUS_README = "README of ShuffleNet-Series, V2+"
 LARGE_README = "README of ShuffleNet-Series, V2.Large"
 EXLARGE_README = "README of ShuffleNet-Series, V2.ExLarge (trained on further data)"
+CYCLEMLP_README = "README of ShoufaChen/CycleMLP"
+MICRONET_README = "README of liyunsheng13/micronet"
+MOBILE_FORMER_README = "README of AAboys/MobileFormer"
 TIMM = "timm's results table"
 
 TOP1: dict[str, tuple[float, str]] = {
@@ -61,6 +64,22 @@ TOP1: dict[str, tuple[float, str]] = {
     "shufflenet_v2_plus_large": (77.1, PLUS_README),
     "shufflenet_v2_large": (81.44, LARGE_README),
     "shufflenet_v2_exlarge": (84.48, EXLARGE_README),
+    "cyclemlp_b1": (78.9, CYCLEMLP_README),  # FasterNet's paper prints 79.1
+    "cyclemlp_b2": (81.6, CYCLEMLP_README),
+    "cyclemlp_b3": (82.4, CYCLEMLP_README),
+    "cyclemlp_b4": (83.0, CYCLEMLP_README),
+    "cyclemlp_b5": (83.2, CYCLEMLP_README),
+    "micronet_m0": (46.6, MICRONET_README),
+    "micronet_m1": (51.4, MICRONET_README),
+    "micronet_m2": (59.4, MICRONET_README),
+    "micronet_m3": (62.5, MICRONET_README),
+    "mobile_former_508m": (79.3, MOBILE_FORMER_README),
+    "mobile_former_294m": (77.9, MOBILE_FORMER_README),
+    "mobile_former_214m": (76.7, MOBILE_FORMER_README),
+    "mobile_former_151m": (75.2, MOBILE_FORMER_README),
+    "mobile_former_96m": (72.8, MOBILE_FORMER_README),
+    "mobile_former_52m": (68.7, MOBILE_FORMER_README),
+    "mobile_former_26m": (64.0, MOBILE_FORMER_README),
 }
 
 TIMM_TOP1 = {

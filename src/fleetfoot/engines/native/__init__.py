@@ -8,13 +8,16 @@ B batch · C channels · H W space
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fleetfoot import runtime
-from fleetfoot.engines.base import TOLERANCES, Engine, Options, refuse, relative_error
+from fleetfoot.engines.base import TOLERANCES, Engine, NodeTime, Options, refuse, relative_error
+from fleetfoot.engines.native.graph import Node
 from fleetfoot.errors import EngineError, FleetfootError
 
 
@@ -34,6 +37,7 @@ class Native(Engine):
         from fleetfoot.engines.native.compile import compile
 
         compiled = compile(model, example)
+        self._nodes = [_Labels.of(n) for node in compiled.graph.nodes for n in (node, *node.nodes)]
         self._plan = runtime.Plan.from_bytes(compiled.bytes(checksum=runtime.checksum))
         self._context = self._plan.context(options.threads)
         self._shapes = [(len(example), *shape) for shape in self._plan.output_shapes]
@@ -51,18 +55,56 @@ class Native(Engine):
         )
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def profile(self, batch: Tensor) -> list[runtime.NodeTime]:
-        """Runs once and says what each node of the plan took, with the path of its module.
-
-        Raises:
-            EngineError: the engine is closed.
-        """
-        return self._context.profile(batch.contiguous().numpy())
+    def _profile(self, batch: Tensor) -> list[NodeTime]:
+        """A strip's own time is what is left of it beside that of its nodes."""
+        times = self._context.profile(batch.contiguous().numpy())
+        inside = [0.0] * len(times)
+        for time in times:
+            if time.node.strip is not None:
+                inside[time.node.strip] += time.seconds
+        return [
+            NodeTime(
+                name=_name(times, number),
+                kind=labels.kind,
+                modules=labels.modules,
+                seconds=max(0.0, time.seconds - inner),
+                part_of=_name(times, time.node.strip),
+                macs_share=labels.macs_share,
+            )
+            for number, (time, labels, inner) in enumerate(
+                zip(times, self._nodes, inside, strict=True)
+            )
+        ]
 
     def close(self) -> None:
         super().close()
         self._context.close()
         self._plan.close()
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """What of a plan's node its times are given with."""
+
+    kind: str
+    modules: tuple[str, ...]
+    macs_share: float
+
+    @classmethod
+    def of(cls, node: Node) -> _Labels:
+        tile = node.attributes.get("winograd", 0)
+        if not tile:
+            return cls(node.op, node.modules, 1.0)
+        share = (tile + 2) ** 2 / (9 * tile**2)  # products of a tile, transformed over direct
+        return cls(f"{node.op} by Winograd's {tile}×{tile} tiles", node.modules, share)
+
+
+def _name(times: Sequence[runtime.NodeTime], number: int | None) -> str:
+    """Of a node of a plan: its place, what it does and its module."""
+    if number is None:
+        return ""
+    node = times[number].node
+    return f"{number}: {node.op} {node.name}".rstrip()
 
 
 def save_plan(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> float:

@@ -45,6 +45,7 @@ def fuse(graph: Graph) -> None:
         merge_scales,
         fold_scale_behind,
         fold_scale_before,
+        fold_scale_of_product,
         fuse_activation,
         fuse_residual,
         fuse_activation,  # the one behind the sum
@@ -65,12 +66,12 @@ def sweep(graph: Graph, rule: Rule) -> None:
 
 
 def fuse_activation(graph: Graph, flow: Flow, index: int) -> bool:
-    """act behind a convolution, a sum or a product that has no activation there yet."""
+    """act behind a convolution or an operation on two maps that has no activation there yet."""
     node = graph.nodes[index]
     if node.op != "unary":
         return False
     use = flow.only_reader(index, "x")
-    if use is None or use.node.op not in ("conv", "depthwise", "binary", "matmul"):
+    if use is None or use.node.op not in ("conv", "depthwise", "binary"):
         return False
     producer = use.node
     if producer.op in ("conv", "depthwise"):
@@ -146,6 +147,7 @@ def fuse_gate(graph: Graph, flow: Flow, index: int) -> bool:
         vector = _vector(gate)
         if vector is not None and legal(node, "x", x) and _vector(x) is None:
             node.inputs = {**node.inputs, "x": x, "gate": vector}
+            node.merged += product.modules
             del graph.nodes[use.index]
             return True
     return False
@@ -168,7 +170,7 @@ def fold_scale_behind(graph: Graph, flow: Flow, index: int) -> bool:
         found = aligned(node.inputs[role], [*views, node.out], conv.out)
         if found is None or not legal(conv, "out", found[-1]):
             continue
-        line = _line(node, role, found[0] if operand else None)
+        line = _line(node, role, found[0] if operand else None, conv.out.shape[-1])
         if line is None or not flow.movable(conv, use.index, index):
             continue
         scale, shift = line
@@ -190,6 +192,23 @@ def fold_scale_behind(graph: Graph, flow: Flow, index: int) -> bool:
     return False
 
 
+def fold_scale_of_product(graph: Graph, flow: Flow, index: int) -> bool:
+    """a b, then * a number, as attention scales its scores: into the product's own factor."""
+    node = graph.nodes[index]
+    if node.op != "unary" or node.attributes["act"][0] != "scale" or node.attributes["act"][2] != 0:
+        return False
+    use = flow.only_reader(index, "x")
+    if use is None or use.node.op != "matmul":
+        return False
+    product = use.node
+    out = _out(node, "x", product)
+    if out is None or not flow.movable(product, use.index, index):
+        return False
+    alpha = product.attributes["alpha"] * node.attributes["act"][1]
+    _merge(graph, use.index, index, _with(product, out=out, attributes={"alpha": alpha}))
+    return True
+
+
 def fold_scale_before(graph: Graph, flow: Flow, index: int) -> bool:
     """* a constant for each channel, then conv: into its weight. Of a + too, where no pad is."""
     conv = graph.nodes[index]
@@ -209,7 +228,7 @@ def fold_scale_before(graph: Graph, flow: Flow, index: int) -> bool:
         found = aligned(node.out, [node.inputs[role], *views], conv.inputs["x"])
         if found is None or not legal(conv, "x", found[0]):
             continue
-        line = _line(node, role, found[1] if operand else None)
+        line = _line(node, role, found[1] if operand else None, found[0].shape[-1])
         if line is None or _is_repeated(found[0]):
             continue
         scale, shift = line
@@ -233,6 +252,7 @@ def fold_scale_before(graph: Graph, flow: Flow, index: int) -> bool:
                 bias = bias + values(inputs["bias"]).reshape(-1)
             inputs["bias"] = constant(_bias_name(inputs, raw.tensor.name), bias)
         conv.inputs = inputs
+        conv.merged += node.modules
         del graph.nodes[use.index]
         return True
     return False
@@ -253,6 +273,7 @@ def merge_scales(graph: Graph, flow: Flow, index: int) -> bool:
     scale, shift = first[1] * second[1], first[2] * second[1] + second[2]
     node.attributes = same_attributes(node, act=["scale", scale, shift])
     node.inputs = {"x": views[0]}
+    node.merged += use.node.modules
     del graph.nodes[use.index]
     return True
 
@@ -298,6 +319,7 @@ def fold_pad(graph: Graph, flow: Flow, index: int) -> bool:
     else:
         node.attributes = same_attributes(node, padding=[before[0] + top, before[1] + left])
     node.inputs = {**node.inputs, "x": x}
+    node.merged += copy.modules
     if not flow.reads(padded.tensor)[1:]:  # nobody else wants the padded map
         for use in sorted(writes, key=lambda use: -use.index):
             del graph.nodes[use.index]
@@ -374,6 +396,8 @@ def _with(
 
 
 def _merge(graph: Graph, early: int, late: int, merged: Node) -> None:
+    """``merged`` does the work of both nodes, at the later one's place."""
+    merged.merged = (*graph.nodes[early].modules, *graph.nodes[late].modules)
     graph.nodes[late] = merged
     del graph.nodes[early]
 
@@ -400,16 +424,16 @@ def _is_repeated(view: View) -> bool:
     return any(n > 1 and s == 0 for n, s in zip(view.shape, view.strides, strict=True))
 
 
-def _line(node: Node, role: str, operand: View | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """(scale, shift), each (C) in float64, where the node is scale * x + shift in each channel."""
+def _line(
+    node: Node, role: str, operand: View | None, channels: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(scale, shift), each (C) in float64, where the node is scale * x + shift in each of the
+    convolution's C channels, of which ``operand`` is a map."""
     if node.op == "unary":
         act, a, b = node.attributes["act"]
         if act == "neg":
             act, a, b = "scale", -1.0, 0.0
         if act != "scale":
-            return None
-        channels = node.out.shape[-1] if len(node.out.shape) == 3 else None
-        if channels is None:
             return None
         return np.full(channels, float(a)), np.full(channels, float(b))
     if node.op != "binary" or operand is None or not is_constant(operand):

@@ -76,6 +76,13 @@ class Node:
     """Path of the module it came from."""
     nodes: list[Node] = field(default_factory=list)
     """Of a strip: what it runs for each stretch of rows of ``out``."""
+    merged: tuple[str, ...] = ()
+    """Paths of the modules whose operators it took in. Not in the plan: for those who time it."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Paths of all modules whose work it holds, its own first."""
+        return tuple(dict.fromkeys((self.name, *self.merged)))
 
 
 @dataclass(eq=False, kw_only=True)

@@ -10,13 +10,24 @@ from __future__ import annotations
 import re
 
 from fleetfoot.weights.layout import Layout, ours
-from fleetfoot.weights.layouts import branched, fasternet, mobilenets, shufflenets
+from fleetfoot.weights.layouts import (
+    branched,
+    cyclemlp,
+    fasternet,
+    micronet,
+    mobile_former,
+    mobilenets,
+    shufflenets,
+)
 
 OTHERS: tuple[Layout, ...] = (
     *fasternet.LAYOUTS,
     *branched.LAYOUTS,
     *mobilenets.LAYOUTS,
     *shufflenets.LAYOUTS,
+    *cyclemlp.LAYOUTS,
+    *micronet.LAYOUTS,
+    *mobile_former.LAYOUTS,
 )
 
 

@@ -1,0 +1,94 @@
+"""``fleetfoot explain``: what each layer of a network takes, beside the least that it could."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def explain(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A name, as 'fasternet_t0' or 'timm:resnet18', or your own as 'path.py:factory'."
+        ),
+    ],
+    engine: Annotated[
+        str, typer.Option(help="'native', 'eager', 'onnxruntime' or 'openvino'.")
+    ] = "native",
+    threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images a run.")] = 1,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Input height and width; the network's own without it, or else 224."
+        ),
+    ] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of the input.")] = 3,
+    fold: Annotated[
+        bool, typer.Option("--fold/--no-fold", help="Fold batch norms and branches first.")
+    ] = True,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Names of a module's path that are kept, layers below added up; the slowest "
+            "layers, each for itself, without it.",
+        ),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time to spend on runs.")] = 5.0,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="A file for one page with the roofline, the time by module, and every layer.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One record for programs, with every layer.")
+    ] = False,
+) -> None:
+    """Explain the latency of a network: the time of each layer beside its floor on this machine.
+
+    Weights are random and the image is noise: times do not depend on them. The machine is measured
+    once, ten seconds a thread count, and remembered.
+    """
+    import torch
+
+    from fleetfoot.bench.explain import explain as explained
+    from fleetfoot.bench.explain import network, to_json
+    from fleetfoot.bench.machine import machine
+    from fleetfoot.bench.networks import native_size
+    from fleetfoot.bench.record import write_text
+    from fleetfoot.models.user import is_file
+    from fleetfoot.report import explain_page
+    from fleetfoot.report.explain import print_card
+    from fleetfoot.report.live import Counter
+    from fleetfoot.report.terminal import console
+
+    pixels = size or (224 if is_file(model) else native_size(model))
+    noise = torch.Generator().manual_seed(0)
+    example = torch.randn(batch, channels, pixels, pixels, generator=noise)
+    made, folded, fold_note = network(model, example[:1], fold=fold)
+    with Counter(console(stderr=True), "measuring the machine") as counter:
+        ceilings = machine(threads, on_round=counter)
+    found = explained(
+        made,
+        example,
+        machine=ceilings,
+        engine=engine,
+        threads=threads,
+        name=model,
+        folded=folded,
+        fold_note=fold_note,
+        seconds=seconds,
+    )
+    if as_json:
+        typer.echo(to_json(found))
+    else:
+        print_card(console(), found, depth=depth)
+    if html is not None:
+        write_text(html, explain_page.html(found))
+        typer.echo(f"page: {html}", err=True)

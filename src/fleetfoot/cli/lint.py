@@ -1,0 +1,151 @@
+"""``fleetfoot lint``: whether a network keeps the rules and its time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def lint(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A name, as 'fasternet_t0', or your own as 'path.py:factory'."),
+    ] = None,
+    max_ms: Annotated[
+        float | None, typer.Option(min=0, help="Fail where the network takes longer.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="That takes the times: native, eager, onnxruntime or openvino.")
+    ] = "native",
+    threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Input height and width; the network's own, or else 224."),
+    ] = None,
+    disable: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE=REASON", help="A rule that does not apply; more than once."),
+    ] = None,
+    min_price_ms: Annotated[
+        float | None, typer.Option(min=0, help="Leave out findings that are worth less.")
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure/--no-measure", help="Times, or the floors that follow from rates."),
+    ] = True,
+    fold: Annotated[
+        bool, typer.Option("--fold/--no-fold", help="Fold batch norms and branches first.")
+    ] = True,
+    rules: Annotated[bool, typer.Option("--rules", help="List the rules, and no more.")] = False,
+    check_prices: Annotated[
+        bool,
+        typer.Option(
+            "--check-prices",
+            help="Measure what the changes save on the engine, rule by rule, beside their prices.",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the record of --check-prices.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One record for programs.")] = False,
+) -> None:
+    """Fail, with exit code 1, where a network breaks a rule or takes too long.
+
+    Settings are also read from the table tool.fleetfoot.lint of the nearest pyproject.toml; options
+    come before them.
+    """
+    if rules:
+        _list_rules(as_json)
+        return
+    if check_prices:
+        _check_prices(engine, threads, output, as_json)
+        return
+    if output is not None:
+        raise typer.BadParameter("--output is where --check-prices keeps its record")
+    if model is None:
+        raise typer.BadParameter("name a network, or list the rules with --rules")
+
+    import torch
+
+    from fleetfoot.bench.lint import Settings, read_settings
+    from fleetfoot.bench.lint import lint as run
+    from fleetfoot.bench.machine import machine
+    from fleetfoot.bench.networks import native_size
+    from fleetfoot.models.user import is_file, network
+    from fleetfoot.report.findings import print_lint
+    from fleetfoot.report.terminal import console
+    from fleetfoot.transform import fuse
+
+    kept = read_settings()
+    settings = Settings(
+        max_ms=kept.max_ms if max_ms is None else max_ms,
+        min_price_ms=kept.min_price_ms if min_price_ms is None else min_price_ms,
+        disable={**kept.disable, **_reasons(disable or [])},
+    )
+    torch.manual_seed(0)
+    pixels = size or (224 if is_file(model) else native_size(model))
+    example = torch.zeros(1, 3, pixels, pixels)
+    made = network(model).eval()
+    if fold:
+        made = fuse(made, example).model
+    found = run(
+        made,
+        example,
+        machine=machine(threads),
+        engine=engine,
+        settings=settings,
+        measure=measure,
+        name=model,
+    )
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+    else:
+        print_lint(console(), found)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def _reasons(given: list[str]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, _, reason = text.partition("=")
+        found[name.strip()] = reason.strip().strip("\"'")
+    return found
+
+
+def _list_rules(as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from fleetfoot.cost.guidelines import RULES
+    from fleetfoot.report.findings import print_rules
+    from fleetfoot.report.terminal import console
+
+    if as_json:
+        rows = [{k: v for k, v in asdict(r).items() if k != "check"} for r in RULES.values()]
+        typer.echo(json.dumps(rows))
+    else:
+        print_rules(console())
+
+
+def _check_prices(engine: str, threads: int, output: Path | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from fleetfoot.bench import prices
+    from fleetfoot.bench.machine import machine
+    from fleetfoot.report.findings import print_prices
+    from fleetfoot.report.terminal import console
+
+    record = prices.check_prices(
+        machine(threads),
+        engine=engine,
+        on_rule=lambda code: typer.echo(f"measuring {code}", err=True),
+    )
+    if output is not None:
+        typer.echo(f"record: {prices.write(output, record)}", err=True)
+    if as_json:
+        typer.echo(json.dumps(asdict(record)))
+    else:
+        print_prices(console(), record)

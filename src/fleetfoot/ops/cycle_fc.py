@@ -1,0 +1,70 @@
+"""Cycle fully-connected layer: a 1×1 convolution in which each channel is read beside its pixel.
+
+Chen et al. 2022, "CycleMLP: A MLP-like Architecture for Dense Prediction",
+https://arxiv.org/abs/2107.10224, section 3.1.
+
+Channel c is read at d(c) = (c + S // 2) mod S - S // 2 pixels along one axis, so that S
+neighbouring channels see S neighbouring pixels; outside the map everything is 0. The phase is the
+released code's, where channel 0 is read in place; the paper's formula, (c mod S) - 1, starts at -1.
+The code calls a deformable convolution, which interpolates between pixels that these whole offsets
+always hit: the same function, but a slow general operator that few engines have. Here the channels
+of one offset are sliced out of the padded map together, and no multiply-add is added.
+
+B batch · H W space · C channels · S step
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Axis = Literal["height", "width"]
+
+
+class CycleFC(nn.Module):
+    """Linear layer over channels, channel c from d(c) pixels further along ``axis``.
+
+    (B, H, W, C) -> (B, H, W, C')
+
+    The weight's columns stand in the order in which the channels are sliced out, those of one
+    offset together: column i belongs to channel ``order[i]``.
+
+    Raises:
+        ValueError: ``step`` is even or less than 1, or ``axis`` is no known name.
+    """
+
+    def __init__(self, channels: int, out_channels: int, *, step: int, axis: Axis) -> None:
+        super().__init__()
+        if step < 1 or step % 2 == 0:
+            raise ValueError(f"CycleFC: step ({step}) must be odd and 1 or more")
+        if axis not in ("height", "width"):
+            raise ValueError(f"CycleFC: axis must be 'height' or 'width', not {axis!r}")
+        self.step = step
+        self.axis = axis
+        self.order = [c for first in range(step) for c in range(first, channels, step)]
+        self.linear = nn.Linear(channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        reach = self.step // 2
+        starts = [(first + reach) % self.step for first in range(self.step)]  # d + reach
+        if self.axis == "height":
+            height = x.shape[1]
+            padded = F.pad(x, (0, 0, 0, 0, reach, reach))
+            parts = [
+                padded[:, start : start + height, :, first :: self.step]
+                for first, start in enumerate(starts)
+            ]
+        else:
+            width = x.shape[2]
+            padded = F.pad(x, (0, 0, reach, reach))
+            parts = [
+                padded[:, :, start : start + width, first :: self.step]
+                for first, start in enumerate(starts)
+            ]
+        return self.linear(torch.cat(parts, dim=-1))
+
+    def extra_repr(self) -> str:
+        return f"step={self.step}, axis={self.axis!r}"
