@@ -175,6 +175,36 @@ class _Tokens(nn.Module):
         return y.transpose(1, 2).reshape(b, c, h, w)
 
 
+class _Latents(nn.Module):
+    """x + what a few learnt tokens, which read the pixels by attention, write back to them."""
+
+    def __init__(self, channels: int, rng: random.Random) -> None:
+        super().__init__()
+        width, heads = rng.choice((64, 128, 192)), rng.choice((1, 2))
+        self.heads = heads
+        self.tokens = nn.Parameter(torch.randn(1, rng.choice((3, 4, 6)), width))
+        self.query, self.read = nn.Linear(width, channels), nn.Linear(channels, width)
+        self.mixing = _Sum(_Attention(width, 2, rng.random() < 0.5))
+        mlp = (nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU())
+        self.mlp = _Sum(nn.Sequential(*mlp, nn.Linear(2 * width, width)))
+        self.key, self.value = nn.Linear(width, channels), nn.Linear(width, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        pixels = x.flatten(2).transpose(1, 2)  # (B, H·W, C)
+        tokens = self.tokens.expand(b, -1, -1)
+        tokens = tokens + self.read(self._attend(self.query(tokens), pixels, pixels))
+        tokens = self.mlp(self.mixing(tokens))
+        written = self._attend(pixels, self.key(tokens), self.value(tokens))
+        return x + written.transpose(1, 2).reshape(b, c, h, w)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, L, C), (B, S, C), (B, S, C) -> (B, L, C)"""
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        scores = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
+        return (torch.softmax(scores, -1) @ v).transpose(1, 2).flatten(2)
+
+
 class _PoolMix(nn.Module):
     """Mean of the neighbours less the pixel itself."""
 
@@ -305,6 +335,12 @@ def _attention(c: int, rng: random.Random) -> nn.Module:
     return _Tokens(_Sum(_Attention(c, c_heads, fused)), _Sum(mlp))
 
 
+def _latents(c: int, rng: random.Random) -> nn.Module:
+    act, inner = _act(rng), c * rng.choice((2, 3))
+    layers = (_conv(c, inner), act, _conv(inner, inner, 3, groups=inner), act, _conv(inner, c))
+    return nn.Sequential(_Latents(c, rng), _Sum(nn.Sequential(*layers)))
+
+
 def _pool_mixing(c: int, rng: random.Random) -> nn.Module:
     inner = c * rng.choice((2, 4))
     mixing = nn.Sequential(nn.GroupNorm(1, c), _PoolMix())
@@ -353,6 +389,7 @@ BLOCKS: dict[str, tuple[Block, float]] = {
     "ghost": (_ghost, 4),
     "dense": (_dense, 4),
     "attention": (_attention, 10),
+    "latents": (_latents, 6),
     "pool mixing": (_pool_mixing, 6),
     "mixed kernels": (_mixed_kernels, 8),
     "branched": (_branched, 4),
@@ -405,7 +442,7 @@ def _width(kind: str, side: int, rng: random.Random) -> int:
     high = max(low, min(high, math.sqrt(MOST_MACS / BLOCKS[kind][1]) / side))
     c = math.exp(rng.uniform(math.log(low), math.log(high)))
     multiple = rng.choice((4, 8, 8, 16, 16, 32))
-    return _round(c, 8 if kind in ("shuffled groups", "attention") else multiple)
+    return _round(c, 8 if kind in ("shuffled groups", "attention", "latents") else multiple)
 
 
 def _chain(number: int, rng: random.Random) -> Synthetic:
