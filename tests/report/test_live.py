@@ -6,6 +6,7 @@ import io
 
 from rich.console import Console
 
+from fleetfoot.bench.pick import Tracing
 from fleetfoot.bench.run import Case, Failed, Notice, Preparing, RoundDone
 from fleetfoot.report.live import Progress
 from records import failure
@@ -36,6 +37,13 @@ def test_without_a_terminal_a_stage_begins_and_ends_with_a_plain_line():
         "preparing 4 of 4: [b]odd[/b] on openvino",
         "round 1 of 25: 0 s so far",
         "round 25 of 25: 2 s so far",
+    ]
+
+
+def test_tracing_is_a_stage_of_its_own():
+    assert shown([Tracing(name, i + 1, 2) for i, name in enumerate(("a", "b"))]).splitlines() == [
+        "folding and tracing 1 of 2: a",
+        "folding and tracing 2 of 2: b",
     ]
 
 

@@ -13,6 +13,7 @@ import typer
 
 from fleetfoot import __version__
 from fleetfoot.cli.bench import bench, compare, report, targets
+from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
 from fleetfoot.cli.explain import explain
@@ -20,6 +21,7 @@ from fleetfoot.cli.features import features
 from fleetfoot.cli.lint import lint
 from fleetfoot.cli.machine import machine
 from fleetfoot.cli.models import compile_plan, engines, fuse, info, models
+from fleetfoot.cli.pick import pick
 from fleetfoot.cli.predict import predict
 from fleetfoot.cli.swap import swap
 from fleetfoot.cli.weights import weights_app
@@ -63,6 +65,8 @@ for command in (
     count,
     explain,
     machine,
+    calibrate,
+    pick,
     engines,
     fuse,
     lint,

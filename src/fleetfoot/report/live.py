@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fleetfoot.bench.pick import Tracing
 from fleetfoot.bench.run import Case, Event, Failed, Notice, Preparing, RoundDone
 from fleetfoot.report.summary import digits
 
@@ -44,8 +45,10 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Preparing):
+    def __call__(self, event: Event | Tracing) -> None:
+        if isinstance(event, Tracing):
+            self._show("folding and tracing", event.number, event.of, event.model, {})
+        elif isinstance(event, Preparing):
             what = f"{event.case.model} on {event.case.engine}"
             self._show("preparing", event.number, event.of, what, {})
         elif isinstance(event, RoundDone):

@@ -51,7 +51,7 @@ def latency_against_macs(rows: Sequence[Measurement], look: Look, setting: str) 
     of the measured peak. Were FLOPs the whole story, all would lie on one."""
     figure, axes = new_axes("MACs, millions", "latency, ms", f"Latency against work: {setting}")
     axes.set_yscale("log")
-    _limits(axes, [m.macs / 1e6 for m in rows], [_ms(m) for m in rows])
+    limits(axes, [m.macs / 1e6 for m in rows], [_ms(m) for m in rows])
     peaks = [m.peak_gflops for m in rows if m.peak_gflops > 0]
     if peaks:
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
@@ -78,7 +78,7 @@ def top1_against_latency(rows: Sequence[Measurement], look: Look, setting: str) 
     figure, axes = new_axes(
         "latency, ms", "published top-1, %", f"Accuracy against latency: {setting}"
     )
-    _limits(axes, [_ms(m) for m in known], [_top1(m) for m in known], log_y=False)
+    limits(axes, [_ms(m) for m in known], [_top1(m) for m in known], log_y=False)
     front = pareto(known)
     xs, ys = [_ms(m) for m in front], [_top1(m) for m in front]
     axes.step(xs, ys, where="post", color=SOFT, lw=1, zorder=1)
@@ -123,7 +123,7 @@ def new_axes(
     return figure, axes
 
 
-def _limits(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, log_y: bool = True) -> None:
+def limits(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, log_y: bool = True) -> None:
     """Room around the points, and ticks in plain figures."""
     axes.set_xlim(*_around(xs))
     if log_y:
