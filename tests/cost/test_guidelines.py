@@ -338,6 +338,19 @@ def test_e1_passes_on_what_the_engine_says():
     assert not found("E1", network, (1, 8, 10, 10), **options)
 
 
+def test_e1_names_layers_in_reference_kernels_by_what_they_take_above_their_floor():
+    network = nn.Sequential(conv(8, 8), nn.AvgPool2d(2))
+    options = {"times": {"0": 1e-3, "1": 5e-4}, "engine": "openvino"}
+    reference = {"1": ["AvgPool ref_any_f32"]}
+    (one,) = found("E1", network, (1, 8, 10, 10), reference=reference, **options)
+
+    assert (one.module, one.number) == ("1", 1)
+    assert 0 < one.price_s < 5e-4
+    assert "openvino has no fast kernel for AvgPool ref_any_f32" in one.text
+    options["times"]["1"] = 0.004 * 1e-3
+    assert not found("E1", network, (1, 8, 10, 10), reference=reference, **options)
+
+
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_each_example_breaks_its_rule_and_the_mended_one_less(code):
     example = EXAMPLES[code]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fleetfoot import engines
 from fleetfoot.bench import environment
 from fleetfoot.bench.clock import median_interval, quantile
-from fleetfoot.bench.layers import join, profile
+from fleetfoot.bench.layers import in_reference_kernels, join, profile
 from fleetfoot.bench.record import parsed, read_object
 from fleetfoot.cost.findings import Finding
 from fleetfoot.cost.guidelines import findings, worth_saying
@@ -252,7 +252,14 @@ def explain(
         measured = profile(built, example, seconds=seconds)
         info = built.info
     layers = join(traced, measured.runs, machine, precision=precision)
-    found = findings(traced, machine, layers=layers, engine=info.name, engine_note=info.note)
+    found = findings(
+        traced,
+        machine,
+        layers=layers,
+        engine=info.name,
+        engine_note=info.note,
+        reference=in_reference_kernels(measured.runs[0]),
+    )
     said, _ = worth_saying(found, sum(layer.time_s for layer in layers))
     unmapped = [node for node in measured.runs[0] if not node.modules]
     unmapped_s = [sum(node.seconds for node in run if not node.modules) for run in measured.runs]

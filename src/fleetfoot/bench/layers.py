@@ -146,6 +146,16 @@ def join(
     return tuple(rows)
 
 
+def in_reference_kernels(nodes: Sequence[NodeTime]) -> dict[str, list[str]]:
+    """By the path of the row that they stand in, what each node without a fast kernel does, in the
+    engine's words."""
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.reference:
+            found.setdefault(owner(node), []).append(node.kind)
+    return found
+
+
 def owner(node: NodeTime) -> str:
     """Path of the row that a node's time goes to; the network's own for one that is unmapped."""
     return node.modules[0] if node.modules else ""

@@ -113,6 +113,8 @@ class NodeTime:
     macs_share: float = 1.0
     """Multiply-adds that it computes at least for each that the network asks for: below 1 with
     Winograd's transforms."""
+    reference: bool = False
+    """The engine has no kernel of its own for it here, and ran one that is only right."""
 
 
 class Engine(ABC):

@@ -156,6 +156,7 @@ class _Timed:
                         kind=f"{node.node_type} {node.exec_type}",
                         modules=modules[name],
                         seconds=max(0.0, total / self.RUNS),
+                        reference=node.exec_type.startswith("ref"),
                     )
                 )
         return nodes

@@ -7,7 +7,7 @@ made from them. Prices of two rules on one layer overlap, and do not add up.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fleetfoot.cost.findings import Finding
 from fleetfoot.cost.guidelines.attention import A1
@@ -54,6 +54,7 @@ def findings(
     layers: Sequence[Layer] | None = None,
     engine: str = "",
     engine_note: str = "",
+    reference: Mapping[str, Sequence[str]] | None = None,
     disable: Collection[str] = (),
 ) -> list[Finding]:
     """What every rule finds, the highest price first.
@@ -61,7 +62,8 @@ def findings(
     Args:
         layers: measured ones of this very trace; without them each layer is taken to run at its
             floor, and the prices are modelled.
-        engine: that took their times; with ``engine_note``, its ``EngineInfo.note``.
+        engine: that took their times; with ``engine_note``, its ``EngineInfo.note``, and
+            ``reference``, nodes by the layer's module that it ran in reference kernels.
         disable: codes or names of rules that are not asked.
 
     Raises:
@@ -84,6 +86,7 @@ def findings(
         basis="modelled" if layers is None else "measured",
         engine=engine,
         engine_note=engine_note,
+        reference=reference or {},
     )
     found = [
         Finding(rule=one.code, name=one.name, basis=subject.basis, **row._asdict())

@@ -7,8 +7,8 @@ took, less what the machine's measured rates say that the changed ones need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -70,6 +70,8 @@ class Subject:
     """Name of the engine that took the times."""
     engine_note: str = ""
     """Its ``EngineInfo.note``."""
+    reference: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By the layer's module, nodes that it ran in kernels that are only right."""
 
     @cached_property
     def graph(self) -> Graph:

@@ -14,6 +14,8 @@ large matrix product's rate here: one layer below a quarter of its own floor's i
 all."""
 LEAST_SHARE = 0.02
 """Of the network's time, above the floor: a layer that is slow and does not matter is left out."""
+LEAST_PRICE = 0.005
+"""Likewise, of the price of a node in a reference kernel."""
 OPERATOR = re.compile(r"\baten\.(\w+)")
 """As engines name them in their notes: "aten.mean.dim"."""
 
@@ -43,6 +45,19 @@ def far_above_floor(subject: Subject) -> Iterator[Found]:
 
 
 def fallback(subject: Subject) -> Iterator[Found]:
+    for layer in subject.layers:
+        nodes = subject.reference.get(layer.module, ())
+        if nodes and layer.above_floor_s >= LEAST_PRICE * subject.total_s:
+            yield Found(
+                module=layer.module,
+                number=len(nodes),
+                bound=0,
+                unit="nodes",
+                price_s=layer.above_floor_s,
+                text=f"{subject.engine} has no fast kernel for {', '.join(nodes)} and ran its "
+                "reference kernel.",
+                change="Write it with operators that the engine has, or use another engine.",
+            )
     note = subject.engine_note
     if not note:
         return
@@ -88,10 +103,12 @@ it.""",
 E1 = Rule(
     code="E1",
     name="outside-the-fast-part",
-    what="Passes on what an engine notes of itself: operators that its fast part did not take.",
+    what="""Passes on what an engine tells of itself: operators that its fast part did not take
+(ExecuTorch), nodes that ran in reference kernels (OpenVINO).""",
     why="""Such operators run in reference kernels, often on one thread, and split the network
 into parts between which maps change their layout.""",
-    price="The measured time of the operators that the note names; 0 where none was measured.",
+    price="""The measured time of the operators that the note names, 0 where none was measured;
+of a layer in a reference kernel, its time above its floor.""",
     known_problems="""Engines name operators in their own words; those that cannot be found in
 the network have no price, and the finding is given all the same.""",
     instead="The same function in operators that the engine has, or another engine.",

@@ -49,22 +49,22 @@ ROUND = Machine(
 
 class Unequal(nn.Sequential):
     def __init__(self) -> None:
-        super().__init__(nn.Conv2d(16, 192, 1), nn.Conv2d(192, 16, 1))
+        super().__init__(nn.Conv2d(16, 256, 1), nn.Conv2d(256, 16, 1))
 
 
 class Equal(nn.Sequential):
     def __init__(self) -> None:
-        super().__init__(nn.Conv2d(55, 55, 1), nn.Conv2d(55, 55, 1))
+        super().__init__(nn.Conv2d(64, 64, 1), nn.Conv2d(64, 64, 1))
 
 
 class Grouped(nn.Sequential):
     def __init__(self) -> None:
-        super().__init__(nn.Conv2d(256, 256, 1, groups=8))
+        super().__init__(nn.Conv2d(256, 256, 1, groups=16))
 
 
 class Ungrouped(nn.Sequential):
     def __init__(self) -> None:
-        super().__init__(nn.Conv2d(91, 91, 1))
+        super().__init__(nn.Conv2d(64, 64, 1))
 
 
 class Branches(nn.Module):
@@ -249,14 +249,14 @@ EXAMPLES: dict[str, Example] = {
             broken=Unequal,
             shape=(1, 16, 112, 112),
             mended=Equal,
-            mended_shape=(1, 55, 112, 112),
+            mended_shape=(1, 64, 112, 112),
         ),
         Example(
             rule="G2",
             broken=Grouped,
             shape=(1, 256, 28, 28),
             mended=Ungrouped,
-            mended_shape=(1, 91, 28, 28),
+            mended_shape=(1, 64, 28, 28),
         ),
         Example(rule="G3", broken=Branches, shape=LARGE, mended=OneBranch),
         Example(rule="G4", broken=ActivationFirst, shape=LARGE, mended=ActivationBehind),

@@ -22,6 +22,10 @@ class Gate(NamedTuple):
     """From the pooling to the last operator before ``scaling``."""
 
 
+SMALL_MAP = 14 * 14
+"""Pixels of the maps of a last stage, or of the one before."""
+
+
 def gates(subject: Subject) -> list[Gate]:
     """Products of a map and one value a channel of it that follows from that map's own mean."""
     graph, operators = subject.graph, subject.operators
@@ -59,7 +63,9 @@ def squeeze_excite(subject: Subject) -> Iterator[Found]:
             text=f"{counted(len(indices), 'operator')}, each of which waits for the one before, "
             f"move {megabytes(moved)} at {flops / moved:.2g} flop/byte to scale a map of "
             f"{op.shape}; this machine's ridge is {ridge:.3g}.",
-            change="Keep squeeze-excite in the last stages, where maps are small, or leave it out.",
+            change="Keep squeeze-excite in the last stages, where maps are small, or leave it out."
+            if prod(op.shape[2:]) > SMALL_MAP
+            else "Leave it out where accuracy allows; the map is small already.",
         )
 
 
