@@ -23,6 +23,9 @@ REFERENCE_SHARE = 0.25
 layer reaches here; where they do fewer, they are too small a sample, and a large matrix product
 is taken instead."""
 
+LANES = {"avx512": 16, "avx2": 8, "neon": 4}
+"""Floats in a vector, by the native library's instruction set; "plain" has none to fill."""
+
 
 class Found(NamedTuple):
     """A finding before its rule has signed it; fields as in ``Finding``."""
@@ -119,6 +122,15 @@ class Subject:
     def move_s(self, moved_bytes: float, of: int) -> float:
         """Moving part of ``of`` bytes, by the level of the memory that holds these."""
         return moved_bytes / self.machine.bandwidth_bytes_per_s(of)
+
+    @property
+    def lanes(self) -> int:
+        """Floats in a vector of the machine; 1 where it has none, or none that is known."""
+        return LANES.get(self.machine.instruction_set, 1)
+
+    def in_lanes(self, channels: int) -> int:
+        """Channels that vectors compute for these: whole ones."""
+        return -(-channels // self.lanes) * self.lanes
 
     @cached_property
     def products(self) -> tuple[Product, ...]:

@@ -31,7 +31,8 @@ def widened_depthwise(subject: Subject) -> Iterator[Found]:
             continue
         part = max(1, block // PARTIAL_RATIO)
         weights = layer.taps * part * part
-        partial_s = subject.dense_s(2 * layer.rows_out * weights, size * (rows * part + weights))
+        computed = layer.taps * part * subject.in_lanes(part)
+        partial_s = subject.dense_s(2 * layer.rows_out * computed, size * (rows * part + weights))
         copied = 2 * size * layer.rows_out * block  # the concat behind it, where it is copied
         price_s = subject.time_s(layer.index) - partial_s - subject.move_s(copied, copied)
         if price_s <= 0:
@@ -60,9 +61,9 @@ costs accuracy; networks win it back by widening. It then moves 2·H·W·C' valu
 convolution moved 2·H·W·C + K²·C², at K² multiply-adds for two values: it runs at the memory's
 rate.""",
     price="""Its time, less that of a partial convolution of C/4 of the block's own channels:
-its multiply-adds at the rate of the network's dense layers, or its bytes at the memory's
-bandwidth if that is longer; and less copying the C channels in the concat behind it, as most
-engines do.""",
+its multiply-adds, in whole vectors of channels, at the rate of the network's dense layers, or its
+bytes at the memory's bandwidth if that is longer; and less copying the C channels in the concat
+behind it, as most engines do.""",
     known_problems="""The replacement mixes positions of fewer channels; FasterNet shows
 networks in which that is no loss, another network has to be trained to know. An engine that
 keeps the wide map in cache between the three layers pays less than its bytes.""",

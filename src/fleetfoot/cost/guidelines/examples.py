@@ -221,23 +221,32 @@ class Example:
 
     def networks(self) -> tuple[tuple[nn.Module, Tensor], tuple[nn.Module, Tensor]]:
         """Broken and mended, ``REPEATS`` blocks each, in eval mode with weights from a fixed seed,
-        and an input for each.
+        and an input for each. Where their widths differ, both read an image and give a mean, so
+        that no engine pays at the border for the wider one.
 
         Raises:
             ValueError: there is no mended one.
         """
         if self.mended is None:
             raise ValueError(f"rule {self.rule} has no example with the change made")
+        if self.mended_shape is None:
+            example = torch.zeros(self.shape)
+            return (repeated(self.broken), example), (repeated(self.mended), example)
+        image = torch.zeros(self.shape[0], 3, *self.shape[2:])
         return (
-            (repeated(self.broken), torch.zeros(self.shape)),
-            (repeated(self.mended), torch.zeros(self.mended_shape or self.shape)),
+            (repeated(self.broken, width=self.shape[1]), image),
+            (repeated(self.mended, width=self.mended_shape[1]), image),
         )
 
 
-def repeated(block: Callable[[], nn.Module]) -> nn.Module:
+def repeated(block: Callable[[], nn.Module], *, width: int = 0) -> nn.Module:
+    """``REPEATS`` blocks; with a ``width``, between a convolution from 3 channels and a mean."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return nn.Sequential(*(block() for _ in range(REPEATS))).eval()
+        blocks = [block() for _ in range(REPEATS)]
+        if width:
+            blocks = [nn.Conv2d(3, width, 1), *blocks, nn.AdaptiveAvgPool2d(1)]
+        return nn.Sequential(*blocks).eval()
 
 
 LARGE = (1, 64, 56, 56)

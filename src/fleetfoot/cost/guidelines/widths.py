@@ -40,7 +40,8 @@ def unequal_widths(subject: Subject) -> Iterator[Found]:
         if extra < LEAST_EXTRA * layer.moved_bytes or floor.memory_s <= floor.compute_s:
             continue
         above_s = subject.time_s(layer.index) - floor.compute_s
-        price_s = min(subject.move_s(extra, layer.moved_bytes), above_s)
+        share = extra / layer.moved_bytes
+        price_s = min(subject.move_s(extra, layer.moved_bytes), share * above_s)
         if price_s <= 0:
             continue
         narrow, wide = sorted((layer.channels_in, layer.channels_out))
@@ -95,7 +96,8 @@ chose its 3 channels.""",
 values, at least 2·√(H·W·B) + B/(H·W), with equality where c1 = c2. What is above that is
 traffic that buys no work.""",
     price="""(bytes moved − bound) / bandwidth of the level of memory that holds the layer, at
-most the layer's time above its multiply-adds; 0 where the multiply-adds are the floor.""",
+most their share of the layer's time above its multiply-adds; 0 where the multiply-adds are the
+floor.""",
     known_problems="""Inverted bottlenecks are unequal on purpose, and an engine that computes
 both 1×1 convolutions and what is between them tile by tile never writes the wide map: measure
 with that engine. Accuracy is not considered.""",
