@@ -35,6 +35,9 @@ ROUNDS = 15
 SAMPLE_S = 0.004
 MEMORY_BYTES = 128 << 20
 """Of a working set in memory, where it is also more than twice the last cache."""
+TIMES_ABOVE = 8
+"""Most that a working set is of the cache above its own: 16 MiB behind 2, as large maps are. Half
+of a server's last cache, which other machines share, may be hundreds, and as slow as memory."""
 MAP = (1, 96, 56, 56)
 """An early map of a mobile network: 1.2 MB, more than a first cache holds."""
 NATIVE_PRECISIONS = ("float32", "float64")
@@ -220,11 +223,13 @@ class _Cpu:
 
     def _working_sets(self) -> list[tuple[str, int | None, int]]:
         """Name, capacity and working set of each level, in bytes of all threads together: half of
-        the level, and more than twice what the levels above hold."""
+        the level, but 2 to ``TIMES_ABOVE`` times what the level above holds."""
         found: list[tuple[str, int | None, int]] = []
         above = 0
         for level in environment.caches(self.threads):
-            size = max(level.bytes // 2, 2 * above)
+            size = level.bytes // 2
+            if above:
+                size = min(max(size, 2 * above), TIMES_ABOVE * above)
             # torch's own start would hide a small cache
             if size <= level.bytes and (self._native or size >= 4 << 20):
                 found.append((level.name, level.bytes, size))
