@@ -27,7 +27,7 @@ from fleetfoot.errors import (
 )
 from fleetfoot.models import create_model
 from fleetfoot.ops.pconv import PConv, PConvPointwise
-from fleetfoot.transform import SwapOptions, fuse, surgery, swap
+from fleetfoot.transform import SwapOptions, fuse, pairs, surgery, swap
 from helpers import trained_
 
 
@@ -548,7 +548,7 @@ def test_a_changed_shape_is_an_error(monkeypatch):
         def forward(self, x):
             return nn.functional.pad(super().forward(x), (1, 1))
 
-    monkeypatch.setattr(surgery, "PConvPointwise", Grows)
+    monkeypatch.setattr(pairs, "PConvPointwise", Grows)
     with pytest.raises(SurgeryError, match=r"0 answers \(1, 8, 6, 6\) with \(1, 8, 6, 8\)"):
         swapped(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1)))
 

@@ -23,13 +23,13 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 import fleetfoot
@@ -46,31 +46,23 @@ from fleetfoot.ops.branches import (
     RepMixer,
 )
 from fleetfoot.ops.conv import SamePadConv2d
-from fleetfoot.ops.pconv import PConv, PConvPointwise
+from fleetfoot.ops.pconv import PConv
 from fleetfoot.transform import certificate as proof
 from fleetfoot.transform.absorb import shared_tensors
-from fleetfoot.transform.fold import is_batchnorm, loaded, why_not
+from fleetfoot.transform.behind import ones_behind
+from fleetfoot.transform.fold import loaded, why_not
 from fleetfoot.transform.fusion import Left
-from fleetfoot.transform.trace import (
-    CONTAINERS,
-    NotTraceableError,
-    is_identity,
-    is_leaf,
-    operation,
-    trace_through,
-)
+from fleetfoot.transform.pairs import KINDS, Kind, Pair, kind_of, layers, pair, sides, words
 from fleetfoot.weights import own
 from fleetfoot.weights.files import read, write
 from fleetfoot.weights.loading import load as load_state
 from fleetfoot.weights.pretrained import PretrainedConfig
 
 CONVS = ("pconv",)
-KINDS = ("depthwise", "grouped", "plain")
 
 SUMS = (BranchSum, RepMixer, ConditionalPositionalEncoding, LargeKernelConv)
 """Whose convolutions are branches that fold into one."""
 
-Kind = Literal["depthwise", "grouped", "plain"]
 Calls = dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]]
 """Shapes of input and output at each call of a module, by its path."""
 
@@ -247,11 +239,14 @@ def swap(model: nn.Module, example: Any, options: SwapOptions | None = None) -> 
     candidates = {path: module for path, module in net.named_modules() if _is_candidate(module)}
     _check_patterns(options, candidates)
     seen = _observed(net, candidates, inputs)
-    behind = _ones_behind(net, across_activations=options.pointwise == "own")
+    behind = ones_behind(net, across_activations=options.pointwise == "own")
     chosen, left = _selected(net, candidates, seen[0], options)
     if not chosen:
         raise SurgeryError(_nothing(model, left))
-    made = {path: _made(candidates[path], path, behind.get(path), options) for path in chosen}
+    made = {
+        path: pair(candidates[path], behind.get(path), options.ratio, options.init)
+        for path in chosen
+    }
     places = _put(net, {candidates[path]: new.module for path, new in made.items()})
     try:
         checked = _compared(net, made, candidates, inputs, seen, shapes_vary=bool(before.note))
@@ -271,8 +266,8 @@ def swap(model: nn.Module, example: Any, options: SwapOptions | None = None) -> 
         replaced.append(
             Replaced(
                 path=path,
-                kind=_kind(conv),
-                was=_words(conv),
+                kind=kind_of(conv),
+                was=words(conv),
                 now=new.words,
                 pointwise=new.pointwise or "new",
                 between=new.between,
@@ -301,12 +296,6 @@ def swap(model: nn.Module, example: Any, options: SwapOptions | None = None) -> 
 
 def _is_candidate(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
-
-
-def _kind(conv: nn.Conv2d) -> Kind:
-    if conv.groups == 1:
-        return "plain"
-    return "depthwise" if conv.groups == conv.in_channels else "grouped"
 
 
 def _check_patterns(options: SwapOptions, candidates: Mapping[str, nn.Module]) -> None:
@@ -338,8 +327,8 @@ def _selected(
             reason = "it matches no pattern of only"
         elif _matches(path, options.skip):
             reason = "it matches a pattern of skip"
-        elif options.which not in ("all", _kind(conv)):
-            reason = f"it is {_kind(conv)}, and {options.which} was asked for"
+        elif options.which not in ("all", kind_of(conv)):
+            reason = f"it is {kind_of(conv)}, and {options.which} was asked for"
         else:
             reason = _why_not(conv, options)
         if reason is None and any(tensor in shared for tensor in conv.parameters()):
@@ -362,23 +351,23 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 def _why_not(conv: nn.Conv2d, options: SwapOptions) -> str | None:
     """Why a pair cannot stand for ``conv``, or was not asked to; None if it can."""
     if conv.kernel_size not in {(k, k) for k in options.kernels}:
-        asked = " or ".join(_sides((k, k)) for k in options.kernels)
-        return f"its kernel is {_sides(conv.kernel_size)}, and {asked} was asked for"
+        asked = " or ".join(sides((k, k)) for k in options.kernels)
+        return f"its kernel is {sides(conv.kernel_size)}, and {asked} was asked for"
     if reason := why_not(conv):
         return reason
     kernel = conv.kernel_size[0]
     if conv.dilation != (1, 1):
-        return f"its dilation is {_sides(conv.dilation)}, which a PConv does not have"
+        return f"its dilation is {sides(conv.dilation)}, which a PConv does not have"
     if conv.padding_mode != "zeros":
         return f"it pads by {conv.padding_mode!r}; a PConv pads with zeros"
     strided = conv.stride != (1, 1)
     if strided and not options.strided:
-        return f"its stride is {_sides(conv.stride)}; PConv has stride 1 (strided takes it too)"
+        return f"its stride is {sides(conv.stride)}; PConv has stride 1 (strided takes it too)"
     same = isinstance(conv, (SamePadConv2d, *loaded("timm.layers.conv2d_same", "Conv2dSame")))
     if same and strided:
         return "it pads more at the right than at the left, which a strided pair does not"
     if not same and conv.padding not in ("same", (kernel // 2, kernel // 2)):
-        return f"its padding is {_sides(conv.padding)}, so that it changes the size beyond stride"
+        return f"its padding is {sides(conv.padding)}, so that it changes the size beyond stride"
     channels, ratio = conv.in_channels, options.ratio
     if channels % ratio:
         near = [r for r in range(1, channels + 1) if channels % r == 0]
@@ -396,227 +385,6 @@ def _nothing(model: nn.Module, left: Sequence[Left]) -> str:
         return f"{name} has no K×K convolution (nn.Conv2d with K > 1)"
     lines = "".join(f"\n  {text}" for text in by_reason(left))
     return f"nothing to replace in {name}; each of its {len(left)} convolutions is left:{lines}"
-
-
-def _sides(values: Any) -> str:
-    return values if isinstance(values, str) else "×".join(map(str, values))
-
-
-def _words(conv: nn.Conv2d) -> str:
-    kind, groups = _kind(conv), conv.groups
-    text = f"{_sides(conv.kernel_size)} {kind} {conv.in_channels}→{conv.out_channels}"
-    text += f", groups {groups}" if kind == "grouped" else ""
-    return text + (f", stride {_sides(conv.stride)}" if conv.stride != (1, 1) else "")
-
-
-# --- what stands behind a depthwise convolution
-
-
-@dataclass(frozen=True)
-class _Behind:
-    pointwise: str
-    between: tuple[str, ...]
-
-
-def _ones_behind(net: nn.Module, *, across_activations: bool) -> dict[str, _Behind]:
-    """By path of a depthwise convolution: the dense 1×1 that alone reads it, where at most a batch
-    norm stands between, or also an activation.
-
-    Read off the forward of each part that can be followed, as ``fuse`` does; elsewhere there is
-    none.
-    """
-    net = copy.deepcopy(net).eval()
-    places = Counter(module for _, module in net.named_modules(remove_duplicate=False))
-    once = {module for module, count in places.items() if count == 1}
-    found: dict[str, _Behind] = {}
-    waiting: list[tuple[str, nn.Module]] = [("", net)]
-    reached = set()
-    while waiting:
-        path, module = waiting.pop()
-        if module in reached:
-            continue
-        reached.add(module)
-        inside = [(f"{path}.{name}".lstrip("."), m) for name, m in module.named_children()]
-        if is_leaf(module) or isinstance(module, CONTAINERS):
-            waiting += inside
-            continue
-        try:
-            graph, opaque = trace_through(module, ())
-        except NotTraceableError:
-            waiting += inside
-            continue
-        paths = {m: f"{path}.{name}".lstrip(".") for name, m in module.named_modules()}
-        waiting += [(f"{paths[m]}.{name}", c) for m in opaque for name, c in m.named_children()]
-        found |= _ones_in(graph, module, paths, once, across_activations)
-    return found
-
-
-def _ones_in(
-    graph: fx.Graph,
-    root: nn.Module,
-    paths: Mapping[nn.Module, str],
-    once: Collection[nn.Module],
-    across_activations: bool,
-) -> Iterator[tuple[str, _Behind]]:
-    called = {n: root.get_submodule(str(n.target)) for n in graph.nodes if n.op == "call_module"}
-    calls = Counter(called.values())
-    for start, conv in called.items():
-        alone = _is_candidate(conv) and _replaceable_alone(conv)
-        if not alone or calls[conv] > 1 or conv not in once:
-            continue
-        node, between = start, list[str]()
-        while len(node.users) == 1:
-            (node,) = node.users
-            module = called.get(node)
-            if module is None:
-                if not (across_activations and operation(node).rstrip("_") in _ACTIVATIONS):
-                    break
-                between.append(operation(node))
-            elif calls[module] > 1:
-                break
-            elif is_identity(module):
-                continue
-            elif _passes(module, across_activations):
-                between.append(type(module).__name__)
-            else:
-                if _is_dense_one(module):
-                    yield paths[conv], _Behind(paths[module], tuple(between))
-                break
-
-
-def _replaceable_alone(conv: Any) -> bool:
-    """Whether a PConv alone has the shapes of ``conv``, a depthwise convolution."""
-    same_shape = conv.in_channels == conv.out_channels and conv.stride == (1, 1)
-    return _kind(conv) == "depthwise" and same_shape
-
-
-def _is_dense_one(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
-
-
-_ACTIVATIONS = {
-    "relu", "relu6", "hardtanh", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh",
-    "leaky_relu", "elu", "mish",
-}  # fmt: skip
-_ACTIVATION_MODULES = (
-    nn.ReLU, nn.Hardtanh, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh,
-    nn.LeakyReLU, nn.ELU, nn.Mish,
-)  # fmt: skip
-
-
-def _passes(module: Any, across_activations: bool) -> bool:
-    """Whether ``module`` works on each channel alone, as a batch norm or an activation."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        return False
-    if is_batchnorm(module):
-        activation = getattr(module, "act", None)  # timm's, which hold theirs
-        return activation is None or is_identity(activation) or across_activations
-    return across_activations and isinstance(module, _ACTIVATION_MODULES)
-
-
-# --- what takes their place
-
-
-@dataclass(frozen=True)
-class _New:
-    module: nn.Module
-    words: str
-    pointwise: str
-    """Path of the 1×1 that was there; "" where the module has its own."""
-    between: tuple[str, ...]
-    fit_error: float | None
-
-
-def _made(conv: nn.Conv2d, path: str, behind: _Behind | None, options: SwapOptions) -> _New:
-    alone = behind is not None
-    module = _layers(conv, options.ratio, alone=alone)
-    error = _fit_(module, conv) if options.init == "fit" else None
-    return _New(
-        module,
-        _new_words(module, conv, behind),
-        behind.pointwise if behind else "",
-        behind.between if behind else (),
-        error,
-    )
-
-
-def _layers(conv: nn.Conv2d, ratio: int, *, alone: bool) -> nn.Module:
-    """A PConv, or PConv and 1×1, in the shapes, dtype, device and mode of ``conv``."""
-    kernel: int = conv.kernel_size[0]
-    if alone:
-        made: nn.Module = PConv(conv.in_channels, ratio=ratio, kernel=kernel)
-    else:
-        made = PConvPointwise(
-            conv.in_channels,
-            conv.out_channels,
-            ratio=ratio,
-            kernel=kernel,
-            stride=(conv.stride[0], conv.stride[1]),
-            bias=conv.bias is not None,
-        )
-    made.to(conv.weight).train(conv.training)
-    return made.requires_grad_(conv.weight.requires_grad)
-
-
-def _new_words(module: nn.Module, conv: nn.Conv2d, behind: _Behind | None) -> str:
-    pconv = module if isinstance(module, PConv) else module.pconv
-    assert isinstance(pconv, PConv)
-    text = f"PConv {_sides(conv.kernel_size)} {pconv.convolved}/{conv.in_channels}"
-    if behind is not None:
-        return f"{text}, own 1×1" + (", without the bias" if conv.bias is not None else "")
-    text += f" + 1×1 {conv.in_channels}→{conv.out_channels}"
-    return text + (f", stride {_sides(conv.stride)}" if conv.stride != (1, 1) else "")
-
-
-@torch.no_grad()
-def _fit_(module: nn.Module, conv: nn.Conv2d) -> float:
-    """Gives ``module`` the weights whose T-shaped kernel is nearest to that of ``conv``, and says
-    how much is missing.
-
-    Over the untouched channels a 1×1 has only the centre of each kernel, and the nearest is that
-    centre. Over the P convolved ones a PConv and a 1×1 make every matrix (Co, P·K²) of rank P, and
-    the nearest is the projection on its P principal outputs (Eckart and Young 1936, "The
-    approximation of one matrix by another of lower rank"). Nearest over the weights means the least
-    squared error of the outputs on white input.
-    """
-    old = _dense(conv).double()  # (Co, Ci, K, K)
-    centre = old.shape[-1] // 2
-    pconv = module if isinstance(module, PConv) else module.pconv
-    assert isinstance(pconv, PConv)
-    p = pconv.convolved
-    missed = old[:, p:].clone()
-    if isinstance(module, PConv):  # Co = Ci, each channel on its own
-        pconv.conv.weight.copy_(old[:p, :p])
-        missed[p:, :, centre, centre] -= torch.eye(len(old) - p).to(old)
-        rest = 0.0
-    else:
-        pointwise = module.pointwise
-        assert isinstance(pointwise, nn.Conv2d)
-        head = old[:, :p].flatten(1)
-        rank = min(p, len(old))  # where Co < P, the other outputs of the PConv start unread
-        basis = torch.linalg.eigh(head @ head.T).eigenvectors[:, -rank:]  # (Co, rank)
-        reached = basis.T @ head  # (rank, P·K²)
-        pconv.conv.weight[:rank] = reached.view(rank, p, *old.shape[2:]).to(conv.weight)
-        pointwise.weight[:, :rank, 0, 0] = basis.to(conv.weight)
-        pointwise.weight[:, rank:p] = 0
-        pointwise.weight[:, p:, 0, 0] = missed[:, :, centre, centre].to(conv.weight)
-        rest = float((head - basis @ reached).square().sum())
-        if conv.bias is not None and pointwise.bias is not None:
-            pointwise.bias.copy_(conv.bias)
-        missed[:, :, centre, centre] = 0
-    size = float(old.square().sum())
-    gone = float(missed.square().sum()) + rest
-    return (gone / size) ** 0.5 if size else 0.0
-
-
-def _dense(conv: nn.Conv2d) -> Tensor:
-    """The kernel with zeros between the groups. (Co, Ci, K, K)"""
-    weight = conv.weight.detach()
-    co, per_group, *kernel = weight.shape
-    dense = weight.new_zeros(conv.groups, co // conv.groups, conv.groups, per_group, *kernel)
-    index = torch.arange(conv.groups)
-    dense[index, :, index] = weight.unflatten(0, (conv.groups, -1))
-    return dense.flatten(2, 3).flatten(0, 1)
 
 
 def _put(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> dict[nn.Module, list[str]]:
@@ -669,7 +437,7 @@ def _observed(
 
 def _compared(
     net: nn.Module,
-    made: Mapping[str, _New],
+    made: Mapping[str, Pair],
     candidates: Mapping[str, nn.Conv2d],
     inputs: tuple[Any, ...],
     seen: tuple[Calls, dict[str, tuple[int, ...]]],
@@ -794,7 +562,7 @@ def load(path: str | os.PathLike[str], base: nn.Module | None = None) -> nn.Modu
         net = create_model(name, **own.options(file, configure(name)), num_classes=classes)
     try:
         convs = {place: net.get_submodule(place) for place in alone}
-        _put(net, {c: _layers(c, ratio, alone=alone[p]) for p, c in convs.items()})  # type: ignore[arg-type]
+        _put(net, {c: layers(c, ratio, alone=alone[p]) for p, c in convs.items()})  # type: ignore[arg-type]
     except (AttributeError, ValueError, SurgeryError) as error:
         raise CorruptFileError(f"{path}: its swap does not fit {name}: {error}") from error
     prefix = "".join(file.wrappers)  # what read took for a wrapper is the network's own

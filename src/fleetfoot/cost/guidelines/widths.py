@@ -35,11 +35,11 @@ def unequal_widths(subject: Subject) -> Iterator[Found]:
     for layer in subject.products:
         if layer.taps > 1 or layer.groups > 1 or subject.graph.reads_input(layer):
             continue
-        bound, floor = least_bytes(layer), subject.floor(layer.index)
+        bound = least_bytes(layer)
         extra = layer.moved_bytes - bound
-        if extra < LEAST_EXTRA * layer.moved_bytes or floor.memory_s <= floor.compute_s:
+        if extra < LEAST_EXTRA * layer.moved_bytes:
             continue
-        above_s = subject.time_s(layer.index) - floor.compute_s
+        above_s = subject.time_s(layer.index) - subject.floor(layer.index).compute_s
         share = extra / layer.moved_bytes
         price_s = min(subject.move_s(extra, layer.moved_bytes), share * above_s)
         if price_s <= 0:
@@ -96,8 +96,8 @@ chose its 3 channels.""",
 values, at least 2·√(H·W·B) + B/(H·W), with equality where c1 = c2. What is above that is
 traffic that buys no work.""",
     price="""(bytes moved − bound) / bandwidth of the level of memory that holds the layer, at
-most their share of the layer's time above its multiply-adds; 0 where the multiply-adds are the
-floor.""",
+most their share of the layer's time above its multiply-adds; so 0 where it takes no longer than
+these.""",
     known_problems="""Inverted bottlenecks are unequal on purpose, and an engine that computes
 both 1×1 convolutions and what is between them tile by tile never writes the wide map: measure
 with that engine. Accuracy is not considered.""",
