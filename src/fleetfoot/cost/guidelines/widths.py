@@ -39,7 +39,10 @@ def unequal_widths(subject: Subject) -> Iterator[Found]:
         extra = layer.moved_bytes - bound
         if extra < LEAST_EXTRA * layer.moved_bytes:
             continue
-        above_s = subject.time_s(layer.index) - subject.floor(layer.index).compute_s
+        floor = subject.floor(layer.index)
+        if subject.basis == "modelled" and floor.memory_s <= floor.compute_s:
+            continue
+        above_s = subject.time_s(layer.index) - floor.compute_s
         share = extra / layer.moved_bytes
         price_s = min(subject.move_s(extra, layer.moved_bytes), share * above_s)
         if price_s <= 0:
@@ -97,7 +100,7 @@ values, at least 2·√(H·W·B) + B/(H·W), with equality where c1 = c2. What i
 traffic that buys no work.""",
     price="""(bytes moved − bound) / bandwidth of the level of memory that holds the layer, at
 most their share of the layer's time above its multiply-adds; so 0 where it takes no longer than
-these.""",
+these, and where nothing was measured and they are the floor.""",
     known_problems="""Inverted bottlenecks are unequal on purpose, and an engine that computes
 both 1×1 convolutions and what is between them tile by tile never writes the wide map: measure
 with that engine. Accuracy is not considered.""",
