@@ -133,9 +133,27 @@ def test_an_impossible_time_for_an_accuracy_says_the_fastest_of_these():
         choose(ZOO, Limits(max_s=0.005, min_top1=75), Stopwatch(large=9.1))
 
 
-def test_an_impossible_accuracy_says_the_highest():
-    with pytest.raises(NoneFitsError, match="the highest of 5 is larger's, 80 %"):
-        choose(ZOO, Limits(max_s=1, min_top1=90), Stopwatch())
+SCORES = {"good": (70.0, "a paper"), "unknown": (None, ""), "broken": (60.0, "a paper")}
+
+
+@pytest.fixture
+def scores(monkeypatch):
+    monkeypatch.setattr(pick, "native_size", lambda name: 8)
+    monkeypatch.setattr(pick, "published", lambda name, size: SCORES[name])
+
+
+def test_an_impossible_accuracy_says_the_highest_before_anything_is_measured(scores, monkeypatch):
+    monkeypatch.setattr(pick, "list_models", lambda: list(SCORES))
+    monkeypatch.setattr(pick, "load", None)  # a latency model would fail
+    with pytest.raises(NoneFitsError, match="90 % or more; the highest of 2 is good's, 70 %"):
+        pick.pick(10, min_top1=90, engine="eager")
+
+
+def test_only_what_is_accurate_enough_is_a_candidate(scores):
+    enough, without = pick.accurate(list(SCORES), 65)
+
+    assert enough == [("good", 8, 70.0, "a paper")]
+    assert without == ("unknown",)
 
 
 def test_an_impossible_memory_says_the_smallest():
@@ -173,10 +191,7 @@ def test_measured_times_have_no_margin():
     assert names(contenders([slow, ZOO[0]], 0.010, 0.25)) == ["small"]
 
 
-def test_candidates_leave_out_what_has_no_top1_and_say_what_fails(monkeypatch):
-    scores = {"good": (70.0, "a paper"), "unknown": (None, ""), "broken": (60.0, "a paper")}
-    monkeypatch.setattr(pick, "native_size", lambda name: 8)
-    monkeypatch.setattr(pick, "published", lambda name, size: scores[name])
+def test_candidates_leave_out_what_has_no_top1_and_say_what_fails(scores, monkeypatch):
     made = trace(nn.Conv2d(3, 4, 1), torch.zeros(2, 3, 8, 8))
 
     def traced(name, size, batch):
@@ -187,9 +202,8 @@ def test_candidates_leave_out_what_has_no_top1_and_say_what_fails(monkeypatch):
     monkeypatch.setattr(pick, "folded_trace", traced)
     said = []
 
-    found, without, failures = pick.candidates(
-        ["good", "unknown", "broken"], lambda seen: 0.003, batch=2, on_event=said.append
-    )
+    scored, without = pick.accurate(list(SCORES), 0)
+    found, failures = pick.candidates(scored, lambda seen: 0.003, batch=2, on_event=said.append)
 
     assert [(one.model, one.macs, one.weight_bytes) for one in found] == [("good", 12 * 64, 64)]
     assert found[0].basis == "predicted"

@@ -369,15 +369,38 @@ def test_compiled_without_a_compiler_says_what_to_install(monkeypatch):
     assert "C++ compiler" in available()["compiled"]
 
 
-def test_a_network_that_cannot_be_built_is_named_with_the_cause():
+@pytest.mark.parametrize("engine", ["onnxruntime", "native"])
+def test_a_network_that_cannot_be_built_is_named_with_its_line_and_what_to_do(engine, capfd):
     class Odd(nn.Module):
         def forward(self, x):
-            return x.mean((2, 3)) if float(x.sum()) > 0 else x.sum((2, 3))
+            return x.mean((2, 3)) if x.sum() > 0 else x.sum((2, 3))
 
-    needs("onnxruntime")
-    with pytest.raises(EngineError, match="onnxruntime cannot build Odd for a batch") as caught:
-        load("onnxruntime", Odd().eval(), example=IMAGES)
+    needs(engine)
+    with pytest.raises(EngineError, match=f"{engine} cannot build Odd") as caught:
+        load(engine, Odd().eval(), example=IMAGES)
+
+    said = str(caught.value).splitlines()
     assert caught.value.__cause__ is not None
+    assert len(said) == 3
+    assert "test_engines.py, line" in said[1]
+    assert said[2].endswith("eager can run it")
+    assert "def forward" not in capfd.readouterr().err
+
+
+def test_eager_times_a_network_that_answers_with_a_list():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return [self.conv(x), x.mean()]
+
+    with load("eager", Heads().eval(), example=IMAGES) as engine:
+        engine.timed_call(IMAGES)()
+        assert {"conv"} <= {path for node in engine.profile(IMAGES) for path in node.modules}
+        with pytest.raises(EngineError, match="answers with a list, and an engine runs one"):
+            engine.run(IMAGES)
 
 
 def test_a_network_with_two_outputs_is_refused():

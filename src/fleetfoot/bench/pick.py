@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -66,6 +66,15 @@ Measure = Callable[[Sequence["Candidate"]], tuple[Mapping[str, float], Mapping[s
 
 class NoneFitsError(FleetfootError, ValueError):
     """No network is within the limits; the message says the nearest possible."""
+
+
+class Scored(NamedTuple):
+    """A network and its published top-1, in percent."""
+
+    model: str
+    size: int
+    top1: float
+    top1_source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,9 +188,10 @@ def pick(
     if batch < 1:
         raise ValueError(f"batch must be 1 or more, not {batch}")
     engine = choose_engine(engine)
-    predict = _model(engine, threads, on_event) if calibrated else _roofline(threads)
     names = list_models() + (networks([f"timm:{'*' if timm == 'all' else timm}"]) if timm else [])
-    found, without, failures = candidates(names, predict, batch, on_event)
+    scored, without = accurate(names, limits.min_top1)
+    predict = _model(engine, threads, on_event) if calibrated else _roofline(threads)
+    found, failures = candidates(scored, predict, batch, on_event)
 
     def measure(chosen: Sequence[Candidate]) -> tuple[Mapping[str, float], Mapping[str, str]]:
         cases = [Case(one.model, engine, threads, batch, one.size) for one in chosen]
@@ -223,41 +233,55 @@ def _roofline(threads: int) -> Predict:
     return lambda found: roofline_s(found, roof)
 
 
+def accurate(names: Sequence[str], min_top1: float) -> tuple[list[Scored], tuple[str, ...]]:
+    """Networks with a published top-1 of that many percent or more; those without any.
+
+    Raises:
+        NoneFitsError: none is so accurate.
+    """
+    sizes = {name: native_size(name) for name in dict.fromkeys(names)}
+    rows = [(name, size, *published(name, size)) for name, size in sizes.items()]
+    scored = [Scored(name, size, top1, source) for name, size, top1, source in rows if top1]
+    if not scored:
+        raise NoneFitsError("no network with a published top-1 was found")
+    enough = [one for one in scored if one.top1 >= min_top1]
+    if not enough:
+        best = max(scored, key=lambda one: one.top1)
+        raise NoneFitsError(
+            f"no network has a published top-1 of {min_top1:g} % or more; the highest of "
+            f"{len(scored)} is {best.model}'s, {best.top1:g} %"
+        )
+    return enough, tuple(name for name, _, top1, _ in rows if not top1)
+
+
 def candidates(
-    names: Sequence[str],
+    scored: Sequence[Scored],
     predict: Predict,
     batch: int = 1,
     on_event: Callable[[Tracing], None] = lambda event: None,
-) -> tuple[list[Candidate], tuple[str, ...], dict[str, str]]:
-    """Networks with a published top-1, each predicted; those without one; those that failed, and
-    why."""
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Each predicted; and those that failed, and why."""
     found: list[Candidate] = []
     failures: dict[str, str] = {}
-    sizes = {name: native_size(name) for name in dict.fromkeys(names)}
-    scores = {name: published(name, size) for name, size in sizes.items()}
-    wanted = [name for name in sizes if scores[name][0] is not None]
-    without = [name for name in sizes if scores[name][0] is None]
-    for number, name in enumerate(wanted, start=1):
-        on_event(Tracing(name, number, len(wanted)))
-        top1, source = scores[name]
-        assert top1 is not None
+    for number, one in enumerate(scored, start=1):
+        on_event(Tracing(one.model, number, len(scored)))
         try:
-            seen = folded_trace(name, sizes[name], batch)
+            seen = folded_trace(one.model, one.size, batch)
         except Exception as error:  # whatever a network raises, the others go on
-            failures[name] = str(error) or type(error).__name__
+            failures[one.model] = str(error) or type(error).__name__
             continue
         found.append(
             Candidate(
-                model=name,
-                size=sizes[name],
-                top1=top1,
-                top1_source=source,
+                model=one.model,
+                size=one.size,
+                top1=one.top1,
+                top1_source=one.top1_source,
                 weight_bytes=seen.weight_bytes,
                 macs=seen.macs // batch,
                 predicted_s=predict(seen),
             )
         )
-    return found, tuple(without), failures
+    return found, failures
 
 
 def folded_trace(name: str, size: int, batch: int, cache: Path | None = None) -> Trace:
@@ -333,20 +357,12 @@ def _within(found: Sequence[Candidate], limits: Limits) -> list[Candidate]:
     Raises:
         NoneFitsError: there is none.
     """
-    if not found:
-        raise NoneFitsError("no network with a published top-1 was found")
-    accurate = [one for one in found if one.top1 >= limits.min_top1]
-    if not accurate:
-        best = max(found, key=lambda one: one.top1)
-        raise NoneFitsError(
-            f"no network has a published top-1 of {limits.min_top1:g} % or more; the highest of "
-            f"{len(found)} is {best.model}'s, {best.top1:g} %"
-        )
+    enough = [one for one in found if one.top1 >= limits.min_top1]
     if limits.max_bytes is None:
-        return accurate
-    small = [one for one in accurate if one.weight_bytes <= limits.max_bytes]
-    if not small:
-        least = min(accurate, key=lambda one: one.weight_bytes)
+        return enough
+    small = [one for one in enough if one.weight_bytes <= limits.max_bytes]
+    if enough and not small:
+        least = min(enough, key=lambda one: one.weight_bytes)
         raise NoneFitsError(
             f"no network{_with_top1(limits)} has weights of {limits.max_bytes / 1e6:g} MB or "
             f"less; the smallest is {least.model}, {least.weight_bytes / 1e6:.1f} MB"

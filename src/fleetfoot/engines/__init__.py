@@ -14,6 +14,7 @@ from fleetfoot.engines.base import (
     EngineInfo,
     NodeTime,
     Options,
+    reason,
     relative_error,
 )
 from fleetfoot.engines.compiled import Compiled
@@ -111,5 +112,5 @@ def load(
     except Exception as error:  # each runtime raises its own kinds
         raise EngineError(
             f"{engine} cannot build {type(model).__name__} for a batch {tuple(example.shape)}: "
-            f"{type(error).__name__}: {error}"
+            f"{reason(error)}"
         ) from error

@@ -6,10 +6,13 @@ from it.
 
 from __future__ import annotations
 
+import io
 import math
+import re
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
@@ -202,6 +205,33 @@ class Engine(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+_RAISED_AT = re.compile(
+    r"The following call raised this error:\s+File \"(.+)\", line (\d+), in .+\n\s*(.+)"
+)
+
+
+def reason(error: BaseException) -> str:
+    """Why a network could not be built: the kind of error, the first line of what it says, and the
+    line of the network that torch's exporter stopped at. What else that exporter says is advice
+    for torch's own developers."""
+    while type(error).__name__ == "TorchExportError" and error.__cause__ is not None:
+        error = error.__cause__
+    first = next(iter(str(error).strip().splitlines()), "")
+    text = f"{type(error).__name__}: {first}".removesuffix(": ")
+    if raised := _RAISED_AT.search(str(error)):
+        text += "\n  at {}, line {}: {}".format(*raised.groups())
+    if "DataDependent" in type(error).__name__:
+        text += "\n  What it computes depends on values: eager can run it"
+    return text
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Around torch's exporter, which prints whole graphs to stderr before it raises."""
+    with redirect_stderr(io.StringIO()):
+        yield
 
 
 def installed(package: str) -> bool:

@@ -9,7 +9,7 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.engines.base import Engine, NodeTime, Options
+from fleetfoot.engines.base import Engine, NodeTime, Options, quiet
 from fleetfoot.engines.eager import Eager
 from fleetfoot.errors import EngineError, FleetfootError
 
@@ -33,7 +33,8 @@ class Compiled(Eager):
         network, placed = self._forward, self._place(example)
         assert isinstance(network, nn.Module)
         with self._as_stated():
-            graph = torch.export.export(network, (placed,)).module()
+            with quiet():
+                graph = torch.export.export(network, (placed,)).module()
             compiled = torch.compile(
                 graph, fullgraph=True, dynamic=False, options={"freezing": True}
             )

@@ -55,9 +55,18 @@ class Eager(Engine):
                 yield
 
     def _run(self, batch: Tensor) -> Tensor:
-        assert self._forward is not None, "run refuses a closed engine"
+        output = self._answer(batch)
+        if not isinstance(output, Tensor):
+            raise EngineError(
+                f"the network answers with a {type(output).__name__}, and an engine runs one that "
+                "answers with a tensor; give it the part that does, a backbone for one"
+            )
+        return output.to(device="cpu", dtype=torch.float32)
+
+    def _answer(self, batch: Tensor) -> object:
+        assert self._forward is not None, "a closed engine is refused before"
         with self._as_stated():
-            return self._forward(self._place(batch)).to(device="cpu", dtype=torch.float32)
+            return self._forward(self._place(batch))
 
     def _profile(self, batch: Tensor) -> list[NodeTime]:
         if self.info.device != "cpu":
@@ -76,8 +85,8 @@ class Eager(Engine):
         return stopwatch.nodes
 
     def timed_call(self, batch: Tensor) -> Callable[[], object]:
-        if self.info.device == "cpu":
-            return super().timed_call(batch)
+        if self.info.device == "cpu":  # of any answer, as a detector's list
+            return lambda: self._checked(self._answer, batch)
         placed = self._place(batch)
 
         def call() -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.engines.base import Engine, Options, missing_package, refuse
+from fleetfoot.engines.base import Engine, Options, missing_package, quiet, refuse
 from fleetfoot.engines.export import Last
 from fleetfoot.errors import EngineError, FleetfootError
 
@@ -67,7 +67,8 @@ def _lower(model: nn.Module, example: Tensor) -> Program:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-        exported = torch.export.export(model, (example,)).run_decompositions(_as_slices())
+        with quiet():
+            exported = torch.export.export(model, (example,)).run_decompositions(_as_slices())
         lowered = to_edge_transform_and_lower(
             exported,
             partitioner=[XnnpackPartitioner()],

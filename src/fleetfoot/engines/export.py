@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.engines.base import missing_package
+from fleetfoot.engines.base import missing_package, quiet
 from fleetfoot.errors import EngineError, MissingExtraError
 
 Made = TypeVar("Made")
@@ -61,7 +61,7 @@ def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
 
 
 def _export(model: nn.Module, example: Tensor) -> bytes:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet():
         # the exporter warns of its own dependencies' ageing parts, which nobody here can change
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

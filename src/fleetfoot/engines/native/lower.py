@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from fleetfoot.engines.base import relative_error
+from fleetfoot.engines.base import quiet, reason, relative_error
 from fleetfoot.engines.native.builder import Builder, LackingError
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
 from fleetfoot.engines.native.operators import OPERATORS, Padded
@@ -86,7 +86,7 @@ def _dependence(model: nn.Module, pictures: torch.Tensor) -> float:
                 raise EngineError(
                     f"native runs one picture at a time, and an output of {name} has "
                     f"shape {tuple(whole.shape)} for a batch of 2: its first dimension is not "
-                    "the batch. Run this network with another engine"
+                    "the batch. Run this network with eager"
                 )
             largest = max(largest, relative_error(whole[i : i + 1], single))
     return largest
@@ -97,11 +97,11 @@ def _exported(model: nn.Module, picture: torch.Tensor) -> torch.export.ExportedP
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        return torch.export.export(model, (picture,), strict=False)
+        with quiet():
+            return torch.export.export(model, (picture,), strict=False)
     except Exception as error:  # the exporter raises whatever tracing ran into
         raise EngineError(
-            f"native cannot build {type(model).__name__}: torch.export failed with "
-            f"{type(error).__name__}: {error}"
+            f"native cannot build {type(model).__name__}: torch.export failed with {reason(error)}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
