@@ -215,6 +215,17 @@ def test_candidates_leave_out_what_has_no_top1_and_say_what_fails(scores, monkey
     ]
 
 
+def test_where_no_network_can_be_traced_each_is_listed(scores, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("cannot be folded")
+
+    monkeypatch.setattr(pick, "list_models", lambda: ["good"])
+    monkeypatch.setattr(pick, "_roofline", lambda threads: lambda seen: 0.003)
+    monkeypatch.setattr(pick, "folded_trace", fails)
+    with pytest.raises(NoneFitsError, match="folded and traced\n  good: cannot be folded"):
+        pick.pick(10, engine="eager", calibrated=False)
+
+
 def test_a_trace_is_folded_once_and_read_from_then_on(tmp_path, monkeypatch):
     made = pick.folded_trace("mobilenetv1_025", 64, 1, cache=tmp_path)
     monkeypatch.setattr(pick, "prepare", None)  # a second folding would fail

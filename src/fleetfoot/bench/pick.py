@@ -193,6 +193,9 @@ def pick(
     predict = _model(engine, threads, on_event) if calibrated else _roofline(threads)
     found, failures = candidates(scored, predict, batch, on_event)
 
+    if not found:
+        raise NoneFitsError(f"no network could be folded and traced{_listed(failures)}")
+
     def measure(chosen: Sequence[Candidate]) -> tuple[Mapping[str, float], Mapping[str, str]]:
         cases = [Case(one.model, engine, threads, batch, one.size) for one in chosen]
         done = run(cases, MEASURING, on_event=on_event)
@@ -341,14 +344,17 @@ def choose(
                 failures.setdefault(one.model, "it was not measured")
                 del eligible[one.model]
     if not eligible:
-        reasons_text = "".join(f"\n  {name}: {why}" for name, why in failures.items())
-        raise NoneFitsError(f"no network within the other limits could be run{reasons_text}")
+        raise NoneFitsError(f"no network within the other limits could be run{_listed(failures)}")
     known = [one for one in eligible.values() if one.measured_s is not None]
     front = pareto([one for one in known if one.latency_s <= limits.max_s])
     if not front:
         raise NoneFitsError(_too_slow(known, limits))
     rest = sorted((one for one in known if one not in front), key=lambda one: one.latency_s)
     return tuple(front), tuple(rest), failures
+
+
+def _listed(failures: Mapping[str, str]) -> str:
+    return "".join(f"\n  {name}: {why}" for name, why in failures.items())
 
 
 def _within(found: Sequence[Candidate], limits: Limits) -> list[Candidate]:
