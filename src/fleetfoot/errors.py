@@ -26,6 +26,11 @@ import difflib
 from collections.abc import Iterable
 
 
+def first_line(error: BaseException) -> str:
+    """Of what it says; "" where it says nothing."""
+    return str(error).strip().partition("\n")[0]
+
+
 class FleetfootError(Exception):
     """Base of everything that fleetfoot raises for its own domain."""
 

@@ -275,10 +275,7 @@ def candidates(
             continue
         found.append(
             Candidate(
-                model=one.model,
-                size=one.size,
-                top1=one.top1,
-                top1_source=one.top1_source,
+                **one._asdict(),
                 weight_bytes=seen.weight_bytes,
                 macs=seen.macs // batch,
                 predicted_s=predict(seen),

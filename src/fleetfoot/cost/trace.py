@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fleetfoot.cost.exact import EXACT, WITHOUT, Call, exact_flops
 from fleetfoot.cost.formulas import FIRST_OUTPUT_ONLY, FREE, MACS
+from fleetfoot.errors import first_line
 
 Shape = tuple[int, ...]
 
@@ -501,7 +502,7 @@ def trace(
         if reason:
             note = (
                 f"computed on {device}, since the network does not run without values "
-                f"({_first_line(reason)}); what follows from values is of this input and weights"
+                f"({_shortened(reason)}); what follows from values is of this input and weights"
             )
         try:
             return _run(_copy(model, storage=True), inputs, device, note)
@@ -511,8 +512,8 @@ def trace(
     raise ValueError(_refusal(model, inputs, reason, has_values)) from reason
 
 
-def _first_line(error: Exception) -> str:
-    text = (str(error) or type(error).__name__).strip().splitlines()[0]
+def _shortened(error: Exception) -> str:
+    text = first_line(error) or type(error).__name__
     return textwrap.shorten(text, width=100, placeholder=" …")
 
 

@@ -21,7 +21,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.errors import EngineError, FleetfootError, MissingExtraError
+from fleetfoot.errors import EngineError, FleetfootError, MissingExtraError, first_line
 
 Result = TypeVar("Result")
 
@@ -218,8 +218,7 @@ def reason(error: BaseException) -> str:
     for torch's own developers."""
     while type(error).__name__ == "TorchExportError" and error.__cause__ is not None:
         error = error.__cause__
-    first = next(iter(str(error).strip().splitlines()), "")
-    text = f"{type(error).__name__}: {first}".removesuffix(": ")
+    text = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
     if raised := _RAISED_AT.search(str(error)):
         text += "\n  at {}, line {}: {}".format(*raised.groups())
     if "DataDependent" in type(error).__name__:

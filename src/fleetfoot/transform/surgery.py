@@ -387,6 +387,9 @@ def _nothing(model: nn.Module, left: Sequence[Left]) -> str:
     return f"nothing to replace in {name}; each of its {len(left)} convolutions is left:{lines}"
 
 
+# --- the new network
+
+
 def _put(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> dict[nn.Module, list[str]]:
     """Each value where its key was, in all places; the paths of those.
 
