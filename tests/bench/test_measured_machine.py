@@ -130,6 +130,17 @@ def test_a_gpu_is_measured():
     assert made.peak_flops_per_s("bfloat16") > made.peak_flops_per_s("float32")
 
 
+@pytest.mark.skipif(runtime.missing() is not None, reason=str(runtime.missing()))
+def test_a_cache_is_measured_on_half_of_it_but_at_most_eight_times_the_level_above(monkeypatch):
+    sizes = {"L1": 48 << 10, "L2": 512 << 10, "L3": 480 << 20}
+    caches = tuple(environment.Cache(name, size) for name, size in sizes.items())
+    monkeypatch.setattr(environment, "caches", lambda threads: caches)
+
+    found = {name: size for name, _, size in machine._Cpu(1)._levels}
+
+    assert found == {"L1": 24 << 10, "L2": 256 << 10, "L3": 4 << 20, "memory": 4 * (480 << 20)}
+
+
 def test_caches_are_read_as_the_system_says(monkeypatch, tmp_path):
     monkeypatch.undo()
     found = environment.caches(1)
