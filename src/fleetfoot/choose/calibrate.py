@@ -30,7 +30,7 @@ from fleetfoot.choose.synthetic import synthetic
 from fleetfoot.count.trace import Trace, count
 from fleetfoot.engines import ENGINES, available
 from fleetfoot.errors import EngineError, RecordError, UnknownNameError
-from fleetfoot.files import parsed, write_text
+from fleetfoot.files import cache_folder, read_json, write_text
 from fleetfoot.machine import environment
 from fleetfoot.machine.machine import Machine
 from fleetfoot.machine.measured import machine as measured_machine
@@ -42,7 +42,6 @@ from fleetfoot.measure.protocols import Protocol, Row
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Event, Notice, Tools, run
 from fleetfoot.network import native_size
-from fleetfoot.weights.hub import cache_folder
 
 SCHEMA = 1
 CALIBRATED = ("native", "onnxruntime", "openvino", "eager")
@@ -145,6 +144,8 @@ class Calibration:
             raise RecordError(
                 f"a calibration of schema {self.schema}; this fleetfoot knows {SCHEMA}"
             )
+        if not any(self.model.rates.values()) or not all(one.time_s > 0 for one in self.samples):
+            raise RecordError("a calibration has a rate above 0, and samples whose times are")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -446,7 +447,7 @@ def read(file: Path) -> Calibration:
     Raises:
         RecordError: there is none, or the file is not what ``calibrate`` wrote.
     """
-    return _read(file, Calibration)
+    return read_json(file, Calibration)
 
 
 def read_check(file: Path) -> Check:
@@ -455,18 +456,7 @@ def read_check(file: Path) -> Check:
     Raises:
         RecordError: there is none, or the file is not what ``check`` wrote.
     """
-    return _read(file, Check)
-
-
-def _read(file: Path, kind: type[Any]) -> Any:
-    try:
-        return parsed(json.loads(file.read_text(encoding="utf-8")), kind)
-    except OSError as error:
-        raise RecordError(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise RecordError(f"{file}: not JSON: {error}") from error
-    except RecordError as error:
-        raise RecordError(f"{file}: {error}") from error
+    return read_json(file, Check)
 
 
 def load(engine: str, threads: int = 1, file: Path | None = None) -> Calibration:
