@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.count.formulas import ATTENTION
 from fleetfoot.count.trace import Operator
+from fleetfoot.count.vocabulary import ATTENTION, CONVOLUTIONS, LINEAR
 from fleetfoot.explain.explanation import Explanation
 from fleetfoot.machine.roofline import Bound, Layer
 from fleetfoot.report.findings import print_findings
@@ -243,9 +243,9 @@ def what(layer: Layer, layers: Sequence[Layer]) -> str:
 
 def _named(op: Operator) -> str:
     name = op.name.split(".", 1)[-1].strip("_")
-    if name == "convolution":
+    if op.name in CONVOLUTIONS:
         return _convolution(op)
-    if name in ("linear", "addmm", "mm") and len(op.shape) >= 1:
+    if op.name in LINEAR and len(op.shape) >= 1:
         return f"linear {op.input_shapes[name == 'addmm'][-1]}→{op.shape[-1]}"
     return "attention" if op.name in ATTENTION else name
 

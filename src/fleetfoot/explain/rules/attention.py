@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fleetfoot.count.trace import Shape
+from fleetfoot.count.vocabulary import ATTENTION, MATRIX_PRODUCTS, SOFTMAXES
 from fleetfoot.explain.rules.base import Found, Rule, Subject, megabytes
-from fleetfoot.explain.rules.graph import MATRIX_PRODUCTS, SOFTMAXES
 
 
 class Attention(NamedTuple):
@@ -28,7 +28,7 @@ class Attention(NamedTuple):
 def attentions(subject: Subject) -> Iterator[Attention]:
     graph, operators = subject.graph, subject.operators
     for index, op in enumerate(operators):
-        if op.name.startswith("aten._scaled_dot_product") and len(op.input_shapes) > 1:
+        if op.name in ATTENTION and len(op.input_shapes) > 1:
             query, key = op.input_shapes[:2]
             yield Attention(index, (index,), (*query[:-1], key[-2]), query[-1])
             continue

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fleetfoot.count.vocabulary import bare
 from fleetfoot.explain.rules.base import Found, Rule, Subject, megabytes
-from fleetfoot.explain.rules.graph import bare
 from fleetfoot.explain.rules.squeeze import gates
 
 

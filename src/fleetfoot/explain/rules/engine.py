@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from fleetfoot.count.vocabulary import bare
 from fleetfoot.explain.rules.base import Found, Rule, Subject
-from fleetfoot.explain.rules.graph import bare
 
 MOST_TIMES = 4.0
 """As whole networks, their memory-bound layers among them, general engines reach 0.2 to 0.9 of a

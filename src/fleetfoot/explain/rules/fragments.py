@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
+from fleetfoot.count.vocabulary import CONCATENATIONS, bare
 from fleetfoot.explain.rules.base import Found, Rule, Subject, counted
-from fleetfoot.explain.rules.graph import JOINS, Product, bare, bits
+from fleetfoot.explain.rules.graph import Product, bits
+
+JOINS = CONCATENATIONS | {"aten.add", "aten.mul"}
+"""Where branches come together again."""
 
 FEWEST_BRANCHES = 3
 """Two branches are what a shortcut or a stride that doubles the channels needs."""

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from math import prod
 from typing import NamedTuple
 
+from fleetfoot.count.vocabulary import bare
 from fleetfoot.explain.rules.base import Found, Rule, Subject, counted, megabytes
-from fleetfoot.explain.rules.graph import bare, bits
+from fleetfoot.explain.rules.graph import bits
 
 
 class Gate(NamedTuple):
