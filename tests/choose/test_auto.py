@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from fake_bench import Bench
+from fleetfoot import cores
 from fleetfoot.choose import auto
 from fleetfoot.errors import EngineError
 from fleetfoot.machine import environment
@@ -134,8 +135,8 @@ def test_an_example_that_cannot_be_measured_is_an_error(tmp_path, shape):
 
 
 def test_more_threads_than_cores_are_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "usable_cores", lambda: 1)
-    with pytest.raises(ValueError, match="threads is 2, but this process may use 1"):
+    monkeypatch.setattr(cores, "usable_cores", lambda: 1)
+    with pytest.raises(ValueError, match=r"threads must be 1 to 1, .* not 2"):
         decide(Bench(), tmp_path, threads=2)
 
 

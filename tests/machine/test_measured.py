@@ -9,7 +9,7 @@ import re
 import pytest
 import torch
 
-from fleetfoot import runtime
+from fleetfoot import cores, runtime
 from fleetfoot.errors import EngineError, RecordError
 from fleetfoot.machine import environment
 from fleetfoot.machine import measured as machine
@@ -59,7 +59,7 @@ def test_with_the_library_each_cache_has_a_level_and_registers_a_rate():
 def test_without_the_library_the_rest_is_measured(monkeypatch):
     monkeypatch.setattr(runtime, "missing", lambda: "absent")
 
-    made = machine.measure(threads=min(2, environment.usable_cores()), rounds=1)
+    made = machine.measure(threads=min(2, cores.usable_cores()), rounds=1)
 
     assert [level.name for level in made.levels] == ["memory"]
     assert made.compute["float32"].fma_flops_per_s is None
@@ -155,7 +155,7 @@ def test_a_record_with_a_wrong_field_is_refused():
 
 
 def test_unusable_arguments_are_named(monkeypatch):
-    monkeypatch.setattr(environment, "usable_cores", lambda: 4)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 4)
     with pytest.raises(ValueError, match=r"threads must be 1 to 4, .* not 5"):
         machine.measure(5)
     with pytest.raises(ValueError, match="rounds must be 1 or more, not 0"):
@@ -191,5 +191,5 @@ def test_caches_are_read_as_the_system_says(monkeypatch, tmp_path):
     found = environment.caches(1)
     sizes = [cache.bytes for cache in found]
     assert sizes == sorted(sizes)
-    both = environment.caches(2) if environment.usable_cores() > 1 else found
+    both = environment.caches(2) if cores.usable_cores() > 1 else found
     assert all(b.bytes in (a.bytes, 2 * a.bytes) for a, b in zip(found, both, strict=True))

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from fleetfoot import engines
+from fleetfoot.cores import check_threads
 from fleetfoot.count import count
 from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, RecordError
@@ -108,10 +109,7 @@ def decide(
     """
     if example.ndim != 4 or example.shape[1] != 3 or example.shape[2] != example.shape[3]:
         raise ValueError(f"example must be (B, 3, S, S), not {tuple(example.shape)}")
-    if threads > environment.usable_cores():
-        raise ValueError(
-            f"threads is {threads}, but this process may use {environment.usable_cores()} cores"
-        )
+    check_threads(threads)
     names = list(candidates) if candidates is not None else default_engines()[0]
     decision = remembered(
         "auto",

@@ -27,6 +27,7 @@ import torch
 from fleetfoot.choose.agreement import Agreement
 from fleetfoot.choose.latency import Array, LatencyModel, activations, features, fit
 from fleetfoot.choose.synthetic import synthetic
+from fleetfoot.cores import check_threads
 from fleetfoot.count.trace import Trace, count
 from fleetfoot.engines import ENGINES, available
 from fleetfoot.errors import EngineError, RecordError, UnknownNameError
@@ -251,11 +252,7 @@ def calibrate(
     """
     if not minutes > 0:
         raise ValueError(f"minutes must be above 0, not {minutes:g}")
-    if not 1 <= threads <= environment.usable_cores():
-        raise ValueError(
-            f"threads must be 1 to {environment.usable_cores()}, the cores that this process may "
-            f"use, not {threads}"
-        )
+    check_threads(threads)
     engine = choose_engine(engine)
     file = output or calibration_file(engine, threads)
     began, started = time.monotonic(), _now()

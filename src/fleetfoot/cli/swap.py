@@ -84,8 +84,9 @@ def swap(
 
     import torch
 
+    from fleetfoot.cores import check_threads
     from fleetfoot.measure import pair
-    from fleetfoot.measure.run import check_engines, check_threads
+    from fleetfoot.measure.run import check_engines
     from fleetfoot.network import is_file, native_size
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.swaps import print_swap

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fleetfoot import runtime
+from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError
 from fleetfoot.files import parsed, parsed_text, remembered
 from fleetfoot.machine import environment
@@ -119,9 +120,7 @@ def from_json(text: str) -> Machine:
 
 
 def _check(threads: int, device: str, rounds: int) -> None:
-    cores = environment.usable_cores()
-    if not 1 <= threads <= cores:
-        raise ValueError(f"threads must be 1 to {cores}, the cores that are usable, not {threads}")
+    check_threads(threads)
     if rounds < 1:
         raise ValueError(f"rounds must be 1 or more, not {rounds}")
     if device not in ("cpu", "cuda"):
