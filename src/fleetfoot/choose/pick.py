@@ -25,6 +25,7 @@ from fleetfoot.choose.calibrate import (
     load,
     roofline_s,
 )
+from fleetfoot.choose.front import pareto as front_of
 from fleetfoot.count.trace import Trace, trace
 from fleetfoot.errors import FleetfootError, RecordError
 from fleetfoot.files import parsed, refuse_negatives, remembered
@@ -424,6 +425,5 @@ def _dominates(a: Candidate, b: Candidate) -> bool:
 
 
 def pareto(found: Sequence[Candidate]) -> list[Candidate]:
-    """Those that no other dominates, from fast to slow."""
-    front = [one for one in found if not any(_dominates(other, one) for other in found)]
-    return sorted(front, key=lambda one: (one.latency_s, -one.top1))
+    """The front of latency and published top-1, from fast to slow."""
+    return front_of(found, time_s=lambda one: one.latency_s, top1=lambda one: one.top1)

@@ -38,27 +38,35 @@ class Column:
     title: str
     unit: str
     text: Callable[[Measurement], str]
+    figure: Callable[[Measurement], float | None]
+    """What it is sorted by; None is not known."""
     spare: int = 0
     """Left out where the terminal is too narrow, the highest number first; 0 always stays."""
-
-
-COLUMNS = (
-    Column("top-1", "%", lambda m: "-" if m.top1 is None else f"{m.top1:.1f}"),
-    Column("params", "M", lambda m: digits(m.params / 1e6), spare=2),
-    Column("MACs", "M", lambda m: digits(m.macs / 1e6)),
-    Column("memory", "MB", lambda m: digits(m.memory_access_bytes / 1e6), spare=3),
-    Column("latency", "ms", lambda m: digits(m.median_s * 1e3)),
-    Column("±", "ms", lambda m: digits(half_interval_s(m) * 1e3, 2), spare=5),
-    Column("p90", "ms", lambda m: digits(m.p90_s * 1e3), spare=4),
-    Column("images", "/s", lambda m: digits(m.images_per_s), spare=1),
-    Column("GFLOPS", "", lambda m: digits(m.achieved_gflops)),
-    Column("peak", "%", lambda m: f"{100 * m.peak_share:.0f}" if m.peak_gflops else "-"),
-)
 
 
 def half_interval_s(m: Measurement) -> float:
     """The larger half of the 95 % interval of the median, in seconds."""
     return max(m.median_s - m.ci95_s[0], m.ci95_s[1] - m.median_s)
+
+
+COLUMNS = (
+    Column("top-1", "%", lambda m: "-" if m.top1 is None else f"{m.top1:.1f}", lambda m: m.top1),
+    Column("params", "M", lambda m: digits(m.params / 1e6), lambda m: m.params, spare=2),
+    Column("MACs", "M", lambda m: digits(m.macs / 1e6), lambda m: m.macs),
+    Column(
+        "memory", "MB", lambda m: digits(m.memory_access_bytes / 1e6),
+        lambda m: m.memory_access_bytes, spare=3,
+    ),
+    Column("latency", "ms", lambda m: digits(m.median_s * 1e3), lambda m: m.median_s),
+    Column("±", "ms", lambda m: digits(half_interval_s(m) * 1e3, 2), half_interval_s, spare=5),
+    Column("p90", "ms", lambda m: digits(m.p90_s * 1e3), lambda m: m.p90_s, spare=4),
+    Column("images", "/s", lambda m: digits(m.images_per_s), lambda m: m.images_per_s, spare=1),
+    Column("GFLOPS", "", lambda m: digits(m.achieved_gflops), lambda m: m.achieved_gflops),
+    Column(
+        "peak", "%", lambda m: f"{100 * m.peak_share:.0f}" if m.peak_gflops else "-",
+        lambda m: m.peak_share if m.peak_gflops else None,
+    ),
+)  # fmt: skip
 
 
 def print_tables(

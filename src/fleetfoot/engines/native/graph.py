@@ -114,3 +114,15 @@ def _views(node: Node) -> Iterator[View]:
     for inner in node.nodes:
         yield from _views(inner)
     yield node.out
+
+
+def prune(graph: Graph) -> None:
+    """Removes the nodes whose result nobody reads, and so what leads to no output. Changes the
+    graph."""
+    needed = {view.tensor for view in graph.outputs}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if node.out.tensor in needed:
+            kept.append(node)
+            needed.update(view.tensor for view in node.inputs.values())
+    graph.nodes = kept[::-1]

@@ -17,7 +17,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fleetfoot.engines.base import quiet, reason, relative_error
-from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
+from fleetfoot.engines.native.graph import Graph, Tensor, View, prune
 from fleetfoot.engines.native.lower.builder import Builder, LackingError
 from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
 from fleetfoot.engines.native.lower.operators.reductions import normalised
@@ -44,7 +44,7 @@ def lower(model: nn.Module, example: torch.Tensor) -> Graph:
     check_independence(model, example)
     program = _exported(model, example[:1])
     graph = _Lowering(program, type(model).__name__).run()
-    _remove_unread(graph)
+    prune(graph)
     return graph
 
 
@@ -352,14 +352,3 @@ def _share_memory(a: fx.Node, b: fx.Node) -> bool:
 
 def _same_place(a: torch.Tensor, b: torch.Tensor) -> bool:
     return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
-
-
-def _remove_unread(graph: Graph) -> None:
-    """Drops nodes whose result nobody reads: parts of the network that lead to no output."""
-    read = {id(view.tensor) for view in graph.outputs}
-    kept: list[Node] = []
-    for node in reversed(graph.nodes):
-        if id(node.out.tensor) in read:
-            read.update(id(view.tensor) for view in node.inputs.values())
-            kept.append(node)
-    graph.nodes = kept[::-1]

@@ -28,14 +28,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
+from fleetfoot.engines.native.graph import Graph, Node, Tensor, View, prune
 from fleetfoot.engines.native.passes.flow import (
     Flow,
     Use,
     constant,
     is_constant,
     legal,
-    prune,
     transferred,
     values,
 )

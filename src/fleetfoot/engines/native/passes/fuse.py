@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fleetfoot.engines.native.graph import Graph, Node, View
+from fleetfoot.engines.native.graph import Graph, Node, View, prune
 from fleetfoot.engines.native.passes.flow import (
     Flow,
     Use,
@@ -24,7 +24,6 @@ from fleetfoot.engines.native.passes.flow import (
     is_constant,
     legal,
     normalise,
-    prune,
     same_attributes,
     same_place,
     transferred,
