@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
 
-from fleetfoot.bench.compare import Verdict, change
-from fleetfoot.bench.record import Measurement, read
-from fleetfoot.bench.targets import OWN, PEERS
+from fleetfoot.measure.compare import Verdict, change
+from fleetfoot.measure.protocols import OWN, PEERS
+from fleetfoot.measure.record import Measurement, read
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.summary import digits, findings, grouped, versus
 from fleetfoot.report.tables import markdown_table
