@@ -348,7 +348,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from fake_bench import CASES, PROTOCOL, Bench
-from fleetfoot.bench.run import run
+from fleetfoot.measure.run import run
 run(CASES, replace(PROTOCOL, rounds=60), tools=Bench({"eager": {"seconds": 0.001}}).tools,
     output=Path(sys.argv[1]))
 """

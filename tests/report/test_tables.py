@@ -155,9 +155,6 @@ def test_a_comparison_is_printed_with_its_verdicts_and_its_method():
     assert "only after: fasternet_t2 on openvino (1 thread, batch 1)" in said
 
 
-ENGINES = ("native", "onnxruntime", "openvino", "ncnn", "executorch", "compiled", "eager")
-
-
 def test_seven_engines_stand_side_by_side_with_the_own_one_first():
     text = printed(seven())
     assert max(len(line) for line in text.splitlines()) <= 120
