@@ -13,21 +13,9 @@ import numpy as np
 import pytest
 import random_graphs
 import torch
+from drawings import Drawing, MisfitError, Step, draw, network, program, written
 from graph_steps import OPERATORS
-from random_graphs import (
-    PLAIN,
-    Answer,
-    Drawing,
-    Step,
-    cut_down,
-    draw,
-    network,
-    printed,
-    program,
-    shrunk,
-    tried,
-    written,
-)
+from random_graphs import PLAIN, Answer, cut_down, printed, shrunk, tried
 from torch import nn
 
 from fleetfoot import runtime
@@ -181,7 +169,7 @@ def test_poison_changes_no_answer():
 
 
 def test_a_graph_that_does_not_fit_is_told():
-    with pytest.raises(random_graphs.MisfitError):
+    with pytest.raises(MisfitError):
         written(Drawing(0, (3, 5, 5), (Step("to_map", (0,), {}),), (1,)))
 
 
