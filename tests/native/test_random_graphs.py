@@ -136,24 +136,41 @@ def test_a_printed_program_runs_by_itself(tmp_path):
     assert done.stdout.strip() == "None"
 
 
-def test_memory_that_was_never_written_shows(monkeypatch):
-    """A node left out leaves its reader with what lay there: zeros first, then NaN."""
+def test_memory_that_was_never_written_is_refused(monkeypatch):
+    """A node left out leaves its reader with what lay there before."""
     finish = random_graphs.finish
 
     def unwritten(graph, *, options):
         graph.nodes = [node for node in graph.nodes if node.op != "softmax"]
         return finish(graph, options=options)
 
-    steps = (
-        conv(0, 8),
-        Step("softmax", (1,), {"dim": 1}),
-        Step("cat", (1, 2), {"dim": 1}),
-        conv(3, 4),
-    )
+    softmax = Step("softmax", (1,), {"dim": 1})
+    steps = (conv(0, 8), softmax, Step("cat", (1, 2), {"dim": 1}), conv(3, 4))
     monkeypatch.setattr(random_graphs, "finish", unwritten)
-    monkeypatch.setattr(random_graphs, "TOLERANCE", float("inf"))
 
     answer = tried(Drawing(0, (3, 5, 5), steps, (4,)), trials=["no strips"])
+
+    assert answer.fault is not None
+    assert answer.fault.kind == "PlanError"
+    assert "before it is written" in answer.fault.detail
+
+
+def test_memory_that_a_run_leaves_to_the_next_shows(monkeypatch):
+    """An engine that adds up what is in its memory: zeros at first, then NaN."""
+    poison, run = runtime.Context.poison, random_graphs._run
+    poisoned = set()
+
+    def remembered(context):
+        poisoned.add(context)
+        poison(context)
+
+    def leaking(context, picture):
+        return [out * (np.nan if context in poisoned else 1) for out in run(context, picture)]
+
+    monkeypatch.setattr(runtime.Context, "poison", remembered)
+    monkeypatch.setattr(random_graphs, "_run", leaking)
+
+    answer = tried(Drawing(0, (3, 5, 5), (conv(0, 4),), (1,)), trials=["no strips"])
 
     assert answer.fault is not None
     assert answer.fault.kind == "stale"
