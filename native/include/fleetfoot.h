@@ -146,6 +146,10 @@ FF_API const char *ff_context_instruction_set(const ff_context *context);
  * whose batch is at least the number of threads (each thread then runs whole pictures in its own arena). */
 FF_API int64_t ff_context_bytes(const ff_context *context);
 
+/* Fills that memory with NaN. A run depends on its inputs alone, so the next one gives the same bits as
+ * before; if it does not, the plan reads what it has not written. Made for tests. */
+FF_API ff_status ff_context_poison(ff_context *context);
+
 /* Measures each node from the next run on (on != 0), or stops. Off at first: it costs two readings of the
  * clock for a node. */
 FF_API ff_status ff_context_profile(ff_context *context, int32_t on);

@@ -236,6 +236,10 @@ const char* ff_context_instruction_set(const ff_context* context) {
 }
 int64_t ff_context_bytes(const ff_context* context) { return context ? context->context.bytes() : -1; }
 
+ff_status ff_context_poison(ff_context* context) {
+    return guarded([&] { given(context, "context")->context.poison(); });
+}
+
 ff_status ff_context_profile(ff_context* context, int32_t on) {
     return guarded([&] { given(context, "context")->context.profile(on != 0); });
 }

@@ -19,6 +19,7 @@ public:
     explicit Buffer(size_t size);
     char* data() const { return data_.get(); }
     size_t size() const { return size_; }
+    void poison();  // NaN in every place
 
 private:
     struct Free {
@@ -39,6 +40,7 @@ public:
 
     // One of these at a time: Error(FF_BUSY) where another thread is within one.
     void run(const float* const* inputs, float* const* outputs, int64_t batch);
+    void poison();
     void profile(bool on);
     std::vector<double> times();
 
