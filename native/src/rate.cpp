@@ -54,7 +54,7 @@ double multiply_add_rate(const Kernels& kernels, bool doubles, int threads, doub
 }
 
 double memory_rate(const Kernels& kernels, bool copies, int64_t bytes, int threads, double seconds) {
-    const int64_t half = std::max<int64_t>(bytes / 8 / kRateCount, 1) * kRateCount;  // floats
+    const int64_t half = std::max<int64_t>(bytes / 8 / kStreamCount, 1) * kStreamCount;  // floats
     struct Free {
         void operator()(float* data) const { std::free(data); }
     };
@@ -70,9 +70,9 @@ double memory_rate(const Kernels& kernels, bool copies, int64_t bytes, int threa
         }
         for (int64_t pass = 0; pass < passes; ++pass) {
             if (copies) {
-                kernels.move(data, data + half, half);
+                kernels.copy_stream(data, data + half, half);
             } else {
-                volatile float kept = kernels.read(data, 2 * half);
+                volatile float kept = kernels.read_stream(data, 2 * half);
                 static_cast<void>(kept);
             }
         }

@@ -39,7 +39,7 @@ static ConvShape conv_shape(const ConvArgs& args) {
     const bool large = s.panels * kPanel * s.taps * s.channels * 4 > kLargeWeights;
     const int64_t room = large ? kLargeBlock : kSmallBlock;
     if (s.direct) {
-        s.block = larger(28, room / (4 * (large ? s.channels : larger(s.channels, s.outputs))) / 14 * 14);
+        s.block = larger(2 * kBlockPixels, room / (4 * (large ? s.channels : larger(s.channels, s.outputs))) / kBlockPixels * kBlockPixels);
         s.frame_height = 0;
     } else {
         const int64_t halo = (w.kernel_h - 1) * w.dilation_h + 1 - w.stride_h;
@@ -188,7 +188,7 @@ static void conv_direct(const ConvArgs& args, Range pixels, Range panels, void* 
                 part[r].rows = runs[r].rows;
             }
             if (single) single_row(t, part[0], panel_count);
-            else block(t, part, count, panel_count, {args.ahead, args.ahead_floats});
+            else multiply_runs(t, part, count, panel_count, {args.ahead, args.ahead_floats});
             if (!unfinished(epilogue)) continue;
             for (int64_t r = 0; r < count; ++r)
                 finish(epilogue, part[r].c, t.c_stride, residual ? runs[r].residual + output : nullptr,

@@ -1,4 +1,4 @@
-// The product all else rests on: rows of A (row-major, any stride) times packed panels of B.
+// The product that convolutions and attention are made of: rows of A (row-major, any stride) times packed panels of B.
 //
 // C[m, n] = epilogue(bias[n] + sum_k A[m, k] * B[k, n]),  B in panels [K][16]
 //
@@ -20,13 +20,11 @@ namespace ff::FF_ISA {
 constexpr int kVectors = kPanel / kLanes;  // vectors in a panel
 
 // Rows that fit beside `panels` panels: sums + the panels' vectors + one broadcast within the registers.
-constexpr int tile_rows(int panels) {
-    return kLanes == 16  ? (panels == 1 ? 14 : panels == 2 ? 14 : panels == 3 ? 9 : 6)
-           : kLanes == 8 ? 6
-           : kRegisters == 32 ? 6 : 3;
-}
-constexpr int kMaxPanels = kLanes == 16 ? 4 : 1;
-constexpr int kMaxRows = 14;
+constexpr int tile_rows(int panels) { return kTileRows[panels - 1]; }
+constexpr int kMaxPanels = sizeof kTileRows / sizeof *kTileRows;
+constexpr int kMaxRows = 14;  // of any instruction set's tile: kTiles has a place for each height
+static_assert(kTileRows[0] <= kMaxRows, "kTiles has no place for the tallest tile");
+static_assert(kMaxPanels == 1 || kMaxPanels == 4, "panels_next() knows tiles of one panel, or of 1 to 4");
 
 struct Tile {
     const float* a;
@@ -170,7 +168,7 @@ struct Ahead {
 //
 // Weights that no run has touched lie in L3 or in memory, and the processor's own prefetchers see each
 // panel too late. So the tiles of a group fetch the next group's weights, the last group's those `ahead`.
-static void block(Tile t, const Run* runs, int64_t count, int64_t panels, const Ahead& ahead) {
+static void multiply_runs(Tile t, const Run* runs, int64_t count, int64_t panels, const Ahead& ahead) {
     const int64_t last = t.last;
     const int64_t depth = t.segment_count * t.k;
     for (int64_t p = 0; p < panels;) {
@@ -242,7 +240,7 @@ static void single_row(Tile t, const Run& row, int64_t panels) {
     t.a = row.a;
     t.c = row.c;
     t.residual = row.residual;
-    constexpr int wide = kLanes == 16 ? 4 : 1;
+    constexpr int wide = kMaxPanels;
     for (int64_t p = 0; p < panels;) {
         const int count = panels - p >= wide ? wide : 1;
         t.last = p + count == panels ? last : kPanel;

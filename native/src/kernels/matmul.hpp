@@ -124,7 +124,7 @@ static void matmul(const MatmulArgs& args, Range units, void* scratch) {
             t.c_stride = s.scatter ? s.panels * kPanel : c_row;
             t.last = s.columns - (s.panels - 1) * kPanel;
             t.act = t.post = bounds_of(Activation{});
-            block(t, &run, 1, s.panels, {});
+            multiply_runs(t, &run, 1, s.panels, {});
             if (s.scatter) {
                 for (int64_t m = row; m < end; ++m)
                     for (int64_t n = 0; n < s.columns; ++n)

@@ -113,9 +113,7 @@ FF_INLINE void normalize_row(const float* x, const float* weight, const float* b
     }
 }
 
-static size_t norm_scratch(const NormArgs&) { return 0; }
-
-static void norm(const NormArgs& args, Range units, void*) {
+static void norm(const NormArgs& args, Range units) {
     const int rank = args.x.rank, leading = rank - args.trailing;
     const bool weighted = args.weight.data, biased = args.bias.data;
     static constexpr int64_t kNone[kMaxRank] = {};

@@ -135,9 +135,7 @@ static void reduce_as(const ReduceArgs& args, Range units) {
     });
 }
 
-static size_t reduce_scratch(const ReduceArgs&) { return 0; }
-
-static void reduce(const ReduceArgs& args, Range units, void*) {
+static void reduce(const ReduceArgs& args, Range units) {
     switch (args.op) {
         case Reduce::sum: return reduce_as<Reduce::sum>(args, units);
         case Reduce::mean: return reduce_as<Reduce::mean>(args, units);

@@ -129,4 +129,15 @@ FF_INLINE void deinterleave3(vf v[3]) {
     v[2] = _mm256_permutevar8x32_ps(c, _mm256_setr_epi32(2, 5, 0, 3, 6, 1, 4, 7));
 }
 
+// --- tiles: what gemm.hpp, conv.hpp and the threads' parts take from the instruction set ---
+
+// Rows of a register tile beside one panel of 16 channels: 12 of 16 registers are sums, two hold the panel's
+// vectors, one a broadcast.
+constexpr int kTileRows[] = {6};
+// A block of a 1x1 convolution is a multiple of this many pixels. It was chosen for AVX-512, whose tallest tile has
+// 14 rows. Blocks of whole tiles here would be multiples of 6; what that is worth has not been measured.
+constexpr int kBlockPixels = 14;
+// Where threads cut a convolution: at whole tiles. Not compared with others.
+constexpr int kPartPixels = 6, kPartPanels = 1;
+
 }  // namespace ff::FF_ISA

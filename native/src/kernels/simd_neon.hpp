@@ -78,4 +78,15 @@ using vd = float64x2_t;  // two doubles, for a rate alone
 FF_INLINE vd set1_double(double x) { return vdupq_n_f64(x); }
 FF_INLINE vd fma_double(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
 
+// --- tiles: what gemm.hpp, conv.hpp and the threads' parts take from the instruction set ---
+
+// Rows of a register tile beside one panel of 16 channels: 24 of 32 registers are sums, four hold the panel's
+// vectors. Never timed: NEON has run under qemu only.
+constexpr int kTileRows[] = {6};
+// A block of a 1x1 convolution is a multiple of this many pixels. It was chosen for AVX-512, whose tallest tile has
+// 14 rows. Blocks of whole tiles here would be multiples of 6; what that is worth has not been measured.
+constexpr int kBlockPixels = 14;
+// Where threads cut a convolution: at whole tiles. Not compared with others.
+constexpr int kPartPixels = 6, kPartPanels = 1;
+
 }  // namespace ff::FF_ISA

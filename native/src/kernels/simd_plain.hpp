@@ -82,4 +82,15 @@ typedef double vd __attribute__((vector_size(16)));  // two doubles, for a rate 
 FF_INLINE vd set1_double(double x) { return vd{x, x}; }
 FF_INLINE vd fma_double(vd a, vd b, vd c) { return a * b + c; }
 
+// --- tiles: what gemm.hpp, conv.hpp and the threads' parts take from the instruction set ---
+
+// Rows of a register tile beside one panel of 16 channels: 12 of 16 registers are sums. Other heights have not been
+// timed: this set is the one that every processor runs, not a fast one.
+constexpr int kTileRows[] = {3};
+// A block of a 1x1 convolution is a multiple of this many pixels. It was chosen for AVX-512, whose tallest tile has
+// 14 rows; what another multiple is worth here has not been measured.
+constexpr int kBlockPixels = 14;
+// Where threads cut a convolution: at every second tile. Not compared with others.
+constexpr int kPartPixels = 6, kPartPanels = 1;
+
 }  // namespace ff::FF_ISA

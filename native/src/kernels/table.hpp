@@ -22,10 +22,9 @@
 namespace ff::FF_ISA {
 
 inline constexpr Kernels table(const char* name) {
-    return Kernels{name, kLanes * 4, conv_scratch, conv, depthwise_scratch, depthwise, pool,
-                   matmul_scratch, matmul, unary, binary, softmax, norm_scratch, norm,
-                   reduce_scratch, reduce, copy, fill, gather, resize,
-                   multiply_adds, multiply_adds_double, 2 * kChains * kLanes, read, move};
+#define FF_ADDRESS(name, ...) , name
+    return Kernels{name, kLanes * 4, kPartPixels, kPartPanels, 2 * kChains * kLanes FF_KERNELS(FF_ADDRESS)};
+#undef FF_ADDRESS
 }
 
 }  // namespace ff::FF_ISA

@@ -21,6 +21,7 @@ namespace ff::FF_ISA {
 
 constexpr int64_t kWinogradBlock = 768 << 10;  // bytes of transformed patches and of products that stay in L2
 constexpr int64_t kMaxTiles = 64;              // in a block
+constexpr int64_t kMinTiles = 14;              // in a block, even of many channels: one tall register tile of AVX-512
 
 struct WinogradShape {
     int64_t channels;  // up to whole panels, as a transformed patch has them
@@ -39,7 +40,7 @@ static WinogradShape winograd_shape(const ConvArgs& args) {
     s.across = ceil_div(args.out.width, m);
     const int64_t all = s.across * ceil_div(args.out.height, m);
     const int64_t fit = kWinogradBlock / (4 * positions * (s.channels + group));
-    s.tiles = smaller(all, smaller(kMaxTiles, larger(fit, kMaxRows)));
+    s.tiles = smaller(all, smaller(kMaxTiles, larger(fit, kMinTiles)));
     s.tiles = ceil_div(all, ceil_div(all, s.tiles));  // blocks of equal size
     s.patch_step = s.tiles * s.channels + kPanel;
     s.product_step = s.tiles * group + kPanel;
@@ -190,7 +191,7 @@ private:
         for (int position = 0; position < positions; ++position) {
             const Run run{patches_ + position * s_.patch_step, products_ + position * s_.product_step, nullptr, tiles};
             t.b = group(position, panel).data;
-            block(t, &run, 1, wide, position + 1 < positions ? group(position + 1, panel) : after);
+            multiply_runs(t, &run, 1, wide, position + 1 < positions ? group(position + 1, panel) : after);
         }
     }
 
