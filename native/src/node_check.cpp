@@ -112,8 +112,8 @@ void NodeCheck::packed(Role role, int64_t elements) const {
     if (constant.kind != Kind::constant) fail(std::string(name_of(role)) + " is not a constant");
     if (view.offset % kPanel) fail(std::string(name_of(role)) + " is not aligned to 64 bytes");
     if (elements > constant.stored - view.offset)
-        fail(std::string(name_of(role)) + " holds " + std::to_string(constant.stored - view.offset) + " elements where " +
-             std::to_string(elements) + " are read");
+        fail(std::string(name_of(role)) + " holds " + std::to_string(constant.stored - view.offset) +
+             " elements where " + std::to_string(elements) + " are read");
 }
 
 void NodeCheck::trailing(int32_t dimensions) const {

@@ -1,5 +1,5 @@
-// A plan in memory: tensors, views of them, and nodes, as the file's graph lists them. What each node
-// means is in docs/engine.md, section "The plan".
+// A plan in memory: tensors, views of them, and nodes, in the order of the file's graph. docs/engine.md, section "The
+// plan", says what each node means.
 #pragma once
 
 #include <string>
@@ -20,16 +20,16 @@ enum class Kind { FF_KINDS(FF_ENUMERATOR) };
 struct Tensor {
     Kind kind = Kind::arena;
     int64_t size = 0;        // elements
-    int64_t offset = 0;      // bytes; of an arena or ring tensor
-    int32_t index = 0;       // of an input or output
-    int32_t ring = 0;        // rows kept; row y lies at slot y % ring
-    const void* data = nullptr;  // of a constant
-    int64_t stored = 0;          // elements of it in the file, padding included
+    int64_t offset = 0;      // arena, ring: bytes from the start of the arena or the rings
+    int32_t index = 0;       // input, output: its number
+    int32_t ring = 0;        // ring: rows kept; row y lies at slot y % ring
+    const void* data = nullptr;  // constant: where the file has it
+    int64_t stored = 0;          // constant: elements in the file, padding included
     bool whole_numbers = false;  // int32
 };
 
 struct View {
-    int32_t tensor = -1;  // none
+    int32_t tensor = -1;  // its number; -1: the node has no such input
     int64_t offset = 0;   // elements
     int32_t rank = 0;
     int64_t shape[kMaxRank] = {};
@@ -44,7 +44,7 @@ struct View {
 };
 
 struct StripArgs {
-    int32_t rows = 0;  // of the strip's out in one stretch
+    int32_t rows = 0;  // in one stretch of the strip's out
 };
 
 // The operators, which are the kinds of node: name, and what the kernel is given. The enum, the variant and
@@ -92,23 +92,23 @@ struct Node {
     View in[kRoles];
     View out;
     Args args;                // of op: its attributes; where its tensors lie is not known yet
-    std::vector<Node> nodes;  // of a strip
+    std::vector<Node> nodes;  // strip: what it runs row by row
 };
 
 struct Plan {
     File file;
     std::string model;
     int64_t arena_bytes = 0;
-    int64_t ring_bytes = 0;  // of each thread
+    int64_t ring_bytes = 0;  // for each thread
     int64_t weight_bytes = 0;
     std::vector<Tensor> tensors;
     std::vector<View> inputs, outputs;
     std::vector<Node> nodes;
 
-    // All nodes, each strip before its own.
+    // All nodes, each strip before its nodes.
     struct Listed {
         const Node* node;
-        int32_t strip;  // place of its strip in this list; -1
+        int32_t strip;  // place of its strip in this list; -1 if it is in none
     };
     std::vector<Listed> list;
 };
@@ -116,7 +116,7 @@ struct Plan {
 // Reads and validates. Throws Error.
 Plan load_plan(File file);
 
-// What load_plan does last: afterwards no run of the plan can reach outside its tensors. Throws
+// The last step of load_plan: afterwards no run of the plan can reach outside its tensors. Throws
 // Error(FF_BAD_PLAN), which names the node.
 void validate(const Plan& plan);
 

@@ -28,11 +28,15 @@ public:
 private:
     const Tensor& tensor(const View& view) const { return program_.plan_.tensors[static_cast<size_t>(view.tensor)]; }
 
+    static float* floats(char* start, const Tensor& tensor, const View& view) {
+        return reinterpret_cast<float*>(start + tensor.offset) + view.offset;
+    }
+
     void address(const View& view, const float*& pointer) {
         const Tensor& from = tensor(view);
         switch (from.kind) {
-            case Kind::arena: pointer = reinterpret_cast<const float*>(program_.arena_ + from.offset) + view.offset; break;
-            case Kind::ring: pointer = reinterpret_cast<const float*>(program_.rings_ + from.offset) + view.offset; break;
+            case Kind::arena: pointer = floats(program_.arena_, from, view); break;
+            case Kind::ring: pointer = floats(program_.rings_, from, view); break;
             case Kind::constant: pointer = static_cast<const float*>(from.data) + view.offset; break;
             case Kind::input:
             case Kind::output: program_.reads_.push_back({&pointer, &from, view.offset}); break;
@@ -41,12 +45,8 @@ private:
 
     void address(const View& view, float*& pointer) {
         const Tensor& to = tensor(view);
-        if (to.kind == Kind::output) {
-            program_.writes_.push_back({&pointer, &to, view.offset});
-            return;
-        }
-        char* const start = to.kind == Kind::ring ? program_.rings_ : program_.arena_;
-        pointer = reinterpret_cast<float*>(start + to.offset) + view.offset;
+        if (to.kind == Kind::output) program_.writes_.push_back({&pointer, &to, view.offset});
+        else pointer = floats(to.kind == Kind::ring ? program_.rings_ : program_.arena_, to, view);
     }
 
     template <class T>
@@ -99,7 +99,7 @@ Program::Program(const Plan& plan, const Kernels& kernels, char* arena, char* ri
     }
 }
 
-// Each convolution is told the weights of the one that follows it.
+// Tells each convolution where the weights of the next one are.
 void Program::link_ahead() {
     ConvArgs* before = nullptr;
     const auto link = [&](Step& step) {

@@ -19,7 +19,7 @@ struct Step {
     std::vector<Step> inner;
     std::unique_ptr<StripFlow> flow;
     std::vector<Range> needed;
-    std::vector<int64_t> done;  // of each inner node, the row before which all are computed
+    std::vector<int64_t> done;  // for each inner node, the row before which all are computed
 };
 
 class Program {

@@ -7,27 +7,28 @@
 #include <vector>
 
 #include "memory.hpp"
-#include "pool.hpp"
+#include "thread_pool.hpp"
 #include "program.hpp"
 
 namespace ff {
 namespace {
 
-constexpr int64_t kSteps = 2000;  // between two looks at the clock; some ten microseconds
-constexpr int64_t kBytesALook = int64_t{1} << 19;
+// Work between two looks at the clock: each is some ten microseconds, beside which a look takes nothing.
+constexpr int64_t kSteps = 2000;                    // of multiply-adds
+constexpr int64_t kBytesALook = int64_t{1} << 19;  // read or copied
 constexpr int kRegions = 20;
 
-// Each thread repeats work(thread), which says how much it did, until `seconds` are over; amounts a second of
-// all threads together. Once before that, untimed.
+// Each thread repeats work(thread), which returns how much it did, until `seconds` are over; the first time is not
+// measured. Returns the amounts a second of all threads together.
 template <class Work>
 double rate(int threads, double seconds, const Work& work) {
     struct Job {
         const Work& work;
-        Pool& pool;
+        ThreadPool& pool;
         double seconds;
         std::vector<double> rates;
     };
-    Pool pool(threads);
+    ThreadPool pool(threads);
     Job job{work, pool, seconds, std::vector<double>(static_cast<size_t>(threads))};
     pool.run(
         [](void* context, int thread) {
@@ -81,7 +82,7 @@ double memory_rate(const Kernels& kernels, bool copies, int64_t bytes, int threa
 }
 
 double region_time(int threads, double seconds) {
-    Pool pool(threads);
+    ThreadPool pool(threads);
     const auto regions = [&] {
         for (int i = 0; i < kRegions; ++i) pool.run([](void*, int) {}, nullptr);
     };

@@ -7,8 +7,8 @@
 namespace ff {
 namespace {
 
-// Nanoseconds below which a node is not shared: meeting the other threads costs what they save. An estimate for the
-// Zen 4 that the engine was written on; other values have not been compared.
+// Nanoseconds below which a node is not shared: meeting the other threads costs what they save. An estimate. No
+// comparison with other values is recorded.
 constexpr double kWorthSharingNs = 2000;
 
 // Into how many parts each of a node's two extents is cut, and at multiples of what.

@@ -1,5 +1,5 @@
-// Whatever a file says, a plan that passes here runs without reaching outside its tensors, and what it
-// allocates was bounded before.
+// Whatever a file says, a plan that passes here runs without reaching outside its tensors, and allocates no more than
+// a bound that was checked.
 #include <algorithm>
 
 #include "error.hpp"
@@ -10,7 +10,7 @@
 namespace ff {
 namespace {
 
-constexpr int64_t kMaxBytes = int64_t{16} << 30;  // of an arena, and of the rings
+constexpr int64_t kMaxBytes = int64_t{16} << 30;  // in the arena, and in the rings
 
 int64_t align(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 

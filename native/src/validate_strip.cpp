@@ -42,8 +42,8 @@ private:
                            [number](const Node& node) { return node.out.tensor == number; });
     }
 
-    // All stretches of a strip are under way at the same time in several threads: what it writes may share
-    // no memory with another tensor of it.
+    // Stretches of a strip run at the same time in several threads: a tensor that it writes may share no memory with
+    // another of its tensors.
     void disjoint() const {
         std::vector<int32_t> used;
         for (const Node& node : nodes_) {
@@ -65,7 +65,7 @@ private:
         }
     }
 
-    // What one node writes and another reads is the same rows to both, and written before.
+    // A tensor that one node writes and another reads has the same rows for both, and is written first.
     void links() const {
         for (size_t i = 0; i < nodes_.size(); ++i) {
             for (const View& view : nodes_[i].in) {
@@ -86,8 +86,8 @@ private:
         }
     }
 
-    // The stretch that starts at any row, and that a thread starts with, is the one that holds most rows:
-    // a later one finds the first of them done.
+    // Each row is tried as the first of a thread's first stretch, which holds the most rows: later stretches find some
+    // of theirs done.
     void simulate() const {
         const StripFlow flow(strip_);
         const int64_t height = strip_.out.height();

@@ -1,4 +1,4 @@
-// What a kernel is given, and the table of kernels that each instruction set fills.
+// The arguments of every kernel, and the table of kernels that each instruction set fills.
 //
 // All maps are channels-last: (H, W, C), channels next to each other. Every kernel works on one
 // picture and on a part of its output, so that threads and strips can share a node between them.
@@ -20,12 +20,12 @@ constexpr int kMaxRank = 6;
 #define FF_ENUMERATOR(name, ...) name,
 #define FF_TEXT(name, ...) #name,
 
-// A map in memory. `ring` rows are kept of it where it is not 0: row y lies at slot y % ring.
+// A map in memory. If `ring` is not 0, that many rows are kept: row y lies at slot y % ring.
 // Pixel x of row y starts at data + slot(y) * row + x * pixel.
 template <class T>
 struct MapOf {
     T* data = nullptr;
-    int64_t row = 0;      // elements from one row to the next; W * pixel where rows are dense
+    int64_t row = 0;      // elements from one row to the next; W * pixel if rows are dense
     int64_t pixel = 0;    // elements from one pixel to the next; >= C
     int32_t height = 0, width = 0, channels = 0;
     int32_t ring = 0;
@@ -57,7 +57,8 @@ struct Activation {
     float a = 0, b = 0;  // leaky_relu slope a · elu alpha a · clamp to [a, b] · scale: a * x + b
 };
 
-struct Window {  // of a convolution or a pooling
+// The window of a convolution or a pooling.
+struct Window {
     int32_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
     int32_t pad_top = 0, pad_left = 0;  // bottom and right follow from the output's shape
     int32_t dilation_h = 1, dilation_w = 1;
@@ -67,7 +68,7 @@ struct Window {  // of a convolution or a pooling
 struct ConvArgs {
     ConstMap x;
     Map out;
-    ConstMap residual;             // data is nullptr where there is none; out's shape
+    ConstMap residual;             // out's shape; data is nullptr if there is none
     const float* gate = nullptr;   // (C) or nullptr
     const float* weight = nullptr; // [groups][panels][K][16], K ordered (ky, kx, c); 64-byte aligned
     const float* bias = nullptr;   // [groups][panels * 16] or nullptr; beyond N / groups: zeros
@@ -80,7 +81,7 @@ struct ConvArgs {
     int64_t ahead_floats = 0;
 };
 
-// The same with one input channel an output channel: out channel n reads channel n / multiplier.
+// The same without a gate, from one input channel for each output channel: channel n reads channel n / multiplier.
 struct DepthwiseArgs {
     ConstMap x;
     Map out;
@@ -103,7 +104,7 @@ struct PoolArgs {
     int32_t pad_bottom = 0, pad_right = 0;
 };
 
-// out[b, m, n] = act(alpha * sum_k a[b, m, k] * b[b, k, n]); the last two dimensions of each view.
+// out[b, m, n] = alpha * (sum_k a[b, m, k] * b[b, k, n]); the last two dimensions of each view.
 struct MatmulArgs {
     ConstStrided a, b;
     Strided out;
@@ -228,7 +229,7 @@ struct Kernels {
 #undef FF_POINTER
 };
 
-// nullptr where this build or this processor has no such set.
+// Each is defined only in a build that has the set. cpu.hpp says which of them this processor can run.
 const Kernels* kernels_avx512();
 const Kernels* kernels_avx2();
 const Kernels* kernels_neon();

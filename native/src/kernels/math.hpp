@@ -1,6 +1,6 @@
 // Functions of vectors, and the activations made of them.
 //
-// Each is within about 4e-7 of the truth, relative or absolute, and has PyTorch's limits at +-inf;
+// Each is within about 4e-7 of the exact value, relative or absolute, and has PyTorch's limits at +-inf;
 // NaN passes. Coefficients are minimax fits (Lawson's weighted least squares in float64) to the
 // function and interval named beside them. None relies on fma's single rounding.
 #pragma once
@@ -108,7 +108,7 @@ FF_INLINE vf normal_tail(vf a) {
     return mul(p, p);
 }
 
-// x Phi(x) = max(x, 0) - |x| (1 - Phi(|x|)). Of +-inf NaN, as PyTorch's in float32.
+// x Phi(x) = max(x, 0) - |x| (1 - Phi(|x|)). NaN for +-inf, as PyTorch's is in float32.
 FF_INLINE vf gelu_(vf x) {
     const vf a = abs(x);
     return fnma(a, normal_tail(a), at_least(x, zero()));
@@ -184,7 +184,7 @@ struct ActOf {
     static constexpr Act value = A;
 };
 
-// Calls f(ActOf<kind>()), so that one switch stands outside a loop: `activate<decltype(k)::value>` inside.
+// Calls f(ActOf<kind>()): one switch outside a loop, and `activate<decltype(k)::value>` inside it.
 template <class F>
 FF_INLINE void with_act(Act kind, F f) {
 #define FF_CASE(name) \

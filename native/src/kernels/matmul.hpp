@@ -1,14 +1,12 @@
-// Products of two activations (attention): B is packed into panels first, A too where its rows do
-// not lie as the product wants them.
+// Products of two maps (attention). B is packed into panels first; A is copied if its rows are not dense.
 #pragma once
 
+#include "caches.hpp"
 #include "conv.hpp"
 #include "gemm.hpp"
 #include "kernels.hpp"
 
 namespace ff::FF_ISA {
-
-constexpr int64_t kMatmulRows = 56;  // rows of A, and of C where it is scattered, that are held at once
 
 struct MatmulShape {
     int64_t rows, k, columns, panels;

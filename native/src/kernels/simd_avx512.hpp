@@ -31,7 +31,7 @@ FF_INLINE vf div(vf a, vf b) { return _mm512_div_ps(a, b); }
 FF_INLINE vf fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }    // a * b + c
 FF_INLINE vf fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a * b
 FF_INLINE vf sqrt(vf a) { return _mm512_sqrt_ps(a); }
-// A NaN in x stays; where `bound` may be NaN too, use a select.
+// A NaN in x stays. If `bound` may be NaN too, use select().
 FF_INLINE vf at_least(vf x, vf bound) { return _mm512_max_ps(bound, x); }
 FF_INLINE vf at_most(vf x, vf bound) { return _mm512_min_ps(bound, x); }
 FF_INLINE vf abs(vf a) { return _mm512_abs_ps(a); }
@@ -146,9 +146,10 @@ FF_INLINE void deinterleave3(vf v[3]) {
 // On a quiet core of a Zen 4, 14 x 32 and 9 x 48 ran equally fast; docs/engine.md, "The product", says what counts
 // on a busy one.
 constexpr int kTileRows[] = {14, 14, 9, 6};
-// A block of a 1x1 convolution is a multiple of this many pixels: whole tiles of 14 rows. Not compared with 9 or 6.
+// A block of a 1x1 convolution is a multiple of this many pixels: whole tiles of 14 rows. No
+// comparison with 9 or 6 is recorded.
 constexpr int kBlockPixels = 14;
-// Where threads cut a convolution: at whole tiles of 14 x 32. Not compared with others.
+// Where threads cut a convolution: at whole tiles of 14 x 32. No comparison with others is recorded.
 constexpr int kPartPixels = 14, kPartPanels = 2;
 
 }  // namespace ff::FF_ISA

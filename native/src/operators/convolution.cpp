@@ -17,7 +17,8 @@ public:
         args.groups = attributes.small("groups");
         args.act = attributes.activation("act");
         args.post = attributes.activation("post");
-        if (const json::Value* tile = attributes.optional("winograd")) args.winograd = attributes.small(*tile, "winograd");
+        const json::Value* tile = attributes.optional("winograd");
+        if (tile) args.winograd = attributes.small(*tile, "winograd");
         return args;
     }
 

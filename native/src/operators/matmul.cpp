@@ -42,8 +42,8 @@ public:
         kernels.matmul(std::get<MatmulArgs>(args), part.first, scratch);
     }
 
-    // Whole matrices if there are several: each is packed once then. Rows of a single one by fours, which was not
-    // compared with other counts.
+    // Whole matrices if there are several: each is packed once then. Rows of a single one by fours; no comparison
+    // with other counts is recorded.
     Steps steps(const Node& node, const Kernels&) const override {
         const int64_t rows = node.out.shape[node.out.rank - 2], columns = node.out.shape[node.out.rank - 1];
         return {node.out.elements() / (rows * columns) > 1 ? rows : 4};

@@ -54,8 +54,8 @@ struct Steps {
 
 // What a core does in a nanosecond, roughly. Parts are compared by it, and nothing else hangs on it.
 struct Core {
-    // From a shared cache; a call and its tails. Estimates for the Zen 4 that the engine was written on; other
-    // values have not been compared.
+    // Bytes from a shared cache; nanoseconds of a call and its tails. Estimates. No comparison with other values is
+    // recorded.
     static constexpr double kBytesPerNs = 15, kCallNs = 100;
     double flops_per_ns;
 };

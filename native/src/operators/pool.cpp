@@ -14,7 +14,8 @@ public:
     Args read(Fields& attributes) const override {
         PoolArgs args;
         args.mode = attributes.one_of<PoolMode>("mode", kModeNames);
-        attributes.window(args.window, {&args.window.pad_top, &args.window.pad_left, &args.pad_bottom, &args.pad_right});
+        Window& w = args.window;
+        attributes.window(w, {&w.pad_top, &w.pad_left, &args.pad_bottom, &args.pad_right});
         args.count_include_pad = attributes.small("count_include_pad");
         return args;
     }

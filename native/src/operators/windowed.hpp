@@ -15,7 +15,8 @@ inline Part rows_and_blocks(const Node& node) {
 // The time of such a node. Rows that two threads read count as a tenth of a row computed.
 inline double channelwise_nanoseconds(const Node& node, const Window& window, const Core& core, double rows,
                                       double blocks) {
-    return Core::kCallNs + (rows + 0.1 * (window.kernel_h - 1)) * blocks * static_cast<double>(node.out.width()) * kPanel *
+    const double computed = rows + 0.1 * (window.kernel_h - 1);
+    return Core::kCallNs + computed * blocks * static_cast<double>(node.out.width()) * kPanel *
                                (2 * window_size(window) / core.flops_per_ns + 4 / Core::kBytesPerNs);
 }
 
