@@ -24,8 +24,6 @@ public:
         views.output(args.out);
     }
 
-    Part whole(const Node& node) const override { return {{0, leading(node.out, node.out.rank - 1)}, {}}; }
-
     void run(const Kernels& kernels, const Args& args, const Part& part, void*) const override {
         kernels.unary(std::get<UnaryArgs>(args), part.first);
     }
@@ -56,8 +54,6 @@ public:
         views.output(args.out);
     }
 
-    Part whole(const Node& node) const override { return {{0, leading(node.out, node.out.rank - 1)}, {}}; }
-
     void run(const Kernels& kernels, const Args& args, const Part& part, void*) const override {
         kernels.binary(std::get<BinaryArgs>(args), part.first);
     }
@@ -76,8 +72,6 @@ public:
         views.input(kX, args.x);
         views.output(args.out);
     }
-
-    Part whole(const Node& node) const override { return {{0, leading(node.out, node.out.rank - 1)}, {}}; }
 
     void run(const Kernels& kernels, const Args& args, const Part& part, void*) const override {
         kernels.softmax(std::get<SoftmaxArgs>(args), part.first);

@@ -32,8 +32,6 @@ public:
         views.output(args.out);
     }
 
-    Part whole(const Node& node) const override { return {{0, leading(node.out, node.out.rank - 1)}, {}}; }
-
     size_t scratch(const Kernels& kernels, const Args& args) const override {
         return kernels.matmul_scratch(std::get<MatmulArgs>(args));
     }

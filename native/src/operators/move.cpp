@@ -18,8 +18,6 @@ public:
         views.output(args.out);
     }
 
-    Part whole(const Node& node) const override { return {{0, leading(node.out, node.out.rank - 1)}, {}}; }
-
     void run(const Kernels& kernels, const Args& args, const Part& part, void*) const override {
         kernels.copy(std::get<CopyArgs>(args), part.first);
     }
@@ -39,8 +37,6 @@ public:
 
     void check(const NodeCheck&) const override {}
     void views(Args& args, Views& views) const override { views.output(std::get<FillArgs>(args).out); }
-    Part whole(const Node& node) const override { return {{0, leading(node.out, node.out.rank - 1)}, {}}; }
-
     void run(const Kernels& kernels, const Args& args, const Part& part, void*) const override {
         kernels.fill(std::get<FillArgs>(args), part.first);
     }
@@ -72,8 +68,6 @@ public:
         views.input(kIndex, args.index);
         views.output(args.out);
     }
-
-    Part whole(const Node& node) const override { return {{0, leading(node.out, node.out.rank - 1)}, {}}; }
 
     void run(const Kernels& kernels, const Args& args, const Part& part, void*) const override {
         kernels.gather(std::get<GatherArgs>(args), part.first);

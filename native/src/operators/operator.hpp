@@ -17,6 +17,13 @@ struct Part {
     Range first, second;
 };
 
+// The product of the first `dimensions` sizes.
+inline int64_t leading(const View& view, int32_t dimensions) {
+    int64_t n = 1;
+    for (int32_t i = 0; i < dimensions; ++i) n *= view.shape[i];
+    return n;
+}
+
 // Roles as a set of bits.
 constexpr unsigned roles() { return 0; }
 template <class... More>
@@ -68,7 +75,8 @@ public:
     // What NodeCheck does not check of every node. All inputs are views inside their tensors.
     virtual void check(const NodeCheck& node) const = 0;
     virtual void views(Args& args, Views& views) const = 0;
-    virtual Part whole(const Node& node) const = 0;
+    // By default, an index of all dimensions of out but the last one.
+    virtual Part whole(const Node& node) const { return {{0, leading(node.out, node.out.rank - 1)}, {}}; }
     virtual size_t scratch(const Kernels&, const Args&) const { return 0; }
     virtual void run(const Kernels& kernels, const Args& args, const Part& part, void* scratch) const = 0;
 
@@ -92,13 +100,6 @@ inline Part whole(const Node& node) { return operator_of(node.op).whole(node); }
 inline int32_t winograd_tile(const Node& node) {
     const ConvArgs* conv = std::get_if<ConvArgs>(&node.args);
     return conv ? conv->winograd : 0;
-}
-
-// The product of the first `dimensions` sizes.
-inline int64_t leading(const View& view, int32_t dimensions) {
-    int64_t n = 1;
-    for (int32_t i = 0; i < dimensions; ++i) n *= view.shape[i];
-    return n;
 }
 
 inline int64_t panels(int64_t channels) { return (channels + kPanel - 1) / kPanel; }
