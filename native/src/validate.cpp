@@ -1,5 +1,5 @@
-// Whatever a file says, a plan that passes here runs without reaching outside its tensors, and allocates no more than
-// a bound that was checked.
+// Whatever a file says, a plan that passes here runs without reaching outside its tensors, reads nothing that no
+// node has written, and allocates no more than a bound that was checked.
 #include <algorithm>
 
 #include "error.hpp"
@@ -84,6 +84,7 @@ void validate(const Plan& plan) {
         validate_node(plan, plan.nodes[i], std::to_string(i), false);
         if (plan.nodes[i].op == Op::strip) validate_strip(plan, plan.nodes[i], std::to_string(i));
     }
+    validate_order(plan);
 }
 
 }  // namespace ff

@@ -62,6 +62,12 @@ public:
         kernels.conv(std::get<ConvArgs>(args), part.first, part.second, scratch);
     }
 
+    // After any other activation, the sums are written before the residual is read.
+    bool in_place(const Node& node, Role role) const override {
+        const Act act = std::get<ConvArgs>(node.args).act.kind;
+        return role == kResidual && (act == Act::none || act == Act::relu || act == Act::relu6 || act == Act::clamp);
+    }
+
     RowByRow row_by_row(const Node&) const override { return RowByRow::rings; }
     const Window* window(const Args& args) const override { return &std::get<ConvArgs>(args).window; }
 

@@ -28,6 +28,8 @@ public:
         kernels.unary(std::get<UnaryArgs>(args), part.first);
     }
 
+    bool in_place(const Node&, Role) const override { return true; }
+
     RowByRow row_by_row(const Node&) const override { return RowByRow::pieces; }
 };
 
@@ -57,6 +59,8 @@ public:
     void run(const Kernels& kernels, const Args& args, const Part& part, void*) const override {
         kernels.binary(std::get<BinaryArgs>(args), part.first);
     }
+
+    bool in_place(const Node&, Role) const override { return true; }
 
     RowByRow row_by_row(const Node&) const override { return RowByRow::pieces; }
 };

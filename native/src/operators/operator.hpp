@@ -80,6 +80,9 @@ public:
     virtual size_t scratch(const Kernels&, const Args&) const { return 0; }
     virtual void run(const Kernels& kernels, const Args& args, const Part& part, void* scratch) const = 0;
 
+    // Whether the kernel has read each element of the input before it writes the same place of out.
+    virtual bool in_place(const Node&, Role) const { return false; }
+
     virtual RowByRow row_by_row(const Node&) const { return RowByRow::never; }
     // nullptr if row y of out is made from row y of every input.
     virtual const Window* window(const Args&) const { return nullptr; }

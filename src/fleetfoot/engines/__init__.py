@@ -1,6 +1,6 @@
 """Ways to run a network: one call to build, one to run. ``eager`` is what the others must equal.
 
-``auto``, the fastest by measurement, is in ``fleetfoot.bench.auto``, since it must measure.
+``auto``, the fastest by measurement, is in ``fleetfoot.choose.auto``, since it must measure.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def load(
         EngineError: it cannot be used here, does not offer an option, or cannot build this network.
     """
     if engine not in ENGINES:
-        hint = "'auto' is fleetfoot.bench.auto.load_auto." if engine == "auto" else ""
+        hint = "'auto' is fleetfoot.choose.auto.load_auto." if engine == "auto" else ""
         raise UnknownNameError.of("engine", engine, ENGINES, hint=hint)
     options = Options(threads=threads, precision=precision, layout=layout, device=device)
     if model.training:

@@ -128,7 +128,7 @@ class Engine(ABC):
     package: ClassVar[str]
     """The distribution whose version is stated."""
     decided_by: object = None
-    """Where ``bench.auto`` chose this engine, its ``Decision``."""
+    """Where ``choose.auto`` chose this engine, its ``Decision``."""
 
     def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
         self.shape = tuple(example.shape)

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from fleetfoot.engines.native import arena, pack, place, plan, strips, winograd
-from fleetfoot.engines.native.fuse import fuse
+from fleetfoot.engines.native import arena, plan
+from fleetfoot.engines.native.cpu import pack, strips, winograd
+from fleetfoot.engines.native.cpu.strips import StripOptions
 from fleetfoot.engines.native.graph import Graph
-from fleetfoot.engines.native.lower import lower
-from fleetfoot.engines.native.strips import StripOptions
+from fleetfoot.engines.native.lower.lower import lower
+from fleetfoot.engines.native.passes import place
+from fleetfoot.engines.native.passes.fuse import fuse
 
 
 @dataclass(frozen=True, kw_only=True)
