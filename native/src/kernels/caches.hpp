@@ -29,7 +29,7 @@ constexpr int64_t kDepthwiseVectors = 10;
 // step finds them in L1.
 constexpr int64_t kChunk = 512;
 // elementwise.hpp. Rows of a softmax that take each step by turns, and the floats of all of them at most: half of L1.
-// Rows by turns took 27 us instead of 34 for 16 heads of 64 x 64 on one core (docs/engine.md, "Attention").
+// Rows by turns took 27 us instead of 34 for 16 heads of 64 x 64 on one core (docs/engine-log.md, "Attention").
 constexpr int64_t kSoftmaxRows = 8, kSoftmaxFloats = 4096;
 
 // matmul.hpp. Rows of A, and of C if it is scattered, that are held at once: four tiles of 14 rows.
