@@ -143,7 +143,7 @@ FF_INLINE void deinterleave3(vf v[3]) {
 
 // Rows of a register tile beside 1, 2, 3 and 4 panels of 16 channels. Of 32 registers, 14 x 16 takes 14 for its
 // sums, 14 x 32 takes 28, 9 x 48 takes 27 and 6 x 64 takes 24; the panels' vectors and one broadcast need the rest.
-// On a quiet core of a Zen 4, 14 x 32 and 9 x 48 ran equally fast; docs/engine-log.md says what counts on a busy one.
+// On a quiet core, 14 x 32 and 9 x 48 ran equally fast; docs/engine-log.md says what counts on a busy one.
 constexpr int kTileRows[] = {14, 14, 9, 6};
 // A block of a 1x1 convolution is a multiple of this many pixels: whole tiles of 14 rows. No
 // comparison with 9 or 6 is recorded.
