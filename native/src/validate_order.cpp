@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "error.hpp"
+#include "operators/operator.hpp"
 #include "validate.hpp"
 
 namespace ff {
@@ -142,14 +143,6 @@ bool same_place(const View& a, const View& b) {
     return true;
 }
 
-// Whether a kernel has read each element of the input before it writes the same place of out.
-bool in_place(const Node& node, Role role) {
-    if (node.op == Op::unary || node.op == Op::binary) return true;
-    const Act act = node.act.kind;  // after any other, the sums are written before the residual is read
-    return node.op == Op::conv && role == kResidual &&
-           (act == Act::none || act == Act::relu || act == Act::relu6 || act == Act::clamp);
-}
-
 class OrderCheck {
 public:
     explicit OrderCheck(const Plan& plan) : plan_(plan), written_(plan.tensors.size()) {}
@@ -225,7 +218,7 @@ private:
         if (in.tensor != out.tensor && (tensor(in).kind != Kind::arena || tensor(out).kind != Kind::arena)) return false;
         const int64_t from = begin(in), to = begin(out);
         if (from >= to + tensor(out).size || to >= from + tensor(in).size) return false;
-        if (in_place(node, role) && from + in.offset == to + out.offset && same_place(in, out)) return false;
+        if (operator_of(node.op).in_place(node, role) && from + in.offset == to + out.offset && same_place(in, out)) return false;
         const int64_t base = std::min(from, to);
         Written target(std::max(from + tensor(in).size, to + tensor(out).size) - base);
         target.add(Runs(out, to - base), budget_);
