@@ -243,6 +243,7 @@ def test_the_output_that_differs_is_searched(wrong_hardswish):
     assert caught.value.place == "aten.hardswish.default at act"
 
 
+@pytest.mark.slow  # each part of the network is exported for a second or more
 def test_another_engines_node_is_named_too(monkeypatch):
     if engines.available()["onnxruntime"] is not None:
         pytest.skip(engines.available()["onnxruntime"])
