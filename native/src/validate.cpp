@@ -1,5 +1,5 @@
-// Whatever a file says, a plan that passes here runs without reaching outside its tensors, and what it
-// allocates was bounded before.
+// Whatever a file says, a plan that passes here runs without reaching outside its tensors, reads nothing that
+// no node has written, and what it allocates was bounded before.
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
@@ -400,6 +400,7 @@ void validate(const Plan& plan) {
         validate_node(plan, plan.nodes[i], std::to_string(i), false);
         if (plan.nodes[i].op == Op::strip) validate_strip(plan, plan.nodes[i], std::to_string(i));
     }
+    validate_order(plan);
 }
 
 }  // namespace ff

@@ -13,4 +13,8 @@ void validate_node(const Plan& plan, const Node& node, const std::string& place,
 // A strip that passed validate_node: its nodes, and that its rings suffice wherever stretches begin.
 void validate_strip(const Plan& plan, const Node& strip, const std::string& place);
 
+// A plan whose nodes passed the above: no element is read before a node has written it, or after another tensor
+// has taken its bytes, and every output is written as a whole.
+void validate_order(const Plan& plan);
+
 }  // namespace ff

@@ -1,12 +1,13 @@
 """Concatenations and shuffles that move nothing, and compute what they did."""
 
 import pytest
-from hand import Hand, channels, kept, ops
+from hand import Hand, channels, kept, ops, repeated
 
 from fleetfoot.engines.native.channels import reorder_channels
 from fleetfoot.engines.native.fuse import fuse
 from fleetfoot.engines.native.graph import Graph, View
 from fleetfoot.engines.native.place import place
+from fleetfoot.engines.native.strips import StripOptions, group
 
 
 def fused_and_placed(graph: Graph) -> None:
@@ -173,3 +174,54 @@ def test_channels_of_a_network_without_moves_are_left_alone():
     before = ops(graph)
 
     assert kept(graph, reorder_channels) == before
+
+
+READERS = {  # of a piece of a dense concatenation, before the next piece is made
+    "none": lambda hand, a: a,
+    "relu": lambda hand, a: hand.unary(a),
+    "layer norm": lambda hand, a: hand.add(
+        "norm", {"x": a}, hand.map(*a.shape), mode="layer", trailing=1, eps=1e-5
+    ),
+    "softmax": lambda hand, a: hand.add("softmax", {"x": a}, hand.map(*a.shape)),
+    "itself": lambda hand, a: hand.binary(a, a),
+    "its mean over pixels": lambda hand, a: hand.binary(a, repeated(hand.mean(a), a), "mul"),
+    "its other half": lambda hand, a: hand.binary(channels(a, 0, 2), channels(a, 2, 4)),
+    "rows of pixels": lambda hand, a: flat_norm(hand, a),
+}
+
+
+def flat_norm(hand: Hand, a: View) -> View:
+    """A norm that sees the map as (H W, C)."""
+    height, width, count = a.shape
+    seen = View(a.tensor, (height * width, count), (a.strides[1], 1), a.offset)
+    out = hand.map(height, width, count)
+    flat = View(out.tensor, (height * width, count), (count, 1))
+    hand.add("norm", {"x": seen}, flat, mode="layer", trailing=1, eps=1e-5)
+    return out
+
+
+@pytest.mark.parametrize("strips", [False, True])
+@pytest.mark.parametrize("reader", READERS)
+def test_a_piece_of_a_dense_concatenation_may_be_read_before_the_next_is_made(reader, strips):
+    hand = Hand(5, 5, 3)
+    a = hand.conv(hand.x, 4)
+    b = hand.conv(READERS[reader](hand, a), 2)
+    z = hand.conv(hand.concat(a, b), 2)
+    graph = hand.finish(hand.concat(a, b, z))
+
+    def change(graph: Graph) -> None:
+        fused_and_placed(graph)
+        if strips:
+            group(graph, StripOptions(small_bytes=0, pixels=1, halo=1.0))
+
+    kept(graph, change)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_piece_that_stands_twice_in_a_concatenation_is_read_between(reader):
+    hand = Hand(5, 5, 3)
+    a = hand.conv(hand.x, 4)
+    read = READERS[reader](hand, a)
+    graph = hand.finish(read, hand.concat(a, a), hand.concat(a, hand.conv(read, 3), a))
+
+    kept(graph, fused_and_placed)

@@ -22,8 +22,9 @@ H, W space · C channels
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from fleetfoot.engines.native.flow import (
     is_constant,
     legal,
     prune,
+    transferred,
     values,
 )
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
@@ -45,6 +47,7 @@ from fleetfoot.engines.native.moves import (
     gathering,
     lower_moves,
     runs_of,
+    slice_of,
     whole_of,
 )
 
@@ -171,30 +174,49 @@ def _split_moved_reads(graph: Graph) -> None:
 
 
 def _move_for_readers(graph: Graph, flow: Flow, whole: View, *, slices_only: bool = False) -> None:
-    """A move of its own for each slice of a map that something other than moves reads."""
+    """Gives each slice of a map that something other than moves reads a move of its own.
+
+    The move stands right after the last write to its slice, not to the map: in a dense
+    concatenation, later pieces are made from what readers of the earlier ones have computed. If a
+    reader's slice is not known to be complete before the reader runs, the graph stays as it is, and
+    so does the order of the map's channels.
+    """
     slices: dict[tuple[int, int], list[Use]] = {}
-    channels = whole.shape[2]
     for use in flow.reads(whole.tensor):
-        if as_move(use.node) is not None:
-            continue
-        view = use.view
-        part = len(view.shape) == 3 and view.strides == whole.strides
-        part = part and view.shape[:2] == whole.shape[:2] and view.offset < channels
-        begin, count = (view.offset, view.shape[2]) if part else (0, channels)
-        slices.setdefault((begin, count), []).append(use)
-    last = max(use.index for use in flow.writes(whole.tensor))
-    name = graph.nodes[last].name
-    made = []
+        if as_move(use.node) is None:
+            slices.setdefault(_channels(use.view, whole), []).append(use)
+    made: list[tuple[int, Node]] = []
+    edits: list[tuple[Use, View]] = []
     for (begin, count), uses in slices.items():
-        if slices_only and count == channels:
+        if slices_only and count == whole.shape[2]:
             continue
+        part = slice_of(whole, begin, count)
+        last = max(use.index for use in flow.writes(part))
         shape = (*whole.shape[:2], count)
-        dense = View.dense(Tensor(kind="arena", size=shape[0] * shape[1] * count), shape)
+        dense = View.dense(Tensor(kind="arena", size=math.prod(shape)), shape)
         for use in uses:
-            all_channels = replace(use.view, tensor=dense.tensor)
-            use.node.inputs[use.role] = all_channels if count == channels else dense
-        made.append(gathering(name, whole, list(range(begin, begin + count)), dense))
-    graph.nodes[last + 1 : last + 1] = made
+            view = transferred(use.view, part, dense)
+            if view is None or use.index <= last or not legal(use.node, use.role, view):
+                return
+            edits.append((use, view))
+        order = list(range(begin, begin + count))
+        made.append((last + 1, gathering(graph.nodes[last].name, whole, order, dense)))
+    for use, view in edits:
+        use.node.inputs[use.role] = view
+    for place, node in sorted(made, key=lambda item: -item[0]):
+        graph.nodes.insert(place, node)
+
+
+def _channels(view: View, whole: View) -> tuple[int, int]:
+    """(first, count) of the channels of a map that a view of its tensor sees; all, if the view does
+    not step over whole pixels."""
+    pixel = whole.strides[1]
+    steps = [(n, s) for n, s in zip(view.shape, view.strides, strict=True) if n > 1]
+    first = view.offset % pixel
+    count = 1 + sum((n - 1) * s for n, s in steps if s < pixel)
+    if first + count > pixel or any(s > pixel and s % pixel for _, s in steps):
+        return 0, pixel
+    return first, count
 
 
 def _concatenations(graph: Graph, flow: Flow) -> dict[Tensor, _Concat]:
