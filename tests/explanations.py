@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.bench.explain import Explanation
-from fleetfoot.bench.layers import join
-from fleetfoot.cost.findings import Finding
-from fleetfoot.cost.machine import Compute, Level, Machine, Rate
-from fleetfoot.cost.trace import trace
+from fleetfoot.count.trace import trace
 from fleetfoot.engines import EngineInfo, NodeTime
+from fleetfoot.explain.explanation import Explanation
+from fleetfoot.explain.findings import Finding
+from fleetfoot.explain.layers import join
+from fleetfoot.machine.machine import Compute, Level, Machine, Rate
 
 
 def rate(value: float) -> Rate:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from fleetfoot.bench.networks import NOT_FOLDED, Network
-from fleetfoot.bench.protocols import Protocol, Row
-from fleetfoot.bench.run import Case, Tools
-from fleetfoot.cost.peaks import Peaks
 from fleetfoot.engines import Engine, Options
+from fleetfoot.machine.peaks import Peaks
+from fleetfoot.measure.networks import NOT_FOLDED, Network
+from fleetfoot.measure.protocols import Protocol, Row
+from fleetfoot.measure.run import Case, Tools
 
 PROTOCOL = Protocol(
     name="small",

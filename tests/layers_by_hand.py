@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.cost.machine import Compute, Level, Machine, Rate
 from fleetfoot.engines import Engine, NodeTime, Options
+from fleetfoot.machine.machine import Compute, Level, Machine, Rate
 
 
 def exactly(value: float) -> Rate:

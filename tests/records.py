@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fleetfoot.bench.clock import stability
-from fleetfoot.bench.record import Failure, Measurement, Start
+from fleetfoot.measure.clock import stability
+from fleetfoot.measure.record import Failure, Measurement, Start
 
 # name, params, MACs, memory access in bytes, top-1, its source, eager's time in ms; the shape of
 # one thread of an AVX-512 server core, the figures rounded
@@ -128,3 +128,17 @@ def slowed(measurements, factor: float):
         )
         for m in measurements
     ]  # fmt: skip
+
+
+SEVEN_ENGINES = ("native", "onnxruntime", "openvino", "ncnn", "executorch", "compiled", "eager")
+
+
+def seven():
+    """Two networks on seven engines, 10 ms on the first and 1 ms more on each next; ncnn cannot run
+    the second."""
+    return [
+        measurement([0.010 + 0.001 * i] * 8, model=model, engine=engine)
+        for model in ("fasternet_t0", "fastvit_sa12")
+        for i, engine in enumerate(SEVEN_ENGINES)
+        if (model, engine) != ("fastvit_sa12", "ncnn")
+    ]

@@ -11,8 +11,9 @@ import fleetfoot
 
 PACKAGE = Path(fleetfoot.__file__).parent
 ROOMS = [
-    "errors", "runtime", "ops", "weights", "models", "tasks", "data", "train", "cost",
-    "transform", "engines", "bench", "predict", "serve", "report", "cli", "__main__",
+    "errors", "files", "runtime", "ops", "weights", "models", "tasks", "data", "network", "count",
+    "machine", "transform", "engines", "measure", "evaluate", "train", "explain", "choose",
+    "claims", "predict", "score", "serve", "report", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -24,12 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.bench.environment import usable_cores
 from fleetfoot.data.images import MAX_BYTES, MAX_PIXELS
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.data.sources import Source
 from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, ImageError
+from fleetfoot.machine.environment import usable_cores
 from fleetfoot.tasks.classify import Guess, Labels, top_k
 
 
@@ -121,7 +121,7 @@ class Predictor:
             are not its own.
             EngineError: the engine cannot build or run it, or it does not answer with (B, N).
         """
-        from fleetfoot.bench.auto import load_auto
+        from fleetfoot.choose.auto import load_auto
         from fleetfoot.engines import load
         from fleetfoot.transform import fuse
 

@@ -9,13 +9,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fleetfoot.bench.record import from_json, read, write
-from fleetfoot.cli.bench import bench, compare, report, targets
+from fleetfoot.cli.bench import bench, compare, report
 from fleetfoot.errors import RecordError
-from records import MACHINE, failure, measurement, record, slowed, start
+from fleetfoot.measure.record import from_json, read, write
+from records import MACHINE, failure, measurement, record, slowed
 
 app = typer.Typer(pretty_exceptions_enable=False)
-for command in (bench, compare, report, targets):
+for command in (bench, compare, report):
     app.command()(command)
 
 
@@ -164,18 +164,3 @@ def test_numbers_that_are_none_are_refused():
     result = run("bench", "fasternet_t0", "--threads", "many")
     assert result.exit_code == 2
     assert "--threads wants whole numbers" in result.stderr
-
-
-def test_targets_are_judged_from_the_folder_of_a_run(tmp_path):
-    cells = [measurement(engine="native"), measurement([0.02] * 8, engine="ncnn")]
-    write(tmp_path / "measurements.jsonl", cells)
-    write(tmp_path / "starts.jsonl", [start(), start("ncnn", import_s=0.1)])
-    assert "1.82 × over 1 network" in run("targets", tmp_path).stdout
-    found = json.loads(run("targets", tmp_path, "--json").stdout)
-    assert {verdict["word"] for verdict in found} <= {"met", "not met", "not shown"}
-    assert found[-1]["found"] == "more than a peer on 0 of 1 networks; at most 5.0 MB"
-
-
-def test_targets_of_a_record_without_the_own_engine_are_an_error(records):
-    with pytest.raises(RecordError, match="the record holds only eager, onnxruntime, openvino"):
-        run("targets", records / "a")

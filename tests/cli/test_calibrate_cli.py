@@ -8,14 +8,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fleetfoot.bench import calibrate as bench
-from fleetfoot.bench import pick as picking
-from fleetfoot.bench.calibrate import Calibration, Check, Checked, Sample, Scales
-from fleetfoot.bench.pick import Candidate, Limits, NoneFitsError, Pick
+from fleetfoot.choose import calibrate as bench
+from fleetfoot.choose import pick as picking
+from fleetfoot.choose.agreement import Agreement
+from fleetfoot.choose.calibrate import Calibration, Check, Checked, Sample, Scales
+from fleetfoot.choose.latency import LatencyModel
+from fleetfoot.choose.pick import Candidate, Limits, NoneFitsError, Pick
 from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.pick import pick
-from fleetfoot.cost.agreement import Agreement
-from fleetfoot.cost.latency import LatencyModel
 from fleetfoot.errors import RecordError
 
 app = typer.Typer(pretty_exceptions_enable=False)

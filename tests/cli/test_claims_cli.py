@@ -8,9 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fleetfoot.bench.record import read
 from fleetfoot.cli.claims import claims
 from fleetfoot.errors import RecordError, UnknownNameError
+from fleetfoot.measure.record import read
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(claims)

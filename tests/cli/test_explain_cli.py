@@ -6,9 +6,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fleetfoot.bench.explain import from_json
 from fleetfoot.cli.explain import explain
 from fleetfoot.errors import EngineError, UnknownNameError
+from fleetfoot.explain.explanation import from_json
 from layers_by_hand import machine
 
 app = typer.Typer()
@@ -25,7 +25,7 @@ def build():
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "fleetfoot.bench.machine.machine", lambda threads, **options: machine(threads)
+        "fleetfoot.machine.measured.machine", lambda threads, **options: machine(threads)
     )
     file = tmp_path / "own.py"
     file.write_text(OWN)

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from explanations import machine
-from fleetfoot.bench.explain import from_json
 from fleetfoot.cli import app
+from fleetfoot.explain.explanation import from_json
 from fleetfoot.report.explain_page import html
 
 NETWORK = (
@@ -21,7 +21,7 @@ NETWORK = (
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     """Explains a network of two layers on a machine that was measured before."""
-    monkeypatch.setattr("fleetfoot.bench.machine.machine", lambda threads, **_: machine())
+    monkeypatch.setattr("fleetfoot.machine.measured.machine", lambda threads, **_: machine())
     file = tmp_path / "mine.py"
     file.write_text(NETWORK)
     return ["explain", f"{file}:tiny", "--engine", "eager", "--size", "16", "--seconds", "0.2"]

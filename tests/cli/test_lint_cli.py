@@ -9,10 +9,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fleetfoot.bench import machine
 from fleetfoot.cli.lint import lint
-from fleetfoot.cost.guidelines import RULES
-from fleetfoot.cost.guidelines.examples import ROUND
+from fleetfoot.explain.rules import RULES
+from fleetfoot.explain.rules.examples import ROUND
+from fleetfoot.machine import measured as machine
 
 app = typer.Typer()
 app.command()(lint)

@@ -11,10 +11,10 @@ import typer
 from typer.testing import CliRunner
 
 import fake_bench
-from fleetfoot.bench import pair
 from fleetfoot.cli.swap import swap
 from fleetfoot.errors import FactoryError, SurgeryError, UnknownNameError, WeightsError
-from fleetfoot.models.user import create
+from fleetfoot.measure import pair
+from fleetfoot.network import create
 from fleetfoot.transform import surgery
 from fleetfoot.weights.files import read
 

@@ -11,20 +11,21 @@ from torch import nn
 from typer.testing import CliRunner
 
 import fake_bench
-from fleetfoot import bench, engines, runtime
-from fleetfoot.bench import auto, pair, pick
-from fleetfoot.bench.explain import explain
-from fleetfoot.bench.lint import lint
-from fleetfoot.bench.networks import prepared
-from fleetfoot.bench.run import Tools, run
+from fleetfoot import engines, runtime
+from fleetfoot.choose import auto, pick
 from fleetfoot.cli import app
-from fleetfoot.cost.guidelines.examples import ROUND
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.engines import TOLERANCES, agreement, load
 from fleetfoot.engines.native import compile, save_plan
 from fleetfoot.engines.native.graph import Graph
-from fleetfoot.engines.native.operators import OPERATORS
+from fleetfoot.engines.native.lower.operators import OPERATORS
 from fleetfoot.errors import DisagreementError, EngineError
+from fleetfoot.explain.explanation import explain
+from fleetfoot.explain.lint import lint
+from fleetfoot.explain.rules.examples import ROUND
+from fleetfoot.measure import pair
+from fleetfoot.measure.networks import prepared
+from fleetfoot.measure.run import Tools, run
 from fleetfoot.predict import Predictor
 
 needs_library = pytest.mark.skipif(runtime.missing() is not None, reason=str(runtime.missing()))
@@ -186,7 +187,7 @@ def test_pick_lists_it_as_a_failure(monkeypatch, wrong_hardswish, tmp_path):
     monkeypatch.setattr(pick, "published", lambda name, size: (70.0, "a paper"))
     monkeypatch.setattr(pick, "list_models", lambda: ["mobilenetv3_small_100"])
     monkeypatch.setattr(pick, "_roofline", lambda threads: lambda seen: 0.003)
-    with pytest.raises(bench.pick.NoneFitsError, match=r"aten\.hardswish"):
+    with pytest.raises(pick.NoneFitsError, match=r"aten\.hardswish"):
         pick.pick(1000, engine="native", calibrated=False)
 
 

@@ -137,7 +137,7 @@ def test_the_command_writes_the_file_that_the_runtime_runs(tmp_path):
 
 @needs_library
 def test_the_engine_is_one_of_those_that_auto_and_bench_try():
-    from fleetfoot.bench.protocols import default_engines
+    from fleetfoot.measure.protocols import default_engines
 
     assert Native.name in default_engines()[0]
 

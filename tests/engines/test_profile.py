@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from fleetfoot.bench.layers import join
-from fleetfoot.cost import trace
+from fleetfoot.count import trace
 from fleetfoot.engines import available, load
 from fleetfoot.errors import EngineError
+from fleetfoot.explain.layers import join
 from fleetfoot.models import create_model
 from fleetfoot.transform import fuse
 from helpers import trained_

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fleetfoot.bench.claims import CLAIMS
-from fleetfoot.bench.claims.base import Found, Ratio, verdict
+from fleetfoot.claims import CLAIMS
+from fleetfoot.claims.base import Found, Ratio, verdict
 from fleetfoot.report import claims as cards
 from records import failure, measurement
 

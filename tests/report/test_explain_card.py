@@ -12,10 +12,10 @@ from rich.console import Console
 from torch import nn
 
 from fleetfoot import engines
-from fleetfoot.bench.explain import Explanation, explain
-from fleetfoot.cost import trace
-from fleetfoot.cost.findings import Finding
-from fleetfoot.cost.roofline import Floor, Layer
+from fleetfoot.count import trace
+from fleetfoot.explain.explanation import Explanation, explain
+from fleetfoot.explain.findings import Finding
+from fleetfoot.machine.roofline import Floor, Layer
 from fleetfoot.report.explain import FINDINGS, head, layer_rows, print_card, remarks, what
 from layers_by_hand import NODES, Net, Told, X, machine
 

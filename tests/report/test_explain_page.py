@@ -10,8 +10,8 @@ from html import escape
 import pytest
 
 from explanations import explanation, finding, machine, renamed
-from fleetfoot.bench.explain import from_json, to_json
-from fleetfoot.cost.guidelines import RULES
+from fleetfoot.explain.explanation import from_json, to_json
+from fleetfoot.explain.rules import RULES
 from fleetfoot.report.explain import head, layer_rows, remarks
 from fleetfoot.report.explain_page import html
 from fleetfoot.report.layers import intensity, rate

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fleetfoot.bench.calibrate import Calibration, Check, Checked, Sample, Scales, to_json
-from fleetfoot.bench.record import Failure
-from fleetfoot.cost.agreement import Agreement
-from fleetfoot.cost.latency import LatencyModel
+from fleetfoot.choose.agreement import Agreement
+from fleetfoot.choose.calibrate import Calibration, Check, Checked, Sample, Scales, to_json
+from fleetfoot.choose.latency import LatencyModel
+from fleetfoot.measure.record import Failure
 from fleetfoot.report.latency import (
     CHECK_FILE,
     by_error,

@@ -10,9 +10,9 @@ from torch import nn
 
 from colours import contrast
 from explanations import TIMES_US, explanation, machine
-from fleetfoot.bench.layers import join
-from fleetfoot.cost.trace import trace
+from fleetfoot.count.trace import trace
 from fleetfoot.engines import NodeTime
+from fleetfoot.explain.layers import join
 from fleetfoot.report.layers import (
     KINDS,
     OWN,

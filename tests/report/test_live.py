@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from fleetfoot.bench.pick import Tracing
-from fleetfoot.bench.run import Case, Failed, Notice, Preparing, RoundDone
+from fleetfoot.choose.pick import Tracing
+from fleetfoot.measure.run import Case, Failed, Notice, Preparing, RoundDone
 from fleetfoot.report.live import Progress
 from records import failure
 

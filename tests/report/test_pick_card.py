@@ -6,7 +6,7 @@ import json
 
 from rich.console import Console
 
-from fleetfoot.bench.pick import Candidate, Limits, Pick
+from fleetfoot.choose.pick import Candidate, Limits, Pick
 from fleetfoot.report.pick import print_card, record
 
 

@@ -38,7 +38,7 @@ def test_one_cell_is_enough_and_no_top1_means_no_picture_of_it(tmp_path, top1):
 
 
 def test_every_network_is_named_and_no_name_overlaps_another():
-    from fleetfoot.report.style import Look
+    from fleetfoot.report.kit.style import Look
 
     rows = record()
     figure = plots.latency_against_macs(rows, Look.of(rows), "x")

@@ -8,21 +8,18 @@ import io
 import pytest
 from rich.console import Console
 
-from fleetfoot.bench.compare import compare
-from fleetfoot.bench.record import fastest
-from fleetfoot.bench.targets import Verdict, verdicts
+from fleetfoot.measure.compare import compare
+from fleetfoot.measure.record import fastest
 from fleetfoot.report import (
     markdown,
     print_comparison,
     print_starts,
     print_tables,
-    print_targets,
-    targets_markdown,
     to_csv,
     update_between_markers,
 )
 from fleetfoot.report.summary import digits
-from records import failure, measurement, record, slowed, start
+from records import failure, measurement, record, seven, slowed, start
 
 
 def printed(rows, failures=(), *, width: int = 120, **options) -> str:
@@ -158,20 +155,6 @@ def test_a_comparison_is_printed_with_its_verdicts_and_its_method():
     assert "only after: fasternet_t2 on openvino (1 thread, batch 1)" in said
 
 
-ENGINES = ("native", "onnxruntime", "openvino", "ncnn", "executorch", "compiled", "eager")
-
-
-def seven():
-    """Two networks on seven engines, 10 ms on the first and 1 ms more on each next; ncnn cannot run
-    the second."""
-    return [
-        measurement([0.010 + 0.001 * i] * 8, model=model, engine=engine)
-        for model in ("fasternet_t0", "fastvit_sa12")
-        for i, engine in enumerate(ENGINES)
-        if (model, engine) != ("fastvit_sa12", "ncnn")
-    ]
-
-
 def test_seven_engines_stand_side_by_side_with_the_own_one_first():
     text = printed(seven())
     assert max(len(line) for line in text.splitlines()) <= 120
@@ -187,28 +170,10 @@ def test_the_markdown_has_the_engines_where_the_own_one_is_among_them():
     assert "best peer" not in markdown([m for m in seven() if m.engine != "native"])
 
 
-def test_starts_and_targets_are_printed_whole():
+def test_starts_are_printed_whole():
     text = io.StringIO()
-    console = Console(file=text, width=120)
-    print_starts(console, [start(), start("executorch", import_s=1.0, torch_imported=True)])
-    print_targets(console, verdicts(seven(), [], [start()]))
+    starts = [start(), start("executorch", import_s=1.0, torch_imported=True)]
+    print_starts(Console(file=text, width=120), starts)
     said = text.getvalue()
     assert "1000, with torch" in said
-    assert "not shown" in said
-    assert "ncnn has no figure on fasternet_t0: it was not measured" in said
     assert max(len(line) for line in said.splitlines()) <= 120
-
-
-def test_targets_as_markdown_name_each_case_once_and_escape_what_they_hold():
-    found = [
-        Verdict(case="speed", target="≥ 1", found="2 | 3", word="met"),
-        Verdict(case="speed", target="≥ 2", found="", word="not shown", remarks=("a*b",)),
-    ]
-    assert targets_markdown(found).splitlines() == [
-        "| case | to reach | found | |",
-        "|---|---|---|---|",
-        "| speed | ≥ 1 | 2 \\| 3 | met |",
-        "|  | ≥ 2 | - | not shown |",
-        "",
-        "- speed: a\\*b",
-    ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fleetfoot.cost import count
+from fleetfoot.count import count
 from fleetfoot.models import create_model, list_models
 from fleetfoot.transform import fuse
 from fleetfoot.transform.fold import is_batchnorm

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fleetfoot import __version__
-from fleetfoot.cli.bench import bench, compare, report, targets
+from fleetfoot.cli.bench import bench, compare, report
 from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
@@ -57,7 +57,6 @@ for command in (
     claims,
     compare,
     report,
-    targets,
     predict,
     features,
     models,

@@ -75,8 +75,9 @@ def bench(
     ] = False,
 ) -> None:
     """Measure which networks are really fast on this machine."""
-    from fleetfoot.bench.plan import plan
-    from fleetfoot.bench.record import (
+    from fleetfoot.engines import Options
+    from fleetfoot.measure.plan import plan
+    from fleetfoot.measure.record import (
         FAILURES_FILE,
         MEASUREMENTS_FILE,
         STARTS_FILE,
@@ -84,12 +85,11 @@ def bench(
         to_json,
         write,
     )
-    from fleetfoot.bench.run import run
-    from fleetfoot.bench.start import measure
-    from fleetfoot.engines import Options
+    from fleetfoot.measure.run import run
+    from fleetfoot.measure.start import measure
     from fleetfoot.report import print_starts, print_tables, save
+    from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Progress
-    from fleetfoot.report.terminal import console
 
     folder = output_folder(output, resume, protocol)
     planned = plan(
@@ -183,10 +183,10 @@ def compare(
     ] = False,
 ) -> None:
     """Say what is faster, by how much, and whether that is more than noise."""
-    from fleetfoot.bench.compare import compare as compare_records
-    from fleetfoot.bench.record import read
+    from fleetfoot.measure.compare import compare as compare_records
+    from fleetfoot.measure.record import read
     from fleetfoot.report import print_comparison
-    from fleetfoot.report.terminal import console
+    from fleetfoot.report.kit.terminal import console
 
     found = compare_records(read(before), read(after), across_machines=across_machines)
     if as_json:
@@ -212,7 +212,7 @@ def report(
     ] = False,
 ) -> None:
     """Make the tables, plots and page again from a record."""
-    from fleetfoot.bench.record import read, read_failures, read_starts
+    from fleetfoot.measure.record import read, read_failures, read_starts
     from fleetfoot.report import (
         markdown,
         print_starts,
@@ -220,7 +220,7 @@ def report(
         save,
         update_between_markers,
     )
-    from fleetfoot.report.terminal import console
+    from fleetfoot.report.kit.terminal import console
 
     measurements, failures, starts = read(record), read_failures(record), read_starts(record)
     if readme is not None:
@@ -233,34 +233,3 @@ def report(
     print_starts(console(), starts)
     for file in written:
         typer.echo(f"wrote {file}", err=True)
-
-
-def targets(
-    record: Annotated[Path, typer.Argument(help="A record, or the folder of a run.")],
-    page: Annotated[
-        Path | None,
-        typer.Option(help="Put the table between the results markers of this file, and no more."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One record for programs instead of a table.")
-    ] = False,
-) -> None:
-    """Say which targets of fleetfoot's own engine a record shows to be met."""
-    if page is not None and as_json:
-        raise typer.BadParameter("--page and --json exclude each other")
-
-    from dataclasses import asdict
-
-    from fleetfoot.bench.record import read, read_failures, read_starts
-    from fleetfoot.bench.targets import verdicts
-    from fleetfoot.report import print_targets, targets_markdown, update_between_markers
-    from fleetfoot.report.terminal import console
-
-    found = verdicts(read(record), read_failures(record), read_starts(record))
-    if page is not None:
-        changed = update_between_markers(page, targets_markdown(found))
-        typer.echo(f"{page}: {'updated' if changed else 'already what the record gives'}")
-    elif as_json:
-        typer.echo(json.dumps([asdict(verdict) for verdict in found]))
-    else:
-        print_targets(console(), found)

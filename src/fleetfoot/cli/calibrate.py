@@ -61,12 +61,12 @@ def calibrate(
     if check and resume and record is None:
         raise typer.BadParameter("--resume needs --record, the folder of the check to go on with")
 
-    from fleetfoot.bench import calibrate as bench
-    from fleetfoot.bench.plan import networks
-    from fleetfoot.bench.record import write_text
+    from fleetfoot.choose import calibrate as bench
+    from fleetfoot.files import write_text
+    from fleetfoot.measure.plan import networks
+    from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.latency import CHECK_FILE, print_calibration, print_check, save_picture
     from fleetfoot.report.live import Progress
-    from fleetfoot.report.terminal import console
 
     engine = bench.choose_engine(engine)
     file = output or bench.calibration_file(engine, threads)

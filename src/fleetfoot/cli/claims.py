@@ -55,13 +55,14 @@ def claims(
     if record is not None and (output is not None or resume):
         raise typer.BadParameter("--record excludes --output and --resume: it measures nothing")
 
-    from fleetfoot.bench.claims import chosen
-    from fleetfoot.bench.claims.base import verdict
-    from fleetfoot.bench.claims.measure import DEFAULT_S, Result, measure
-    from fleetfoot.bench.record import read, read_failures, write_text
+    from fleetfoot.claims import chosen
+    from fleetfoot.claims.base import verdict
+    from fleetfoot.claims.measure import DEFAULT_S, Result, measure
+    from fleetfoot.files import write_text
+    from fleetfoot.measure.record import read, read_failures
     from fleetfoot.report import claims as cards
+    from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Progress
-    from fleetfoot.report.terminal import console
 
     wanted = chosen(names or ())
     if listed:

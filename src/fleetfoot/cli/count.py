@@ -47,11 +47,10 @@ def count(
 
     import torch
 
-    from fleetfoot.bench.networks import native_size
-    from fleetfoot.cost import trace
-    from fleetfoot.models.user import is_file, network
+    from fleetfoot.count import trace
+    from fleetfoot.network import is_file, native_size, network
     from fleetfoot.report.counts import print_card, print_modules, record, to_csv
-    from fleetfoot.report.terminal import console
+    from fleetfoot.report.kit.terminal import console
 
     torch.manual_seed(0)
     made = network(model)

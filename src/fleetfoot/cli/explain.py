@@ -57,16 +57,15 @@ def explain(
     """
     import torch
 
-    from fleetfoot.bench.explain import explain as explained
-    from fleetfoot.bench.explain import network, to_json
-    from fleetfoot.bench.machine import machine
-    from fleetfoot.bench.networks import native_size
-    from fleetfoot.bench.record import write_text
-    from fleetfoot.models.user import is_file
+    from fleetfoot.explain.explanation import explain as explained
+    from fleetfoot.explain.explanation import network, to_json
+    from fleetfoot.files import write_text
+    from fleetfoot.machine.measured import machine
+    from fleetfoot.network import is_file, native_size
     from fleetfoot.report import explain_page
     from fleetfoot.report.explain import print_card
+    from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Counter
-    from fleetfoot.report.terminal import console
 
     pixels = size or (224 if is_file(model) else native_size(model))
     noise = torch.Generator().manual_seed(0)

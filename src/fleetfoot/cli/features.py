@@ -45,7 +45,7 @@ def features(
     ] = False,
 ) -> None:
     """Draw a layer's feature maps of a picture, and the matrix of their similarity."""
-    from fleetfoot.models.user import is_file
+    from fleetfoot.network import is_file
 
     if image is None and not listed:
         raise typer.BadParameter("name a picture, or --list to see the layers")
@@ -61,7 +61,7 @@ def features(
     from fleetfoot.data.images import open_image
     from fleetfoot.data.preprocess import Preprocess
     from fleetfoot.models.maps import default_layer, layers, maps_of, similarity
-    from fleetfoot.models.user import network
+    from fleetfoot.network import network
     from fleetfoot.report import features as drawn
 
     made: dict[str, Any] = dict(map(option_pair, option or ()))

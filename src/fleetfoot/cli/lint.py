@@ -70,13 +70,12 @@ def lint(
 
     import torch
 
-    from fleetfoot.bench.lint import Settings, read_settings
-    from fleetfoot.bench.lint import lint as run
-    from fleetfoot.bench.machine import machine
-    from fleetfoot.bench.networks import native_size
-    from fleetfoot.models.user import is_file, network
+    from fleetfoot.explain.lint import Settings, read_settings
+    from fleetfoot.explain.lint import lint as run
+    from fleetfoot.machine.measured import machine
+    from fleetfoot.network import is_file, native_size, network
     from fleetfoot.report.findings import print_lint
-    from fleetfoot.report.terminal import console
+    from fleetfoot.report.kit.terminal import console
     from fleetfoot.transform import fuse
 
     kept = read_settings()
@@ -119,9 +118,9 @@ def _reasons(given: list[str]) -> dict[str, str]:
 def _list_rules(as_json: bool) -> None:
     from dataclasses import asdict
 
-    from fleetfoot.cost.guidelines import RULES
+    from fleetfoot.explain.rules import RULES
     from fleetfoot.report.findings import print_rules
-    from fleetfoot.report.terminal import console
+    from fleetfoot.report.kit.terminal import console
 
     if as_json:
         rows = [{k: v for k, v in asdict(r).items() if k != "check"} for r in RULES.values()]
@@ -133,10 +132,10 @@ def _list_rules(as_json: bool) -> None:
 def _check_prices(engine: str, threads: int, output: Path | None, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from fleetfoot.bench import prices
-    from fleetfoot.bench.machine import machine
+    from fleetfoot.explain import prices
+    from fleetfoot.machine.measured import machine
     from fleetfoot.report.findings import print_prices
-    from fleetfoot.report.terminal import console
+    from fleetfoot.report.kit.terminal import console
 
     record = prices.check_prices(
         machine(threads),

@@ -27,12 +27,12 @@ def machine(
     Ten seconds a thread count, once: the result is kept, and measured again where the processor or
     a version changes, or with --fresh.
     """
-    from fleetfoot.bench import environment
-    from fleetfoot.bench.machine import machine as measured
-    from fleetfoot.bench.machine import to_json
+    from fleetfoot.machine import environment
+    from fleetfoot.machine.measured import machine as measured
+    from fleetfoot.machine.measured import to_json
+    from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Counter
     from fleetfoot.report.machine import print_card
-    from fleetfoot.report.terminal import console
 
     counts = numbers("--threads", threads) or sorted({1, environment.usable_cores()})
     if device == "cuda":

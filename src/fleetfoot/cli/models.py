@@ -112,9 +112,9 @@ def compile_plan(
     """Fold a network and write its plan, which fleetfoot.runtime and C programs run."""
     import torch
 
-    from fleetfoot.bench.networks import native_size
     from fleetfoot.engines.native import save_plan
     from fleetfoot.models import create_model
+    from fleetfoot.network import native_size
     from fleetfoot.transform import fuse as fold
 
     made: dict[str, Any] = {"weights": weights} if weights else {"pretrained": pretrained}

@@ -45,10 +45,10 @@ def pick(
     Networks are predicted, and those that may be on the front are measured. Weights play no part:
     the top-1 is the published one. The first time takes minutes, since it calibrates and folds.
     """  # fmt: skip
-    from fleetfoot.bench.pick import pick as choose
+    from fleetfoot.choose.pick import pick as choose
+    from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Progress
     from fleetfoot.report.pick import print_card, record
-    from fleetfoot.report.terminal import console
 
     with Progress(console(stderr=True)) as progress:
         made = choose(

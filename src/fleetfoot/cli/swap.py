@@ -84,12 +84,11 @@ def swap(
 
     import torch
 
-    from fleetfoot.bench import pair
-    from fleetfoot.bench.networks import native_size
-    from fleetfoot.bench.run import check_engines, check_threads
-    from fleetfoot.models.user import is_file
+    from fleetfoot.measure import pair
+    from fleetfoot.measure.run import check_engines, check_threads
+    from fleetfoot.network import is_file, native_size
+    from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.swaps import print_swap
-    from fleetfoot.report.terminal import console
     from fleetfoot.transform import surgery
 
     options = surgery.SwapOptions(
@@ -141,7 +140,7 @@ def swap(
 
 def _network(model: str, weights: Path | None, pretrained: bool, accept_licence: bool) -> Any:
     from fleetfoot.models import create_model
-    from fleetfoot.models.user import create, is_file
+    from fleetfoot.network import create, is_file
     from fleetfoot.weights.files import read
     from fleetfoot.weights.loading import load
 

@@ -1,6 +1,6 @@
 """Ways to run a network: one call to build, one to run. ``eager`` is what the others must equal.
 
-``auto``, the fastest by measurement, is in ``fleetfoot.bench.auto``, since it must measure.
+``auto``, the fastest by measurement, is in ``fleetfoot.choose.auto``, since it must measure.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def load(
         DisagreementError: it answers otherwise than eager; the first node that differs is named.
     """
     if engine not in ENGINES:
-        hint = "'auto' is fleetfoot.bench.auto.load_auto." if engine == "auto" else ""
+        hint = "'auto' is fleetfoot.choose.auto.load_auto." if engine == "auto" else ""
         raise UnknownNameError.of("engine", engine, ENGINES, hint=hint)
     options = Options(threads=threads, precision=precision, layout=layout, device=device)
     if model.training:

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fleetfoot.cost.peaks import torch_threads
 from fleetfoot.engines.base import TOLERANCES, Engine, relative_error
 from fleetfoot.engines.diagnosis import first_difference
 from fleetfoot.errors import DisagreementError, EngineError
+from fleetfoot.machine.peaks import torch_threads
 
 SEED = 0
 HIDDEN = 1e-3

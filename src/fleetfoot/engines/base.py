@@ -135,7 +135,7 @@ class Engine(ABC):
     agreement: Agreement | None = None
     """How far its answer is from eager's; None until that was compared, or if it is not."""
     decided_by: object = None
-    """Where ``bench.auto`` chose this engine, its ``Decision``."""
+    """Where ``choose.auto`` chose this engine, its ``Decision``."""
 
     def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
         self.shape = tuple(example.shape)

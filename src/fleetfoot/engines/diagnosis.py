@@ -38,7 +38,7 @@ def first_difference(
         weights: values that take the place of the model's own, by name.
         output: which of the network's outputs differs.
     """
-    from fleetfoot.engines.native.lower import exported
+    from fleetfoot.engines.native.lower.lower import exported
 
     try:
         graph = exported(model, picture).module()

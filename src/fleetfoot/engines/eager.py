@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fleetfoot.cost.peaks import torch_threads
-from fleetfoot.cost.trace import Modules
+from fleetfoot.count.trace import Modules
 from fleetfoot.engines.base import Engine, NodeTime, Options
 from fleetfoot.errors import EngineError, FleetfootError
+from fleetfoot.machine.peaks import torch_threads
 
 
 class Eager(Engine):

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleetfoot.bench.record import Failure, Measurement, Start, write_text
+from fleetfoot.files import write_text
+from fleetfoot.measure.record import Failure, Measurement, Start
 from fleetfoot.report import page, plots
 from fleetfoot.report.tables import (
     markdown,
     print_comparison,
     print_starts,
     print_tables,
-    print_targets,
-    targets_markdown,
     to_csv,
 )
 
@@ -26,9 +25,7 @@ __all__ = [
     "print_comparison",
     "print_starts",
     "print_tables",
-    "print_targets",
     "save",
-    "targets_markdown",
     "to_csv",
     "update_between_markers",
 ]

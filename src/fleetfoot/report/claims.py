@@ -12,20 +12,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from fleetfoot.bench.claims.base import (
-    HALF,
-    NO_EFFECT,
-    NOT_REACHED,
-    Claim,
-    Found,
-    Ratio,
-    Verdict,
-    Word,
-)
-from fleetfoot.bench.compare import NOISE_FLOOR
-from fleetfoot.bench.record import Failure, Measurement
+from fleetfoot.claims.base import HALF, NO_EFFECT, NOT_REACHED, Claim, Found, Ratio, Verdict, Word
+from fleetfoot.measure.compare import NOISE_FLOOR
+from fleetfoot.measure.record import Failure, Measurement
+from fleetfoot.report.kit.style import SHAPES, short
 from fleetfoot.report.plots import INK, MARKERS, SOFT, name_points, new_axes, plain_ticks
-from fleetfoot.report.style import SHAPES, short
 from fleetfoot.report.summary import circumstances, digits
 from fleetfoot.report.tables import markdown_table, plain_table
 

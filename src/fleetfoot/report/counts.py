@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.cost.trace import ModuleCost, Operator, Trace
+from fleetfoot.count.trace import ModuleCost, Operator, Trace
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting
 

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.bench.explain import Explanation
-from fleetfoot.cost.formulas import ATTENTION
-from fleetfoot.cost.roofline import Bound, Layer
-from fleetfoot.cost.trace import Operator
+from fleetfoot.count.formulas import ATTENTION
+from fleetfoot.count.trace import Operator
+from fleetfoot.explain.explanation import Explanation
+from fleetfoot.machine.roofline import Bound, Layer
 from fleetfoot.report.findings import print_findings
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting

@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from fleetfoot.bench.explain import Explanation
-from fleetfoot.cost.findings import Finding
-from fleetfoot.cost.guidelines import RULES, Rule
-from fleetfoot.cost.roofline import Layer
+from fleetfoot.explain.explanation import Explanation
+from fleetfoot.explain.findings import Finding
+from fleetfoot.explain.rules import RULES, Rule
+from fleetfoot.machine.roofline import Layer
 from fleetfoot.report.counts import scaled
 from fleetfoot.report.explain import remarks, what
 from fleetfoot.report.explain_svg import fastest, icicle, ms, percent, roofline, stack
+from fleetfoot.report.kit.markup import markup, node, page
+from fleetfoot.report.kit.svg import bar
 from fleetfoot.report.layers import (
     KINDS,
     STEPS,
@@ -28,9 +30,7 @@ from fleetfoot.report.layers import (
     step_text,
     tree,
 )
-from fleetfoot.report.markup import markup, node, page
 from fleetfoot.report.summary import digits, moment
-from fleetfoot.report.svg import bar
 
 
 def html(explanation: Explanation) -> str:

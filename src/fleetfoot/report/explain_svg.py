@@ -8,14 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from fleetfoot.cost.machine import Level, Machine
-from fleetfoot.cost.roofline import Layer
+from fleetfoot.machine.machine import Level, Machine
+from fleetfoot.machine.roofline import Layer
 from fleetfoot.report.counts import scaled
-from fleetfoot.report.labels import Box
+from fleetfoot.report.kit.labels import Box
+from fleetfoot.report.kit.markup import label, node
+from fleetfoot.report.kit.svg import Scale, axes
 from fleetfoot.report.layers import KINDS, Branch, intensity, joined, kind, rate, step
-from fleetfoot.report.markup import label, node
 from fleetfoot.report.summary import digits
-from fleetfoot.report.svg import Scale, axes
 
 
 def roofline(

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.bench.lint import Lint
-from fleetfoot.bench.prices import PriceCheck, PriceRecord
-from fleetfoot.cost.findings import Finding
-from fleetfoot.cost.guidelines import RULES
+from fleetfoot.explain.findings import Finding
+from fleetfoot.explain.lint import Lint
+from fleetfoot.explain.prices import PriceCheck, PriceRecord
+from fleetfoot.explain.rules import RULES
 from fleetfoot.report.summary import digits
 
 

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.bench.calibrate import PREDICTORS, Calibration, Check, Checked, read_check
-from fleetfoot.cost.agreement import Agreement
+from fleetfoot.choose.agreement import Agreement
+from fleetfoot.choose.calibrate import PREDICTORS, Calibration, Check, Checked, read_check
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.summary import absences, digits, moment
 from fleetfoot.report.tables import markdown_table

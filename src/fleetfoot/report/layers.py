@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from fleetfoot.cost.exact import EXACT
-from fleetfoot.cost.formulas import ATTENTION
-from fleetfoot.cost.roofline import Bound, Layer
-from fleetfoot.cost.trace import Operator
-from fleetfoot.report.style import Colour
+from fleetfoot.count.exact import EXACT
+from fleetfoot.count.formulas import ATTENTION
+from fleetfoot.count.trace import Operator
+from fleetfoot.machine.roofline import Bound, Layer
+from fleetfoot.report.kit.style import Colour
 
 KINDS = {
     "dense conv": Colour("#1d64b4", "#6aaefc"),

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.bench.pick import Tracing
-from fleetfoot.bench.run import Case, Event, Failed, Notice, Preparing, RoundDone
+from fleetfoot.choose.pick import Tracing
+from fleetfoot.measure.run import Case, Event, Failed, Notice, Preparing, RoundDone
 from fleetfoot.report.summary import digits
 
 QUIET_S = 15.0

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.bench.machine import MAP
-from fleetfoot.cost.machine import Machine, Rate
+from fleetfoot.machine.machine import Machine, Rate
+from fleetfoot.machine.measured import MAP
 from fleetfoot.report.summary import digits
 
 BUSY = 0.3

@@ -7,9 +7,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from fleetfoot.bench.record import Failure, Measurement, Start
-from fleetfoot.report.markup import markup, node, page
-from fleetfoot.report.style import Look
+from fleetfoot.measure.record import Failure, Measurement, Start
+from fleetfoot.report.kit.markup import markup, node, page
+from fleetfoot.report.kit.style import Look
+from fleetfoot.report.kit.svg import (
+    bar,
+    histogram,
+    latency_against_macs,
+    swatch,
+    top1_against_latency,
+)
 from fleetfoot.report.summary import (
     GAIN_TITLE,
     VERSUS_TITLE,
@@ -26,13 +33,6 @@ from fleetfoot.report.summary import (
     start_rows,
     versus,
     versus_text,
-)
-from fleetfoot.report.svg import (
-    bar,
-    histogram,
-    latency_against_macs,
-    swatch,
-    top1_against_latency,
 )
 from fleetfoot.report.tables import COLUMNS, half_interval_s
 

@@ -1,4 +1,4 @@
-"""The answer of ``bench.pick`` as a card and for programs."""
+"""The answer of ``choose.pick`` as a card and for programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.bench.pick import Candidate, Limits, Pick
+from fleetfoot.choose.pick import Candidate, Limits, Pick
 from fleetfoot.report.summary import digits
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fleetfoot.bench.record import Measurement, fastest
-from fleetfoot.report.labels import Box, anchor, place
-from fleetfoot.report.style import GUIDES, Look, log_ticks, short
+from fleetfoot.measure.record import Measurement, fastest
+from fleetfoot.report.kit.labels import Box, anchor, place
+from fleetfoot.report.kit.style import GUIDES, Look, log_ticks, short
 from fleetfoot.report.summary import Group, family, grouped, pareto
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from itertools import permutations
 from statistics import geometric_mean, median
 from typing import NamedTuple
 
-from fleetfoot.bench.clock import stability
-from fleetfoot.bench.record import Failure, Measurement, Start, fastest
-from fleetfoot.bench.targets import OWN, PEERS
+from fleetfoot.measure.clock import stability
+from fleetfoot.measure.protocols import OWN, PEERS
+from fleetfoot.measure.record import Failure, Measurement, Start, fastest
 
 
 class Group(NamedTuple):

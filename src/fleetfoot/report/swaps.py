@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.bench.pair import PairTimes
+from fleetfoot.measure.pair import PairTimes
 from fleetfoot.report.counts import scaled
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting

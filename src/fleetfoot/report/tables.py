@@ -14,9 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.bench.compare import Comparison
-from fleetfoot.bench.record import Cell, Failure, Measurement, Start, fastest
-from fleetfoot.bench.targets import Verdict
+from fleetfoot.measure.compare import Comparison
+from fleetfoot.measure.record import Cell, Failure, Measurement, Start, fastest
 from fleetfoot.report.summary import (
     GAIN_TITLE,
     VERSUS_TITLE,
@@ -153,25 +152,6 @@ def print_starts(console: Console, starts: Sequence[Start]) -> None:
     console.print(table)
 
 
-def print_targets(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """Each target with its figure and whether it is met; below, what stands behind the figures."""
-    table = plain_table()
-    for title in ("case", "to reach", "found", ""):
-        table.add_column(title, overflow="fold", no_wrap=not title)
-    styles = {"met": "green", "not met": "red", "not shown": "yellow"}
-    case = ""
-    for v in verdicts:
-        table.add_row(
-            Text("" if v.case == case else v.case), Text(v.target), Text(v.found or "-"),
-            Text(v.word, styles[v.word]),
-        )  # fmt: skip
-        case = v.case
-    console.print(table)
-    for v in verdicts:
-        for remark in v.remarks:
-            console.print(Text.assemble((f"{v.case}: ", "dim"), remark))
-
-
 def _table(rows: Sequence[Measurement], columns: Sequence[Column], title: str) -> Table:
     table = plain_table()
     table.title, table.title_justify = Text(title, "bold"), "left"
@@ -275,11 +255,11 @@ def markdown(measurements: Sequence[Measurement]) -> str:
             "",
             *(_versus_lines(rows) or _fastest_lines(rows)),
             "",
-            *(f"{_escaped(sentence)}\n" for sentence in findings(rows)),
+            *(f"{escaped(sentence)}\n" for sentence in findings(rows)),
             *([] if number == 0 else ["</details>", ""]),
         ]
         parts.append("\n".join(lines))
-    facts = "\n".join(f"- {name}: {_escaped(text)}" for name, text in circumstances(measurements))
+    facts = "\n".join(f"- {name}: {escaped(text)}" for name, text in circumstances(measurements))
     return "\n".join([*parts, facts, ""])
 
 
@@ -289,8 +269,8 @@ def _fastest_lines(rows: Sequence[Measurement]) -> list[str]:
     titles += ["noise: spread"] if noisy else []
     lines = []
     for m in fastest(rows):
-        name = "; ".join([_escaped(m.model), *([] if m.stable or noisy else [mark(m)])])
-        cells = [name, *(column.text(m) for column in COLUMNS), _escaped(m.engine)]
+        name = "; ".join([escaped(m.model), *([] if m.stable or noisy else [mark(m)])])
+        cells = [name, *(column.text(m) for column in COLUMNS), escaped(m.engine)]
         lines.append([*cells, *([_instability(m)] if noisy else [])])
     return markdown_table(titles, lines, left=(0, len(COLUMNS) + 1, len(COLUMNS) + 2))
 
@@ -310,11 +290,11 @@ def _versus_lines(rows: Sequence[Measurement]) -> list[str]:
         return []
     about = [column for column in COLUMNS if column.title in ("top-1", "MACs")]
     titles = ["network", *(f"{column.title} {column.unit}" for column in about)]
-    titles += [*(f"{_escaped(engine)} ms" for engine in engines), GAIN_TITLE]
+    titles += [*(f"{escaped(engine)} ms" for engine in engines), GAIN_TITLE]
     table = []
     for line in lines:
         any_engine = next(iter(line.cells.values()))
-        cells = [_escaped(line.model), *(column.text(any_engine) for column in about)]
+        cells = [escaped(line.model), *(column.text(any_engine) for column in about)]
         for engine in engines:
             text = versus_text(line, engine)
             cells.append(f"**{text}**" if engine == line.best else text)
@@ -322,19 +302,7 @@ def _versus_lines(rows: Sequence[Measurement]) -> list[str]:
     return markdown_table(titles, table)
 
 
-def targets_markdown(verdicts: Sequence[Verdict]) -> str:
-    """The targets as a Markdown table; below, what stands behind the figures."""
-    lines = ["| case | to reach | found | |", "|---|---|---|---|"]
-    case = ""
-    for v in verdicts:
-        cells = ("" if v.case == case else v.case, v.target, v.found or "-", v.word)
-        lines.append(f"| {' | '.join(map(_escaped, cells))} |")
-        case = v.case
-    remarks = [f"- {v.case}: {_escaped(remark)}" for v in verdicts for remark in v.remarks]
-    return "\n".join([*lines, "", *remarks, ""])
-
-
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     for sign in "\\`*<>|[]":  # an underscore inside a word is plain text
         text = text.replace(sign, "\\" + sign)
     return text.replace("\n", " ")

@@ -33,12 +33,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 import fleetfoot
-from fleetfoot.cost.trace import Operator, Trace, trace
+from fleetfoot.count.trace import Operator, Trace, trace
 from fleetfoot.errors import CorruptFileError, SurgeryError, UnknownNameError, WeightsError
 from fleetfoot.models import configure, create_model
 from fleetfoot.models.base import Backbone
 from fleetfoot.models.peers import is_peer
-from fleetfoot.models.user import is_file
+from fleetfoot.network import is_file
 from fleetfoot.ops.branches import (
     BranchSum,
     ConditionalPositionalEncoding,

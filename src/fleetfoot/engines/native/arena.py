@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleetfoot.engines.native.flow import disjoint, same_place
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
+from fleetfoot.engines.native.passes.flow import disjoint, same_place
 
 IN_REGISTERS = ("none", "relu", "relu6", "clamp")
 """Activations behind which a convolution adds its residual before it writes (``epilogue.hpp``). A

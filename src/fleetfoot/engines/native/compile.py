@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.engines.native import arena, pack, place, plan, strips, winograd
-from fleetfoot.engines.native.fuse import fuse
+from fleetfoot.engines.native import arena, plan
+from fleetfoot.engines.native.cpu import pack, strips, winograd
+from fleetfoot.engines.native.cpu.strips import StripOptions
 from fleetfoot.engines.native.graph import Graph
-from fleetfoot.engines.native.lower import check_independence, exported, lowered
-from fleetfoot.engines.native.strips import StripOptions
+from fleetfoot.engines.native.lower.lower import check_independence, exported, lowered
+from fleetfoot.engines.native.passes import place
+from fleetfoot.engines.native.passes.fuse import fuse
 
 
 @dataclass(frozen=True, kw_only=True)

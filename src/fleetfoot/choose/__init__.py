@@ -1,0 +1,1 @@
+"""Which network? A latency model fitted to the machine, candidates, and the fastest engine."""

@@ -1,0 +1,219 @@
+"""``auto``: the engine that is fastest for one network on this machine, found by measuring, and
+remembered with the measurements that decided it.
+
+The memory is one file for each question, in fleetfoot's cache folder. A question names the
+network's structure, batch, size, threads, the engines to choose from, the machine and the versions;
+when one of them changes, it is another question, and is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from fleetfoot import engines
+from fleetfoot.count import count
+from fleetfoot.engines import Engine
+from fleetfoot.errors import EngineError, RecordError
+from fleetfoot.files import plain, write_text
+from fleetfoot.machine import environment
+from fleetfoot.measure.networks import NOT_FOLDED, Network
+from fleetfoot.measure.protocols import Protocol, Row, default_engines
+from fleetfoot.measure.record import Failure, Measurement, from_json, to_json
+from fleetfoot.measure.run import Case, Tools, run
+from fleetfoot.weights.hub import cache_folder
+
+log = logging.getLogger("fleetfoot")
+
+PROTOCOL = Protocol(
+    name="auto",
+    description="short and interleaved: enough to tell engines apart",
+    rows=(Row(batch=1, threads=1),),  # the caller's batch and threads take their place
+    rounds=8,
+    fewest_rounds=4,
+    budget_s=30.0,
+    warmup_s=0.5,
+)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which engine, and what spoke for it."""
+
+    engine: str
+    measurements: tuple[Measurement, ...]
+    failures: tuple[Failure, ...]
+    remembered: bool
+    """Read from the cache; otherwise measured just now."""
+
+    def __str__(self) -> str:
+        times = sorted((m.median_s, m.engine, m.stable) for m in self.measurements)
+        listed = ", ".join(
+            f"{name} {1e3 * median:.2f} ms{'' if stable else ' (unstable)'}"
+            for median, name, stable in times
+        )
+        failed = "".join(f"; {f.engine} failed: {f.reason}" for f in self.failures)
+        when = f"measured on {self.measurements[0].started}" if self.remembered else "measured now"
+        return f"auto: {self.engine}, {when}: {listed}{failed}"
+
+
+def load_auto(
+    model: nn.Module,
+    *,
+    example: Tensor,
+    threads: int = 1,
+    candidates: Sequence[str] | None = None,
+    cache: Path | None = None,
+) -> Engine:
+    """The fastest engine for ``model``, built for batches shaped as ``example``; its ``decided_by``
+    is the ``Decision``.
+
+    As ``decide``, and it raises what that raises.
+    """
+    decision = decide(model, example=example, threads=threads, candidates=candidates, cache=cache)
+    engine = engines.load(decision.engine, model, example=example, threads=threads)
+    engine.decided_by = decision
+    return engine
+
+
+def decide(
+    model: nn.Module,
+    *,
+    example: Tensor,
+    threads: int = 1,
+    candidates: Sequence[str] | None = None,
+    cache: Path | None = None,
+    tools: Tools | None = None,
+) -> Decision:
+    """Which engine has the least median time for ``model``, in eval mode and usually folded.
+
+    Measures where nothing is remembered, in 5 to 30 seconds, and says what it found to the logger
+    "fleetfoot".
+
+    Args:
+        example: (B, 3, S, S) float32.
+        candidates: engines to choose from; the default ones that are installed without it.
+        cache: folder of the memory; fleetfoot's cache folder without it.
+        tools: what to measure with, except the network.
+
+    Raises:
+        ValueError: ``example`` is of another shape, or there are fewer usable cores than
+        ``threads``.
+        EngineError: no engine can run the network; each reason is given.
+    """
+    if example.ndim != 4 or example.shape[1] != 3 or example.shape[2] != example.shape[3]:
+        raise ValueError(f"example must be (B, 3, S, S), not {tuple(example.shape)}")
+    if threads > environment.usable_cores():
+        raise ValueError(
+            f"threads is {threads}, but this process may use {environment.usable_cores()} cores"
+        )
+    names = list(candidates) if candidates is not None else default_engines()[0]
+    question = _question(model, example, threads, names)
+    text = json.dumps(question, sort_keys=True)
+    name = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    file = (cache or cache_folder()) / "auto" / f"{name}.json"
+    decision = _remembered(file, question)
+    if decision is None:
+        decision = _measured(model, example, threads, names, tools or Tools())
+        _remember(file, question, decision)
+    log.info("%s", decision)
+    return decision
+
+
+def _question(
+    model: nn.Module, example: Tensor, threads: int, names: Sequence[str]
+) -> dict[str, Any]:
+    return plain(
+        {
+            "network": _structure(model),
+            "shape": tuple(example.shape),
+            "threads": threads,
+            "engines": names,
+            "protocol": asdict(PROTOCOL),
+            "machine": environment.machine(),
+            "versions": environment.versions(),
+        }
+    )
+
+
+def _structure(model: nn.Module) -> str:
+    """Changes with the modules, their options, their order and their sizes; not with the
+    weights."""
+    digest = hashlib.blake2b(f"{type(model).__qualname__}\n{model!r}".encode(), digest_size=16)
+    for module in model.modules():
+        if isinstance(module, fx.GraphModule):
+            digest.update(module.code.encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+    return digest.hexdigest()
+
+
+def _measured(
+    model: nn.Module, example: Tensor, threads: int, names: Sequence[str], tools: Tools
+) -> Decision:
+    cost = count(model, example)
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    network = Network(
+        model=model,
+        folded=not norms,
+        fold=NOT_FOLDED,  # whoever folded it knows; no certificate comes with a module
+        params=cost.params,
+        macs=cost.macs,
+        memory_access_bytes=cost.memory_access_bytes,
+        top1=None,
+        top1_source="",
+    )
+    batch, _, size, _ = example.shape
+    found = run(
+        [Case(type(model).__name__, name, threads, batch, size) for name in names],
+        PROTOCOL,
+        tools=replace(tools, networks=lambda name, size, fold: network),
+    )
+    if found.interrupted:
+        raise KeyboardInterrupt
+    if not found.measurements:
+        reasons = "".join(f"\n  {failure.engine}: {failure.reason}" for failure in found.failures)
+        raise EngineError(f"no engine can run {type(model).__name__}:{reasons}")
+    fastest = min(found.measurements, key=lambda m: m.median_s)
+    return Decision(
+        fastest.engine, tuple(found.measurements), tuple(found.failures), remembered=False
+    )
+
+
+def _remembered(file: Path, question: dict[str, Any]) -> Decision | None:
+    """The decision in ``file``; None where there is none, or none that can be trusted, which is
+    said."""
+    if not file.exists():
+        return None
+    try:
+        entry = json.loads(file.read_text(encoding="utf-8"))
+        if entry["question"] != question:
+            raise ValueError("it answers another question than its name says")
+        measurements = tuple(from_json(line) for line in entry["measurements"])
+        failures = tuple(Failure(**failure) for failure in entry["failures"])
+        if entry["engine"] not in {m.engine for m in measurements}:
+            raise ValueError("no measurement speaks for its engine")
+        return Decision(entry["engine"], measurements, failures, remembered=True)
+    except (OSError, ValueError, KeyError, TypeError, RecordError) as error:
+        log.warning("auto: %s is of no use and will be replaced: %s", file, error)
+        return None
+
+
+def _remember(file: Path, question: dict[str, Any], decision: Decision) -> None:
+    entry = {
+        "question": question,
+        "engine": decision.engine,
+        "measurements": [to_json(m) for m in decision.measurements],
+        "failures": [asdict(failure) for failure in decision.failures],
+    }
+    try:
+        write_text(file, json.dumps(entry, ensure_ascii=False, indent=1))
+    except OSError as error:
+        log.warning("auto: the decision cannot be kept in %s: %s", file, error)

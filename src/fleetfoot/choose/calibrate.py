@@ -1,0 +1,577 @@
+"""Fitting ``choose.latency`` to one machine and engine, and checking it on networks it never saw.
+
+``calibrate`` measures synthetic networks, interleaved in groups, and fits; no network of the zoo
+takes part. ``check`` measures networks of the zoo, timm and torchvision, and says how far the
+predictions were off, beside what multiply-accumulates, activations and a roofline alone would have
+said, each with the one factor that suits the same synthetic networks best.
+
+The time of a network is the lower quartile of its runs: what the engine takes when little disturbs
+it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fleetfoot.choose.agreement import Agreement
+from fleetfoot.choose.latency import Array, LatencyModel, activations, features, fit
+from fleetfoot.choose.synthetic import synthetic
+from fleetfoot.count.trace import Trace, count
+from fleetfoot.engines import ENGINES, available
+from fleetfoot.errors import EngineError, RecordError, UnknownNameError
+from fleetfoot.files import parsed, write_text
+from fleetfoot.machine import environment
+from fleetfoot.machine.machine import Machine
+from fleetfoot.machine.measured import machine as measured_machine
+from fleetfoot.machine.peaks import PeakProbe
+from fleetfoot.machine.roofline import floor
+from fleetfoot.measure.clock import quantile
+from fleetfoot.measure.networks import NOT_FOLDED, Network
+from fleetfoot.measure.protocols import Protocol, Row
+from fleetfoot.measure.record import Failure, Measurement
+from fleetfoot.measure.run import Case, Event, Notice, Tools, run
+from fleetfoot.network import native_size
+from fleetfoot.weights.hub import cache_folder
+
+SCHEMA = 1
+CALIBRATED = ("native", "onnxruntime", "openvino", "eager")
+"""Engines with a latency model, the first that is here is taken for "auto"."""
+GROUP = 40
+"""Networks that are interleaved."""
+FEWEST = 40
+"""A fit on fewer networks is refused: the model has more features than that."""
+FOLDS = 5
+MEASURING = Protocol(
+    name="calibrate",
+    description="synthetic networks, interleaved in groups",
+    rows=(Row(batch=1, threads=1),),  # the caller's threads take their place
+    rounds=6,
+    fewest_rounds=6,
+    budget_s=3600.0,
+    burst_runs=2,
+    burst_s=0.012,
+    rewarm_s=0.004,
+    warmup_s=0.25,
+)
+CHECKING = replace(
+    MEASURING,
+    name="latency-check",
+    description="networks that a latency model never saw, interleaved",
+    rounds=12,
+    burst_s=0.02,
+    warmup_s=0.5,
+)
+
+CHECKED = (
+    "fasternet_t0", "fasternet_t1", "fasternet_t2", "fastvit_t8", "fastvit_t12", "fastvit_sa12",
+    "mobileone_s0", "mobileone_s1", "mobileone_s2", "mobilenetv1_025", "mobilenetv1_050",
+    "mobilenetv1_100", "mobilenetv2_010", "mobilenetv2_035", "mobilenetv2_100",
+    "mobilenetv3_small_100", "mobilenetv3_large_100", "shufflenet_v1_g3_x1_0",
+    "shufflenet_v1_g8_x1_0", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x2_0",
+    "shufflenet_v2_plus_small", "mobile_former_151m", "mobile_former_294m", "micronet_m1",
+    "micronet_m3", "cyclemlp_b1", "timm:ghostnet_100", "timm:mobilevit_xxs", "timm:mobilevitv2_050",
+    "timm:resnet18", "timm:resnet26", "timm:resnet50", "timm:efficientnet_b0",
+    "timm:efficientnet_lite0", "timm:tf_efficientnetv2_b0", "timm:poolformer_s12",
+    "timm:convnext_atto", "timm:edgenext_xx_small", "timm:regnetx_002", "timm:regnety_004",
+    "timm:mnasnet_100", "timm:repvgg_a0", "timm:mobilenetv4_conv_small", "timm:lcnet_050",
+    "timm:tinynet_e", "timm:mixnet_s", "timm:repvit_m0_9", "timm:rexnet_100",
+    "timm:hardcorenas_a", "timm:fbnetc_100", "timm:semnasnet_075", "timm:densenet121",
+    "timm:deit_tiny_patch16_224", "torchvision:squeezenet1_1", "torchvision:mnasnet0_5",
+    "torchvision:regnet_x_400mf",
+)  # fmt: skip
+"""What ``check`` takes where nothing is named: families of the zoo, and peers of other forms."""
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A synthetic network and its time."""
+
+    number: int
+    """Of ``choose.synthetic``."""
+    name: str
+    macs: int
+    time_s: float
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scales:
+    """The one factor that suits each simple predictor best: the middle of time over prediction."""
+
+    s_per_mac: float
+    s_per_activation: float
+    """An activation is a value that a convolution, linear layer or product writes."""
+    times_roofline: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A latency model and what it was fitted to."""
+
+    engine: str
+    engine_version: str
+    threads: int
+    cpu: str
+    versions: dict[str, str]
+    commit: str
+    started: str
+    """ISO 8601, UTC; of the first measurement."""
+    seconds: float
+    """Wall time of the measurements and the fit."""
+    samples: tuple[Sample, ...]
+    failures: tuple[Failure, ...]
+    """Synthetic networks that the engine could not run."""
+    model: LatencyModel
+    within: Agreement
+    """On the synthetic networks, each predicted by a model that was fitted without its fifth."""
+    scales: Scales
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise RecordError(
+                f"a calibration of schema {self.schema}; this fleetfoot knows {SCHEMA}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A network that was predicted, then measured."""
+
+    model: str
+    size: int
+    macs: int
+    activations: int
+    measured_s: float
+    """Lower quartile of ``samples_s``."""
+    samples_s: tuple[float, ...]
+    predicted_s: float
+    by_macs_s: float
+    by_activations_s: float
+    by_roofline_s: float
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured, less 1."""
+        return self.predicted_s / self.measured_s - 1
+
+
+PREDICTORS = {
+    "latency model": "predicted_s",
+    "roofline": "by_roofline_s",
+    "activations": "by_activations_s",
+    "MACs": "by_macs_s",
+}
+"""What a check compares, and the field of ``Checked``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Predictions beside measurements, of networks that were not in the fit."""
+
+    calibration: Calibration
+    started: str
+    seconds: float
+    networks: tuple[Checked, ...]
+    failures: tuple[Failure, ...]
+
+    def agreement(self, predictor: str = "latency model") -> Agreement:
+        """Of one of ``PREDICTORS``."""
+        field = PREDICTORS[predictor]
+        return Agreement.of(
+            [getattr(one, field) for one in self.networks],
+            [one.measured_s for one in self.networks],
+        )
+
+
+def calibration_file(engine: str, threads: int) -> Path:
+    """Where the calibration of this machine is kept: one file a processor, engine and number of
+    threads, in fleetfoot's cache folder."""
+    cpu = hashlib.blake2b(environment.cpu_name().encode(), digest_size=6).hexdigest()
+    return cache_folder() / "latency" / f"{engine}-{threads}-{cpu}.json"
+
+
+def choose_engine(engine: str = "auto") -> str:
+    """``engine`` itself, or for "auto" the first of ``CALIBRATED`` that can be used here.
+
+    Raises:
+        UnknownNameError: no engine with a latency model has that name.
+        EngineError: it cannot be used here.
+    """
+    absent = available()
+    if engine == "auto":
+        return next(name for name in CALIBRATED if absent[name] is None)
+    if engine not in CALIBRATED:
+        raise UnknownNameError.of("engine with a latency model", engine, CALIBRATED)
+    if absent[engine] is not None:
+        raise EngineError(f"engine {engine!r} cannot be used here: {absent[engine]}")
+    return engine
+
+
+def calibrate(
+    engine: str = "native",
+    *,
+    threads: int = 1,
+    minutes: float = 3.0,
+    output: Path | None = None,
+    resume: bool = False,
+    on_event: OnEvent = lambda event: None,
+    tools: Tools | None = None,
+    machine: Machine | None = None,
+) -> Calibration:
+    """Measures synthetic networks for ``minutes``, fits a latency model and keeps it.
+
+    An interrupted calibration is fitted to what was measured.
+
+    Args:
+        output: its file; that of ``calibration_file`` without it.
+        resume: add to the networks of the calibration that is there.
+        tools: what to measure with, except the networks.
+        machine: for the roofline; ``machine.measured`` says it, measured where it was not yet.
+
+    Raises:
+        ValueError: ``minutes`` is not positive, or more threads than usable cores.
+        UnknownNameError: no engine with a latency model has that name.
+        EngineError: it cannot be used here, or fewer than ``FEWEST`` networks could be measured.
+        RecordError: ``resume``, and the calibration is of another machine, engine or thread count.
+    """
+    if not minutes > 0:
+        raise ValueError(f"minutes must be above 0, not {minutes:g}")
+    if not 1 <= threads <= environment.usable_cores():
+        raise ValueError(
+            f"threads must be 1 to {environment.usable_cores()}, the cores that this process may "
+            f"use, not {threads}"
+        )
+    engine = choose_engine(engine)
+    file = output or calibration_file(engine, threads)
+    began, started = time.monotonic(), _now()
+    samples: list[Sample] = []
+    failures: list[Failure] = []
+    traces: dict[int, Trace] = {}
+    spent = 0.0
+    if resume:
+        before = load(engine, threads, file)
+        samples, failures = list(before.samples), list(before.failures)
+        started, spent = before.started, before.seconds
+        for sample in samples:
+            drawn = synthetic(sample.number)
+            traces[sample.number] = count(drawn.model, _example(drawn.size))
+            if (drawn.name, traces[sample.number].macs) != (sample.name, sample.macs):
+                raise RecordError(
+                    f"{file} cannot be added to: its network {sample.name!r} is drawn otherwise "
+                    "by this fleetfoot; calibrate anew without --resume"
+                )
+    roof = machine or measured_machine(threads)
+    wanted = _Groups(engine, threads, on_event, tools or Tools())
+    first, longest = 1 + max((s.number for s in samples), default=-1), 0.0
+    while True:
+        at = time.monotonic()
+        found = wanted.measure(range(first, first + GROUP))
+        samples += found.samples
+        failures += found.failures
+        traces |= found.traces
+        first += GROUP
+        longest = max(longest, time.monotonic() - at)
+        if found.interrupted or time.monotonic() - began + longest > 60 * minutes:
+            break
+    if found.interrupted and len(samples) < FEWEST:
+        raise KeyboardInterrupt
+    if len(samples) < FEWEST:
+        raise EngineError(
+            f"{len(samples)} synthetic networks were measured on {engine}, and a latency model "
+            f"needs {FEWEST}; give it more minutes"
+        )
+    kept = [traces[sample.number] for sample in samples]
+    fitted = _fitted(kept, [sample.time_s for sample in samples], roof)
+    made = Calibration(
+        engine=engine,
+        engine_version=_engine_version(engine),
+        threads=threads,
+        cpu=environment.cpu_name(),
+        versions=environment.versions(),
+        commit=environment.commit(),
+        started=started,
+        seconds=spent + time.monotonic() - began,
+        samples=tuple(samples),
+        failures=tuple(failures),
+        **fitted,
+    )
+    write_text(file, to_json(made) + "\n")
+    return made
+
+
+def _fitted(traces: Sequence[Trace], times_s: Sequence[float], roof: Machine) -> dict[str, Any]:
+    """The model, its agreement with networks that were held out, and the simple predictors."""
+    seen = [features(trace) for trace in traces]
+
+    def factor(simple: Callable[[Trace], float]) -> float:
+        pairs = zip(traces, times_s, strict=True)
+        return statistics.median(time_s / simple(trace) for trace, time_s in pairs)
+
+    return {
+        "model": fit(seen, times_s),
+        "within": cross_validated(seen, times_s),
+        "scales": Scales(
+            s_per_mac=factor(lambda trace: trace.macs),
+            s_per_activation=factor(activations),
+            times_roofline=factor(lambda trace: roofline_s(trace, roof)),
+        ),
+    }
+
+
+def cross_validated(seen: Sequence[Array], times_s: Sequence[float]) -> Agreement:
+    """Every network predicted by a model that was fitted without it and each fifth after it."""
+    predicted = [0.0] * len(seen)
+    for fold in range(FOLDS):
+        rest = [i for i in range(len(seen)) if i % FOLDS != fold]
+        model = fit([seen[i] for i in rest], [times_s[i] for i in rest])
+        for i in range(fold, len(seen), FOLDS):
+            predicted[i] = model.price(seen[i])
+    return Agreement.of(predicted, times_s)
+
+
+def roofline_s(trace: Trace, machine: Machine) -> float:
+    """The sum of the operators' floors."""
+    return sum(floor([op], machine).seconds for op in trace.operators)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one group gave."""
+
+    samples: list[Sample]
+    failures: list[Failure]
+    traces: dict[int, Trace]
+    """By number."""
+    interrupted: bool
+
+
+class _Groups:
+    """Measures groups of synthetic networks; the ceilings' probe is made once."""
+
+    def __init__(self, engine: str, threads: int, on_event: OnEvent, tools: Tools) -> None:
+        self._engine, self._threads, self._on_event = engine, threads, on_event
+        probe = PeakProbe(threads) if tools.probe is PeakProbe else tools.probe(threads)
+        self._tools = replace(tools, probe=lambda _: probe)
+        self._said = False
+
+    def measure(self, numbers: Sequence[int]) -> _Found:
+        traces: dict[str, Trace] = {}
+        models = {}
+        cases = []
+        for number in numbers:
+            drawn = synthetic(number)
+            models[drawn.name] = drawn.model
+            cases.append(Case(drawn.name, self._engine, self._threads, 1, drawn.size))
+
+        def network(name: str, size: int, fold: bool) -> Network:
+            traces[name] = count(models[name], _example(size))
+            return _network(models[name], traces[name])
+
+        found = run(
+            cases,
+            MEASURING,
+            on_event=self._told,
+            tools=replace(self._tools, networks=network),
+        )
+        self._said = True
+        by_name = {case.model: number for case, number in zip(cases, numbers, strict=True)}
+        samples = [
+            Sample(
+                number=by_name[m.model],
+                name=m.model,
+                macs=m.macs,
+                time_s=quantile(m.samples_s, 0.25),
+                runs=len(m.samples_s),
+            )
+            for m in found.measurements
+        ]
+        return _Found(
+            samples=samples,
+            failures=found.failures,
+            traces={by_name[name]: trace for name, trace in traces.items()},
+            interrupted=bool(found.interrupted),
+        )
+
+    def _told(self, event: Event) -> None:
+        if not (self._said and isinstance(event, Notice)):  # what the first group said already
+            self._on_event(event)
+
+
+def _network(model: torch.nn.Module, trace: Trace) -> Network:
+    return Network(
+        model=model,
+        folded=True,
+        fold=NOT_FOLDED,
+        params=trace.params,
+        macs=trace.macs,
+        memory_access_bytes=trace.memory_access_bytes,
+        top1=None,
+        top1_source="",
+    )
+
+
+def _example(size: int, batch: int = 1) -> torch.Tensor:
+    return torch.zeros(batch, 3, size, size)
+
+
+def _engine_version(engine: str) -> str:
+    return version(ENGINES[engine].package)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def to_json(made: Calibration | Check) -> str:
+    return json.dumps(asdict(made), ensure_ascii=False, allow_nan=False)
+
+
+def read(file: Path) -> Calibration:
+    """The calibration in a file, of whatever machine.
+
+    Raises:
+        RecordError: there is none, or the file is not what ``calibrate`` wrote.
+    """
+    return _read(file, Calibration)
+
+
+def read_check(file: Path) -> Check:
+    """The check in a file.
+
+    Raises:
+        RecordError: there is none, or the file is not what ``check`` wrote.
+    """
+    return _read(file, Check)
+
+
+def _read(file: Path, kind: type[Any]) -> Any:
+    try:
+        return parsed(json.loads(file.read_text(encoding="utf-8")), kind)
+    except OSError as error:
+        raise RecordError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RecordError(f"{file}: not JSON: {error}") from error
+    except RecordError as error:
+        raise RecordError(f"{file}: {error}") from error
+
+
+def load(engine: str, threads: int = 1, file: Path | None = None) -> Calibration:
+    """The calibration of this machine for ``engine`` and ``threads``.
+
+    Raises:
+        RecordError: there is none; or it is of another processor, engine, version of it or number
+        of threads, each of which is named with both values.
+    """
+    file = file or calibration_file(engine, threads)
+    again = f"fleetfoot calibrate --engine {engine} --threads {threads}"
+    if not file.exists():
+        raise RecordError(f"there is no calibration at {file}; make one: {again}")
+    made = read(file)
+    here = {
+        "engine": engine,
+        "engine_version": _engine_version(engine),
+        "threads": threads,
+        "cpu": environment.cpu_name(),
+    }
+    differing = [
+        f"{name.replace('_', ' ')} {getattr(made, name)!r} there, {value!r} here"
+        for name, value in here.items()
+        if getattr(made, name) != value
+    ]
+    if differing:
+        raise RecordError(
+            f"the calibration {file} does not hold here: {'; '.join(differing)}; make another: "
+            f"{again}"
+        )
+    return made
+
+
+def check(
+    calibration: Calibration,
+    names: Sequence[str] = CHECKED,
+    *,
+    output: Path | None = None,
+    resume: bool = False,
+    on_event: OnEvent = lambda event: None,
+    tools: Tools | None = None,
+    machine: Machine | None = None,
+) -> Check:
+    """Predicts networks from their traces, measures them interleaved, and sets both side by side.
+
+    Args:
+        output: folder of the run's journal, from which ``resume`` goes on.
+        tools: what to measure with; its networks are traced as well.
+        machine: for the roofline, as in ``calibrate``.
+
+    Raises:
+        UnknownNameError: no network has such a name.
+        EngineError: fewer than two networks could be measured; each reason is given.
+        RecordError: as ``measure.run``.
+    """
+    began, started = time.monotonic(), _now()
+    tools = tools or Tools()
+    roof = machine or measured_machine(calibration.threads)
+    cases = [
+        Case(name, calibration.engine, calibration.threads, 1, native_size(name))
+        for name in dict.fromkeys(names)
+    ]
+    traces: dict[str, Trace] = {}
+
+    def network(name: str, size: int, fold: bool) -> Network:
+        made = tools.networks(name, size, fold)
+        traces[name] = count(made.model, _example(size))
+        return made
+
+    found = run(
+        cases,
+        CHECKING,
+        output=output,
+        resume=resume,
+        on_event=on_event,
+        tools=replace(tools, networks=network),
+    )
+    if found.interrupted:
+        raise KeyboardInterrupt
+    if len(found.measurements) < 2:
+        reasons = "".join(f"\n  {one.model}: {one.reason}" for one in found.failures)
+        raise EngineError(f"fewer than two networks could be measured{reasons}")
+    for m in found.measurements:
+        if m.model not in traces:  # measured before the run was resumed
+            network(m.model, m.size, True)
+    return Check(
+        calibration=calibration,
+        started=started,
+        seconds=time.monotonic() - began,
+        networks=tuple(_checked(m, traces[m.model], calibration, roof) for m in found.measurements),
+        failures=tuple(found.failures),
+    )
+
+
+def _checked(m: Measurement, trace: Trace, calibration: Calibration, roof: Machine) -> Checked:
+    scales, written = calibration.scales, activations(trace)
+    return Checked(
+        model=m.model,
+        size=m.size,
+        macs=trace.macs,
+        activations=written,
+        measured_s=quantile(m.samples_s, 0.25),
+        samples_s=m.samples_s,
+        predicted_s=calibration.model.predict(trace),
+        by_macs_s=scales.s_per_mac * trace.macs,
+        by_activations_s=scales.s_per_activation * written,
+        by_roofline_s=scales.times_roofline * roofline_s(trace, roof),
+    )

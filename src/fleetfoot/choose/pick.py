@@ -1,0 +1,422 @@
+"""Which network, on this machine: the front of latency and published top-1 within a budget.
+
+Every network is predicted from its trace; those that may be on the front are then measured,
+interleaved, until no member of the front is a guess. A latency is therefore measured or predicted,
+a top-1 is published, and each figure says which it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from fleetfoot.choose.calibrate import CHECKING, OnEvent, calibrate, choose_engine, load, roofline_s
+from fleetfoot.count.trace import Trace, trace
+from fleetfoot.errors import FleetfootError, RecordError
+from fleetfoot.files import parsed, write_text
+from fleetfoot.machine import environment
+from fleetfoot.machine.measured import machine
+from fleetfoot.measure.clock import quantile
+from fleetfoot.measure.networks import prepare
+from fleetfoot.measure.plan import networks
+from fleetfoot.measure.run import Case, Event, run
+from fleetfoot.models import list_models
+from fleetfoot.network import native_size, published
+from fleetfoot.weights.hub import cache_folder
+
+log = logging.getLogger("fleetfoot")
+
+Predictor = Literal["latency model", "roofline"]
+MARGINS: dict[Predictor, float] = {"latency model": 0.25, "roofline": 0.5}
+"""By how much a prediction may be off, either way. Nine of ten networks are within, the roofline's
+times scaled by those that were measured (benchmarks/latency-model)."""
+MOST_MEASURED = 12
+"""Networks that are measured in one go."""
+MEASURING = replace(CHECKING, name="pick", description="contenders, interleaved", budget_s=120.0)
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """An event: this network is being folded and traced, or read from the cache."""
+
+    model: str
+    number: int
+    """1 for the first."""
+    of: int
+
+
+Predict = Callable[[Trace], float]
+Measure = Callable[[Sequence["Candidate"]], tuple[Mapping[str, float], Mapping[str, str]]]
+"""Seconds by name, and why the others could not run."""
+
+
+class NoneFitsError(FleetfootError, ValueError):
+    """No network is within the limits; the message says the nearest possible."""
+
+
+class Scored(NamedTuple):
+    """A network and its published top-1, in percent."""
+
+    model: str
+    size: int
+    top1: float
+    top1_source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A network, what is published of it, what is counted, and its latency as far as known."""
+
+    model: str
+    size: int
+    top1: float
+    """Published ImageNet-1k top-1, percent; not measured here."""
+    top1_source: str
+    weight_bytes: int
+    """Memory of its folded weights in float32, counted."""
+    macs: int
+    """Of one image, counted."""
+    predicted_s: float
+    """Of a batch, from its trace."""
+    measured_s: float | None = None
+    """Of a batch: lower quartile of its runs; None where it was not measured."""
+
+    @property
+    def latency_s(self) -> float:
+        return self.predicted_s if self.measured_s is None else self.measured_s
+
+    @property
+    def basis(self) -> Literal["measured", "predicted"]:
+        """Where ``latency_s`` comes from."""
+        return "predicted" if self.measured_s is None else "measured"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a network may take.
+
+    Raises:
+        ValueError: a limit is out of its range.
+    """
+
+    max_s: float
+    """A batch."""
+    min_top1: float = 0.0
+    """Percent."""
+    max_bytes: float | None = None
+    """Memory of the weights."""
+
+    def __post_init__(self) -> None:
+        if not self.max_s > 0:
+            raise ValueError(f"max_ms must be above 0, not {1e3 * self.max_s:g}")
+        if not 0 <= self.min_top1 <= 100:
+            raise ValueError(f"min_top1 is in percent, 0 to 100, not {self.min_top1:g}")
+        if self.max_bytes is not None and not self.max_bytes > 0:
+            raise ValueError(f"max_mb must be above 0, not {self.max_bytes / 1e6:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pick:
+    """The answer, and what it rests on."""
+
+    engine: str
+    threads: int
+    batch: int
+    limits: Limits
+    predictor: Predictor
+    front: tuple[Candidate, ...]
+    """From fast to slow; no other network within the limits is both as fast and as accurate."""
+    others: tuple[Candidate, ...]
+    """The other networks that were measured."""
+    considered: int
+    """Networks with a published top-1 that were predicted."""
+    without_top1: tuple[str, ...]
+    """Networks that were left out for want of one."""
+    failures: Mapping[str, str]
+    """By network: why it could not be traced, or not run on this engine."""
+
+
+def pick(
+    max_ms: float,
+    *,
+    min_top1: float = 0.0,
+    max_mb: float | None = None,
+    threads: int = 1,
+    engine: str = "auto",
+    batch: int = 1,
+    timm: str | None = None,
+    calibrated: bool = True,
+    on_event: Callable[[Event | Tracing], None] = lambda event: None,
+) -> Pick:
+    """The networks of the zoo that are worth taking on this machine within ``max_ms``.
+
+    Args:
+        max_ms: time of a batch, in milliseconds.
+        min_top1: least published top-1, in percent.
+        max_mb: most memory of the weights, in 10⁶ bytes.
+        engine: one with a latency model; "auto" is the first of these that is here, native before
+            ONNX Runtime, OpenVINO and eager.
+        timm: a shell pattern of timm's networks to consider too, or "all".
+        calibrated: predict by the latency model, which is calibrated now where it was not yet;
+            otherwise by the roofline.
+        on_event: is told the events of calibration, tracing and measurement.
+
+    Raises:
+        ValueError: a limit, ``batch`` or ``threads`` is out of its range.
+        NoneFitsError: no network is within the limits; the message says the nearest possible.
+        UnknownNameError: an engine or a pattern that means nothing.
+    """
+    limits = Limits(
+        max_s=max_ms / 1e3,
+        min_top1=min_top1,
+        max_bytes=None if max_mb is None else 1e6 * max_mb,
+    )
+    if batch < 1:
+        raise ValueError(f"batch must be 1 or more, not {batch}")
+    engine = choose_engine(engine)
+    names = list_models() + (networks([f"timm:{'*' if timm == 'all' else timm}"]) if timm else [])
+    scored, without = accurate(names, limits.min_top1)
+    predict = _model(engine, threads, on_event) if calibrated else _roofline(threads)
+    found, failures = candidates(scored, predict, batch, on_event)
+
+    if not found:
+        raise NoneFitsError(f"no network could be folded and traced{_listed(failures)}")
+
+    def measure(chosen: Sequence[Candidate]) -> tuple[Mapping[str, float], Mapping[str, str]]:
+        cases = [Case(one.model, engine, threads, batch, one.size) for one in chosen]
+        done = run(cases, MEASURING, on_event=on_event)
+        if done.interrupted:
+            raise KeyboardInterrupt
+        return (
+            {m.model: quantile(m.samples_s, 0.25) for m in done.measurements},
+            {failure.model: failure.reason for failure in done.failures},
+        )
+
+    predictor: Predictor = "latency model" if calibrated else "roofline"
+    front, others, not_run = choose(found, limits, measure, MARGINS[predictor])
+    return Pick(
+        engine=engine,
+        threads=threads,
+        batch=batch,
+        limits=limits,
+        predictor=predictor,
+        front=front,
+        others=others,
+        considered=len(found),
+        without_top1=without,
+        failures={**failures, **not_run},
+    )
+
+
+def _model(engine: str, threads: int, on_event: OnEvent) -> Predict:
+    try:
+        made = load(engine, threads)
+    except RecordError as error:
+        log.info("%s; calibrating now", error)
+        made = calibrate(engine, threads=threads, on_event=on_event)
+    return made.model.predict
+
+
+def _roofline(threads: int) -> Predict:
+    roof = machine(threads)
+    return lambda found: roofline_s(found, roof)
+
+
+def accurate(names: Sequence[str], min_top1: float) -> tuple[list[Scored], tuple[str, ...]]:
+    """Networks with a published top-1 of that many percent or more; those without any.
+
+    Raises:
+        NoneFitsError: none is so accurate.
+    """
+    sizes = {name: native_size(name) for name in dict.fromkeys(names)}
+    rows = [(name, size, *published(name, size)) for name, size in sizes.items()]
+    scored = [Scored(name, size, top1, source) for name, size, top1, source in rows if top1]
+    if not scored:
+        raise NoneFitsError("no network with a published top-1 was found")
+    enough = [one for one in scored if one.top1 >= min_top1]
+    if not enough:
+        best = max(scored, key=lambda one: one.top1)
+        raise NoneFitsError(
+            f"no network has a published top-1 of {min_top1:g} % or more; the highest of "
+            f"{len(scored)} is {best.model}'s, {best.top1:g} %"
+        )
+    return enough, tuple(name for name, _, top1, _ in rows if not top1)
+
+
+def candidates(
+    scored: Sequence[Scored],
+    predict: Predict,
+    batch: int = 1,
+    on_event: Callable[[Tracing], None] = lambda event: None,
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Each predicted; and those that failed, and why."""
+    found: list[Candidate] = []
+    failures: dict[str, str] = {}
+    for number, one in enumerate(scored, start=1):
+        on_event(Tracing(one.model, number, len(scored)))
+        try:
+            seen = folded_trace(one.model, one.size, batch)
+        except Exception as error:  # whatever a network raises, the others go on
+            failures[one.model] = str(error) or type(error).__name__
+            continue
+        found.append(
+            Candidate(
+                **one._asdict(),
+                weight_bytes=seen.weight_bytes,
+                macs=seen.macs // batch,
+                predicted_s=predict(seen),
+            )
+        )
+    return found, failures
+
+
+def folded_trace(name: str, size: int, batch: int, cache: Path | None = None) -> Trace:
+    """The trace of a folded network, kept in ``cache`` since folding with its proof takes a second:
+    it depends on the network and on versions alone."""
+    question = {
+        "network": name,
+        "size": size,
+        "batch": batch,
+        "versions": environment.versions(),
+        "commit": environment.commit(),
+    }
+    text = json.dumps(question, sort_keys=True)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    file = (cache or cache_folder()) / "traces" / f"{digest}.json"
+    if file.exists():
+        try:
+            return parsed(json.loads(file.read_text(encoding="utf-8")), Trace)
+        except (OSError, ValueError, RecordError) as error:
+            log.warning("%s is not used, and %s traced again: %s", file, name, error)
+    made = trace(prepare(name, size, fold=True).model, torch.zeros(batch, 3, size, size))
+    try:
+        write_text(file, json.dumps(asdict(made)) + "\n")
+    except OSError as error:
+        log.warning("the trace of %s is not kept: %s", name, error)
+    return made
+
+
+def choose(
+    found: Sequence[Candidate], limits: Limits, measure: Measure, margin: float
+) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], dict[str, str]]:
+    """The front within the limits, the other networks that were measured, and those that could not
+    run.
+
+    Contenders are measured until none is left whose prediction, off by ``margin`` at most, may put
+    it on the front.
+
+    Raises:
+        NoneFitsError: no network is within the limits; the message says the nearest possible.
+    """
+    eligible = {one.model: one for one in _within(found, limits)}
+    failures: dict[str, str] = {}
+    while True:
+        chosen = [
+            one
+            for one in contenders(_expected(eligible.values()), limits.max_s, margin)
+            if one.measured_s is None
+        ][:MOST_MEASURED]
+        if not chosen:
+            break  # every go measures or removes one at least, so this comes
+        times_s, reasons = measure(chosen)
+        failures |= reasons
+        for one in chosen:
+            if one.model in times_s:
+                eligible[one.model] = replace(eligible[one.model], measured_s=times_s[one.model])
+            else:
+                failures.setdefault(one.model, "it was not measured")
+                del eligible[one.model]
+    if not eligible:
+        raise NoneFitsError(f"no network within the other limits could be run{_listed(failures)}")
+    known = [one for one in eligible.values() if one.measured_s is not None]
+    front = pareto([one for one in known if one.latency_s <= limits.max_s])
+    if not front:
+        raise NoneFitsError(_too_slow(known, limits))
+    rest = sorted((one for one in known if one not in front), key=lambda one: one.latency_s)
+    return tuple(front), tuple(rest), failures
+
+
+def _listed(failures: Mapping[str, str]) -> str:
+    return "".join(f"\n  {name}: {why}" for name, why in failures.items())
+
+
+def _within(found: Sequence[Candidate], limits: Limits) -> list[Candidate]:
+    """Those within the limits of accuracy and memory, which are known without running.
+
+    Raises:
+        NoneFitsError: there is none.
+    """
+    enough = [one for one in found if one.top1 >= limits.min_top1]
+    if limits.max_bytes is None:
+        return enough
+    small = [one for one in enough if one.weight_bytes <= limits.max_bytes]
+    if enough and not small:
+        least = min(enough, key=lambda one: one.weight_bytes)
+        raise NoneFitsError(
+            f"no network{_with_top1(limits)} has weights of {limits.max_bytes / 1e6:g} MB or "
+            f"less; the smallest is {least.model}, {least.weight_bytes / 1e6:.1f} MB"
+        )
+    return small
+
+
+def _with_top1(limits: Limits) -> str:
+    return f" with a top-1 of {limits.min_top1:g} % or more" if limits.min_top1 else ""
+
+
+def _too_slow(known: Sequence[Candidate], limits: Limits) -> str:
+    fastest = min(known, key=lambda one: one.latency_s)
+    size = "" if limits.max_bytes is None else f" and weights of {limits.max_bytes / 1e6:g} MB"
+    return (
+        f"no network{_with_top1(limits)}{size} runs within {1e3 * limits.max_s:g} ms here; the "
+        f"fastest is {fastest.model} at {1e3 * fastest.latency_s:.3g} ms ({fastest.basis}), top-1 "
+        f"{fastest.top1:g} % (published)"
+    )
+
+
+def _expected(known: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates, predictions scaled by what the measured ones showed."""
+    listed = list(known)
+    ratios = [one.measured_s / one.predicted_s for one in listed if one.measured_s is not None]
+    ratio = statistics.median(ratios) if ratios else 1.0
+    return [replace(one, predicted_s=one.predicted_s * ratio) for one in listed]
+
+
+def contenders(found: Sequence[Candidate], max_s: float, margin: float) -> list[Candidate]:
+    """Those that may be on the front within ``max_s`` if predictions are off by ``margin``, the
+    likeliest first; where none may be, the fastest, so that what is said of them is measured."""
+
+    def bounds(one: Candidate) -> tuple[float, float]:
+        off = 0.0 if one.measured_s is not None else margin
+        return one.latency_s * (1 - off), one.latency_s * (1 + off)
+
+    fitting = [one for one in found if bounds(one)[0] <= max_s]
+    if not fitting:
+        return sorted(found, key=lambda one: one.latency_s)[:MOST_MEASURED]
+    ranked = []
+    for one in fitting:
+        better = [other for other in fitting if _dominates(other, one)]
+        if any(bounds(other)[1] < bounds(one)[0] for other in better):
+            continue
+        behind = one.latency_s / min((other.latency_s for other in better), default=one.latency_s)
+        ranked.append((behind, one.latency_s, one))
+    return [one for *_, one in sorted(ranked, key=lambda row: row[:2])]
+
+
+def _dominates(a: Candidate, b: Candidate) -> bool:
+    """Whether ``a`` is as fast and as accurate as ``b``, and better in one of both."""
+    as_good = a.latency_s <= b.latency_s and a.top1 >= b.top1
+    return as_good and (a.latency_s < b.latency_s or a.top1 > b.top1)
+
+
+def pareto(found: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other dominates, from fast to slow."""
+    front = [one for one in found if not any(_dominates(other, one) for other in found)]
+    return sorted(front, key=lambda one: (one.latency_s, -one.top1))

@@ -1,0 +1,248 @@
+"""Puts nodes into a graph: brings values into the shapes and orders that each node asks for.
+
+Nothing is written twice: a node's result is a new tensor, and what a network does in place is a
+new value (``lower.py``). So a copy made for one reader serves all.
+
+Views handed to nodes are without the batch and other dimensions of size 1, in the order in which
+they lie in memory, and with leading dimensions of size 1 up to three: a map is always (H, W, C), a
+row of tokens (1, M, C), a vector (1, 1, C).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from fleetfoot.engines.native.graph import Node, Tensor, View
+from fleetfoot.engines.native.lower.values import Value, channels_last, merged, refine
+
+MAX_RANK = 6
+"""The core's ``kMaxRank``."""
+
+
+class LackingError(Exception):
+    """Something of one operator that the engine lacks. ``lower`` collects them and names all."""
+
+
+class Builder:
+    """The nodes so far, and what the operator at hand is about.
+
+    ``path``: of its module. ``shape`` and ``dtype``: what PyTorch found for its result.
+    ``order``: in which the result's reader would like it in memory, or None. ``padding``: the value
+    with which all readers of the result can pad by themselves, or None.
+    """
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self.nodes: list[Node] = []
+        self.path = ""
+        self.shape: tuple[int, ...] = ()
+        self.dtype = torch.float32
+        self.order: tuple[int, ...] | None = None
+        self.padding: float | None = None
+        self._names = names
+        """Of the network's parameters and buffers, by identity."""
+        self._constants: dict[bytes, Tensor] = {}
+        self._taken: set[str] = set()
+        self._copies: dict[tuple[object, ...], Value] = {}
+
+    # -- values
+
+    def fresh(self, shape: Sequence[int], order: Sequence[int] | None = None) -> Value:
+        """New memory for a result; in C order if none is given."""
+        tensor = Tensor(kind="arena", size=math.prod(shape))
+        return Value.dense(tensor, shape, range(len(shape)) if order is None else order)
+
+    def constant(self, data: torch.Tensor, role: str) -> Value:
+        """A constant of the plan. Equal ones are kept once; what is repeated is not written out."""
+        name = self._names.get(id(data)) or f"{self.path}.{role}".lstrip(".")
+        whole, data = data.shape, data.detach()
+        for dim, stride in enumerate(data.stride()):
+            if stride == 0 and whole[dim] > 1:
+                data = data.narrow(dim, 0, 1)
+        kind = torch.int32 if role == "index" else torch.float32
+        array: np.ndarray[Any, Any] = data.to("cpu", kind, copy=True).contiguous().numpy()
+        digest = hashlib.blake2b(array.data, digest_size=16, person=role[:5].encode()).digest()
+        tensor = self._constants.get(digest)
+        if tensor is None:
+            tensor = Tensor(kind="constant", size=array.size, name=self._unique(name), data=array)
+            self._constants[digest] = tensor
+        return Value.dense(tensor, array.shape, range(array.ndim)).expand(whole)
+
+    def _unique(self, name: str) -> str:
+        number, wanted = 1, name
+        while name in self._taken:
+            number += 1
+            name = f"{wanted}.{number}"
+        self._taken.add(name)
+        return name
+
+    def value(self, x: Value | torch.Tensor, role: str = "constant") -> Value:
+        """A value as it is, a constant of the network as one."""
+        return x if isinstance(x, Value) else self.constant(x, role)
+
+    # -- nodes
+
+    def emit(self, op: str, inputs: dict[str, View], out: View, **attributes: Any) -> None:
+        kept = {key: value for key, value in attributes.items() if value is not None}
+        self.nodes.append(Node(op=op, inputs=inputs, out=out, attributes=kept, name=self.path))
+
+    def copy(self, x: Value, order: Sequence[int] | None = None) -> Value:
+        """The same value in its own dense memory, which later readers share."""
+        order = tuple(x.order() if order is None else order)
+        key = (x.key, order)
+        if key not in self._copies:
+            out = self.fresh(x.shape, order)
+            self.write(x, out, order)
+            self._copies[key] = out
+        return self._copies[key]
+
+    def write(self, x: Value, out: Value, order: Sequence[int]) -> None:
+        """Copies ``x`` into a part of a new value."""
+        source, target = self.align([x, out], order)
+        self.emit("copy", {"x": source}, target)
+
+    def plain(self, x: Value) -> Value:
+        """With one stride for each dimension."""
+        return x if x.plain else self.copy(x)
+
+    def reshaped(self, x: Value, shape: Sequence[int]) -> Value:
+        """Free where factors need not be cut; else of a copy in PyTorch's order."""
+        done = x.reshape(shape)
+        if done is None:
+            done = self.copy(x, range(len(x.dims))).reshape(shape)
+            assert done is not None, "a dense value takes every shape of its size"
+        return done
+
+    def sliced(self, x: Value, dim: int, start: int, stop: int, step: int = 1) -> Value:
+        done = x.slice(dim, start, stop, step)
+        if done is None:
+            done = self.copy(x).slice(dim, start, stop, step)
+            assert done is not None, "a plain value can be cut anywhere"
+        return done
+
+    # -- views for nodes
+
+    def align(
+        self, values: Sequence[Value], order: Sequence[int], *, trailing: int = 0, rank: int = 3
+    ) -> list[View]:
+        """Views of one shape of values of one shape, their dimensions in ``order``."""
+        return self.aligned(values, order, trailing=trailing, rank=rank)[0]
+
+    def aligned(
+        self, values: Sequence[Value], order: Sequence[int], *, trailing: int = 0, rank: int = 3
+    ) -> tuple[list[View], int]:
+        """Also how many of the views' dimensions the last ``trailing`` of ``order`` have become;
+        1 or more, unless ``trailing`` is 0."""
+        columns = _columns(values, order, trailing)
+        if columns is None:
+            values = [self.plain(x) for x in values]
+            columns = _columns(values, order, trailing)
+        if columns is None:
+            raise LackingError(f"more than {MAX_RANK} dimensions")
+        lead, rear = columns
+        both = [*lead, *rear]
+        both[:0] = [(1, (0,) * len(values))] * (rank - len(both))
+        shape = tuple(count for count, _ in both)
+        views = [
+            View(x.tensor, shape, tuple(strides[i] for _, strides in both), x.offset)
+            for i, x in enumerate(values)
+        ]
+        return views, len(rear)
+
+    def elementwise(
+        self,
+        op: str,
+        inputs: dict[str, Value],
+        *,
+        shape: Sequence[int] | None = None,
+        **attributes: Any,
+    ) -> Value:
+        """A node whose inputs and result have one shape, in the memory order of the first input
+        that is as large as the result."""
+        shape = tuple(self.shape if shape is None else shape)
+        operands = [x.expand(shape) for x in inputs.values()]
+        variable = [x for x in operands if x.tensor.kind != "constant"] or operands
+        leader = next((x for x in variable if not x.repeats), None)
+        order = tuple(range(len(shape))) if leader is None else leader.order()
+        out = self.fresh(shape, order)
+        *views, target = self.align([*operands, out], order)
+        self.emit(op, dict(zip(inputs, views, strict=True)), target, **attributes)
+        return out
+
+    def maps(self, x: Value) -> list[View]:
+        """(B, C, H, W) as B maps (H, W, C); a copy where the channels do not lie together."""
+        order = channels_last(4)
+        lies = x.plain and not x.repeats and (x.shape[1] == 1 or x.stride(1) == 1)
+        x = x if lies else self.copy(x, order)
+        _, channels, height, width = x.shape
+        # of one row or one pixel the stride is free: what a dense map would have
+        pixel = x.stride(3) if width > 1 else channels
+        row = x.stride(2) if height > 1 else width * pixel
+        return [
+            View(x.tensor, (height, width, channels), (row, pixel, 1), x.offset + i * x.stride(0))
+            for i in range(x.shape[0])
+        ]
+
+    def rows(self, x: Value) -> View:
+        """(..., C) as one map (H, W, C), as the dimensions before the last fall into two."""
+        view = _rows(x)
+        if view is None:
+            view = _rows(self.copy(x, range(len(x.dims))))
+            assert view is not None, "a dense value is a map"
+        return view
+
+
+def _rows(x: Value) -> View | None:
+    channels = x.shape[-1]
+    if x.repeats or len(x.dims[-1]) > 1 or (channels > 1 and x.stride(-1) != 1):
+        return None
+    lead = [factor for dim in x.dims[:-1] for factor in dim]
+    if len(lead) > 2:
+        lead = list(merged(lead))
+    if len(lead) > 2:
+        return None
+    lead[:0] = [(1, 0)] * (2 - len(lead))
+    (height, row), (width, pixel) = lead
+    # of one row or one pixel the stride is free: what a dense map would have
+    pixel = pixel if width > 1 else channels
+    row = row if height > 1 else width * pixel
+    return View(x.tensor, (height, width, channels), (row, pixel, 1), x.offset)
+
+
+Column = tuple[int, tuple[int, ...]]
+"""One dimension of several views: its size, and its stride in each."""
+
+
+def _columns(
+    values: Sequence[Value], order: Sequence[int], trailing: int
+) -> tuple[list[Column], list[Column]] | None:
+    """The views' leading and trailing dimensions; None where the values' factors do not nest or
+    are too many."""
+    parts: tuple[list[Column], list[Column]] = ([], [])
+    for place, dim in enumerate(order):
+        pieces = refine([x.dims[dim] for x in values])
+        if pieces is None:
+            return None
+        rear = place >= len(order) - trailing
+        for factors in zip(*pieces, strict=True):
+            parts[rear].append((factors[0][0], tuple(stride for _, stride in factors)))
+    if trailing and not parts[1]:
+        parts[1].append((1, (1,) * len(values)))
+    if len(parts[0]) + len(parts[1]) > MAX_RANK:
+        parts = _joined(parts[0]), _joined(parts[1])
+    return None if len(parts[0]) + len(parts[1]) > MAX_RANK else parts
+
+
+def _joined(columns: list[Column]) -> list[Column]:
+    """Neighbours that lie behind each other in every view made one."""
+    done: list[Column] = []
+    for count, strides in columns:
+        if done and done[-1][1] == tuple(count * stride for stride in strides):
+            count *= done.pop()[0]
+        done.append((count, strides))
+    return done

@@ -1,0 +1,391 @@
+"""A network as a graph of the native engine: its ATen operators, one after the other.
+
+``torch.export`` writes the network down as it is, nothing decomposed, so that a convolution, a
+layer norm or an attention arrives whole. What depends on parameters and buffers alone (position
+biases, masks, encodings) is computed here, by PyTorch itself. The rest goes operator by operator
+through ``operators``; nothing is fused or packed yet, weights lie as PyTorch has them.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from fleetfoot.engines.base import quiet, reason, relative_error
+from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
+from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
+from fleetfoot.engines.native.lower.operators.reductions import normalised
+from fleetfoot.engines.native.lower.values import Value
+from fleetfoot.errors import EngineError, UnsupportedOperatorError
+
+INDEPENDENCE = 1e-4
+"""Largest ``relative_error`` between a picture alone and beside another. Float32 sums in another
+order, as PyTorch chooses by batch: 1e-6 to 1e-5 is seen; a picture that matters to another shows as
+1e-2 or more."""
+
+
+def lower(model: nn.Module, example: torch.Tensor) -> Graph:
+    """The graph of ``model``, in eval mode and usually folded, for one picture.
+
+    Args:
+        example: a batch (B, C, H, W) of the shape to build for; B does not matter.
+
+    Raises:
+        UnsupportedOperatorError: operators that the engine lacks; all are named, with their paths.
+        EngineError: pictures of a batch affect each other, an output has no batch, or PyTorch
+            cannot export the network.
+    """
+    check_independence(model, example)
+    return lowered(exported(model, example[:1]), type(model).__name__)
+
+
+def lowered(
+    program: torch.export.ExportedProgram,
+    model: str,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> Graph:
+    """The graph of an exported network, called ``model``. ``weights``, by name, take the place of
+    its own.
+
+    Raises:
+        UnsupportedOperatorError: operators that the engine lacks; all are named, with their paths.
+    """
+    graph = _Lowering(program, model, weights or {}).run()
+    _remove_unread(graph)
+    return graph
+
+
+@torch.no_grad()
+def check_independence(model: nn.Module, example: torch.Tensor) -> None:
+    """Shows that the network treats each picture of a batch by itself, as a graph of one must.
+
+    Raises:
+        EngineError: two random pictures together give other outputs than each alone, or an output
+            is no tensor with the batch as its first dimension.
+    """
+    rng = torch.Generator().manual_seed(0)
+    pictures = torch.randn((2, *example.shape[1:]), generator=rng)
+    error = _dependence(model, pictures)
+    if error > INDEPENDENCE:  # rounding may grow as far in a deep network: float64 tells them apart
+        error = _dependence(copy.deepcopy(model).double(), pictures.double())
+    if error > INDEPENDENCE:
+        raise EngineError(
+            f"native runs one picture at a time, and {type(model).__name__} gives a picture "
+            f"another output when it stands beside a second one (by {error:.1e} of the largest "
+            f"value; {INDEPENDENCE:.0e} is allowed). Run this network with another engine"
+        )
+
+
+def _dependence(model: nn.Module, pictures: torch.Tensor) -> float:
+    """Largest relative error between what two pictures give together and each alone."""
+    name = type(model).__name__
+    together = pytree.tree_leaves(model(pictures))
+    for output in together:
+        if not isinstance(output, torch.Tensor):
+            raise EngineError(
+                f"native runs networks whose outputs are tensors; {name} also returns {output!r}"
+            )
+    largest = 0.0
+    for i in range(2):
+        alone = pytree.tree_leaves(model(pictures[i : i + 1]))
+        for whole, single in zip(together, alone, strict=True):
+            if whole.shape != (2, *single.shape[1:]):
+                raise EngineError(
+                    f"native runs one picture at a time, and an output of {name} has "
+                    f"shape {tuple(whole.shape)} for a batch of 2: its first dimension is not "
+                    "the batch. Run this network with eager"
+                )
+            largest = max(largest, relative_error(whole[i : i + 1], single))
+    return largest
+
+
+def exported(model: nn.Module, picture: torch.Tensor) -> torch.export.ExportedProgram:
+    """The network as ``torch.export`` writes it down for one picture.
+
+    Raises:
+        EngineError: PyTorch cannot export it.
+    """
+    # nn.MultiheadAttention's fast path is one operator that only PyTorch has
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with quiet():
+            return torch.export.export(model, (picture,), strict=False)
+    except Exception as error:  # the exporter raises whatever tracing ran into
+        raise EngineError(
+            f"native cannot build {type(model).__name__}: torch.export failed with {reason(error)}"
+        ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class _Missing:
+    """The result of an operator that the engine lacks."""
+
+
+_MISSING = _Missing()
+
+_IGNORED = ("_assert_tensor_metadata", "_assert_async", "sym_constrain_range", "_assert_scalar")
+
+
+class _Lowering:
+    """One walk over an exported program."""
+
+    def __init__(
+        self,
+        program: torch.export.ExportedProgram,
+        model: str,
+        weights: Mapping[str, torch.Tensor],
+    ) -> None:
+        self._program = program
+        self._states = _states(program, weights)
+        names = {id(data): name for name, data in self._states.values()}
+        self._build = Builder(names)
+        self._graph = Graph(model=model, inputs=[], outputs=[], nodes=self._build.nodes)
+        self._values: dict[fx.Node, Any] = {}
+        self._places = {node: i for i, node in enumerate(program.graph.nodes)}
+        self._lacking: dict[str, list[str]] = {}
+
+    @torch.no_grad()
+    def run(self) -> Graph:
+        for node in self._program.graph.nodes:
+            if node.op == "placeholder":
+                self._values[node] = self._placeholder(node)
+            elif node.op == "output":
+                if self._lacking:
+                    raise UnsupportedOperatorError("native", self._lacking)
+                self._outputs(node)
+            else:
+                self._operator(node)
+        return self._graph
+
+    def _placeholder(self, node: fx.Node) -> Value | torch.Tensor:
+        if node.name in self._states:
+            return self._states[node.name][1]
+        shape = tuple(node.meta["val"].shape)
+        tensor = Tensor(kind="input", size=node.meta["val"].numel())
+        self._graph.inputs.append(View.dense(tensor, shape[1:]))
+        return Value.dense(tensor, shape, range(len(shape)))
+
+    def _operator(self, node: fx.Node) -> None:
+        build = self._build
+        build.path = _path(node)
+        arguments = self._arguments(node)
+        leaves = pytree.tree_leaves(arguments)
+        if any(leaf is _MISSING for leaf in leaves):
+            self._values[node] = _MISSING
+            return
+        try:
+            if node.target is operator.getitem:
+                self._values[node] = arguments[0][arguments[1]]
+            elif any(_varies(leaf) for leaf in leaves):
+                self._values[node] = self._lowered(node, arguments)
+                self._written_in_place(node)
+            else:
+                self._values[node] = self._computed(node)
+        except LackingError as error:
+            self._lacks(node, str(error))
+
+    def _lacks(self, node: fx.Node, detail: str = "") -> None:
+        self._values[node] = _MISSING
+        paths = self._lacking.setdefault(f"{node.target} {detail}".strip(), [])
+        path = self._build.path or "the network itself"
+        if path not in paths:
+            paths.append(path)
+
+    def _arguments(self, node: fx.Node) -> list[Any]:
+        """In the schema's order, with defaults; nodes replaced by their values."""
+        schema = getattr(node.target, "_schema", None)
+        given = list(node.args)
+        if schema is not None:
+            for parameter in schema.arguments[len(given) :]:
+                given.append(node.kwargs.get(parameter.name, parameter.default_value))
+        return [fx.node.map_arg(argument, lambda n: self._values[n]) for argument in given]
+
+    def _computed(self, node: fx.Node) -> Any:
+        """By PyTorch: it depends on constants alone."""
+        if not callable(node.target) or not isinstance(node.target, torch._ops.OpOverload):
+            raise LackingError("")
+        arguments: Any = fx.node.map_arg(node.args, lambda n: self._values[n])
+        named: Any = fx.node.map_arg(node.kwargs, lambda n: self._values[n])
+        return node.target(*arguments, **named)
+
+    def _lowered(self, node: fx.Node, arguments: list[Any]) -> Any:
+        build = self._build
+        name = str(node.target).removeprefix("aten.")
+        packet, _, overload = name.rpartition(".")
+        if packet in _IGNORED:
+            return None
+        function = OPERATORS.get(f"{packet.removesuffix('_')}.{overload}")
+        results = pytree.tree_leaves(node.meta.get("val"))
+        if function is None or not results:
+            raise LackingError("")
+        build.shape, build.dtype = tuple(results[0].shape), results[0].dtype
+        build.order = _wanted_order(node)
+        build.padding = _padding_of_readers(node)
+        result = self._as_normalised(node)
+        if result is None:
+            result = function(build, *arguments)
+        if build.dtype != torch.float32 and any(map(_varies, pytree.tree_leaves(result))):
+            raise LackingError(f"in {str(build.dtype).removeprefix('torch.')}")
+        return result
+
+    def _as_normalised(self, node: fx.Node) -> Value | None:
+        """``F.normalize``, which arrives as x / expand(max(norm(x), eps))."""
+        chain = [node]
+        for target, place in _NORMALIZE:
+            if str(chain[-1].target) != target:
+                return None
+            before = chain[-1].args[place]
+            if not isinstance(before, fx.Node):
+                return None
+            chain.append(before)
+        x, norm = node.args[0], chain[3]
+        if str(norm.target) != "aten.linalg_vector_norm.default" or norm.args[0] is not x:
+            return None
+        assert isinstance(x, fx.Node)
+        _, eps = self._arguments(chain[2])
+        _, power, dims, keep, _ = self._arguments(norm)
+        value, rank = self._values[x], len(self._build.shape)
+        if power != 2 or not keep or [dim % rank for dim in dims or ()] != [rank - 1]:
+            return None
+        return normalised(self._build, "l2", value, 1, None, None, float(eps))
+
+    def _written_in_place(self, node: fx.Node) -> None:
+        """What an operator changed in place has its new value for later readers, under each of the
+        names that the network has for it."""
+        schema = getattr(node.target, "_schema", None)
+        if schema is None or not schema.is_mutable:
+            return
+        changed = node.args[0]
+        assert isinstance(changed, fx.Node)
+        for other in list(self._values):
+            if other is node or not _share_memory(other, changed):
+                continue
+            if all(self._places[user] <= self._places[node] for user in other.users):
+                continue
+            if not _same_place(other.meta["val"], changed.meta["val"]):
+                raise LackingError("of a view in place, while the whole is read later")
+            self._values[other] = self._values[node]
+
+    def _outputs(self, node: fx.Node) -> None:
+        for leaf in pytree.tree_leaves(node.args[0]):
+            value = self._values[leaf] if isinstance(leaf, fx.Node) else leaf
+            if isinstance(value, torch.Tensor):
+                value = self._build.constant(value, "output")
+            assert isinstance(value, Value), "check_independence found tensors alone"
+            self._graph.outputs.append(self._output(value))
+
+    def _output(self, value: Value) -> View:
+        """Dense in PyTorch's order, in memory that is the caller's."""
+        order = range(len(value.shape))
+        if value.tensor.kind != "arena" or not value.is_dense(order):
+            out = self._build.fresh(value.shape, order)
+            self._build.path = ""
+            self._build.write(value, out, value.order())
+            value = out
+        value.tensor.kind = "output"
+        return View.dense(value.tensor, value.shape[1:])
+
+
+def _states(
+    program: torch.export.ExportedProgram, weights: Mapping[str, torch.Tensor]
+) -> dict[str, tuple[str, torch.Tensor]]:
+    """Placeholder -> name and data of the parameter, buffer or constant that it stands for."""
+    signature = program.graph_signature
+    named = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    states: dict[str, tuple[str, torch.Tensor]] = {}
+    for placeholder, name in named.items():
+        data = weights.get(name, program.state_dict.get(name, program.constants.get(name)))
+        assert isinstance(data, torch.Tensor), f"{name} has no data"
+        # its own memory: a network may write to a buffer in place
+        states[placeholder] = (name, data.detach().clone())
+    return states
+
+
+def _path(node: fx.Node) -> str:
+    """Of the module whose forward called the operator."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return str(stack[-1][0]) if stack else ""
+
+
+def _varies(x: Any) -> bool:
+    """Whether an argument depends on the picture."""
+    return isinstance(x, Value | Padded)
+
+
+_NORMALIZE = (
+    ("aten.div.Tensor", 1),
+    ("aten.expand_as.default", 0),
+    ("aten.clamp_min.default", 0),
+)
+
+_PERMUTING = ("aten.permute.default", "aten.transpose.int", "aten.swapaxes.default")
+_PASSING = ("aten.dropout.default", "aten.contiguous.default", "aten.clone.default")
+
+
+def _wanted_order(node: fx.Node) -> tuple[int, ...] | None:
+    """The order of the result's dimensions after the permutations that alone read it: laid so in
+    memory, a later reshape is free."""
+    if not isinstance(node.meta["val"], torch.Tensor):
+        return None
+    order = list(range(node.meta["val"].ndim))
+    permuted = False
+    while len(node.users) == 1:
+        (user,) = node.users
+        target = str(user.target)
+        if target in _PERMUTING:
+            places: Any = user.args[1:]
+            dims = list(range(len(order)))
+            if target == _PERMUTING[0]:
+                dims = list(places[0])
+            else:
+                first, second = places
+                dims[first], dims[second] = dims[second], dims[first]
+            order = [order[dim] for dim in dims]
+            permuted = True
+        elif target not in _PASSING:
+            break
+        node = user
+    return tuple(order) if permuted else None
+
+
+def _padding_of_readers(node: fx.Node) -> float | None:
+    """Convolutions pad with zeros, max poolings with -inf."""
+    readers = {str(user.target) for user in node.users}
+    if readers and readers <= {"aten.conv2d.default", "aten.conv2d.padding"}:
+        return 0.0
+    return float("-inf") if readers == {"aten.max_pool2d.default"} else None
+
+
+def _share_memory(a: fx.Node, b: fx.Node) -> bool:
+    first, second = a.meta.get("val"), b.meta.get("val")
+    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+        return False
+    return bool(first.untyped_storage()._cdata == second.untyped_storage()._cdata)
+
+
+def _same_place(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
+
+
+def _remove_unread(graph: Graph) -> None:
+    """Drops nodes whose result nobody reads: parts of the network that lead to no output."""
+    read = {id(view.tensor) for view in graph.outputs}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if id(node.out.tensor) in read:
+            read.update(id(view.tensor) for view in node.inputs.values())
+            kept.append(node)
+    graph.nodes = kept[::-1]

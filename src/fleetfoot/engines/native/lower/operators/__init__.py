@@ -1,0 +1,30 @@
+"""PyTorch's operators as nodes: one function for each, by ATen's name and overload.
+
+A function is given the ``Builder`` and the operator's arguments in the order of its schema,
+defaults filled in: a ``Value`` for what depends on the picture, a tensor for a constant of the
+network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fleetfoot.engines.native.lower.operators import (
+    elementwise,
+    products,
+    reductions,
+    shapes,
+    windows,
+)
+from fleetfoot.engines.native.lower.operators.windows import Padded
+
+__all__ = ["OPERATORS", "Padded"]
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    **elementwise.OPERATORS,
+    **reductions.OPERATORS,
+    **windows.OPERATORS,
+    **shapes.OPERATORS,
+    **products.OPERATORS,
+}

@@ -1,0 +1,212 @@
+"""Activations and arithmetic: results whose elements depend on one element of each operand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, number
+from fleetfoot.engines.native.lower.values import Value
+
+
+def unary(build: Builder, x: Value, name: str, a: float = 0.0, b: float = 0.0) -> Value:
+    """One of the core's activations and its two numbers."""
+    return build.elementwise("unary", {"x": x}, shape=x.shape, act=[name, float(a), float(b)])
+
+
+def activation(name: str) -> Callable[..., Value]:
+    def lowered(build: Builder, x: Value) -> Value:
+        return unary(build, x, name)
+
+    return lowered
+
+
+def clamp(
+    build: Builder,
+    x: Value,
+    low: Operand | float | None = None,
+    high: Operand | float | None = None,
+) -> Value:
+    """clamp and hardtanh; a side that is None has no bound."""
+    bounds: list[float] = []
+    for bound, missing in ((low, -math.inf), (high, math.inf)):
+        value = missing if bound is None else number(bound)
+        if value is None or math.isnan(value):
+            raise LackingError("with a bound that is not one number")
+        bounds.append(value)
+    if bounds == [0, 6]:
+        return unary(build, x, "relu6")
+    return unary(build, x, "relu") if bounds == [0, math.inf] else unary(build, x, "clamp", *bounds)
+
+
+def clamp_max(build: Builder, x: Value, high: Operand | float) -> Value:
+    return clamp(build, x, None, high)
+
+
+def gelu(build: Builder, x: Value, approximate: str) -> Value:
+    return unary(build, x, "gelu" if approximate == "none" else "gelu_tanh")
+
+
+def leaky_relu(build: Builder, x: Value, slope: float) -> Value:
+    return unary(build, x, "leaky_relu", slope)
+
+
+def elu(build: Builder, x: Value, alpha: float, scale: float, input_scale: float) -> Value:
+    if (scale, input_scale) != (1, 1):
+        raise LackingError(f"with scale {scale} and input_scale {input_scale}")
+    return unary(build, x, "elu", alpha)
+
+
+def softplus(build: Builder, x: Value, beta: float, threshold: float) -> Value:
+    if (beta, threshold) != (1, 20):
+        raise LackingError(f"with beta {beta} and threshold {threshold}")
+    return unary(build, x, "softplus")
+
+
+def binary(build: Builder, kind: str, a: Operand | float, b: Operand | float) -> Value:
+    """Operands that broadcast; a number becomes a constant of one element."""
+    a, b = (x if isinstance(x, Value | torch.Tensor) else torch.tensor(float(x)) for x in (a, b))
+    shape = torch.broadcast_shapes(tuple(a.shape), tuple(b.shape))
+    return build.elementwise(
+        "binary", {"a": build.value(a), "b": build.value(b)}, shape=shape, kind=kind
+    )
+
+
+def _scaling(x: Operand | float, by: Operand | float) -> tuple[Value, float] | None:
+    """``x`` and the finite number ``by``, where that is what they are and x keeps its shape."""
+    value = number(by)
+    if not isinstance(x, Value) or value is None or not math.isfinite(value):
+        return None
+    return None if isinstance(by, torch.Tensor) and by.ndim > len(x.shape) else (x, value)
+
+
+def add(build: Builder, a: Operand | float, b: Operand | float, alpha: float = 1) -> Value:
+    """a + alpha b"""
+    if alpha != 1:
+        b = multiply(build, b, alpha) if isinstance(b, Value) else b * alpha
+    for x, by in ((a, b), (b, a)):
+        if (scaling := _scaling(x, by)) is not None:
+            return unary(build, scaling[0], "scale", 1, scaling[1])
+    return binary(build, "add", a, b)
+
+
+def subtract(build: Builder, a: Operand | float, b: Operand | float, alpha: float = 1) -> Value:
+    """a - alpha b"""
+    if alpha != 1:
+        b = multiply(build, b, alpha) if isinstance(b, Value) else b * alpha
+    if (scaling := _scaling(a, b)) is not None:
+        return unary(build, scaling[0], "scale", 1, -scaling[1])
+    if (scaling := _scaling(b, a)) is not None:
+        return unary(build, scaling[0], "scale", -1, scaling[1])
+    return binary(build, "sub", a, b)
+
+
+def subtract_from(build: Builder, a: Value, b: Operand | float, alpha: float = 1) -> Value:
+    """rsub: b - alpha a"""
+    return subtract(build, b, a, alpha)
+
+
+def multiply(build: Builder, a: Operand | float, b: Operand | float) -> Value:
+    for x, by in ((a, b), (b, a)):
+        if (scaling := _scaling(x, by)) is not None:
+            return unary(build, scaling[0], "scale", scaling[1])
+    return binary(build, "mul", a, b)
+
+
+def divide(build: Builder, a: Operand | float, b: Operand | float) -> Value:
+    scaling = _scaling(a, b)
+    if scaling is not None and scaling[1] != 0:
+        return unary(build, scaling[0], "scale", 1 / scaling[1])
+    if (scaling := _scaling(b, a)) is not None:
+        inverse = unary(build, scaling[0], "reciprocal")
+        return inverse if scaling[1] == 1 else unary(build, inverse, "scale", scaling[1])
+    return binary(build, "div", a, b)
+
+
+POWERS = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal", 2.0: "square"}
+
+
+def power(build: Builder, a: Operand | float, b: Operand | float) -> Value:
+    exponent = number(b)
+    if isinstance(a, Value) and exponent in POWERS:
+        return unary(build, a, POWERS[exponent])
+    return binary(build, "pow", a, b)
+
+
+def arithmetic(kind: str) -> Callable[..., Value]:
+    def lowered(build: Builder, a: Operand, b: Operand) -> Value:
+        return binary(build, kind, a, b)
+
+    return lowered
+
+
+def add_product(build: Builder, x: Operand, a: Operand, b: Operand, value: float) -> Value:
+    """addcmul: x + value a b"""
+    if isinstance(a, Value) or isinstance(b, Value):
+        return add(build, x, multiply(build, a, b), value)
+    return add(build, x, a * b, value)
+
+
+def masked_fill(build: Builder, x: Value, mask: Operand, value: Operand | float) -> Value:
+    """Where a constant mask is set, ``value``: x clamped to it from both sides."""
+    mask = constant(mask, "a mask")
+    filled = torch.where(mask, torch.as_tensor(value, dtype=torch.float32), -math.inf)
+    low = binary(build, "max", x, filled)
+    return binary(build, "min", low, torch.where(mask, filled, math.inf))
+
+
+def where(build: Builder, mask: Operand, a: Operand | float, b: Operand | float) -> Value:
+    """With a constant mask, and one side of it constant."""
+    mask = constant(mask, "a mask")
+    if isinstance(a, Value) and not isinstance(b, Value):
+        return masked_fill(build, a, ~mask, b)
+    if isinstance(b, Value) and not isinstance(a, Value):
+        return masked_fill(build, b, mask, a)
+    raise LackingError("with two sides that depend on the picture")
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    **{
+        f"{name}.default": activation(name)
+        for name in (
+            *("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "selu"),
+            *("mish", "abs", "exp", "log", "sqrt", "rsqrt", "neg", "reciprocal", "square", "erf"),
+        )
+    },
+    "hardtanh.default": clamp,
+    "clamp.default": clamp,
+    "clamp.Tensor": clamp,
+    "clamp_min.default": clamp,
+    "clamp_min.Tensor": clamp,
+    "clamp_max.default": clamp_max,
+    "clamp_max.Tensor": clamp_max,
+    "gelu.default": gelu,
+    "leaky_relu.default": leaky_relu,
+    "elu.default": elu,
+    "softplus.default": softplus,
+    "add.Tensor": add,
+    "add.Scalar": add,
+    "sub.Tensor": subtract,
+    "sub.Scalar": subtract,
+    "rsub.Scalar": subtract_from,
+    "rsub.Tensor": subtract_from,
+    "mul.Tensor": multiply,
+    "mul.Scalar": multiply,
+    "div.Tensor": divide,
+    "div.Scalar": divide,
+    "pow.Tensor_Scalar": power,
+    "pow.Tensor_Tensor": power,
+    "pow.Scalar": power,
+    "maximum.default": arithmetic("max"),
+    "minimum.default": arithmetic("min"),
+    "addcmul.default": add_product,
+    "masked_fill.Scalar": masked_fill,
+    "masked_fill.Tensor": masked_fill,
+    "where.self": where,
+    "where.ScalarOther": where,
+    "where.ScalarSelf": where,
+}

@@ -1,0 +1,224 @@
+"""Sums over dimensions, and what is normalised by them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from fleetfoot.engines.native.graph import View
+from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, positive
+from fleetfoot.engines.native.lower.operators.elementwise import add, multiply, unary
+from fleetfoot.engines.native.lower.values import Value
+
+
+def reduced(
+    build: Builder,
+    x: Value,
+    kind: str,
+    dims: Sequence[int],
+    *,
+    keep: bool,
+    into: Value | None = None,
+) -> Value:
+    """``kind`` of node reduce over ``dims``, which stay with size 1 if they are kept.
+
+    Args:
+        into: a part of a new value to write to, with the dimensions kept.
+    """
+    order = x.order()
+    order = (*(i for i in order if i not in dims), *(i for i in order if i in dims))
+    kept = tuple(1 if i in dims else n for i, n in enumerate(x.shape))
+    out = build.fresh(kept, order) if into is None else into
+    views, trailing = build.aligned(
+        [x, out.expand(x.shape)], order, trailing=len(dims), rank=len(dims) + 1
+    )
+    source, target = views
+    target = View(
+        target.tensor, target.shape[:-trailing], target.strides[:-trailing], target.offset
+    )
+    build.emit("reduce", {"x": source}, target, kind=kind, trailing=trailing)
+    if keep:
+        return out
+    return build.reshaped(out, [n for i, n in enumerate(x.shape) if i not in dims])
+
+
+def reduction(kind: str) -> Callable[..., Value]:
+    """mean.dim, sum.dim_IntList, amax, amin: (x, dims, keepdim, dtype)."""
+
+    def lowered(
+        build: Builder, x: Value, dims: Any = None, keep: bool = False, dtype: Any = None
+    ) -> Value:
+        return reduced(build, x, kind, positive(dims, len(x.shape)), keep=keep)
+
+    return lowered
+
+
+def variance(build: Builder, x: Value, dims: Any, correction: float | None, keep: bool) -> Value:
+    """Mean squared difference from the mean, in two passes as PyTorch does."""
+    over = positive(dims, len(x.shape))
+    count = math.prod(x.shape[i] for i in over)
+    mean = reduced(build, x, "mean", over, keep=True)
+    centred = build.elementwise("binary", {"a": x, "b": mean}, shape=x.shape, kind="sub")
+    square = unary(build, centred, "square")
+    out = reduced(build, square, "mean", over, keep=keep)
+    scale = count / (count - (1 if correction is None else correction))
+    return out if scale == 1 else unary(build, out, "scale", scale)
+
+
+def variance_unbiased(build: Builder, x: Value, dims: Any, unbiased: bool, keep: bool) -> Value:
+    return variance(build, x, dims, float(unbiased), keep)
+
+
+def vector_norm(build: Builder, x: Value, power: float, dims: Any, keep: bool, dtype: Any) -> Value:
+    if power not in (1, 2):
+        raise LackingError(f"of order {power}")
+    over = positive(dims, len(x.shape))
+    out = reduced(build, unary(build, x, "square" if power == 2 else "abs"), "sum", over, keep=keep)
+    return unary(build, out, "sqrt") if power == 2 else out
+
+
+def normalised(
+    build: Builder,
+    mode: str,
+    x: Value,
+    trailing: int,
+    weight: Value | None,
+    bias: Value | None,
+    eps: float,
+    out: Value | None = None,
+    order: Sequence[int] | None = None,
+) -> Value:
+    """Node norm over the last ``trailing`` of ``order``; weight and bias broadcast to ``x``."""
+    if order is None:
+        lead = [i for i in x.order() if i < len(x.shape) - trailing]
+        order = (*lead, *range(len(x.shape) - trailing, len(x.shape)))
+    out = build.fresh(x.shape, order) if out is None else out
+    affine = {
+        role: value.expand(x.shape)
+        for role, value in (("weight", weight), ("bias", bias))
+        if value is not None
+    }
+    views, count = build.aligned([x, *affine.values(), out], order, trailing=trailing)
+    build.emit(
+        "norm",
+        dict(zip(("x", *affine), views, strict=False)),
+        views[-1],
+        mode=mode,
+        trailing=count,
+        eps=eps,
+    )
+    return out
+
+
+def layer_norm(
+    build: Builder,
+    x: Value,
+    shape: Sequence[int],
+    weight: Operand | None,
+    bias: Operand | None,
+    eps: float,
+    cudnn: bool,
+) -> Value:
+    return normalised(
+        build, "layer", x, len(shape), _affine(build, weight), _affine(build, bias, "bias"), eps
+    )
+
+
+def rms_norm(
+    build: Builder, x: Value, shape: Sequence[int], weight: Operand | None, eps: float | None
+) -> Value:
+    eps = torch.finfo(torch.float32).eps if eps is None else eps
+    return normalised(build, "rms", x, len(shape), _affine(build, weight), None, eps)
+
+
+def _affine(build: Builder, x: Operand | None, role: str = "weight") -> Value | None:
+    return None if x is None else build.value(x, role)
+
+
+def group_norm(
+    build: Builder,
+    x: Value,
+    groups: int,
+    weight: Operand | None,
+    bias: Operand | None,
+    eps: float,
+    cudnn: bool,
+) -> Value:
+    """A layer norm of each group's channels and pixels together."""
+    batch, channels, *space = x.shape
+    shape = (batch, groups, channels // groups, *space)
+    out = build.fresh(x.shape, x.order())
+    split = build.reshaped(out, shape)
+    # of a group, what lies together in memory comes last
+    inner = [i + 1 for i in x.order() if i != 0]
+    per_channel = (1, groups, channels // groups, *[1] * len(space))
+    scale, shift = _affine(build, weight), _affine(build, bias, "bias")
+    normalised(
+        build,
+        "layer",
+        build.reshaped(x, shape),
+        len(inner),
+        None if scale is None else scale.reshape(per_channel),
+        None if shift is None else shift.reshape(per_channel),
+        eps,
+        out=split,
+        order=(0, 1, *inner),
+    )
+    return out
+
+
+def batch_norm(
+    build: Builder,
+    x: Value,
+    weight: Operand | None,
+    bias: Operand | None,
+    mean: Operand | None,
+    variance: Operand | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn: bool,
+) -> Value:
+    """With running statistics, ``x * scale + shift``, computed once in float64."""
+    if training or mean is None or variance is None:
+        raise LackingError("with the statistics of the batch")
+    scale = (constant(variance, "a variance").double() + eps).rsqrt()
+    if weight is not None:
+        scale = scale * constant(weight, "a weight").double()
+    shift = -constant(mean, "a mean").double() * scale
+    if bias is not None:
+        shift = shift + constant(bias, "a bias").double()
+    shape = (-1, *[1] * (len(x.shape) - 2))
+    return add(build, multiply(build, x, scale.reshape(shape)), shift.reshape(shape))
+
+
+def softmax(build: Builder, x: Value, dim: int, dtype: Any = None) -> Value:
+    rank = len(x.shape)
+    dim %= rank
+    if len(x.dims[dim]) > 1:
+        x = build.copy(x)
+    order = (*(i for i in x.order() if i != dim), dim)
+    out = build.fresh(x.shape, order)
+    (source, target), _ = build.aligned([x, out], order, trailing=1)
+    build.emit("softmax", {"x": source}, target)
+    return out
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "mean.dim": reduction("mean"),
+    "sum.dim_IntList": reduction("sum"),
+    "amax.default": reduction("max"),
+    "amin.default": reduction("min"),
+    "var.correction": variance,
+    "var.dim": variance_unbiased,
+    "linalg_vector_norm.default": vector_norm,
+    "layer_norm.default": layer_norm,
+    "rms_norm.default": rms_norm,
+    "group_norm.default": group_norm,
+    "batch_norm.default": batch_norm,
+    "softmax.int": softmax,
+}

@@ -1,0 +1,226 @@
+"""Views, and what moves elements without changing them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, positive
+from fleetfoot.engines.native.lower.operators.windows import gathered
+from fleetfoot.engines.native.lower.values import Value
+
+
+def same(build: Builder, x: Value, *ignored: Any) -> Value:
+    """Dropout in eval mode, a copy in another layout, a cast to the type it has."""
+    return x
+
+
+def reshape(build: Builder, x: Value, *ignored: Any) -> Value:
+    """view, flatten, unflatten, squeeze, unsqueeze: PyTorch has found the shape."""
+    return build.reshaped(x, build.shape)
+
+
+def filled(value: float) -> Callable[..., torch.Tensor]:
+    """zeros_like, new_ones and their like: constants, of which PyTorch has found all but the
+    value."""
+
+    def lowered(build: Builder, x: Value, *ignored: Any) -> torch.Tensor:
+        return torch.full(build.shape, value, dtype=build.dtype)
+
+    return lowered
+
+
+def full(build: Builder, x: Value, *arguments: Any) -> torch.Tensor:
+    """full_like (x, value, ...) and new_full (x, shape, value, ...)."""
+    value = next(argument for argument in arguments if not isinstance(argument, list))
+    return torch.full(build.shape, value, dtype=build.dtype)
+
+
+def expand(build: Builder, x: Value, *ignored: Any) -> Value:
+    return x.expand(build.shape)
+
+
+def repeat(build: Builder, x: Value, repeats: Sequence[int]) -> Value:
+    """Whole copies behind each other along each dimension; not written out."""
+    x = x.expand((*[1] * (len(repeats) - len(x.shape)), *x.shape))
+    dims = tuple(
+        ((count, 0), *dim) if count > 1 else dim for count, dim in zip(repeats, x.dims, strict=True)
+    )
+    return Value(x.tensor, dims, x.offset)
+
+
+def permute(build: Builder, x: Value, dims: Sequence[int]) -> Value:
+    return x.permute([dim % len(x.shape) for dim in dims])
+
+
+def transpose(build: Builder, x: Value, first: int = 0, second: int = 1) -> Value:
+    """transpose and swapaxes; of a matrix, t."""
+    return x.transpose(first, second)
+
+
+def select(build: Builder, x: Value, dim: int, index: int) -> Value:
+    dim %= len(x.shape)
+    return x.select(dim, index % x.shape[dim])
+
+
+def slice_(
+    build: Builder, x: Value, dim: int, start: int | None, stop: int | None, step: int
+) -> Value:
+    dim %= len(x.shape)
+    return build.sliced(x, dim, *slice(start, stop, step).indices(x.shape[dim]))
+
+
+def narrow(build: Builder, x: Value, dim: int, start: int, length: int) -> Value:
+    start %= x.shape[dim]
+    return build.sliced(x, dim % len(x.shape), start, start + length)
+
+
+def split_sizes(build: Builder, x: Value, sizes: Sequence[int], dim: int) -> list[Value]:
+    dim %= len(x.shape)
+    ends = list(itertools.accumulate(sizes))
+    return [build.sliced(x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+def split(build: Builder, x: Value, size: int, dim: int) -> list[Value]:
+    """Pieces of ``size``; the last may be smaller."""
+    whole = x.shape[dim]
+    return split_sizes(build, x, [min(size, whole - i) for i in range(0, whole, size)], dim)
+
+
+def chunk(build: Builder, x: Value, chunks: int, dim: int) -> list[Value]:
+    return split(build, x, -(-x.shape[dim] // chunks), dim)
+
+
+def unbind(build: Builder, x: Value, dim: int) -> list[Value]:
+    dim %= len(x.shape)
+    return [x.select(dim, i) for i in range(x.shape[dim])]
+
+
+def concatenate(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
+    """A copy of each part into its place of one new value."""
+    values = [build.value(part) for part in parts]
+    dim %= len(build.shape)
+    leader = next((v for v in values if v.tensor.kind != "constant" and not v.repeats), None)
+    order = tuple(range(len(build.shape))) if leader is None else leader.order()
+    out, begin = build.fresh(build.shape, order), 0
+    for value in values:
+        end = begin + value.shape[dim]
+        build.write(value, build.sliced(out, dim, begin, end), order)
+        begin = end
+    return out
+
+
+def stack(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
+    dim %= len(build.shape)
+    values = [build.value(part) for part in parts]
+    with_dim = [Value(v.tensor, (*v.dims[:dim], (), *v.dims[dim:]), v.offset) for v in values]
+    return concatenate(build, with_dim, dim)
+
+
+def roll(build: Builder, x: Value, shifts: int | Sequence[int], dims: int | Sequence[int]) -> Value:
+    """Each dimension falls into two runs, which change places."""
+    shifts = (shifts,) if isinstance(shifts, int) else shifts
+    if not isinstance(dims, int) and not dims:
+        raise LackingError("over all dimensions as one")
+    runs = []
+    for shift, dim in zip(shifts, positive(dims, len(x.shape)), strict=True):
+        have = x.shape[dim]
+        shift %= have
+        pieces = ((0, have - shift, shift), (have - shift, have, 0))
+        runs.append([(dim, *piece) for piece in pieces if piece[0] < piece[1]])
+    order = x.order()
+    out = build.fresh(x.shape, order)
+    for piece in itertools.product(*runs):
+        source, place = x, out
+        for dim, start, stop, to in piece:
+            source = build.sliced(source, dim, start, stop)
+            place = build.sliced(place, dim, to, to + stop - start)
+        build.write(source, place, order)
+    return out
+
+
+def pixel_shuffle(build: Builder, x: Value, factor: int) -> Value:
+    batch, channels, height, width = x.shape
+    split = (batch, channels // factor**2, factor, factor, height, width)
+    return build.reshaped(build.reshaped(x, split).permute((0, 1, 4, 2, 5, 3)), build.shape)
+
+
+def pixel_unshuffle(build: Builder, x: Value, factor: int) -> Value:
+    batch, channels, height, width = x.shape
+    split = (batch, channels, height // factor, factor, width // factor, factor)
+    return build.reshaped(build.reshaped(x, split).permute((0, 1, 3, 5, 2, 4)), build.shape)
+
+
+def channel_shuffle(build: Builder, x: Value, groups: int) -> Value:
+    split = (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+    return build.reshaped(build.reshaped(x, split).transpose(1, 2), x.shape)
+
+
+def index_select(build: Builder, x: Value, dim: int, index: Operand) -> Value:
+    return gathered(build, x, dim % len(x.shape), constant(index, "an index"))
+
+
+def index(build: Builder, x: Value, indices: Sequence[Operand | None]) -> Value:
+    """By one constant index of whole numbers, of any shape."""
+    given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
+    if len(given) != 1:
+        raise LackingError("by several indices at once")
+    dim, rows = given[0][0], constant(given[0][1], "an index")
+    if rows.dtype.is_floating_point or rows.dtype == torch.bool:
+        raise LackingError("by a mask")
+    rows = rows.flatten()
+    rows = rows.where(rows >= 0, rows + x.shape[dim])
+    return build.reshaped(gathered(build, x, dim, rows), build.shape)
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(
+        (
+            *("dropout.default", "feature_dropout.default", "contiguous.default", "clone.default"),
+            *("alias.default", "detach.default", "to.dtype", "to.device", "to.dtype_layout"),
+            *("_to_copy.default", "lift_fresh_copy.default", "detach_copy.default"),
+        ),
+        same,
+    ),
+    **dict.fromkeys(
+        (
+            *("view.default", "_unsafe_view.default", "reshape.default", "view_as.default"),
+            *("reshape_as.default", "flatten.using_ints", "unflatten.int", "unsqueeze.default"),
+            *("squeeze.default", "squeeze.dim", "squeeze.dims"),
+        ),
+        reshape,
+    ),
+    "zeros_like.default": filled(0),
+    "new_zeros.default": filled(0),
+    "ones_like.default": filled(1),
+    "new_ones.default": filled(1),
+    "full_like.default": full,
+    "new_full.default": full,
+    "expand.default": expand,
+    "expand_as.default": expand,
+    "broadcast_to.default": expand,
+    "repeat.default": repeat,
+    "permute.default": permute,
+    "transpose.int": transpose,
+    "swapaxes.default": transpose,
+    "t.default": transpose,
+    "select.int": select,
+    "slice.Tensor": slice_,
+    "narrow.default": narrow,
+    "split.Tensor": split,
+    "split_with_sizes.default": split_sizes,
+    "chunk.default": chunk,
+    "unbind.int": unbind,
+    "cat.default": concatenate,
+    "stack.default": stack,
+    "roll.default": roll,
+    "pixel_shuffle.default": pixel_shuffle,
+    "pixel_unshuffle.default": pixel_unshuffle,
+    "channel_shuffle.default": channel_shuffle,
+    "index_select.default": index_select,
+    "index.Tensor": index,
+}

@@ -1,0 +1,344 @@
+"""Convolutions, poolings and resizing: what reads windows of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from fleetfoot.engines.native.graph import View
+from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, pair
+from fleetfoot.engines.native.lower.operators.reductions import reduced
+from fleetfoot.engines.native.lower.values import Value, channels_last
+
+CHANNELS_LAST = channels_last(4)
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A map that is padded by the convolution or the max pooling that reads it."""
+
+    inner: Value
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+
+def convolution(
+    build: Builder,
+    x: Value | Padded,
+    weight: Operand,
+    bias: Operand | None,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int] | str,
+    dilation: int | Sequence[int],
+    groups: int,
+) -> Value:
+    """conv2d; its weights as PyTorch has them: (N, C / groups, kh, kw)."""
+    weight = constant(weight, "a weight")
+    kernel, stride, dilation = (weight.shape[2], weight.shape[3]), pair(stride), pair(dilation)
+    if padding == "same":  # of an odd sum the larger part comes behind
+        before = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
+    else:
+        before = (0, 0) if isinstance(padding, str) else pair(padding)
+    if isinstance(x, Padded):  # what is behind the map follows from the result's shape
+        before = (before[0] + x.before[0], before[1] + x.before[1])
+        x = x.inner
+    channels = x.shape[1]
+    attributes: dict[str, Any] = {
+        "kernel": list(kernel),
+        "stride": list(stride),
+        "padding": list(before),
+        "dilation": list(dilation),
+    }
+    if 1 < channels == groups:
+        op, attributes["multiplier"] = "depthwise", weight.shape[0] // channels
+    else:
+        op, attributes["groups"] = "conv", groups
+    roles = weights(build, weight, bias)
+    out = build.fresh(build.shape, CHANNELS_LAST)
+    for source, target in zip(build.maps(x), build.maps(out), strict=True):
+        build.emit(op, {"x": source, **roles}, target, **attributes)
+    return out
+
+
+def weights(build: Builder, weight: torch.Tensor, bias: Operand | None) -> dict[str, View]:
+    """The views of a layer's constants; those of a linear layer as of a 1x1 convolution."""
+    shape = (*weight.shape, *[1] * (4 - weight.ndim))
+    views = {"weight": View.dense(build.constant(weight, "weight").tensor, shape)}
+    if bias is not None:
+        bias = constant(bias, "a bias")
+        views["bias"] = View.dense(build.constant(bias, "bias").tensor, tuple(bias.shape))
+    return views
+
+
+def convolution_1d(
+    build: Builder,
+    x: Value,
+    weight: Operand,
+    bias: Operand | None,
+    stride: Sequence[int],
+    padding: Sequence[int] | str,
+    dilation: Sequence[int],
+    groups: int,
+) -> Value:
+    """conv1d, as a conv2d over one row."""
+    shape = build.shape
+    build.shape = (*shape[:2], 1, shape[2])
+    row = build.reshaped(x, (*x.shape[:2], 1, x.shape[2]))
+    if not isinstance(padding, str):
+        padding = (0, padding[0])
+    weight = constant(weight, "a weight").unsqueeze(2)
+    out = convolution(build, row, weight, bias, (1, stride[0]), padding, (1, dilation[0]), groups)
+    return build.reshaped(out, shape)
+
+
+def linear(build: Builder, x: Value, weight: Operand, bias: Operand | None) -> Value:
+    """A 1x1 convolution over the rows of ``x``."""
+    return as_linear(build, x, constant(weight, "a weight"), bias)
+
+
+def as_linear(build: Builder, x: Value, weight: torch.Tensor, bias: Operand | None) -> Value:
+    """(..., K) by (N, K) -> (..., N)"""
+    out = build.fresh((*x.shape[:-1], weight.shape[0]))
+    source = build.rows(x)
+    target = View.dense(out.tensor, (*source.shape[:2], weight.shape[0]))
+    build.emit(
+        "conv",
+        {"x": source, **weights(build, weight, bias)},
+        target,
+        kernel=[1, 1],
+        stride=[1, 1],
+        padding=[0, 0],
+        dilation=[1, 1],
+        groups=1,
+    )
+    return out
+
+
+def pooled(
+    build: Builder,
+    x: Value,
+    mode: str,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    *,
+    before: Sequence[int] = (0, 0),
+    after: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    count_include_pad: bool = False,
+) -> Value:
+    out = build.fresh(build.shape, CHANNELS_LAST)
+    for source, target in zip(build.maps(x), build.maps(out), strict=True):
+        build.emit(
+            "pool",
+            {"x": source},
+            target,
+            mode=mode,
+            kernel=list(kernel),
+            stride=list(stride),
+            padding=[*before, *after],
+            dilation=list(dilation),
+            count_include_pad=int(count_include_pad),
+        )
+    return out
+
+
+def max_pool(
+    build: Builder,
+    x: Value | Padded,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> Value:
+    """Of ``ceil_mode`` the result's shape tells all: windows may reach beyond the padding."""
+    before, after = pair(padding), pair(padding)
+    if isinstance(x, Padded):
+        before = (before[0] + x.before[0], before[1] + x.before[1])
+        after = (after[0] + x.after[0], after[1] + x.after[1])
+        x = x.inner
+    return pooled(
+        build,
+        x,
+        "max",
+        pair(kernel),
+        pair(stride or kernel),
+        before=before,
+        after=after,
+        dilation=pair(dilation),
+    )
+
+
+def average_pool(
+    build: Builder,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Value:
+    kernel, stride, padding = pair(kernel), pair(stride or kernel), pair(padding)
+    if divisor is None:
+        return pooled(
+            build,
+            x,
+            "average",
+            kernel,
+            stride,
+            before=padding,
+            after=padding,
+            count_include_pad=count_include_pad,
+        )
+    # a sum over the window that is divided by one number wherever the window lies
+    channels = x.shape[1]
+    weight = torch.full((channels, 1, *kernel), 1 / divisor)
+    return convolution(build, x, weight, None, stride, padding, 1, channels)
+
+
+def adaptive_average_pool(build: Builder, x: Value, size: Sequence[int]) -> Value:
+    """Cell i of n averages rows floor(i H / n) to ceil((i + 1) H / n); likewise columns."""
+    if x.shape[2:] == (1, 1) or x.shape == build.shape:
+        return x.expand(build.shape)
+    if build.shape[2:] == (1, 1):
+        return reduced(build, x, "mean", (2, 3), keep=True)
+    rows, columns = (
+        [(i * have // cells, -(-(i + 1) * have // cells)) for i in range(cells)]
+        for have, cells in zip(x.shape[2:], build.shape[2:], strict=True)
+    )
+    windows = [_window(rows), _window(columns)]
+    if all(windows):
+        kernel, stride = zip(*windows, strict=True)
+        return pooled(build, x, "average", kernel, stride)
+    out = build.fresh(build.shape, CHANNELS_LAST)
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            cell = build.sliced(build.sliced(x, 2, top, bottom), 3, left, right)
+            place = build.sliced(build.sliced(out, 2, i, i + 1), 3, j, j + 1)
+            reduced(build, cell, "mean", (2, 3), keep=True, into=place)
+    return out
+
+
+def _window(cells: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """Size and stride where all cells are as large and as far from each other; else None."""
+    sizes = {end - start for start, end in cells}
+    steps = {after[0] - before[0] for before, after in pairwise(cells)} or {1}
+    if len(sizes) > 1 or len(steps) > 1 or 0 in steps:
+        return None
+    return sizes.pop(), steps.pop()
+
+
+def resize(mode: str) -> Callable[..., Value]:
+    """upsample_*.vec, whose scale is of input pixels an output pixel."""
+
+    def lowered(build: Builder, x: Value, *arguments: Any) -> Value:
+        *aligned, factors = arguments[1:]
+        align = bool(aligned and aligned[0])
+        scale = []
+        for i in (0, 1):
+            have, wanted = x.shape[2 + i], build.shape[2 + i]
+            if align:
+                scale.append((have - 1) / (wanted - 1) if wanted > 1 else 0.0)
+            else:
+                scale.append(1 / factors[i] if factors else have / wanted)
+        out = build.fresh(build.shape, CHANNELS_LAST)
+        for source, target in zip(build.maps(x), build.maps(out), strict=True):
+            build.emit(
+                "resize", {"x": source}, target, mode=mode, align_corners=int(align), scale=scale
+            )
+        return out
+
+    return lowered
+
+
+def pad(
+    build: Builder, x: Value, amounts: Sequence[int], mode: str, value: float | None
+) -> Value | Padded:
+    """Zeros, or what ``value`` says: a fill of the whole result, then a copy into its middle.
+
+    Other modes repeat what is there: a gather for each dimension.
+    """
+    if not any(amounts):
+        return x
+    rank = len(x.shape)
+    sides = {rank - 1 - i // 2: tuple(amounts[i : i + 2]) for i in range(0, len(amounts), 2)}
+    if mode != "constant":
+        for dim, (low, high) in sides.items():
+            x = gathered(build, x, dim, _source_rows(mode, x.shape[dim], low, high))
+        return x
+    if build.padding == (value or 0.0) and min(amounts) >= 0 and set(sides) <= {2, 3}:
+        return Padded(
+            x,
+            (sides.get(2, (0, 0))[0], sides.get(3, (0, 0))[0]),
+            (sides.get(2, (0, 0))[1], sides.get(3, (0, 0))[1]),
+        )
+    order = x.order()
+    out = build.fresh(build.shape, order)
+    if max(amounts) > 0:
+        build.emit("fill", {}, build.align([out], order)[0], value=float(value or 0.0))
+    place = out
+    for dim, (low, high) in sides.items():  # negative amounts cut instead
+        have = x.shape[dim]
+        x = build.sliced(x, dim, max(-low, 0), have - max(-high, 0))
+        place = build.sliced(place, dim, max(low, 0), max(low, 0) + x.shape[dim])
+    build.write(x, place, order)
+    return out
+
+
+def _source_rows(mode: str, size: int, low: int, high: int) -> torch.Tensor:
+    """Which of ``size`` rows each padded row repeats."""
+    rows = torch.arange(-low, size + high)
+    if mode == "replicate":
+        return rows.clamp(0, size - 1)
+    if mode == "circular":
+        return rows % size
+    if mode != "reflect":
+        raise LackingError(f"with mode {mode!r}")
+    rows = rows.abs()
+    return torch.where(rows < size, rows, 2 * (size - 1) - rows)
+
+
+def gathered(build: Builder, x: Value, dim: int, index: torch.Tensor) -> Value:
+    """``out[..., i, ...] = x[..., index[i], ...]`` over dimension ``dim``."""
+    if len(x.dims[dim]) > 1:
+        x = build.copy(x)
+    rank, count = len(x.shape), len(index)
+    others = [i for i in range(rank) if i != dim]
+    order = tuple(i for i in x.order() if i != dim)
+    out = build.fresh((*x.shape[:dim], count, *x.shape[dim + 1 :]), x.order())
+    lead = [Value(v.tensor, tuple(v.dims[i] for i in others), v.offset) for v in (x, out)]
+    source, target = build.align(lead, [others.index(i) for i in order], rank=2)
+    build.emit(
+        "gather",
+        {
+            "x": _with_last(source, x.shape[dim], x.stride(dim)),
+            "index": View.dense(build.constant(index, "index").tensor, (count,)),
+        },
+        _with_last(target, count, out.stride(dim)),
+    )
+    return out
+
+
+def _with_last(view: View, size: int, stride: int) -> View:
+    return View(view.tensor, (*view.shape, size), (*view.strides, stride or 1), view.offset)
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "conv1d.default": convolution_1d,
+    "conv2d.default": convolution,
+    "conv2d.padding": convolution,
+    "linear.default": linear,
+    "max_pool2d.default": max_pool,
+    "avg_pool2d.default": average_pool,
+    "adaptive_avg_pool2d.default": adaptive_average_pool,
+    "upsample_nearest2d.vec": resize("nearest"),
+    "upsample_bilinear2d.vec": resize("bilinear"),
+    "upsample_bicubic2d.vec": resize("bicubic"),
+    "pad.default": pad,
+}

@@ -1,0 +1,526 @@
+"""Channel shuffles and splits that cost nothing: each map keeps its channels in its own order.
+
+ShuffleNet V2 concatenates two halves, shuffles, and splits again: the shuffle decides which
+channels the next unit convolves and which it passes on. Nothing asks for an order in memory, as
+the convolutions on both sides take any: a permuted weight is as good. Only two things are fixed: a
+convolution reads and writes channels that lie next to each other, and those passed on are copied.
+
+So every node that moves channels of a map (a copy of a slice or of every other channel, a gather,
+a shuffle) is read as a list: result channel i is channel order[i] of the source. Lists of moves one
+behind the other are composed, which leaves the concatenations as the only maps. In each of these,
+channels are then ordered by how many more units they are passed on:
+
+    [passed on longest ... passed on once, convolved next | convolved next, passed on once ...]
+     first part, passed on or convolved by a side branch   second part, the unit's main branch
+
+and so those convolved next lie together, and those passed on are a few runs at both ends. A reader
+that takes no other order (a network's output, a grouped convolution) gets its channels by a copy
+or gather.
+
+H, W space · C channels
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
+from fleetfoot.engines.native.passes.flow import (
+    Flow,
+    Use,
+    constant,
+    is_constant,
+    legal,
+    prune,
+    transferred,
+    values,
+)
+from fleetfoot.engines.native.passes.moves import (
+    RUNS,
+    Move,
+    Order,
+    as_move,
+    gathering,
+    lower_moves,
+    runs_of,
+    slice_of,
+    whole_of,
+)
+
+Edit = Callable[[], None]
+
+
+@dataclass(eq=False)
+class _Concat:
+    """A map whose channels may lie in any order within each of its parts."""
+
+    whole: View
+    """(H, W, C), dense."""
+    parts: list[tuple[Node, int, int]]
+    """Who writes channels [begin, end), in memory's order."""
+    moves: list[Move] = field(default_factory=list)
+    """All that read it."""
+    inside: Order = field(default_factory=list)
+    """The channel at each place, once that is decided."""
+
+    def position(self) -> Order:
+        """The place of each channel."""
+        found = [0] * len(self.inside)
+        for place, channel in enumerate(self.inside):
+            found[channel] = place
+        return found
+
+
+def reorder_channels(graph: Graph) -> None:
+    """Removes what only changes the order of channels, wherever the order is free. Changes the
+    graph."""
+    _split_moved_reads(graph)
+    _compose(graph)
+    _reorder_concatenations(graph)
+    _absorb_moves(graph)
+    lower_moves(graph)
+    prune(graph)
+
+
+def _compose(graph: Graph) -> None:
+    """Lets each move read what the move before it read."""
+    flow, index = Flow(graph), 0
+    while index < len(graph.nodes):
+        move = as_move(graph.nodes[index])
+        if move is not None and move.source.tensor.kind == "arena":
+            writes = flow.writes(move.source.tensor)
+            before = as_move(writes[0].node) if len(writes) == 1 else None
+            if (
+                before is not None
+                and before.out.size == move.source.size
+                and not flow.written(before.source, writes[0].index, index)
+                and before.source.tensor.kind == "arena"
+            ):
+                order = [before.order[i] for i in move.order]
+                graph.nodes[index] = gathering(move.node.name, before.source, order, move.out)
+                flow = Flow(graph)
+                continue
+        index += 1
+    prune(graph)
+
+
+def _reorder_concatenations(graph: Graph) -> None:
+    """Chooses an order for every concatenation that something moves channels of."""
+    _split_direct_reads(graph)
+    flow = Flow(graph)
+    concats = _concatenations(graph, flow)
+    for chain in _chains(concats):
+        _order(chain)
+    for concat in concats.values():
+        for node, begin, end in concat.parts:
+            if node.op == "conv":
+                _permute_outputs(node, [c - begin for c in concat.inside[begin:end]])
+    for index, node in enumerate(graph.nodes):
+        move = as_move(node)
+        if move is not None and (move.source.tensor in concats or move.out.tensor in concats):
+            order = _reordered(move, concats)
+            graph.nodes[index] = gathering(node.name, move.source, order, move.out)
+
+
+def _reordered(move: Move, concats: dict[Tensor, _Concat]) -> Order:
+    """A move's list once the channels at both of its ends have their places."""
+    source, into = concats.get(move.source.tensor), concats.get(move.out.tensor)
+    order = move.order
+    if source is not None:
+        position = source.position()
+        order = [position[channel] for channel in order]
+    if into is not None:
+        begin = move.out.offset
+        order = [order[c - begin] for c in into.inside[begin : begin + len(order)]]
+    return order
+
+
+def _cost(concats: dict[Tensor, _Concat]) -> int:
+    """Runs of channels to be copied between concatenations."""
+    moves = [move for concat in concats.values() for move in concat.moves]
+    between = [move for move in moves if move.out.tensor in concats]
+    return sum(min(len(runs_of(_reordered(move, concats))), 2 * RUNS) for move in between)
+
+
+def _split_direct_reads(graph: Graph) -> None:
+    """Puts a move between each concatenation that is moved from and its readers that are no moves:
+    they want its channels in the network's order, or take any, which is seen later."""
+    flow = Flow(graph)
+    sources: dict[Tensor, View] = {}
+    for node in graph.nodes:
+        move = as_move(node)
+        if move is not None and _parts(flow, move.source) is not None:
+            sources.setdefault(move.source.tensor, move.source)
+            if _parts(flow, whole_of(move.out)) is not None:  # it may lie there in any order, too
+                sources.setdefault(move.out.tensor, whole_of(move.out))
+    for whole in sources.values():
+        _move_for_readers(graph, Flow(graph), whole)
+
+
+def _split_moved_reads(graph: Graph) -> None:
+    """Gives those who read a slice of what is moved a move of their own, so that none is left that
+    needs all of it: the halves behind a shuffle."""
+    for node in list(graph.nodes):
+        move = as_move(node)
+        if move is None or move.out.tensor.size != move.out.size:
+            continue
+        flow = Flow(graph)
+        if move.out.tensor.kind == "arena" and len(flow.writes(move.out.tensor)) == 1:
+            _move_for_readers(graph, flow, move.out, slices_only=True)
+
+
+def _move_for_readers(graph: Graph, flow: Flow, whole: View, *, slices_only: bool = False) -> None:
+    """Gives each slice of a map that something other than moves reads a move of its own.
+
+    The move stands right after the last write to its slice, not to the map: in a dense
+    concatenation, later pieces are made from what readers of the earlier ones have computed. If a
+    reader's slice is not known to be complete before the reader runs, the graph stays as it is, and
+    so does the order of the map's channels.
+    """
+    slices: dict[tuple[int, int], list[Use]] = {}
+    for use in flow.reads(whole.tensor):
+        if as_move(use.node) is None:
+            slices.setdefault(_channels(use.view, whole), []).append(use)
+    made: list[tuple[int, Node]] = []
+    edits: list[tuple[Use, View]] = []
+    for (begin, count), uses in slices.items():
+        if slices_only and count == whole.shape[2]:
+            continue
+        part = slice_of(whole, begin, count)
+        last = max(use.index for use in flow.writes(part))
+        shape = (*whole.shape[:2], count)
+        dense = View.dense(Tensor(kind="arena", size=math.prod(shape)), shape)
+        for use in uses:
+            view = transferred(use.view, part, dense)
+            if view is None or use.index <= last or not legal(use.node, use.role, view):
+                return
+            edits.append((use, view))
+        order = list(range(begin, begin + count))
+        made.append((last + 1, gathering(graph.nodes[last].name, whole, order, dense)))
+    for use, view in edits:
+        use.node.inputs[use.role] = view
+    for place, node in sorted(made, key=lambda item: -item[0]):
+        graph.nodes.insert(place, node)
+
+
+def _channels(view: View, whole: View) -> tuple[int, int]:
+    """(first, count) of the channels of a map that a view of its tensor sees; all, if the view does
+    not step over whole pixels."""
+    pixel = whole.strides[1]
+    steps = [(n, s) for n, s in zip(view.shape, view.strides, strict=True) if n > 1]
+    first = view.offset % pixel
+    count = 1 + sum((n - 1) * s for n, s in steps if s < pixel)
+    if first + count > pixel or any(s > pixel and s % pixel for _, s in steps):
+        return 0, pixel
+    return first, count
+
+
+def _concatenations(graph: Graph, flow: Flow) -> dict[Tensor, _Concat]:
+    found: dict[Tensor, _Concat] = {}
+    for node in graph.nodes:
+        move = as_move(node)
+        if move is None:
+            continue
+        for whole in (move.source, whole_of(move.out)):
+            parts = _parts(flow, whole)
+            if parts is not None and whole.tensor not in found:
+                found[whole.tensor] = _Concat(whole, parts)
+    for tensor in list(found):
+        moves = [as_move(use.node) for use in flow.reads(tensor)]
+        known = [move for move in moves if move is not None]
+        if not known or len(known) != len(moves):
+            del found[tensor]
+        else:
+            found[tensor].moves = known
+    # A part that is moved there from a map of a fixed order is fine: the move takes any order.
+    return found
+
+
+def _parts(flow: Flow, whole: View) -> list[tuple[Node, int, int]] | None:
+    """Who writes which channels of a map, where each of them can write them in any order."""
+    if whole.tensor.kind != "arena" or whole.tensor.size != whole.size:
+        return None
+    parts = []
+    for use in flow.writes(whole.tensor):
+        move = as_move(use.node)
+        view = use.view if move is None else move.out
+        free = move is not None or _is_free_conv(use.node)
+        if not free or view.shape[:2] != whole.shape[:2] or view.strides[:2] != whole.strides[:2]:
+            return None
+        parts.append((use.node, view.offset, view.offset + view.shape[2]))
+    parts.sort(key=lambda part: part[1])
+    ends = [0, *(end for _, _, end in parts)]
+    begins = [*(begin for _, begin, _ in parts), whole.shape[2]]
+    moved_only = len(parts) == 1 and parts[0][0].op != "conv"  # what a move made is no source
+    return parts if ends == begins and not moved_only else None
+
+
+def _is_free_conv(node: Node) -> bool:
+    """Whether a convolution may write its channels in any order."""
+    return node.op == "conv" and node.attributes["groups"] == 1 and "residual" not in node.inputs
+
+
+def _chains(concats: dict[Tensor, _Concat]) -> list[dict[Tensor, _Concat]]:
+    """The concatenations that move channels on to each other, as a stage's units do, together."""
+    chains: list[dict[Tensor, _Concat]] = []
+    for tensor, concat in concats.items():
+        near = _reach(concat)
+        joined: dict[Tensor, _Concat] = {}
+        for chain in [c for c in chains if near & {t for k in c.values() for t in _reach(k)}]:
+            chains.remove(chain)
+            joined |= chain
+        chains.append({**joined, tensor: concat})
+    return chains
+
+
+def _reach(concat: _Concat) -> set[Tensor]:
+    return {concat.whole.tensor, *(move.out.tensor for move in concat.moves)}
+
+
+def _order(chain: dict[Tensor, _Concat]) -> None:
+    """Decides the order in each concatenation of a chain.
+
+    How finely to sort what is passed on: finer, and later units find longer runs; coarser, and this
+    one does. Which is better depends on how many units there are, so all are tried.
+    """
+    known: dict[Tensor, list[int]] = {}
+    deepest = max(max(_passed_on(concat, chain, known)) for concat in chain.values())
+    tried = []
+    for level in range(1, max(deepest, 1) + 1):
+        for concat in chain.values():
+            concat.inside = []
+        for concat in chain.values():
+            _choose(concat, chain, level)
+        tried.append((_cost(chain), level, [concat.inside for concat in chain.values()]))
+    for concat, inside in zip(chain.values(), min(tried)[2], strict=True):
+        concat.inside = inside
+
+
+def _choose(concat: _Concat, concats: dict[Tensor, _Concat], level: int) -> None:
+    """Orders the channels of one concatenation. Those that feed it have been ordered before.
+
+    What is moved here and passed on ``level`` times or more is not told apart.
+    """
+    passed = _passed_on(concat, concats, {})
+    sources: dict[int, int] = {}  # of a channel that is moved here: where it comes from
+    for node, begin, _ in concat.parts:
+        move = as_move(node)
+        if move is None:
+            continue
+        source = concats.get(move.source.tensor)
+        position = source.position() if source is not None and source.inside else None
+        for i, channel in enumerate(move.order):
+            sources[begin + i] = channel if position is None else position[channel]
+    concat.inside = []
+    for number, (node, begin, end) in enumerate(concat.parts):
+        if node.op != "conv":
+            passed[begin:end] = [min(count, level) for count in passed[begin:end]]
+        last = number == len(concat.parts) - 1 and number > 0
+        sign = 1 if last else -1
+        concat.inside += sorted(
+            range(begin, end), key=lambda c: (sign * passed[c], sources.get(c, c))
+        )
+
+
+def _passed_on(
+    concat: _Concat, concats: dict[Tensor, _Concat], known: dict[Tensor, list[int]]
+) -> list[int]:
+    """Of each channel, how many more concatenations it is moved into."""
+    if concat.whole.tensor not in known:
+        counts = [0] * concat.whole.shape[2]
+        known[concat.whole.tensor] = counts
+        for move in concat.moves:
+            into = concats.get(move.out.tensor)
+            if into is None:
+                continue
+            there = _passed_on(into, concats, known)
+            for i, channel in enumerate(move.order):
+                counts[channel] = max(counts[channel], 1 + there[move.out.offset + i])
+    return known[concat.whole.tensor]
+
+
+def _absorb_moves(graph: Graph) -> None:
+    """Removes the moves whose readers, or whose writer, take channels in the order at hand."""
+    index = 0
+    flow = Flow(graph)
+    while index < len(graph.nodes):
+        move = as_move(graph.nodes[index])
+        if move is not None and _into_readers(flow, index, len(graph.nodes), move):
+            del graph.nodes[index]
+            flow = Flow(graph)
+        elif move is not None and _into_writer(graph, flow, index, move):
+            flow = Flow(graph)
+        else:
+            index += 1
+
+
+def _into_readers(flow: Flow, index: int, end: int, move: Move) -> bool:
+    """Lets the readers of a move read its source, with permuted weights."""
+    tensor = move.out.tensor
+    low = min(move.order)
+    count = len(move.order)
+    if tensor.kind != "arena" or len(flow.writes(tensor)) != 1 or tensor.size != move.out.size:
+        return False
+    if sorted(move.order) != list(range(low, low + count)):
+        return False
+    if flow.written(move.source, index, end):
+        return False
+    inverse = [0] * count  # window place -> channel of the move's out
+    for channel, place in enumerate(move.order):
+        inverse[place - low] = channel
+    window = View(move.source.tensor, move.out.shape, move.source.strides, move.source.offset + low)
+    edits = _absorbed(flow, move.out, inverse, window)
+    if edits is None:
+        return False
+    for edit in edits:
+        edit()
+    return True
+
+
+def _into_writer(graph: Graph, flow: Flow, index: int, move: Move) -> bool:
+    """Lets the convolution that writes all of a move's source write the move's out."""
+    source = move.source
+    writes, reads = flow.writes(source.tensor), flow.reads(source.tensor)
+    if len(writes) != 1 or len(reads) != 1 or not _is_free_conv(writes[0].node):
+        return False
+    conv = writes[0].node
+    if conv.out.size != source.size or sorted(move.order) != list(range(source.shape[2])):
+        return False
+    if source.tensor.kind != "arena" or not flow.movable(conv, writes[0].index, index):
+        return False
+    _permute_outputs(conv, move.order)
+    conv.out = move.out
+    graph.nodes[index] = conv
+    del graph.nodes[writes[0].index]
+    return True
+
+
+def _absorbed(flow: Flow, view: View, order: Order, window: View | None) -> list[Edit] | None:
+    """How all readers of ``view`` take its channels in another order: what was channel order[i] is
+    then at place i. Their edits, or None where one cannot.
+
+    ``window``: where they then read, if elsewhere.
+    """
+    edits: list[Edit] = []
+    for use in flow.reads(view.tensor):
+        found = _reader_absorbed(flow, use, view, order, window)
+        if found is None:
+            return None
+        edits += found
+    return edits
+
+
+def _reader_absorbed(
+    flow: Flow, use: Use, view: View, order: Order, window: View | None
+) -> list[Edit] | None:
+    node, seen = use.node, use.view
+    channels = len(order)
+    axes = [i for i, (n, s) in enumerate(zip(seen.shape, seen.strides, strict=True)) if s == 1]
+    # Every dimension but the channels' steps over whole pixels, and the channels are all there.
+    pixel = view.strides[1]
+    whole = len(axes) == 1 and seen.shape[axes[0]] == channels and seen.offset % pixel == 0
+    if not whole or any(s % pixel for i, s in enumerate(seen.strides) if i != axes[0]):
+        return None
+    axis = axes[0]
+    moved = seen
+    if window is not None:
+        strides = []
+        for n, s in zip(seen.shape, seen.strides, strict=True):
+            if n == 1 or s == 1:
+                strides.append(s)
+            elif s % view.strides[0] == 0:
+                strides.append(s // view.strides[0] * window.strides[0])
+            elif view.strides[0] * window.strides[1] == window.strides[0] * pixel:
+                strides.append(s // pixel * window.strides[1])
+            elif n * s <= view.strides[0]:
+                strides.append(s // pixel * window.strides[1])
+            else:
+                return None
+        row, rest = divmod(seen.offset, view.strides[0])
+        offset = window.offset + row * window.strides[0] + rest // pixel * window.strides[1]
+        moved = View(window.tensor, seen.shape, tuple(strides), offset)
+    if (
+        not legal(node, use.role, moved)
+        or [v.tensor for v in node.inputs.values()].count(view.tensor) != 1
+    ):
+        return None
+
+    def reread() -> None:
+        node.inputs[use.role] = moved
+
+    def passed_on(out_axis: int) -> list[Edit] | None:
+        """The node keeps the order: its own readers have to take it."""
+        out = node.out
+        if (
+            out.tensor.kind != "arena"
+            or len(flow.writes(out.tensor)) != 1
+            or out.tensor.size != out.size
+            or (out.strides[out_axis] != 1 and channels > 1)
+            or out.offset
+        ):
+            return None
+        others = [s for i, s in enumerate(out.strides) if i != out_axis and out.shape[i] > 1]
+        if any(s % channels for s in others):
+            return None
+        row = channels if not others else max(others)
+        as_map = View(out.tensor, (1, 1, channels), (row, channels, 1), 0)
+        return _absorbed(flow, as_map, order, None)
+
+    if node.op == "conv" and use.role == "x" and axis == 2:
+        if node.attributes["groups"] != 1 or "gate" in node.inputs:
+            return None
+        return [reread, lambda: _permute_inputs(node, order)]
+    if node.op == "depthwise" and use.role == "x" and axis == 2:
+        if node.attributes["multiplier"] != 1 or "residual" in node.inputs:
+            return None
+        behind = passed_on(2)
+        return None if behind is None else [reread, lambda: _permute_outputs(node, order), *behind]
+    if node.op in ("unary", "pool", "copy") and use.role == "x":
+        if node.op == "copy" and as_move(node) is None:
+            return None
+        behind = passed_on(axis)
+        return None if behind is None else [reread, *behind]
+    if node.op == "reduce" and use.role == "x":
+        if axis >= len(seen.shape) - node.attributes["trailing"]:
+            return [reread]
+        behind = passed_on(axis)
+        return None if behind is None else [reread, *behind]
+    if node.op == "binary":
+        role = "b" if use.role == "a" else "a"
+        other = node.inputs[role]
+        behind = passed_on(axis)
+        if behind is None or any(s for i, s in enumerate(other.strides) if i != axis):
+            return None
+        if not other.strides[axis]:
+            return [reread, *behind]
+        if not is_constant(other):
+            return None
+
+        def permute_operand() -> None:
+            vector = values(View(other.tensor, (channels,), (other.strides[axis],), other.offset))
+            permuted = constant(other.tensor.name, vector[np.array(order)]).tensor
+            strides = tuple(int(i == axis) for i in range(len(other.shape)))
+            node.inputs[role] = View(permuted, other.shape, strides, 0)
+
+        return [reread, permute_operand, *behind]
+    return None
+
+
+def _permute_outputs(conv: Node, order: Order) -> None:
+    """Lets a convolution write what was its channel order[i] at place i."""
+    for role in ("weight", "bias"):
+        if role in conv.inputs:
+            view = conv.inputs[role]
+            data = values(view)[np.array(order)] if role == "weight" else values(view).reshape(-1)
+            data = data if role == "weight" else data[np.array(order)]
+            conv.inputs[role] = constant(view.tensor.name, data)
+
+
+def _permute_inputs(conv: Node, order: Order) -> None:
+    """Lets a convolution read what was its channel order[i] at place i."""
+    view = conv.inputs["weight"]
+    conv.inputs["weight"] = constant(view.tensor.name, values(view)[:, np.array(order)])

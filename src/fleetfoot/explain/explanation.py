@@ -1,0 +1,290 @@
+"""Why a network takes the time that it takes: each layer's time on an engine beside the floor that
+this machine sets, kept as one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fleetfoot import engines
+from fleetfoot import network as user
+from fleetfoot.count.trace import trace
+from fleetfoot.engines import EngineInfo
+from fleetfoot.errors import FoldError, RecordError
+from fleetfoot.explain.findings import Finding
+from fleetfoot.explain.layers import in_reference_kernels, join, profile
+from fleetfoot.explain.rules import findings, worth_saying
+from fleetfoot.files import parsed, read_object
+from fleetfoot.machine import environment
+from fleetfoot.machine.machine import Machine
+from fleetfoot.machine.peaks import torch_threads
+from fleetfoot.machine.roofline import Bound, Layer
+from fleetfoot.measure.clock import median_interval, quantile
+from fleetfoot.transform import fuse
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """One network on one engine, layer by layer.
+
+    Raises:
+        RecordError: a figure does not follow from the samples or from the layers.
+    """
+
+    model: str
+    folded: bool
+    engine: EngineInfo
+    batch: int
+    input_shape: tuple[int, ...]
+    """(B, C, H, W)."""
+    params: int
+    macs: int
+    """Of the whole batch."""
+    latency_s: float
+    """Median of ``samples_s``, as are the next two."""
+    p90_s: float
+    ci95_s: tuple[float, float]
+    samples_s: tuple[float, ...]
+    """Runs without timing, in the order in which they were taken."""
+    steady: bool
+    """The times settled within the budget."""
+    layers: tuple[Layer, ...]
+    """In the order in which the modules first ran."""
+    unmapped: tuple[str, ...]
+    """Nodes of which the engine does not tell the module; they stand in the row of the network
+    itself."""
+    unmapped_s: float
+    machine: Machine
+    trace_note: str
+    """What a reader of the counts should know; "" mostly."""
+    findings: tuple[Finding, ...]
+    """Those worth saying, the highest price first."""
+    started: str
+    """ISO 8601, UTC."""
+    versions: dict[str, str]
+    commit: str
+    profiled_s: float = 0.0
+    """All nodes of a run with timing together, the median of such runs; 0 where it is not known.
+    Above the latency by what timing adds, below it by what is in no node."""
+    fold_note: str = ""
+    """Why the network runs as it was given though its fold was asked for."""
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise RecordError(
+                f"schema is {self.schema}; this fleetfoot reads explanations of schema {SCHEMA}. "
+                "Read it with the version that wrote it"
+            )
+        if not self.samples_s or min(self.samples_s) <= 0:
+            raise RecordError(f"{self.model}: samples_s must hold times above 0")
+        expected = {
+            "latency_s": (self.latency_s, statistics.median(self.samples_s)),
+            "macs": (self.macs, sum(layer.macs for layer in self.layers)),
+        }
+        for name, (value, parts) in expected.items():
+            if not math.isclose(value, parts, rel_tol=1e-6):
+                raise RecordError(
+                    f"{self.model}: {name} is {value:g}, but its parts give {parts:g}"
+                )
+
+    @property
+    def nodes_s(self) -> float:
+        """Sum of the layers' times, each a median: less than ``profiled_s`` where other work
+        interrupts now this layer, now that."""
+        return sum(layer.time_s for layer in self.layers)
+
+    @property
+    def unmapped_share(self) -> float:
+        """Of ``nodes_s``."""
+        return self.unmapped_s / self.nodes_s if self.nodes_s else 0.0
+
+    @property
+    def floor_s(self) -> float:
+        """Sum of the layers' floors: what these nodes would take on a perfect engine."""
+        return sum(layer.floor.seconds for layer in self.layers)
+
+    @property
+    def flops_per_s(self) -> float:
+        """Achieved: two a multiply-accumulate, over the latency."""
+        return 2 * self.macs / self.latency_s
+
+    @property
+    def peak_flops_per_s(self) -> float:
+        """Measured, in the precision that the engine computed in."""
+        return self.machine.peak_flops_per_s(self.engine.precision)
+
+    @property
+    def bound_shares(self) -> dict[Bound, float]:
+        """Share of ``nodes_s`` in layers of each bound."""
+        shares: dict[Bound, float] = {"compute": 0.0, "memory": 0.0, "start": 0.0}
+        for layer in self.layers:
+            if layer.time_s:
+                shares[layer.floor.bound] += layer.time_s / self.nodes_s
+        return shares
+
+
+DERIVED: dict[type, tuple[str, ...]] = {
+    Explanation: (
+        "nodes_s", "unmapped_share", "floor_s", "flops_per_s", "peak_flops_per_s", "bound_shares",
+    ),
+    Layer: ("macs", "flops", "moved_bytes", "intensity", "flops_per_s", "above_floor_s"),
+}  # fmt: skip
+"""Written for programs that read the JSON, and drawn again from the rest when it is read here."""
+
+
+def to_json(explanation: Explanation) -> str:
+    """One JSON object; fields in the order of the class, then those drawn from them."""
+    raw = asdict(explanation)
+    raw |= _derived(explanation, Explanation)
+    for row, layer in zip(raw["layers"], explanation.layers, strict=True):
+        row |= _derived(layer, Layer)
+        row["floor"] |= {"seconds": layer.floor.seconds, "bound": layer.floor.bound}
+    return json.dumps(raw, ensure_ascii=False, allow_nan=False)
+
+
+def _derived(value: object, kind: type) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in DERIVED[kind]}
+
+
+def from_json(text: str) -> Explanation:
+    """The explanation that ``to_json`` wrote.
+
+    Raises:
+        RecordError: the text is no JSON object of this schema; the message names the field.
+    """
+    raw = read_object(text)
+    if raw.get("schema") != SCHEMA:
+        raise RecordError(
+            f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads explanations of "
+            f"schema {SCHEMA}. Read it with the version that wrote it"
+        )
+    _drop(raw, DERIVED[Explanation])
+    for layer in raw.get("layers", ()):
+        if isinstance(layer, dict):
+            _drop(layer, DERIVED[Layer])
+            if isinstance(layer.get("floor"), dict):
+                _drop(layer["floor"], ("seconds", "bound"))
+    return parsed(raw, Explanation, "explanation")
+
+
+def _drop(raw: dict[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        raw.pop(name, None)
+
+
+def network(name: str, example: Tensor, *, fold: bool = True) -> tuple[nn.Module, bool, str]:
+    """The network of that name in eval mode, with weights drawn from a fixed seed; whether it is
+    folded, and why not where it was to be.
+
+    Args:
+        name: of the zoo, or ``path.py:factory``; the fold of the latter may be one that cannot be
+            proved, and then it is left as it is.
+
+    Raises:
+        UnknownNameError, FactoryError: as ``network.network``.
+        FoldError: the fold of a network of the zoo cannot be proved.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = user.network(name).eval()
+    if not fold:
+        return model, False, ""
+    try:
+        return fuse(model, example).model, True, ""
+    except FoldError as error:
+        if not user.is_file(name):
+            raise
+        return model, False, f"not folded: {error}"
+
+
+def explain(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    machine: Machine,
+    engine: str = "native",
+    threads: int = 1,
+    precision: str = "float32",
+    name: str = "",
+    folded: bool = False,
+    fold_note: str = "",
+    seconds: float = 5.0,
+) -> Explanation:
+    """Runs ``model``, in eval mode, on ``engine`` and says what each of its modules took.
+
+    Args:
+        example: the batch that it runs on, (B, C, H, W).
+        machine: what this machine can do with that many threads.
+        name: of the network in the explanation; its class without it.
+        folded, fold_note: what ``network`` says of ``model``; said here, not done.
+        seconds: budget of the runs.
+
+    Raises:
+        UnknownNameError, MissingExtraError, EngineError: as ``engines.load``; EngineError also
+            where the engine has no times of its nodes.
+        ValueError: the network does not run on the example; ``machine`` is of another number of
+            threads, or that precision was not measured on it; as ``engines.load``.
+    """
+    if machine.threads != threads:
+        raise ValueError(
+            f"machine was measured with {machine.threads} threads, and the engine is to run with "
+            f"{threads}; measure it with as many"
+        )
+    machine.peak_flops_per_s(precision)
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    traced = trace(model, example)
+    with (
+        torch_threads(threads),
+        engines.load(engine, model, example=example, threads=threads, precision=precision) as built,
+    ):
+        measured = profile(built, example, seconds=seconds)
+        info = built.info
+    layers = join(traced, measured.runs, machine, precision=precision)
+    found = findings(
+        traced,
+        machine,
+        layers=layers,
+        engine=info.name,
+        engine_note=info.note,
+        reference=in_reference_kernels(measured.runs[0]),
+    )
+    said, _ = worth_saying(found, sum(layer.time_s for layer in layers))
+    unmapped = [node for node in measured.runs[0] if not node.modules]
+    unmapped_s = [sum(node.seconds for node in run if not node.modules) for run in measured.runs]
+    return Explanation(
+        model=name or type(model).__name__,
+        folded=folded,
+        engine=info,
+        batch=len(example),
+        input_shape=tuple(example.shape),
+        params=traced.params,
+        macs=traced.macs,
+        latency_s=statistics.median(measured.samples_s),
+        p90_s=quantile(measured.samples_s, 0.9),
+        ci95_s=median_interval(measured.samples_s),
+        samples_s=measured.samples_s,
+        steady=measured.steady,
+        layers=layers,
+        unmapped=tuple(node.name for node in unmapped),
+        unmapped_s=statistics.median(unmapped_s),
+        machine=machine,
+        trace_note=traced.note,
+        findings=tuple(said),
+        started=started,
+        versions=environment.versions(),
+        commit=environment.commit(),
+        profiled_s=statistics.median(sum(node.seconds for node in run) for run in measured.runs),
+        fold_note=fold_note,
+    )

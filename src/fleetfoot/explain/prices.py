@@ -1,0 +1,219 @@
+"""Whether a finding's price is what its change saves: for each rule, a network that breaks it and
+the same with the change made, both measured in turns on one engine.
+
+The prediction is the rule's own price on the measured layers of the first, less what is left of it
+on the second; it knows nothing of the second's time.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fleetfoot import engines
+from fleetfoot.errors import EngineError, RecordError
+from fleetfoot.explain.explanation import explain
+from fleetfoot.explain.rules.examples import EXAMPLES, REPEATS
+from fleetfoot.files import parsed, write_text
+from fleetfoot.machine import environment
+from fleetfoot.machine.machine import Machine
+from fleetfoot.machine.peaks import torch_threads
+from fleetfoot.measure.clock import WallClock, warm_up
+from fleetfoot.measure.compare import difference_interval
+
+SCHEMA = 1
+ROUNDS = 40
+BURST_S = 0.03
+"""Of each network in a round, a run at least; the first run of a turn does not count."""
+PROFILE_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceCheck:
+    """One rule. Times are of whole networks of ``REPEATS`` blocks."""
+
+    rule: str
+    findings: int
+    """On the network that breaks it; none where the engine does not pay for what is broken."""
+    predicted_s: float
+    broken_samples_s: tuple[float, ...]
+    mended_samples_s: tuple[float, ...]
+
+    @property
+    def broken_s(self) -> float:
+        """Median."""
+        return statistics.median(self.broken_samples_s)
+
+    @property
+    def mended_s(self) -> float:
+        """Median."""
+        return statistics.median(self.mended_samples_s)
+
+    @property
+    def saved_s(self) -> float:
+        """Below 0: the change costs time."""
+        return self.broken_s - self.mended_s
+
+    @property
+    def saved_ci95_s(self) -> tuple[float, float]:
+        """95 % interval of the difference of the medians, by a block bootstrap."""
+        return difference_interval(self.broken_samples_s, self.mended_samples_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceRecord:
+    """All rules on one engine."""
+
+    engine: str
+    engine_version: str
+    threads: int
+    repeats: int
+    machine: Machine
+    started: str
+    """ISO 8601, UTC."""
+    versions: dict[str, str]
+    commit: str
+    checks: tuple[PriceCheck, ...]
+    absent: dict[str, str]
+    """Rules whose networks the engine could not run, with the reason."""
+    schema: int = SCHEMA
+
+
+def check_prices(
+    machine: Machine,
+    *,
+    engine: str = "native",
+    rounds: int = ROUNDS,
+    rules: Sequence[str] | None = None,
+    on_rule: Callable[[str], None] = lambda code: None,
+) -> PriceRecord:
+    """Measures every example that has a mended network, on ``machine.threads`` threads; two to four
+    minutes.
+
+    Args:
+        rounds: turns of each network.
+        rules: codes; all that can be checked without it.
+        on_rule: is told each rule before it is measured.
+
+    Raises:
+        FleetfootError: there is no such engine here, or it can run none of the networks.
+        ValueError: ``rounds`` is less than 1, or a rule has no example with its change made.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be 1 or more, not {rounds}")
+    can = [code for code, example in EXAMPLES.items() if example.mended is not None]
+    wanted = can if rules is None else list(rules)
+    unknown = [code for code in wanted if code not in can]
+    if unknown:
+        raise ValueError(
+            f"no price can be checked of {', '.join(unknown)}, only of {', '.join(can)}"
+        )
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    checks, absent = [], {}
+    for code in wanted:
+        on_rule(code)
+        try:
+            checks.append(_check(code, machine, engine, rounds))
+        except EngineError as error:  # it cannot run these networks, and the other rules go on
+            absent[code] = str(error)
+    if not checks:
+        raise EngineError(f"{engine} ran no example: {'; '.join(absent.values())}")
+    return PriceRecord(
+        engine=engine,
+        engine_version=environment.versions().get(engines.ENGINES[engine].package, ""),
+        threads=machine.threads,
+        repeats=REPEATS,
+        machine=machine,
+        started=started,
+        versions=environment.versions(),
+        commit=environment.commit(),
+        checks=tuple(checks),
+        absent=absent,
+    )
+
+
+def _check(code: str, machine: Machine, engine: str, rounds: int) -> PriceCheck:
+    pair = EXAMPLES[code].networks()
+    prices, counts = [], []
+    for network, example in pair:
+        said = explain(
+            network,
+            example,
+            machine=machine,
+            engine=engine,
+            threads=machine.threads,
+            seconds=PROFILE_S,
+        )
+        mine = [one.price_s for one in said.findings if one.rule == code]
+        prices.append(sum(mine))
+        counts.append(len(mine))
+    broken, mended = _in_turns(pair, engine, machine.threads, rounds)
+    return PriceCheck(
+        rule=code,
+        findings=counts[0],
+        predicted_s=prices[0] - prices[1],
+        broken_samples_s=broken,
+        mended_samples_s=mended,
+    )
+
+
+def _in_turns(
+    pair: Sequence[tuple[nn.Module, Tensor]], engine: str, threads: int, rounds: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    clock = WallClock()
+    samples: tuple[list[float], list[float]] = ([], [])
+    (first, second) = pair
+    with (
+        torch_threads(threads),
+        engines.load(engine, first[0], example=first[1], threads=threads) as one,
+        engines.load(engine, second[0], example=second[1], threads=threads) as other,
+    ):
+        calls = (one.timed_call(first[1]), other.timed_call(second[1]))
+        for call in calls:
+            warm_up(call, clock)
+        for number in range(rounds):
+            for place in (0, 1) if number % 2 else (1, 0):
+                calls[place]()
+                spent = 0.0
+                while not spent or spent < BURST_S:
+                    samples[place].append(clock.time(calls[place]))
+                    spent += samples[place][-1]
+    return tuple(samples[0]), tuple(samples[1])
+
+
+def file_name(record: PriceRecord) -> str:
+    """Its file in a folder of such records."""
+    return f"{record.engine}-{record.threads}.json"
+
+
+def write(folder: Path, record: PriceRecord) -> Path:
+    """Writes the record, in place of an earlier one of that engine and thread count; its file."""
+    file = folder / file_name(record)
+    write_text(file, json.dumps(asdict(record), allow_nan=False) + "\n")
+    return file
+
+
+def read(folder: Path) -> list[PriceRecord]:
+    """The records of a folder, by engine and thread count; none where there is no folder.
+
+    Raises:
+        RecordError: a file is no such record.
+    """
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            raw: Any = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RecordError(f"{file} is not JSON: {error}") from None
+        record = parsed(raw, PriceRecord)
+        if record.schema != SCHEMA:
+            raise RecordError(f"{file} is of schema {record.schema}; this reads {SCHEMA}")
+        found.append(record)
+    return found

@@ -1,0 +1,117 @@
+"""F1 and E1: layers on which the engine, not the network, is slow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from fleetfoot.explain.rules.base import Found, Rule, Subject
+from fleetfoot.explain.rules.graph import bare
+
+MOST_TIMES = 4.0
+"""As whole networks, their memory-bound layers among them, general engines reach 0.2 to 0.9 of a
+large matrix product's rate here: one layer below a quarter of its own floor's is below nearly
+all."""
+LEAST_SHARE = 0.02
+"""Of the network's time, above the floor: a layer that is slow and does not matter is left out."""
+LEAST_PRICE = 0.005
+"""Likewise, of the price of a node in a reference kernel."""
+OPERATOR = re.compile(r"\baten\.(\w+)")
+"""As engines name them in their notes: "aten.mean.dim"."""
+
+
+def far_above_floor(subject: Subject) -> Iterator[Found]:
+    if subject.basis != "measured":
+        return
+    for layer in subject.layers:
+        if not layer.macs or layer.above_floor_s < LEAST_SHARE * subject.total_s:
+            continue
+        times = layer.time_s / layer.floor.seconds
+        share = layer.above_floor_s / subject.total_s
+        if times <= MOST_TIMES:
+            continue
+        yield Found(
+            module=layer.module,
+            number=times,
+            bound=MOST_TIMES,
+            unit="× the floor",
+            price_s=layer.time_s - MOST_TIMES * layer.floor.seconds,
+            text=f"It takes {times:.2g} times its floor on this machine, which its "
+            f"{layer.floor.bound} sets, and {100 * share:.0f} % of the "
+            "network's time above it.",
+            change="Try another engine on this layer's shape; if all are as slow, change the shape "
+            "(channels in multiples of the vector, an odd kernel of 1, 3, 5 or 7, fewer groups).",
+        )
+
+
+def fallback(subject: Subject) -> Iterator[Found]:
+    for layer in subject.layers:
+        nodes = subject.reference.get(layer.module, ())
+        if nodes and layer.above_floor_s >= LEAST_PRICE * subject.total_s:
+            yield Found(
+                module=layer.module,
+                number=len(nodes),
+                bound=0,
+                unit="nodes",
+                price_s=layer.above_floor_s,
+                text=f"{subject.engine} has no fast kernel for {', '.join(nodes)} and ran its "
+                "reference kernel.",
+                change="Write it with operators that the engine has, or use another engine.",
+            )
+    note = subject.engine_note
+    if not note:
+        return
+    named = {match.removesuffix("_copy") for match in OPERATOR.findall(note)}
+    outside = [
+        index
+        for index, op in enumerate(subject.operators)
+        if bare(op.name).removeprefix("aten.") in named
+    ]
+    price_s = subject.time_s(*outside) if subject.basis == "measured" else 0.0
+    where = ", ".join(dict.fromkeys(subject.operators[i].module for i in outside[:3]))
+    yield Found(
+        module=subject.operators[outside[0]].module if outside else "",
+        number=len(outside),
+        bound=0,
+        unit="operators",
+        price_s=price_s,
+        text=f"{subject.engine} did not run all of the network in its fast part: {note}."
+        + (f" First at: {where}." if where else ""),
+        change="Write these operators with others that the engine has, or use another engine.",
+    )
+
+
+F1 = Rule(
+    code="F1",
+    name="far-above-floor",
+    what=f"""Looks for measured layers with multiply-adds that take more than {MOST_TIMES:g}
+times their floor (whole networks on general engines take 1.1 to 5 times that of their
+multiply-adds), where that costs {100 * LEAST_SHARE:g} % of the network's time: a layer that
+does not matter is left out. Silent without measuring.""",
+    why="""The floor is what the machine was measured to do: the layer's multiply-adds at peak,
+or its bytes at the bandwidth of the memory that holds them. Far above it no property of the
+network explains the time, but the engine's kernel for this shape does.""",
+    price=f"Its time, less {MOST_TIMES:g} times its floor.",
+    known_problems="""A layer that another rule names is named here again where the engine also
+has no good kernel for it, as for groups. The time of a row includes what the engine fused into
+it.""",
+    instead="Another engine; `fleetfoot explain --engine` says which is faster on that layer.",
+    reference="Williams et al. 2009, [Roofline](https://doi.org/10.1145/1498765.1498785).",
+    check=far_above_floor,
+)
+
+E1 = Rule(
+    code="E1",
+    name="outside-the-fast-part",
+    what="""Passes on what an engine tells of itself: operators that its fast part did not take
+(ExecuTorch), nodes that ran in reference kernels (OpenVINO).""",
+    why="""Such operators run in reference kernels, often on one thread, and split the network
+into parts between which maps change their layout.""",
+    price="""The measured time of the operators that the note names, 0 where none was measured;
+of a layer in a reference kernel, its time above its floor.""",
+    known_problems="""Engines name operators in their own words; those that cannot be found in
+the network have no price, and the finding is given all the same.""",
+    instead="The same function in operators that the engine has, or another engine.",
+    reference="`fleetfoot engines`; [engine.md](engine.md).",
+    check=fallback,
+)

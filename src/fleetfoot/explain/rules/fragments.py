@@ -1,0 +1,159 @@
+"""G3: a block of many small pieces, side by side or one after the other.
+
+Ma et al. 2018, "ShuffleNet V2", https://arxiv.org/abs/1807.11164, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from fleetfoot.explain.rules.base import Found, Rule, Subject, counted
+from fleetfoot.explain.rules.graph import JOINS, Product, bare, bits
+
+FEWEST_BRANCHES = 3
+"""Two branches are what a shortcut or a stride that doubles the channels needs."""
+FEWEST_IN_SERIES = 4
+"""The paper's own blocks have three layers one after the other."""
+
+
+def _branches(subject: Subject, join: int) -> tuple[int, ...]:
+    """What a join joins; a sum of sums is one join."""
+    graph = subject.graph
+    found: list[int] = []
+    for producer in graph.producers(join):
+        inner = _join(subject, producer) and graph.consumers[producer] == (join,)
+        found += _branches(subject, producer) if inner else [producer]
+    return tuple(dict.fromkeys(found))
+
+
+def _join(subject: Subject, index: int) -> bool:
+    name = bare(subject.operators[index].name)
+    return name in JOINS and len(set(subject.graph.producers(index))) > 1
+
+
+def _outermost(subject: Subject, join: int) -> bool:
+    after = subject.graph.consumers[join]
+    return not (len(after) == 1 and _join(subject, after[0]))
+
+
+class Fragments(NamedTuple):
+    join: int
+    branches: int
+    """Those with convolutions."""
+    pieces: tuple[Product, ...]
+
+
+def _fragments(subject: Subject) -> list[Fragments]:
+    """Maps that enough branches make together; no convolution is in two of them."""
+    graph = subject.graph
+    products = {p.index: p for p in subject.products}
+    claimed: set[int] = set()
+    found = []
+    for join in range(len(subject.operators)):
+        if not _join(subject, join) or not _outermost(subject, join):
+            continue
+        ends = _branches(subject, join)
+        common = ~0
+        for end in ends:
+            common &= graph.with_ancestors(end)
+        inside = [
+            [products[i] for i in bits(graph.with_ancestors(end) & ~common) if i in products]
+            for end in ends
+        ]
+        branches = [layers for layers in inside if layers]
+        pieces = {p.index: p for layers in branches for p in layers}
+        if len(branches) >= FEWEST_BRANCHES and not claimed & pieces.keys():
+            claimed |= pieces.keys()
+            found.append(Fragments(join, len(branches), tuple(pieces.values())))
+    return found
+
+
+def parallel_fragments(subject: Subject) -> Iterator[Found]:
+    every = _fragments(subject)
+    but = {p.index for one in every for p in one.pieces}  # they are no measure of themselves
+    for one in every:
+        price_s = _price(subject, one.pieces, but)
+        if price_s <= 0:
+            continue
+        count = len(one.pieces)
+        yield Found(
+            module=subject.operators[one.join].module,
+            number=count,
+            bound=1,
+            unit="convolutions",
+            price_s=price_s,
+            text=f"{counted(count, 'convolution')} in {one.branches} branches make one map; "
+            "one convolution of the same multiply-adds would read its input once and start once.",
+            change="Fold the branches where they are linear (fleetfoot fuse), or make fewer and "
+            "larger ones.",
+        )
+
+
+def _price(subject: Subject, pieces: Sequence[Product], but: Collection[int]) -> float:
+    """Their time, less that of one layer of their operations that reads the widest input once and
+    writes what the last ones write."""
+    indices = [p.index for p in pieces]
+    read = max(p.element_bytes * p.rows_in * p.channels_in for p in pieces)
+    after = subject.graph.ancestors
+    ends = [p for p in pieces if not any(after[o] >> p.index & 1 for o in indices)]
+    written = sum(p.operator.bytes_written for p in ends)
+    weights = sum(p.element_bytes * p.weights for p in pieces)
+    one_s = subject.dense_s(2 * sum(p.macs for p in pieces), read + written + weights, but)
+    return subject.time_s(*indices) - one_s
+
+
+def series_fragments(subject: Subject) -> Iterator[Found]:
+    """Rows of layers each of which takes longer to start than to do."""
+    graph = subject.graph
+    tiny = {p.index for p in subject.products if subject.floor(p.index).bound == "start"}
+    chains: list[list[int]] = []
+    for index in sorted(tiny):
+        before = graph.through(index)
+        home = next((chain for chain in chains if chain[-1] == before), None)
+        if home is None:
+            chains.append([index])
+        else:
+            home.append(index)
+    for chain in chains:
+        price_s = (len(chain) - 1) * subject.machine.region_s.value
+        price_s = min(price_s, subject.time_s(*chain))
+        if len(chain) < FEWEST_IN_SERIES or price_s <= 0:
+            continue
+        yield Found(
+            module=subject.operators[chain[0]].module,
+            number=len(chain),
+            bound=FEWEST_IN_SERIES - 1,
+            unit="convolutions",
+            price_s=price_s,
+            text=f"{counted(len(chain), 'layer')} in a row each take longer to start on "
+            f"{subject.machine.threads} threads than to compute.",
+            change="Make fewer and wider ones of them, or run them on one thread.",
+        )
+
+
+def fragmentation(subject: Subject) -> Iterator[Found]:
+    yield from parallel_fragments(subject)
+    yield from series_fragments(subject)
+
+
+G3 = Rule(
+    code="G3",
+    name="fragmentation",
+    what=f"""Looks for maps that {FEWEST_BRANCHES} or more branches with convolutions make
+together (two are what a shortcut or a stride that doubles the channels needs), and for
+{FEWEST_IN_SERIES} or more layers in a row each of which takes longer to start on all threads
+than to do (the paper's blocks have three).""",
+    why="""Each piece is started on all threads and waited for, each branch reads the input
+again, and a small piece fills neither vectors nor caches. GPUs, which start kernels slowly and
+are wide, lose most: in the paper four parallel pieces run at 0.28 of one's rate, and at 0.87 on
+a phone's core.""",
+    price="""Branches: the time of their convolutions, less that of one convolution of their
+multiply-adds (at the rate of the network's other dense layers, or the memory's bandwidth) that
+reads the input once. In a row: the starts saved if one layer did it all.""",
+    known_problems="""Branches that are linear, as MobileOne's, exist only while training: fold
+first. Engines that run branches at the same time pay less than the sum that is assumed here.""",
+    instead="One convolution in place of several; branches only while training.",
+    reference="Ma et al. 2018, [ShuffleNet V2](https://arxiv.org/abs/1807.11164), guideline 3.",
+    check=fragmentation,
+)

@@ -1,0 +1,89 @@
+"""S1: squeeze-excite, whose little work holds up the layers around it.
+
+Hu et al. 2018, "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import NamedTuple
+
+from fleetfoot.explain.rules.base import Found, Rule, Subject, counted, megabytes
+from fleetfoot.explain.rules.graph import bare, bits
+
+
+class Gate(NamedTuple):
+    """Operators by their index in the trace."""
+
+    scaling: int
+    """The product of the map and one value a channel."""
+    between: tuple[int, ...]
+    """From the pooling to the last operator before ``scaling``."""
+
+
+SMALL_MAP = 14 * 14
+"""Pixels of the maps of a last stage, or of the one before."""
+
+
+def gates(subject: Subject) -> list[Gate]:
+    """Products of a map and one value a channel of it that follows from that map's own mean."""
+    graph, operators = subject.graph, subject.operators
+    found = []
+    for index, op in enumerate(operators):
+        producers = tuple(dict.fromkeys(graph.producers(index)))
+        if bare(op.name) != "aten.mul" or len(producers) != 2 or len(op.shape) != 4:
+            continue
+        small, large = sorted(producers, key=lambda i: operators[i].elements_written)
+        values = operators[small].elements_written
+        follows = graph.ancestors[small] >> large & 1
+        if values == prod(op.shape[:2]) < op.elements_written and follows:
+            between = graph.with_ancestors(small) & ~graph.with_ancestors(large)
+            found.append(Gate(index, tuple(bits(between))))
+    return found
+
+
+def squeeze_excite(subject: Subject) -> Iterator[Found]:
+    ridge = subject.machine.ridge_flops_per_byte()
+    for gate in gates(subject):
+        indices = (*gate.between, gate.scaling)
+        price_s = subject.time_s(*indices)
+        if price_s <= 0:
+            continue
+        operators = [subject.operators[i] for i in indices]
+        moved = sum(op.bytes_read + op.bytes_written for op in operators)
+        flops = sum(op.exact_flops or op.mac_flops or 0 for op in operators)
+        op = subject.operators[gate.scaling]
+        yield Found(
+            module=op.module,
+            number=flops / moved,
+            bound=ridge,
+            unit="flop/byte",
+            price_s=price_s,
+            text=f"{counted(len(indices), 'operator')}, each of which waits for the one before, "
+            f"move {megabytes(moved)} at {flops / moved:.2g} flop/byte to scale a map of "
+            f"{op.shape}; this machine's ridge is {ridge:.3g}.",
+            change="Keep squeeze-excite in the last stages, where maps are small, or leave it out."
+            if prod(op.shape[2:]) > SMALL_MAP
+            else "Leave it out where accuracy allows; the map is small already.",
+        )
+
+
+S1 = Rule(
+    code="S1",
+    name="squeeze-excite-stall",
+    what="""Looks for maps that are multiplied by one value a channel that follows from the
+map's own mean. All of them are below the machine's ridge; what they cost decides.""",
+    why="""The pooling must be over before the first of two tiny layers can start, and these
+before the map is scaled: the map is written, read, and read and written again, where the layer
+before could have handed it on while it was in cache. Starting the tiny layers takes longer than
+computing them.""",
+    price="The time of everything from the pooling to the scaling: what leaving it out saves.",
+    known_problems="""Squeeze-excite buys accuracy, which the price leaves out; the layer that a
+gate is left out of may also get slower or faster by what it can fuse.""",
+    instead="None in the early stages; or a wider block without one.",
+    reference="""Hu et al. 2018, [Squeeze-and-Excitation](https://arxiv.org/abs/1709.01507);
+Vasu et al. 2023, [MobileOne](https://arxiv.org/abs/2206.04040), section 3.1, for its cost on a
+phone.""",
+    check=squeeze_excite,
+)

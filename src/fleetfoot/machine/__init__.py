@@ -1,0 +1,1 @@
+"""What can this machine do? Its identity, its rates and bandwidths, and the floors they set."""

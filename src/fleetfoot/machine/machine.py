@@ -1,0 +1,135 @@
+"""A machine as the floors of a network see it: how fast it computes, how fast it moves bytes from
+each level of its memory, and what starting a piece of work costs, all measured
+(``machine.measured`` measures, and remembers).
+
+Williams et al. 2009, "Roofline", https://doi.org/10.1145/1498765.1498785: work of F operations that
+moves D bytes takes at least max(F / peak, D / bandwidth).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """One measured quantity with its spread. ``value`` is what the faster quartile of the samples
+    reached: a ceiling is what the machine can do, yet one lucky sample is none."""
+
+    value: float
+    low: float
+    """Smallest sample, as ``high`` is the largest."""
+    high: float
+    samples: int
+
+    @classmethod
+    def of(cls, samples: list[float], *, larger_is_faster: bool = True) -> Rate:
+        """Raises:
+        ValueError: there are no samples.
+        """
+        if not samples:
+            raise ValueError("a rate needs samples; there are none")
+        ordered = sorted(samples, reverse=larger_is_faster)
+        return cls(
+            value=ordered[(len(ordered) - 1) // 4],
+            low=min(samples),
+            high=max(samples),
+            samples=len(samples),
+        )
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest, over the value."""
+        return (self.high - self.low) / self.value if self.value else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Operations a second in one precision, two a multiply-add."""
+
+    precision: str
+    """"float32", "bfloat16", "float64", "float16" or "int8"."""
+    matmul_flops_per_s: Rate
+    """A 1024³ product by the library that torch calls."""
+    fma_flops_per_s: Rate | None = None
+    """Multiply-adds in registers alone; None where the native library cannot measure it."""
+
+    @property
+    def peak_flops_per_s(self) -> float:
+        """The larger of both: no work in this precision goes faster."""
+        fma = self.fma_flops_per_s.value if self.fma_flops_per_s else 0.0
+        return max(fma, self.matmul_flops_per_s.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One level of the memory, measured with a working set that it holds and no level above it
+    does. Bytes a second of all threads together."""
+
+    name: str
+    """"L1", "L2", "L3" or "memory"."""
+    capacity_bytes: int | None
+    """Of all the threads' caches together; None for memory."""
+    working_set_bytes: int
+    """What was read, all threads together."""
+    read_bytes_per_s: Rate
+    copy_bytes_per_s: Rate
+    """Bytes read and bytes written both counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a machine can do with ``threads`` threads of one device."""
+
+    cpu: str
+    device: str
+    """"cpu", or the name of a GPU."""
+    threads: int
+    compute: Mapping[str, Compute]
+    """By precision; "float32" is always there."""
+    levels: tuple[Level, ...]
+    """From the first cache to memory."""
+    region_s: Rate
+    """Giving one piece of work to all threads and waiting for all of them; on a GPU, launching one
+    kernel."""
+    elementwise_bytes_per_s: Rate
+    """Of one eager pass ``x + y`` over maps of 56 × 56 × 96, read and written bytes counted."""
+    measured_at: str
+    """ISO 8601, UTC."""
+    instruction_set: str = ""
+    """Of the native library, "" where it is absent."""
+
+    def peak_flops_per_s(self, precision: str = "float32") -> float:
+        """Raises:
+        ValueError: that precision was not measured here.
+        """
+        if precision not in self.compute:
+            raise ValueError(
+                f"precision {precision!r} was not measured on this machine; measured: "
+                f"{', '.join(self.compute)}"
+            )
+        return self.compute[precision].peak_flops_per_s
+
+    def level_of(self, moved_bytes: int) -> Level:
+        """The first level that can hold ``moved_bytes``; memory where no cache can."""
+        for level in self.levels[:-1]:
+            if level.capacity_bytes is not None and moved_bytes <= level.capacity_bytes:
+                return level
+        return self.levels[-1]
+
+    def bandwidth_bytes_per_s(self, moved_bytes: int) -> float:
+        """Of a copy at the level that can hold ``moved_bytes``."""
+        return self.level_of(moved_bytes).copy_bytes_per_s.value
+
+    def ridge_flops_per_byte(self, level: str = "memory", precision: str = "float32") -> float:
+        """Arithmetic intensity below which work on ``level`` is bound by its bandwidth.
+
+        Raises:
+            ValueError: there is no such level, or that precision was not measured.
+        """
+        found = next((one for one in self.levels if one.name == level), None)
+        if found is None:
+            names = ", ".join(one.name for one in self.levels)
+            raise ValueError(f"level must be one of {names}, not {level!r}")
+        return self.peak_flops_per_s(precision) / found.read_bytes_per_s.value

@@ -1,0 +1,1 @@
+"""How long does it take? The clock, the protocols, interleaved runs, and the records they leave."""

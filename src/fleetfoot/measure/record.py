@@ -1,0 +1,356 @@
+"""What a measurement is, and how it is kept: one line of JSON for each network, engine, number of
+threads and batch.
+
+A line holds every sample beside the figures drawn from it, what ran, where, and the ceiling that it
+was up against, so that a table, a picture or a comparison can be made again from the file alone.
+Reading is strict: a field that is missing, unknown, of the wrong type or not finite is an error
+that names the line. A cell that could not run is a ``Failure``, kept in a file beside.
+
+Seconds in ``_s``, bytes in ``_bytes``; a MAC is one multiply-accumulate, two floating point
+operations.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypedDict, TypeVar
+
+from fleetfoot.errors import RecordError
+from fleetfoot.files import fields, read_object, write_text
+from fleetfoot.machine.environment import Host
+
+SCHEMA = 2
+MEASUREMENTS_FILE = "measurements.jsonl"
+FAILURES_FILE = "failures.jsonl"
+STARTS_FILE = "starts.jsonl"
+
+
+class Fold(TypedDict):
+    """What the fold did, and its certificate: the largest difference between the network as given
+    and as folded, in float64 on random input. All zero where the network was not folded."""
+
+    folded: int
+    left: int
+    max_abs: float
+    max_rel: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One network on one engine, timed.
+
+    Raises:
+        RecordError: a figure does not follow from the samples, or is out of its range.
+    """
+
+    model: str
+    engine: str
+    threads: int
+    batch: int
+    size: int
+    """Height and width of the input, in pixels."""
+    median_s: float
+    """Of ``samples_s``, as are the next three; one sample is one batch."""
+    p90_s: float
+    p99_s: float
+    ci95_s: tuple[float, float]
+    """95 % confidence interval of the median: low, high."""
+    samples_s: tuple[float, ...]
+    """In the order in which they were taken."""
+    warmup_s: float
+    """Time spent before the first sample that counts."""
+    steady: bool
+    """The warm-up ended because the times had settled, not because its time was up."""
+    spread: float
+    """(p90 - p10) / median."""
+    stable: bool
+    """The spread is within what the protocol allows."""
+    folded: bool
+    fold: Fold
+    params: int
+    macs: int
+    """Multiply-accumulates for one image."""
+    memory_access_bytes: int
+    """Input maps, output maps and weights of every layer, for one image."""
+    images_per_s: float
+    achieved_gflops: float
+    """2 x macs x batch / median, in 1e9 operations a second."""
+    peak_gflops: float
+    """The measured matrix-product rate of this machine at this number of threads."""
+    peak_share: float
+    """achieved_gflops / peak_gflops."""
+    fma_gflops: float
+    """The measured rate of multiply-adds in registers alone, at this number of threads; 0 where it
+    was not measured."""
+    copy_gb_per_s: float
+    """The measured copy bandwidth at this number of threads."""
+    top1: float | None
+    """Published ImageNet-1k top-1, percent; not measured here."""
+    top1_source: str
+    precision: str
+    layout: str
+    device: str
+    engine_version: str
+    harness_s: float
+    """Median time of the engine that does nothing: what the harness adds to every sample."""
+    memory_peak_bytes: int | None
+    """On a CUDA device; None elsewhere."""
+    protocol: str
+    run_id: str
+    started: str
+    """ISO 8601, UTC."""
+    machine: Host
+    versions: dict[str, str]
+    commit: str
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise RecordError(f"{self.model} on {self.engine}: {'; '.join(problems)}")
+
+    @property
+    def cell(self) -> Cell:
+        """What this is a measurement of: two with the same cell measure the same thing."""
+        return Cell(
+            self.model,
+            self.engine,
+            self.threads,
+            self.batch,
+            self.size,
+            self.folded,
+            self.precision,
+            self.layout,
+            self.device,
+        )
+
+
+class Cell(typing.NamedTuple):
+    """The coordinates of a measurement."""
+
+    model: str
+    engine: str
+    threads: int
+    batch: int
+    size: int
+    folded: bool
+    precision: str
+    layout: str
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A cell that could not run, and why."""
+
+    model: str
+    engine: str
+    threads: int
+    batch: int
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """One network on one engine, opened from the engine's own file in processes that were new: the
+    time to the first answer, and the memory. A value a process in each tuple.
+
+    Raises:
+        RecordError: there is no process, not the same number everywhere, or a time not above 0.
+    """
+
+    model: str
+    engine: str
+    threads: int
+    size: int
+    """Height and width of the one picture, in pixels."""
+    weight_bytes: int
+    """Of the network's parameters in float32."""
+    file_bytes: int
+    import_s: tuple[float, ...]
+    """The engine's own package, with Python and numpy up."""
+    answer_s: tuple[float, ...]
+    """From there, the file opened and the first picture answered."""
+    opening_bytes: tuple[int, ...]
+    """The most held until the first answer, above what was held after the imports; empty where the
+    system does not tell. The next likewise."""
+    running_bytes: tuple[int, ...]
+    """The most held while it then went on running, weights included."""
+    torch_imported: bool
+    engine_version: str
+    started: str
+    """ISO 8601, UTC."""
+    machine: Host
+    versions: dict[str, str]
+    commit: str
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        count = len(self.import_s)
+        if not count or len(self.answer_s) != count or min(*self.import_s, *self.answer_s) <= 0:
+            raise RecordError(
+                f"start of {self.model} on {self.engine}: import_s and answer_s must hold one time "
+                f"above 0 a process, not {self.import_s} and {self.answer_s}"
+            )
+        for name in ("opening_bytes", "running_bytes"):
+            if len(getattr(self, name)) not in (0, count):
+                raise RecordError(
+                    f"start of {self.model} on {self.engine}: {name} must be empty or hold "
+                    f"{count} values, not {len(getattr(self, name))}"
+                )
+
+    @property
+    def first_answer_s(self) -> float:
+        """Median of import, opening and first answer together."""
+        pairs = zip(self.import_s, self.answer_s, strict=True)
+        return statistics.median(a + b for a, b in pairs)
+
+    @property
+    def above_weights_bytes(self) -> float | None:
+        """Median of the most held while running, less the weights; None where it is not known."""
+        if not self.running_bytes:
+            return None
+        return statistics.median(self.running_bytes) - self.weight_bytes
+
+
+def _problems(m: Measurement) -> Iterable[str]:
+    if m.schema != SCHEMA:
+        yield f"schema {m.schema} is not the one that this fleetfoot knows, {SCHEMA}"
+    numbers = [value for value in vars(m).values() if isinstance(value, float)]
+    numbers += [*m.samples_s, *m.ci95_s, m.fold["max_abs"], m.fold["max_rel"]]
+    if not all(math.isfinite(number) for number in numbers):
+        yield "it holds a figure that is not finite"
+        return
+    for name in ("threads", "batch", "size", "params", "macs", "memory_access_bytes"):
+        if getattr(m, name) < 1:
+            yield f"{name} must be 1 or more, not {getattr(m, name)}"
+    for name in ("warmup_s", "spread", "harness_s", "peak_gflops", "fma_gflops", "copy_gb_per_s"):
+        if getattr(m, name) < 0:
+            yield f"{name} must not be negative, but is {getattr(m, name)}"
+    if m.top1 is not None and not 0 <= m.top1 <= 100:
+        yield f"top1 is in percent, 0 to 100, not {m.top1}"
+    if not m.samples_s or min(m.samples_s) <= 0:
+        yield "samples_s must hold at least one sample, and only times above 0"
+        return
+    median = statistics.median(m.samples_s)
+    expected = {
+        "median_s": median,
+        "images_per_s": m.batch / median,
+        "achieved_gflops": 2 * m.macs * m.batch / median / 1e9,
+    }
+    if m.peak_gflops:
+        expected["peak_share"] = m.achieved_gflops / m.peak_gflops
+    for name, value in expected.items():
+        # 1e-6: a writer may round a derived figure; a figure typed by hand is farther off
+        if not math.isclose(getattr(m, name), value, rel_tol=1e-6):
+            yield f"{name} is {getattr(m, name):g}, but its parts give {value:g}"
+    if not m.ci95_s[0] <= m.median_s <= m.ci95_s[1]:
+        yield f"the median {m.median_s:g} s lies outside its interval {list(m.ci95_s)}"
+    if not m.median_s <= m.p90_s <= m.p99_s:
+        yield f"median, p90 and p99 must rise: {m.median_s:g}, {m.p90_s:g}, {m.p99_s:g} s"
+
+
+Line = TypeVar("Line", Measurement, Failure, Start)
+
+
+def to_json(line: Measurement | Failure | Start) -> str:
+    """One line, without its line break; fields in the order of the class."""
+    return json.dumps(asdict(line), ensure_ascii=False, allow_nan=False)
+
+
+def from_json(text: str) -> Measurement:
+    """The measurement that ``to_json`` wrote.
+
+    Raises:
+        RecordError: the text is no JSON object of this schema; the message names the field.
+    """
+    return _parse(text, Measurement)
+
+
+def read(path: str | Path) -> list[Measurement]:
+    """The measurements of a file, or of the file that a run left in its output folder.
+
+    Raises:
+        RecordError: there is no such file, it is empty, or a line is not a measurement; the message
+        names the line.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / MEASUREMENTS_FILE
+    measurements = _read(path, Measurement)
+    if not measurements:
+        raise RecordError(f"{path} holds no measurement")
+    return measurements
+
+
+def read_failures(path: str | Path) -> list[Failure]:
+    """The failures beside a record: ``path`` is the record, its folder, or the file itself. No file
+    means no failure."""
+    path = _beside(path, FAILURES_FILE)
+    return _read(path, Failure) if path.exists() else []
+
+
+def read_starts(path: str | Path) -> list[Start]:
+    """The starts beside a record, named as in ``read_failures``. No file means that none were
+    measured."""
+    path = _beside(path, STARTS_FILE)
+    return _read(path, Start) if path.exists() else []
+
+
+def _beside(path: str | Path, name: str) -> Path:
+    path = Path(path)
+    if path.name == name:
+        return path
+    return (path if path.is_dir() else path.parent) / name
+
+
+def write(
+    path: str | Path, lines: Sequence[Measurement] | Sequence[Failure] | Sequence[Start]
+) -> None:
+    """Writes the whole file at once: whoever reads ``path``, before or after a crash, finds the old
+    file or the new one, never a part."""
+    write_text(Path(path), "".join(to_json(line) + "\n" for line in lines))
+
+
+def fastest(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """The engine with the least median for each network, threads, batch and size; the least latency
+    first."""
+    best: dict[tuple[object, ...], Measurement] = {}
+    for m in sorted(measurements, key=lambda m: m.median_s):
+        best.setdefault((m.model, m.threads, m.batch, m.size, m.folded, m.precision, m.device), m)
+    return list(best.values())
+
+
+def _read(path: Path, kind: type[Line]) -> list[Line]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecordError(f"there is no record at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from error
+    lines = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            lines.append(_parse(line, kind))
+        except RecordError as error:
+            raise RecordError(f"{path}, line {number}: {error}") from None
+    return lines
+
+
+def _parse(text: str, kind: type[Line]) -> Line:
+    raw = read_object(text)
+    if kind is not Failure and raw.get("schema") != SCHEMA:
+        raise RecordError(
+            f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA}. "
+            "Read the record with the version that wrote it"
+        )
+    return kind(**fields(raw, kind, ""))

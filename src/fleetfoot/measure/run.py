@@ -1,0 +1,574 @@
+"""One run: everything is prepared, then every cell has its turn in every round.
+
+What is compared is interleaved: a machine that slows down for a while slows down all cells alike,
+where one after the other it would have favoured those that came early. Within a turn the engine
+first runs untimed, to bring back what its predecessors pushed out of the caches. The order of the
+turns is drawn anew for each round, from a seed that is kept.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from types import FrameType
+from typing import Protocol as Shape
+
+import torch
+from torch import Tensor
+
+from fleetfoot import engines
+from fleetfoot.engines import Engine, Options
+from fleetfoot.engines.agreement import compare
+from fleetfoot.engines.nothing import Nothing
+from fleetfoot.errors import EngineError, FleetfootError, UnknownNameError
+from fleetfoot.files import plain
+from fleetfoot.machine import environment
+from fleetfoot.machine.peaks import PeakProbe, Peaks, torch_threads
+from fleetfoot.measure.clock import Clock, clock_for, warm_up
+from fleetfoot.measure.journal import JOURNAL_FILE, Case, Journal, Note, finished
+from fleetfoot.measure.networks import Network, prepare
+from fleetfoot.measure.protocols import MOST_THREADS, Protocol
+from fleetfoot.measure.record import Failure, Measurement
+from fleetfoot.network import native_size
+
+__all__ = ["Case", "Run", "Tools", "cases", "run"]
+
+MOST_RUNS_A_TURN = 32
+"""A turn is short; an engine that needs microseconds would fill the record otherwise."""
+MEMORY_SHARE = 0.5
+"""Of the machine's memory: when the engines prepared so far hold more, they are measured before the
+next are prepared."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a reader of the figures should know."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Preparing:
+    case: Case
+    number: int
+    """1 for the first."""
+    of: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    case: Case
+    seconds: float
+    """To build the engine and warm it up."""
+    steady: bool
+
+
+@dataclass(frozen=True)
+class Failed:
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class RoundDone:
+    number: int
+    """1 for the first."""
+    of: int
+    group: int
+    """0 where all engines are in memory at once."""
+    elapsed_s: float
+    medians_s: dict[Case, float]
+    """Of every cell that has samples so far."""
+
+
+Event = Notice | Preparing | Prepared | Failed | RoundDone
+
+
+class Probe(Shape):
+    """Takes one sample of the machine's ceilings at a time: ``machine.peaks.PeakProbe``."""
+
+    def sample(self) -> None: ...
+
+    def peaks(self) -> Peaks: ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a run is made with; a test, or a user with networks of their own, puts in others."""
+
+    networks: Callable[[str, int, bool], Network] = prepare
+    """Name, size, whether to fold."""
+    load: Callable[..., Engine] = engines.load
+    probe: Callable[[int], Probe] = PeakProbe
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run gives back."""
+
+    measurements: list[Measurement]
+    failures: list[Failure]
+    interrupted: str
+    """The signal that ended it early, "SIGINT" or "SIGTERM"; "" when it came to its end."""
+
+
+def check_engines(names: Iterable[str]) -> None:
+    """Raises where a name is no engine's that can be measured.
+
+    Raises:
+        UnknownNameError: no engine has that name.
+        ValueError: it is the engine that does nothing.
+    """
+    for name in names:
+        if name not in engines.ENGINES:
+            raise UnknownNameError.of("engine", name, engines.ENGINES)
+        if name == Nothing.name:
+            raise ValueError(
+                "the engine 'nothing' is timed in every run; its median is harness_s of each "
+                "measurement"
+            )
+
+
+def check_threads(threads: int) -> None:
+    """Raises ValueError where there are fewer usable cores than ``threads``, or none are asked
+    for."""
+    cores = environment.usable_cores()
+    if not 1 <= threads <= cores:
+        raise ValueError(
+            f"threads must be 1 to {cores}, the cores that this process may use, not {threads}"
+        )
+
+
+def cases(
+    models: Sequence[str],
+    engine_names: Sequence[str],
+    protocol: Protocol,
+    *,
+    size: int | None = None,
+    threads: int | None = None,
+) -> list[Case]:
+    """Every model on every engine in every row of the protocol.
+
+    Args:
+        models: names of ``create_model``; one named twice counts once.
+        engine_names: likewise, of ``fleetfoot.engines``.
+        size: of the input, for all; each network's own without it.
+        threads: in place of the protocol's.
+
+    Raises:
+        UnknownNameError: no engine or no network of the zoo has that name.
+        ValueError: more threads than usable cores, or the engine that does nothing.
+    """
+    check_engines(engine_names)
+    cores = environment.usable_cores()
+    found = []
+    for model in dict.fromkeys(models):
+        own = native_size(model)
+        for row in protocol.rows:
+            if model in row.without:
+                continue
+            wanted = threads if threads is not None else row.threads
+            if wanted is None:
+                wanted = min(cores, MOST_THREADS)
+            check_threads(wanted)
+            for engine in dict.fromkeys(engine_names):
+                found.append(Case(model, engine, wanted, row.batch, size or own))
+    return found
+
+
+def run(
+    wanted: Sequence[Case],
+    protocol: Protocol,
+    *,
+    options: Options | None = None,
+    fold: bool = True,
+    output: Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    memory_bytes: int | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    tools: Tools | None = None,
+) -> Run:
+    """Measures every case, interleaved.
+
+    A case that cannot run is a failure with its reason, and the others go on. Ctrl-C and SIGTERM
+    end the run and keep what was measured. Engines that do not fit into memory at once are measured
+    in groups of whole models; then ``run_id`` of a measurement ends in the number of its group, as
+    "...#2", since only what shares a ``run_id`` was interleaved.
+
+    Args:
+        options: precision, layout and device of every engine; its threads are the case's.
+        output: folder for the journal, from which ``resume`` goes on: rounds that a case has are
+            kept, those that it lacks are run, and cases that failed are tried again.
+        seed: of the order of turns.
+        memory_bytes: what the prepared engines may hold; half of the machine's memory without it.
+
+    Raises:
+        ValueError: no cases, a case named twice, or ``resume`` without ``output``.
+        RecordError: ``output`` holds a run already, or one to resume that is not this one.
+    """
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise ValueError(f"a run needs cases, each once; {len(wanted)} were given")
+    if resume and output is None:
+        raise ValueError("resume needs output, the folder in which the earlier run left its notes")
+    options = options or Options()
+    machine = environment.machine()
+    setup = {
+        "protocol": asdict(protocol),
+        "options": {**asdict(options), "threads": None},  # those of each case
+        "fold": fold,
+        "seed": seed,
+        "machine": machine,
+        "versions": environment.versions(),
+        "commit": environment.commit(),
+    }
+    now = datetime.now(timezone.utc)
+    header: Note = {
+        "kind": "run",
+        "run_id": now.strftime("%Y%m%dT%H%M%S.%fZ"),
+        "started": now.isoformat(timespec="seconds"),
+        "setup": plain(setup),
+        "surroundings": asdict(environment.surroundings()),
+        "cases": [asdict(case) for case in wanted],
+    }
+    path = None if output is None else Path(output) / JOURNAL_FILE
+    if resume:
+        assert path is not None
+        journal = Journal.resume(path, header)
+        journal.add("resumed", at=header["started"], surroundings=header["surroundings"])
+    else:
+        journal = Journal(header, path)
+    if memory_bytes is None and machine["memory_bytes"]:
+        memory_bytes = int(machine["memory_bytes"] * MEMORY_SHARE)
+    interrupted = ""
+    work = _Work(journal, protocol, options, fold, seed, memory_bytes, on_event, tools or Tools())
+    try:
+        with _sigterm_as_interrupt():
+            work.all()
+    except KeyboardInterrupt as stop:
+        interrupted = "SIGTERM" if isinstance(stop, _Terminated) else "SIGINT"
+    finally:
+        journal.close()
+    return Run(journal.measurements(), journal.failures(), interrupted)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: handled as Ctrl-C is."""
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers; whoever runs this elsewhere owns them
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A collection in the middle of a run is not the network's time."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+@dataclass(frozen=True)
+class _Live:
+    """A case whose engine is built and warm."""
+
+    case: Case
+    call: Callable[[], object]
+
+
+@dataclass
+class _Work:
+    """The state of a run between its start and its end."""
+
+    journal: Journal
+    protocol: Protocol
+    options: Options
+    fold: bool
+    seed: int
+    memory_bytes: int | None
+    on_event: Callable[[Event], None]
+    tools: Tools
+
+    def __post_init__(self) -> None:
+        self.started = time.monotonic()
+        self.clock: Clock = clock_for(self.options.device)
+        self.probes: dict[int, Probe] = {}
+
+    def all(self) -> None:
+        """Groups, one after the other: prepare, measure, release."""
+        self._note_load()
+        rounds = range(self.protocol.rounds)
+        waiting = [c for c, p in self.journal.progress.items() if not finished(p, rounds)]
+        total = len(waiting)
+        while waiting:
+            with ExitStack() as held:
+                live, rest = self._prepare(waiting, held, total)
+                if rest or self.journal.groups:
+                    self._note_group(live, total)
+                left_s = self.started + self.protocol.budget_s - time.monotonic()
+                self._measure(live, left_s * len(live) / max(1, len(live) + len(rest)))
+            waiting = rest
+
+    def _note_load(self) -> None:
+        load, cores = environment.surroundings().load_average, environment.usable_cores()
+        if load is not None and load > cores / 2:
+            self.on_event(
+                Notice(
+                    f"the load average is {load:.1f} on {cores} usable cores: other work takes "
+                    "part in these times"
+                )
+            )
+
+    def _note_group(self, live: Sequence[_Live], total: int) -> None:
+        group = self.journal.groups + 1
+        if self.protocol.by_network and live:
+            # the same number in every part of a run that is resumed: its rounds go on as one
+            models = list(dict.fromkeys(case.model for case in self.journal.cases))
+            group = 1 + models.index(live[0].case.model)
+        members = [self.journal.index(one.case) for one in live]
+        self.journal.add("group", number=group, cases=members)
+        if self.protocol.by_network:
+            return  # as its protocol says
+        self.on_event(
+            Notice(
+                f"the engines do not fit into memory at once: {len(live)} of {total} cells are "
+                f"group {group}, and only what is in one group was interleaved"
+            )
+        )
+
+    def _prepare(
+        self, waiting: Sequence[Case], held: ExitStack, total: int
+    ) -> tuple[list[_Live], list[Case]]:
+        """Engines for as many whole models as memory allows, and the cases that are left."""
+        live: list[_Live] = []
+        rest = list(waiting)
+        before = environment.resident_bytes() or 0
+        while rest:
+            mine = [c for c in rest if (c.model, c.size) == (rest[0].model, rest[0].size)]
+            live += self._prepare_model(mine, held, total - len(rest), total)
+            rest = [case for case in rest if case not in mine]
+            held_bytes = (environment.resident_bytes() or 0) - before
+            if self.protocol.by_network or (
+                self.memory_bytes is not None and held_bytes > self.memory_bytes
+            ):
+                break
+        return live, rest
+
+    def _prepare_model(
+        self, mine: Sequence[Case], held: ExitStack, done: int, total: int
+    ) -> list[_Live]:
+        live: list[_Live] = []
+        network = None
+        answers: set[int] = set()
+        """Batches that eager answers with finite logits."""
+        for number, case in enumerate(mine, start=done + 1):
+            self.on_event(Preparing(case, number, total))
+            try:
+                if network is None:
+                    network = self._network(case)
+            except Exception as error:  # whatever it is, the other networks go on
+                for one in mine:
+                    self._fail(one, error)
+                return live
+            try:
+                if case.batch not in answers:
+                    _check_answer(network, case)
+                    answers.add(case.batch)
+                live.append(self._build(case, network, held))
+            except Exception as error:  # likewise the other engines
+                self._fail(case, error)
+        return live
+
+    def _network(self, case: Case) -> Network:
+        network = self.tools.networks(case.model, case.size, self.fold)
+        facts = {name: value for name, value in vars(network).items() if name != "model"}
+        for text in facts.pop("notices"):
+            self.on_event(Notice(text))
+        self.journal.add("network", model=case.model, size=case.size, **facts)
+        return network
+
+    def _build(self, case: Case, network: Network, held: ExitStack) -> _Live:
+        """The engine, its answer compared with eager's, and warm.
+
+        Raises:
+            EngineError: it cannot be built, fails, or answers otherwise than eager.
+        """
+        began = time.monotonic()
+        batch = images(case.batch, case.size, network.channels)
+        with torch_threads(case.threads), _cuda_memory(self.options.device) as peak_bytes:
+            options = {**asdict(self.options), "threads": case.threads}
+            engine = self.tools.load(case.engine, network.model, example=batch, **options)
+            held.enter_context(engine)
+            compare(engine, network.model)  # engines.load did; Tools may have another
+            call = engine.timed_call(batch)
+            with _no_garbage_collection():
+                warm = warm_up(call, self.clock, most_s=self.protocol.warmup_s)
+        self.journal.add(
+            "ready",
+            case=self.journal.index(case),
+            engine=asdict(engine.info),
+            warmup_samples_s=warm.samples_s,
+            steady=warm.steady,
+            memory_peak_bytes=peak_bytes(),
+        )
+        if engine.info.note:
+            self.on_event(Notice(f"{case.model} on {case.engine}: {engine.info.note}"))
+        self.on_event(Prepared(case, time.monotonic() - began, warm.steady))
+        return _Live(case, call)
+
+    def _fail(self, case: Case, error: Exception) -> None:
+        reason = str(error) if isinstance(error, FleetfootError) else _named(error)
+        self.journal.add("failure", case=self.journal.index(case), reason=reason)
+        self.on_event(Failed(Failure(**asdict(case), reason=reason)))
+
+    def _measure(self, live: Sequence[_Live], seconds: float) -> None:
+        """Rounds until each case has all of them, or ``seconds`` are over and it has the fewest."""
+        began = time.monotonic()
+        progress = self.journal.progress
+        nothing = {one.case.setting: _nothing(one.case) for one in live}
+        for idle in nothing.values():
+            self._harness_turn(idle)
+        last_s = 0.0
+        for number in range(self.protocol.rounds):
+            turns = [
+                one
+                for one in live
+                if number not in progress[one.case].rounds and not progress[one.case].failure
+            ]
+            if not turns:
+                continue
+            fewest = min(len(progress[one.case].rounds) for one in turns)
+            spent = time.monotonic() - began
+            if fewest >= self.protocol.fewest_rounds and spent + last_s > seconds:
+                break
+            self._sample_ceilings({one.case.threads for one in turns})
+            order = [*turns, *nothing.values()]
+            random.Random(f"{self.seed} {number}").shuffle(order)
+            for one in order:
+                if one.case.engine == Nothing.name:
+                    self._harness_turn(one)
+                else:
+                    self._case_turn(one, number)
+            last_s = time.monotonic() - began - spent
+            self.on_event(
+                RoundDone(
+                    number + 1,
+                    self.protocol.rounds,
+                    self.journal.groups,
+                    time.monotonic() - self.started,
+                    self.journal.medians(),
+                )
+            )
+
+    def _case_turn(self, one: _Live, number: int) -> None:
+        try:
+            samples = self._turn(one)
+        except Exception as error:  # the others go on
+            self._fail(one.case, error)
+            return
+        self.journal.add(
+            "burst", case=self.journal.index(one.case), round=number, samples_s=samples
+        )
+
+    def _harness_turn(self, idle: _Live) -> None:
+        threads, batch, size = idle.case.setting
+        samples = self._turn(idle)
+        self.journal.add("harness", threads=threads, batch=batch, size=size, samples_s=samples)
+
+    def _turn(self, one: _Live) -> list[float]:
+        """Untimed runs, then the runs that count."""
+        samples: list[float] = []
+        with torch_threads(one.case.threads), _no_garbage_collection():
+            began = time.monotonic()
+            one.call()
+            while time.monotonic() - began < self.protocol.rewarm_s:
+                one.call()
+            spent = 0.0
+            while len(samples) < self.protocol.burst_runs or (
+                spent < self.protocol.burst_s and len(samples) < MOST_RUNS_A_TURN
+            ):
+                samples.append(self.clock.time(one.call))
+                spent += samples[-1]
+        return samples
+
+    def _sample_ceilings(self, threads: Iterable[int]) -> None:
+        """Of the CPU; on another device there are none, and the record says 0."""
+        if self.options.device != "cpu":
+            return
+        for number in sorted(threads):
+            if number not in self.probes:
+                self.probes[number] = self.tools.probe(number)
+            self.probes[number].sample()
+            peaks = self.probes[number].peaks()
+            self.journal.add(
+                "ceilings",
+                threads=number,
+                matmul_s=peaks.matmul_samples_s[-1],
+                copy_s=peaks.copy_samples_s[-1],
+                fma_flops_per_s=peaks.fma_flops_per_s[-1] if peaks.fma_flops_per_s else 0.0,
+            )
+
+
+def images(batch: int, size: int, channels: int = 3) -> Tensor:
+    """(batch, channels, size, size), normal, the same on every call: what every engine is timed
+    on."""
+    return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def _check_answer(network: Network, case: Case) -> None:
+    """Shows that eager answers the pictures that are timed.
+
+    Raises:
+        EngineError: its answer is not one tensor, or not finite.
+    """
+    with torch_threads(case.threads), torch.inference_mode():
+        logits = network.model(images(case.batch, case.size, network.channels))
+    if not isinstance(logits, Tensor):
+        raise EngineError(f"{case.model} answers with a {type(logits).__name__}, not one tensor")
+    if not torch.isfinite(logits).all():
+        raise EngineError(f"{case.model} answers normal input with values that are not finite")
+
+
+def _nothing(case: Case) -> _Live:
+    """The engine that does nothing, for the threads, batch and size of ``case``."""
+    batch = images(case.batch, case.size)
+    engine = Nothing(torch.nn.Identity(), batch, Options(threads=case.threads))
+    return _Live(replace(case, model="", engine=Nothing.name), engine.timed_call(batch))
+
+
+@contextmanager
+def _cuda_memory(device: str) -> Iterator[Callable[[], int | None]]:
+    """A function that tells the largest memory taken since; it answers None off CUDA."""
+    if device != "cuda":
+        yield lambda: None
+        return
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    yield lambda: torch.cuda.max_memory_allocated() - before
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,75 @@
+"""What the pages have in common: elements built as a tree, never as text, so that a name cannot
+become markup; and the script and style that lie in ``report`` and are put into the page.
+
+A content security policy names these by hash: whatever a record may say, the browser runs nothing
+else and fetches nothing at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from html import escape
+from importlib.resources import files
+from string import Template
+from xml.etree.ElementTree import Element, tostring
+
+
+def node(tag: str, *children: Element | str, **attributes: object) -> Element:
+    """An element. ``class_`` stands for class, ``data_row`` for data-row; a None is left out."""
+    made = Element(
+        tag,
+        {
+            name.rstrip("_").replace("_", "-") if name != "viewBox" else name: str(value)
+            for name, value in attributes.items()
+            if value is not None
+        },
+    )
+    for child in children:
+        if isinstance(child, Element):
+            made.append(child)
+        elif len(made):
+            made[-1].tail = (made[-1].tail or "") + child
+        else:
+            made.text = (made.text or "") + child
+    return made
+
+
+def label(x: float, y: float, text: str, kind: str) -> Element:
+    """Text in a picture."""
+    return node("text", text, x=round(x, 1), y=round(y, 1), class_=kind)
+
+
+def markup(*elements: Element) -> str:
+    return "\n".join(tostring(e, encoding="unicode", method="html") for e in elements)
+
+
+def page(
+    name: str, sheets: tuple[str, ...], colours: str, *, title: str, when: str, **parts: str
+) -> str:
+    """The template ``name``.html, complete in one text.
+
+    Args:
+        sheets: names of the style files, the common one first.
+        colours: rules that go behind them.
+        title, when: text, escaped here.
+        parts: markup, by its name in the template.
+    """
+    script = "".join(_asset(file) for file in ("common.js", f"{name}.js"))
+    sheet = "".join(map(_asset, sheets)) + colours
+    return Template(_asset(f"{name}.html")).substitute(
+        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(sheet)}",
+        title=escape(title),
+        when=escape(when),
+        sheet=sheet,
+        script=script,
+        **parts,
+    )
+
+
+def _asset(name: str) -> str:
+    return (files("fleetfoot.report") / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,141 @@
+"""``auto``: decided by measuring, remembered with what decided it, and never by a file that cannot
+be trusted."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from fake_bench import Bench
+from fleetfoot.choose import auto
+from fleetfoot.errors import EngineError
+from fleetfoot.machine import environment
+
+EXAMPLE = torch.randn(1, 3, 16, 16)
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+
+
+def speeds(**seconds) -> Bench:
+    return Bench({name: {"seconds": value} for name, value in seconds.items()})
+
+
+def decide(bench, cache, model=None, **options):
+    options = {"example": EXAMPLE, "candidates": ["eager", "openvino"], **options}
+    return auto.decide(model or small(), cache=cache, tools=bench.tools, **options)
+
+
+def test_the_fastest_by_measurement_is_chosen_and_said(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "fleetfoot")
+    decision = decide(speeds(eager=0.004, openvino=0.0005), tmp_path)
+    assert decision.engine == "openvino"
+    assert not decision.remembered
+    assert {m.engine for m in decision.measurements} == {"eager", "openvino"}
+    assert caplog.text.count("auto: openvino, measured now: openvino 0.") == 1
+
+
+def test_a_decision_is_remembered_with_its_measurements(tmp_path, caplog):
+    first = decide(speeds(eager=0.0005, openvino=0.004), tmp_path)
+    bench = speeds(eager=0.004, openvino=0.0005)  # would now decide otherwise
+    caplog.set_level(logging.INFO, "fleetfoot")
+    second = decide(bench, tmp_path)
+    assert second.engine == "eager"
+    assert second.remembered
+    assert second.measurements == first.measurements
+    assert bench.built == []
+    assert f"auto: eager, measured on {first.measurements[0].started}" in caplog.text
+
+
+def test_weights_are_not_a_part_of_the_question_but_all_else_is(tmp_path, monkeypatch):
+    def asks(**options):
+        bench = speeds()
+        decide(bench, tmp_path, **options)
+        return bool(bench.built)
+
+    assert asks()
+    assert not asks()  # small() draws other weights each time
+    assert asks(
+        model=nn.Sequential(nn.Conv2d(3, 4, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    )
+    strided = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert asks(model=strided.eval())  # the same sizes of weights, another option
+    assert asks(example=torch.randn(2, 3, 16, 16))
+    assert asks(example=torch.randn(1, 3, 32, 32))
+    assert asks(candidates=["eager"])
+    assert not asks()
+    versions = environment.versions()
+    monkeypatch.setattr(environment, "versions", lambda: {**versions, "openvino": "0"})
+    assert asks()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: text.replace('"engine": "eager"', '"engine": "compiled"', 1),
+        lambda text: text.replace('"shape"', '"shapes"'),
+        lambda text: text.replace("median_s", "median"),
+    ],
+    ids=["truncated", "other-json", "engine-without-measurement", "other-question", "bad-record"],
+)
+def test_a_damaged_memory_is_measured_again_and_said(tmp_path, caplog, damage):
+    decide(speeds(openvino=0.004), tmp_path)
+    (file,) = (tmp_path / "auto").iterdir()
+    file.write_text(damage(file.read_text()))
+    bench = speeds(openvino=0.004)
+    decision = decide(bench, tmp_path)
+    assert decision.engine == "eager"
+    assert not decision.remembered
+    assert len(bench.built) == 2
+    assert f"{file} is of no use and will be replaced" in caplog.text
+    assert decide(speeds(), tmp_path).remembered
+
+
+def test_a_memory_that_cannot_be_written_is_said_and_no_error(tmp_path, caplog):
+    (tmp_path / "auto").write_text("a file where the folder should be")
+    assert decide(speeds(openvino=0.004), tmp_path).engine == "eager"
+    assert "the decision cannot be kept" in caplog.text
+
+
+def test_an_engine_that_cannot_run_is_left_out_with_its_reason(tmp_path):
+    bench = Bench({"openvino": EngineError("openvino: not for this network")})
+    decision = decide(bench, tmp_path)
+    assert decision.engine == "eager"
+    assert "openvino failed: openvino: not for this network" in str(decision)
+    assert decide(Bench(), tmp_path).failures == decision.failures
+
+
+def test_no_engine_at_all_is_an_error_with_every_reason(tmp_path):
+    bench = Bench({"eager": EngineError("one"), "openvino": EngineError("two")})
+    with pytest.raises(EngineError, match=r"(?s)no engine can run Sequential:.*eager: one.*: two"):
+        decide(bench, tmp_path)
+    assert not (tmp_path / "auto").exists()
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 1, 16, 16), (1, 3, 16, 24)])
+def test_an_example_that_cannot_be_measured_is_an_error(tmp_path, shape):
+    with pytest.raises(ValueError, match=r"example must be \(B, 3, S, S\)"):
+        decide(Bench(), tmp_path, example=torch.randn(shape))
+
+
+def test_more_threads_than_cores_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "usable_cores", lambda: 1)
+    with pytest.raises(ValueError, match="threads is 2, but this process may use 1"):
+        decide(Bench(), tmp_path, threads=2)
+
+
+def test_what_is_loaded_runs_and_says_why_it_was_chosen(tmp_path):
+    model = small()
+    with auto.load_auto(model, example=EXAMPLE, candidates=["eager"], cache=tmp_path) as engine:
+        assert engine.info.name == "eager"
+        assert engine.decided_by.engine == "eager"
+        torch.testing.assert_close(engine.run(EXAMPLE), model(EXAMPLE))
+    file = next((tmp_path / "auto").iterdir())
+    assert json.loads(file.read_text())["measurements"]

@@ -1,0 +1,87 @@
+"""A machine's arithmetic, on round numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fleetfoot.machine.machine import Compute, Level, Machine, Rate
+from fleetfoot.machine.roofline import Floor
+
+
+def exactly(value: float) -> Rate:
+    return Rate(value=value, low=value, high=value, samples=1)
+
+
+def level(name: str, capacity: int | None, rate: float) -> Level:
+    return Level(
+        name=name,
+        capacity_bytes=capacity,
+        working_set_bytes=1,
+        read_bytes_per_s=exactly(2 * rate),
+        copy_bytes_per_s=exactly(rate),
+    )
+
+
+MACHINE = Machine(
+    cpu="by hand",
+    device="cpu",
+    threads=2,
+    compute={
+        "float32": Compute(
+            precision="float32",
+            matmul_flops_per_s=exactly(80e9),
+            fma_flops_per_s=exactly(100e9),
+        ),
+        "bfloat16": Compute(precision="bfloat16", matmul_flops_per_s=exactly(200e9)),
+    },
+    levels=(level("L1", 1000, 100e9), level("L2", 10_000, 50e9), level("memory", None, 10e9)),
+    region_s=exactly(1e-6),
+    elementwise_bytes_per_s=exactly(20e9),
+    measured_at="2026-01-01T00:00:00+00:00",
+)
+
+
+def test_a_rate_is_what_the_faster_quartile_reached():
+    samples = [50.0, 90.0, 70.0, 80.0, 60.0]
+    assert Rate.of(samples) == Rate(value=80, low=50, high=90, samples=5)
+    assert Rate.of(samples, larger_is_faster=False).value == 60
+    assert Rate.of(samples).spread == 0.5
+    with pytest.raises(ValueError, match="no"):
+        Rate.of([])
+
+
+def test_the_peak_is_the_faster_of_product_and_registers():
+    assert MACHINE.peak_flops_per_s() == 100e9
+    assert MACHINE.peak_flops_per_s("bfloat16") == 200e9
+    with pytest.raises(
+        ValueError, match=r"'int8' was not measured .*; measured: float32, bfloat16"
+    ):
+        MACHINE.peak_flops_per_s("int8")
+
+
+@pytest.mark.parametrize(
+    ("moved", "name"), [(1, "L1"), (1000, "L1"), (1001, "L2"), (10_001, "memory")]
+)
+def test_bytes_come_from_the_first_level_that_holds_them(moved, name):
+    assert MACHINE.level_of(moved).name == name
+
+
+def test_the_ridge_is_peak_over_read_bandwidth():
+    assert MACHINE.ridge_flops_per_byte() == 100e9 / 20e9
+    assert MACHINE.ridge_flops_per_byte("L1", "bfloat16") == 200e9 / 200e9
+    with pytest.raises(ValueError, match="level must be one of L1, L2, memory, not 'L4'"):
+        MACHINE.ridge_flops_per_byte("L4")
+
+
+def test_an_unknown_capacity_holds_nothing():
+    unknown = replace(MACHINE, levels=(level("L1", None, 1e9), MACHINE.levels[-1]))
+    assert unknown.level_of(1).name == "memory"
+
+
+def test_a_floor_is_what_takes_longest_and_the_start():
+    floor = Floor(compute_s=3.0, memory_s=5.0, start_s=0.5)
+    assert floor.seconds == 5.5
+    assert floor.bound == "memory"
+    assert replace(floor, start_s=9.0).bound == "start"

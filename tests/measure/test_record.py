@@ -1,0 +1,184 @@
+"""A record keeps every digit, and nothing that is not a measurement passes for one."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing
+from dataclasses import fields, replace
+
+import pytest
+
+from fleetfoot.errors import RecordError
+from fleetfoot.measure.record import (
+    FAILURES_FILE,
+    Failure,
+    Measurement,
+    fastest,
+    from_json,
+    read,
+    read_failures,
+    to_json,
+    write,
+)
+from records import failure, measurement, record
+
+
+def line(**changes) -> str:
+    return json.dumps({**json.loads(to_json(measurement())), **changes})
+
+
+def test_a_line_has_the_fields_of_the_class_in_their_order():
+    assert list(json.loads(to_json(measurement()))) == [f.name for f in fields(Measurement)]
+
+
+def test_what_is_written_is_read_back_to_the_last_digit(tmp_path):
+    rows = record()
+    write(tmp_path / "a.jsonl", rows)
+    assert read(tmp_path / "a.jsonl") == rows
+
+
+def test_a_folder_stands_for_the_record_in_it(tmp_path):
+    write(tmp_path / "measurements.jsonl", record())
+    assert read(tmp_path) == record()
+
+
+def test_failures_are_kept_beside_and_none_is_an_empty_list(tmp_path):
+    write(tmp_path / "measurements.jsonl", record())
+    assert read_failures(tmp_path) == []
+    write(tmp_path / FAILURES_FILE, [failure()])
+    assert read_failures(tmp_path) == [failure()]
+    assert read_failures(tmp_path / "measurements.jsonl") == [failure()]
+
+
+def test_names_outside_ascii_survive(tmp_path):
+    write(tmp_path / "a.jsonl", [measurement(model="réseau_\u2028網")])
+    assert read(tmp_path / "a.jsonl")[0].model == "réseau_\u2028網"
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    write(path, [measurement()])
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        write(path, record())
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"threads": "1"}, 'threads must be a whole number, not "1"'),
+        ({"threads": 1.0}, "threads must be a whole number, not 1.0"),
+        ({"threads": True}, "threads must be a whole number, not true"),
+        ({"threads": 0}, "threads must be 1 or more, not 0"),
+        ({"steady": 1}, "steady must be true or false, not 1"),
+        ({"spread": None}, "spread must be a number, not null"),
+        ({"warmup_s": -1}, "warmup_s must not be negative"),
+        ({"top1": 140.0}, "top1 is in percent"),
+        ({"model": None}, "model must be a string, not null"),
+        ({"samples_s": []}, "at least one sample"),
+        ({"samples_s": [0.01, "x", 0.012]}, r"samples_s\[1\] must be a number"),
+        ({"samples_s": [0.01, 0.02]}, "median_s is 0.011, but its parts give 0.015"),
+        ({"samples_s": 0.01}, "samples_s must be a list of numbers"),
+        ({"median_s": 0.02}, "median_s is 0.02, but its parts give 0.011"),
+        ({"images_per_s": 1000}, "images_per_s is 1000, but its parts give 90.9"),
+        ({"achieved_gflops": 5}, "achieved_gflops is 5, but its parts give 61.4"),
+        ({"peak_share": 0.9}, "peak_share is 0.9, but"),
+        ({"ci95_s": [0.001]}, "ci95_s must hold 2 numbers, not 1"),
+        ({"ci95_s": [0.012, 0.013]}, "lies outside its interval"),
+        ({"p90_s": 0.001}, "must rise"),
+        ({"fold": {"folded": 1}}, "missing fields fold.left, fold.max_abs, fold.max_rel"),
+        ({"machine": "a laptop"}, "machine must be an object"),
+        ({"versions": {"torch": 2}}, "versions.torch must be a string, not 2"),
+        ({"latency": 3}, "unknown field latency"),
+        ({"schema": 1}, "schema is 1; this fleetfoot reads schema 2"),
+    ],
+)
+def test_a_line_that_is_no_measurement_is_refused_by_the_name_of_its_field(changes, message):
+    with pytest.raises(RecordError, match=message):
+        from_json(line(**changes))
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Measurement)])
+def test_every_field_is_asked_for(name):
+    row = json.loads(line())
+    del row[name]
+    with pytest.raises(RecordError, match=name):
+        from_json(json.dumps(row))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
+def test_a_number_that_is_not_finite_is_refused(number):
+    text = line(spread=12345).replace("12345", number)
+    with pytest.raises(RecordError, match=r"NaN|Infinity|spread must be finite"):
+        from_json(text)
+
+
+@pytest.mark.parametrize("name", ["spread", "warmup_s", "copy_gb_per_s", "median_s"])
+def test_a_measurement_cannot_be_made_with_a_figure_that_is_not_finite(name):
+    with pytest.raises(RecordError, match="not finite"):
+        replace(measurement(), **{name: float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"model": 1, "model": 2}', "twice the field 'model'"),
+        ("[1, 2]", "expected a JSON object"),
+        ('{"model"', "not a line of JSON"),
+        ("[" * 100_000, "not a line of JSON"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, text, message):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{line()}\n\n{text}\n")
+    with pytest.raises(RecordError, match=f"a.jsonl, line 3: .*{message}"):
+        read(path)
+
+
+def test_no_file_an_empty_file_and_a_binary_file_are_three_errors(tmp_path):
+    with pytest.raises(RecordError, match="there is no record at"):
+        read(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(RecordError, match="holds no measurement"):
+        read(tmp_path / "empty.jsonl")
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecordError, match="cannot be read"):
+        read(tmp_path / "binary.jsonl")
+
+
+def test_the_fastest_engine_is_chosen_for_each_network_and_the_fastest_network_comes_first():
+    rows = [
+        measurement([0.5], engine="eager", batch=32),
+        measurement([0.03], engine="eager"),
+        measurement([0.01], engine="openvino"),
+        measurement([0.02], engine="eager", model="fasternet_t1"),
+    ]
+    assert [(m.model, m.engine, m.batch) for m in fastest(rows)] == [
+        ("fasternet_t0", "openvino", 1),
+        ("fasternet_t1", "eager", 1),
+        ("fasternet_t0", "eager", 32),
+    ]
+
+
+def test_the_contract_between_writer_and_reader_has_not_moved():
+    # other programs read these lines: a change of name, order or type is a new schema
+    hints = typing.get_type_hints(Measurement)
+    assert hints["samples_s"] == tuple[float, ...]
+    assert [f.name for f in fields(Failure)] == [
+        "model", "engine", "threads", "batch", "size", "reason",
+    ]  # fmt: skip
+    assert " ".join(f.name for f in fields(Measurement)) == (
+        "model engine threads batch size median_s p90_s p99_s ci95_s samples_s warmup_s steady "
+        "spread stable folded fold params macs memory_access_bytes images_per_s achieved_gflops "
+        "peak_gflops peak_share fma_gflops copy_gb_per_s top1 top1_source precision layout device "
+        "engine_version harness_s memory_peak_bytes protocol run_id started machine versions "
+        "commit schema"
+    )
