@@ -347,7 +347,7 @@ def roofline_s(trace: Trace, machine: Machine) -> float:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Measured:
     """What one group gave."""
 
     samples: list[Sample]
@@ -366,7 +366,7 @@ class _Groups:
         self._tools = replace(tools, probe=lambda _: probe)
         self._said = False
 
-    def measure(self, numbers: Sequence[int]) -> _Found:
+    def measure(self, numbers: Sequence[int]) -> _Measured:
         traces: dict[str, Trace] = {}
         models = {}
         cases = []
@@ -397,7 +397,7 @@ class _Groups:
             )
             for m in found.measurements
         ]
-        return _Found(
+        return _Measured(
             samples=samples,
             failures=found.failures,
             traces={by_name[name]: trace for name, trace in traces.items()},

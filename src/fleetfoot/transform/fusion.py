@@ -146,7 +146,7 @@ class _Fusion:
         self.homes = {dict(_own_state(m))[name]: home for m, name, home in places}
         self.attributes = {m: (dict(vars(m)), dict(m._buffers)) for m in self.net.modules()}
         self.layer_homes = {m: home for m, name, home in places if name == "weight"}
-        self.seen = proof.Run()
+        self.seen = proof.Observation()
         self.algebras: dict[nn.Module, Branches | None] = {}
         self.graphs: dict[nn.Module, fx.Graph] = {}
         self.merged: dict[nn.Module, nn.Module] = {}

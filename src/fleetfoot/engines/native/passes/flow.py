@@ -259,7 +259,7 @@ def is_constant(view: View) -> bool:
 
 def normalise(graph: Graph) -> None:
     """Orders the dimensions of each pointwise node as its result lies in memory, so that a map is
-    (H, W, C) to all of them, however the network spoke of it."""
+    (H, W, C) to all of them, however the network spoke of it. Changes the graph."""
     for node in graph.nodes:
         if node.op in ("unary", "binary", "copy", "fill"):
             shape, strides = node.out.shape, node.out.strides

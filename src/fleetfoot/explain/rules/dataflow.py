@@ -96,7 +96,7 @@ def product(index: int, op: Operator) -> Product | None:
     return None
 
 
-class Graph:
+class Dataflow:
     """Who feeds whom. Operators are named by their index in the trace."""
 
     def __init__(self, trace: Trace) -> None:

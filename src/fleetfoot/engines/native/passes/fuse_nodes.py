@@ -34,7 +34,7 @@ Rule = Callable[[Graph, Flow, int], bool]
 """Looks at one node, by its index; whether it changed the graph."""
 
 
-def fuse(graph: Graph) -> None:
+def fuse_nodes(graph: Graph) -> None:
     """Applies every rule wherever it holds. Changes the graph."""
     normalise(graph)
     for rule in (
