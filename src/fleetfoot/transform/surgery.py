@@ -24,7 +24,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ from fleetfoot.count.trace import Operator, Trace, trace
 from fleetfoot.errors import CorruptFileError, SurgeryError, UnknownNameError, WeightsError
 from fleetfoot.models import configure, create_model
 from fleetfoot.models.base import Backbone
+from fleetfoot.models.catalogue import changed_options
 from fleetfoot.models.peers import is_peer
 from fleetfoot.network import is_file
 from fleetfoot.ops.branches import (
@@ -509,13 +510,7 @@ def save(
     }
     changed: dict[str, Any] = {}
     if isinstance(model, Backbone) and not is_file(base):
-        row = configure(base)
-        changed = {
-            field.name: getattr(model.config, field.name)
-            for field in fields(row)
-            if getattr(model.config, field.name) != getattr(row, field.name)
-            and field.name != "num_classes"  # which may have been reset
-        }
+        changed = changed_options(base, model.config)
         stated["num_classes"] = model.num_classes
     published = vars(model).get("pretrained_cfg")
     if isinstance(published, PretrainedConfig):
