@@ -12,7 +12,7 @@ FleetfootError
 │   ├── LicenceError       weights whose licence asks for an explicit yes
 │   └── OfflineError       a hub file that is not here and cannot be fetched
 ├── FoldError            a fold that cannot be proved
-├── SurgeryError         nothing to replace as asked, or a network that does not bear it
+├── SwapError         nothing to replace as asked, or a network that does not bear it
 ├── EngineError          an engine that cannot build or run a network
 │   ├── PlanError          a compiled plan that is damaged, invalid or of another version
 │   ├── DisagreementError  an engine that answers otherwise than eager
@@ -99,7 +99,7 @@ class FoldError(FleetfootError):
     """A fold whose equality with the given network cannot be shown."""
 
 
-class SurgeryError(FleetfootError):
+class SwapError(FleetfootError):
     """Nothing in the network can be replaced as asked, or what replaces it does not fit."""
 
 

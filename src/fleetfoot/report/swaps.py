@@ -14,7 +14,7 @@ from fleetfoot.measure.pair import PairTimes
 from fleetfoot.report.counts import scaled
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting
-from fleetfoot.transform.surgery import Replaced, Swapped, by_reason
+from fleetfoot.transform.replacement import Replaced, Swapped, by_reason
 
 
 class SwapColumn(NamedTuple):
