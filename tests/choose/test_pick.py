@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from fleetfoot.choose import pick
-from fleetfoot.choose.pick import MARGINS, Candidate, Limits, NoneFitsError, contenders, pareto
+from fleetfoot.choose.pick import MARGINS, Candidate, Limits, contenders, pareto
 from fleetfoot.count import trace
+from fleetfoot.errors import NoneFitsError
 
 
 def candidate(model: str, predicted_ms: float, top1: float, mb: float = 10.0) -> Candidate:

@@ -27,7 +27,7 @@ from fleetfoot.choose.calibrate import (
 )
 from fleetfoot.choose.front import pareto as front_of
 from fleetfoot.count.trace import Trace, trace
-from fleetfoot.errors import FleetfootError, RecordError
+from fleetfoot.errors import NoneFitsError, RecordError
 from fleetfoot.files import parsed, refuse_negatives, remembered
 from fleetfoot.machine import environment
 from fleetfoot.machine.measured import machine
@@ -62,10 +62,6 @@ class Tracing:
 Predict = Callable[[Trace], float]
 Measure = Callable[[Sequence["Candidate"]], tuple[Mapping[str, float], Mapping[str, str]]]
 """Seconds by name, and why the others could not run."""
-
-
-class NoneFitsError(FleetfootError, ValueError):
-    """No network is within the limits; the message says the nearest possible."""
 
 
 class Scored(NamedTuple):

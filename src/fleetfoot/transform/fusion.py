@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from fleetfoot.errors import FoldError
+from fleetfoot.errors import FoldError, NotTraceableError
 from fleetfoot.transform import certificate as proof
 from fleetfoot.transform.absorb import Region, find_scale, shared_tensors, take_out
 from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf, rebuilt
@@ -27,7 +27,6 @@ from fleetfoot.transform.certificate import Certificate
 from fleetfoot.transform.fold import Affine, Layer, affine_of, is_batchnorm, loaded
 from fleetfoot.transform.trace import (
     CONTAINERS,
-    NotTraceableError,
     is_identity,
     is_leaf,
     trace_each,

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import fx, nn
 
+from fleetfoot.errors import NotTraceableError
 from fleetfoot.transform.fold import is_batchnorm
 from fleetfoot.transform.substitute import FollowingPointwise, kind_of
 from fleetfoot.transform.trace import (
     CONTAINERS,
-    NotTraceableError,
     is_identity,
     is_leaf,
     operation,

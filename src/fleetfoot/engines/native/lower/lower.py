@@ -19,11 +19,11 @@ from torch.utils import _pytree as pytree
 
 from fleetfoot.engines.base import quiet, reason, relative_error
 from fleetfoot.engines.native.graph import Graph, Tensor, View, prune
-from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
 from fleetfoot.engines.native.lower.operators.reductions import normalised
 from fleetfoot.engines.native.lower.values import Value
-from fleetfoot.errors import EngineError, UnsupportedOperatorError
+from fleetfoot.errors import EngineError, LackingError, UnsupportedOperatorError
 
 INDEPENDENCE = 1e-4
 """Largest ``relative_error`` between a picture alone and beside another. Float32 sums in another
