@@ -143,7 +143,7 @@ def scores(monkeypatch):
 
 
 def test_an_impossible_accuracy_says_the_highest_before_anything_is_measured(scores, monkeypatch):
-    monkeypatch.setattr(pick, "list_models", lambda: list(SCORES))
+    monkeypatch.setattr(pick, "default_names", lambda: list(SCORES))
     monkeypatch.setattr(pick, "load", None)  # a latency model would fail
     with pytest.raises(NoneFitsError, match="90 % or more; the highest of 2 is good's, 70 %"):
         pick.pick(10, min_top1=90, engine="eager")
@@ -219,7 +219,7 @@ def test_where_no_network_can_be_traced_each_is_listed(scores, monkeypatch):
     def fails(*_):
         raise RuntimeError("cannot be folded")
 
-    monkeypatch.setattr(pick, "list_models", lambda: ["good"])
+    monkeypatch.setattr(pick, "default_names", lambda: ["good"])
     monkeypatch.setattr(pick, "_roofline", lambda threads: lambda seen: 0.003)
     monkeypatch.setattr(pick, "folded_trace", fails)
     with pytest.raises(NoneFitsError, match="folded and traced\n  good: cannot be folded"):
