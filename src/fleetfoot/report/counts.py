@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.count.trace import ModuleCost, Operator, Trace
+from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting
 
@@ -142,7 +143,7 @@ def _table(trace: Trace, rows: tuple[ModuleCost, ...], columns: Sequence[Column]
         name = Text(row.module or "(itself)")
         if row.module_type:
             name.append(f" {row.module_type}", "dim")
-        table.add_row(name, *(column.text(row, trace) for column in columns))
+        table.add_row(Name(name), *(column.text(row, trace) for column in columns))
     return table
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from fleetfoot.choose.agreement import Agreement
 from fleetfoot.choose.calibrate import PREDICTORS, Calibration, Check, Checked
+from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import absences, digits
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def print_check(console: Console, made: Check) -> None:
     for title in ("measured ms", "predicted ms", "off by"):
         rows.add_column(title, justify="right", no_wrap=True)
     for one in by_error(made.networks):
-        rows.add_row(one.model, *cells(one))
+        rows.add_row(Name(one.model), *cells(one))
     console.print(rows)
     for line in absences(made.failures):
         console.print(Text(line), soft_wrap=True)

@@ -31,6 +31,7 @@ from fleetfoot.report.summary import (
     mark,
     moment,
     start_rows,
+    steadiness,
     versus,
     versus_text,
 )
@@ -147,6 +148,7 @@ def _figures(group: Group, rows: Sequence[Measurement], index: int, look: Look) 
     return node(
         "section",
         heading,
+        node("p", f"{steadiness(rows).capitalize()}.", class_="noise"),
         *([node("ul", *said, class_="findings")] if said else []),
         node("div", *figures, class_="figures"),
         *_versus(rows),
@@ -160,15 +162,19 @@ def _versus(rows: Sequence[Measurement]) -> list[Element]:
     engines, lines = versus(rows)
     if not lines:
         return []
-    body = [
-        [node("th", line.model, scope="row")]
-        + [
-            node("td", versus_text(line, e), class_="number win" if e == line.best else "number")
-            for e in engines
-        ]
-        + [node("td", gain_text(line), class_="number")]
-        for line in lines
-    ]
+    body = []
+    for line in lines:
+        winner = line.winner
+        body.append(
+            [
+                node("th", line.model, scope="row"),
+                *(
+                    node("td", versus_text(line, e), class_=f"number{' win' * (e == winner)}")
+                    for e in engines
+                ),
+                node("td", gain_text(line), class_="number"),
+            ]
+        )
     return _plain_table(VERSUS_TITLE.capitalize(), ["network", *engines, GAIN_TITLE], body, 1)
 
 

@@ -93,8 +93,8 @@ CPUBONE = {
     "cpubone_s0.r224_in1k": 75.89,
     "cpubone_b3.r224_in1k": 83.1,
 }
-"""Weights of CPUBone's authors that timm carries and its results file does not list yet. timm has B0
-to B2 only in a form of its own, whose accuracy is printed nowhere."""
+"""Weights of CPUBone's authors that timm carries and its results file does not list yet. Of B0 to
+B2 timm has only a form of its own, whose accuracy is printed nowhere."""
 
 TIMM_TABLE = Path(__file__).with_name("timm_top1.csv")
 """Figures of timm's results file by weights and input size. ``tools/timm_top1.py`` makes it; its
