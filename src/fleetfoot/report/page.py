@@ -52,7 +52,8 @@ _SORT_KEYS = (
 """What each of ``COLUMNS`` is sorted by: the figure, not its text."""
 _HINTS = {
     "top-1": "ImageNet-1k validation top-1 as published, not measured here",
-    "MACs": "multiply-accumulates for one image; an operation count is twice this",
+    "MACs": "multiply-accumulates for one image, of the network as it ran: folded unless it says "
+    "not folded; an operation count is twice this",
     "memory": "memory access: input maps, output maps and weights of every layer, for one image",
     "latency": "median time of one batch",
     "±": "the larger half of the 95 % confidence interval of the median",

@@ -390,7 +390,8 @@ def _fold(measurements: Sequence[Measurement]) -> str:
             f"{len(folded)} network{'s' if len(folded) > 1 else ''} folded; against the network "
             "as given, in float64, the outputs differ by at most "
             f"{max(f['max_abs'] for f in folded.values()):.1e} "
-            f"(relative {max(f['max_rel'] for f in folded.values()):.1e})"
+            f"(relative {max(f['max_rel'] for f in folded.values()):.1e}); params, MACs and memory "
+            "are of the folded form"
         )
     if bare:
         said.append(f"not folded: {', '.join(bare)}")
