@@ -112,11 +112,11 @@ def test_the_front_says_which_networks_are_beaten_within_noise_only():
     near, far = network("near", 10.1, 59.0), network("far", 30, 65.0)
     assert findings([a, b, near, far])[0] == (
         "On the front of top-1 against latency: a and b; each of the other 2 networks is slower "
-        "and no more accurate than one of these, near within noise."
+        "and no more accurate than one of these (near within noise)."
     )
     assert findings([b, network("near", 20.1, 69.0)])[0] == (
         "b is both the fastest and the most accurate of the 2 networks with a published top-1 "
-        "(70.0 %, 20.0 ms), near within noise."
+        "(70.0 %, 20.0 ms; near within noise)."
     )
 
 

@@ -202,16 +202,17 @@ def _front(best: Sequence[Measurement]) -> str:
         for m in rest
         if compare.verdict(m, next(f for f in front if _top1(f) >= _top1(m))) != "faster"
     ]
-    but = f", {_listed(near)} within noise" if near else ""
+    but = f"{_listed(near)} within noise" if near else ""
     if len(front) == 1:
         return (
             f"{front[0].model} is both the fastest and the most accurate of the {len(known)} "
-            f"networks with a published top-1 ({_point(front[0])}){but}."
+            f"networks with a published top-1 ({_point(front[0])}"
+            f"{f'; {but}' if but else ''})."
         )
     others = f"the other {len(rest)} networks is" if len(rest) > 1 else "the others is"
     return (
         f"On the front of top-1 against latency: {_listed([m.model for m in front])}; each of "
-        f"{others} slower and no more accurate than one of these{but}."
+        f"{others} slower and no more accurate than one of these{f' ({but})' if but else ''}."
     )
 
 
