@@ -11,6 +11,7 @@ from torch import nn
 from fleetfoot.choose import pick
 from fleetfoot.choose.pick import MARGINS, Candidate, Limits, NoneFitsError, contenders, pareto
 from fleetfoot.count import trace
+from fleetfoot.models import list_models
 
 
 def candidate(model: str, predicted_ms: float, top1: float, mb: float = 10.0) -> Candidate:
@@ -232,3 +233,14 @@ def test_a_trace_is_folded_once_and_read_from_then_on(tmp_path, monkeypatch):
 
     assert pick.folded_trace("mobilenetv1_025", 64, 1, cache=tmp_path) == made
     assert not any("batch_norm" in op.name for op in made.operators)
+
+
+def test_newer_mobile_families_are_considered_beside_the_zoo():
+    names = pick.default_names()
+    assert set(list_models()) <= set(names)
+    assert len(names) == len(set(names))
+    scored, _ = pick.accurate([name for name in names if name.startswith("timm:")], 0)
+    assert {one.model.split(":")[1].split("_")[0] for one in scored} == {
+        "mobilenetv4", "shvit", "repvit", "starnet", "hgnetv2", "efficientvit", "cpubone",
+    }  # fmt: skip
+    assert ("timm:starnet_s1", 224, 73.532, "timm's results table") in scored

@@ -64,8 +64,8 @@ class Scale:
         most half as many again."""
         if self.log:
             return log_ticks(self.low, self.high, most + most // 2)
-        steps = (0.5, 1, 2, 5, 10, 20, 50, 100)
-        step = next((s for s in steps if (self.high - self.low) / s <= most), steps[-1])
+        steps = (0.5, *(unit * 10**power for power in range(9) for unit in (1, 2, 5)))
+        step = next(s for s in steps if (self.high - self.low) / s <= most)
         return [step * i for i in range(math.ceil(self.low / step), int(self.high / step) + 1)]
 
     def clear_ticks(self, extent: Callable[[str], float]) -> list[float]:
