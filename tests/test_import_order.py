@@ -11,9 +11,9 @@ import fleetfoot
 
 PACKAGE = Path(fleetfoot.__file__).parent
 ROOMS = [
-    "errors", "files", "runtime", "ops", "weights", "models", "tasks", "data", "network", "count",
-    "machine", "transform", "engines", "measure", "evaluate", "train", "explain", "choose",
-    "claims", "predict", "score", "serve", "report", "cli", "__main__",
+    "errors", "files", "artifact", "runtime", "readers", "ops", "weights", "models", "tasks",
+    "data", "network", "count", "machine", "transform", "engines", "measure", "evaluate", "train",
+    "explain", "choose", "claims", "predict", "score", "serve", "report", "cli", "__main__",
 ]  # fmt: skip
 
 

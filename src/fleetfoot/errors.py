@@ -14,6 +14,7 @@ FleetfootError
 ├── FoldError            a fold that cannot be proved
 ├── SurgeryError         nothing to replace as asked, or a network that does not bear it
 ├── EngineError          an engine that cannot build or run a network
+│   ├── ArtifactError      a saved engine that is missing, damaged, changed or of another kind
 │   ├── PlanError          a compiled plan that is damaged, invalid or of another version
 │   ├── DisagreementError  an engine that answers otherwise than eager
 │   └── UnsupportedOperatorError  operators of the network that the engine lacks; all are listed
@@ -105,6 +106,11 @@ class SurgeryError(FleetfootError):
 
 class EngineError(FleetfootError):
     """An engine cannot build or run a network."""
+
+
+class ArtifactError(EngineError):
+    """A saved engine whose manifest or files are missing, damaged or changed, or that cannot be
+    opened here."""
 
 
 class PlanError(EngineError):

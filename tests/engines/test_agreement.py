@@ -187,7 +187,7 @@ def test_pick_lists_it_as_a_failure(monkeypatch, wrong_hardswish, tmp_path):
     monkeypatch.setattr(pick, "published", lambda name, size: (70.0, "a paper"))
     monkeypatch.setattr(pick, "list_models", lambda: ["mobilenetv3_small_100"])
     monkeypatch.setattr(pick, "_roofline", lambda threads: lambda seen: 0.003)
-    with pytest.raises(bench.pick.NoneFitsError, match=r"aten\.hardswish"):
+    with pytest.raises(pick.NoneFitsError, match=r"aten\.hardswish"):
         pick.pick(1000, engine="native", calibrated=False)
 
 

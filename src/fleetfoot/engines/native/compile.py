@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native import arena, plan
 from fleetfoot.engines.native.cpu import pack, strips, winograd
 from fleetfoot.engines.native.cpu.strips import StripOptions
@@ -82,7 +83,7 @@ class Plan:
 
 def compile(
     model: nn.Module,
-    example: Tensor,
+    example: Given | Inputs,
     *,
     options: CompileOptions | None = None,
     independent: bool = False,
@@ -94,9 +95,10 @@ def compile(
     Raises:
         EngineError: an operator has no kernel, or the network mixes the pictures of a batch.
     """
+    inputs = Inputs.of(model, example)
     if not independent:
-        check_independence(model, example)
-    program = exported(model, example[:1])
+        check_independence(model, inputs)
+    program = exported(model, inputs.one)
     return replace(finish(lowered(program, type(model).__name__), options=options), program=program)
 
 
