@@ -164,7 +164,7 @@ def _filled(tree: Any, tensors: Sequence[Any]) -> Any:
         return tuple(values)
     keys = [key for key, _ in items]
     if kind == "namedtuple":
-        return namedtuple(tree[kind][0], [str(key) for key in keys])(*values)  # type: ignore[misc]
+        return namedtuple(tree[kind][0], [str(key) for key in keys])(*values)
     return (OrderedDict if kind == "OrderedDict" else dict)(zip(keys, values, strict=True))
 
 

@@ -310,8 +310,11 @@ class Plan:
         self.model: str = library.ff_plan_model(handle).decode()
         """Name of the network that it was compiled from."""
         signature = library.ff_plan_signature(handle)
-        self.input_names, self._nest = _signature(signature) if signature else ((), None)
-        """Names of the inputs; none where there is one alone."""
+        self.input_names: tuple[str, ...] = ()
+        """Names of the inputs; none where there is one input and one output."""
+        self._nest: Nest | None = None
+        if signature:
+            self.input_names, self._nest = _signature(signature)
         self.input_shapes = tuple(
             tuple(library.ff_plan_input_shape(handle, i)[: library.ff_plan_input_rank(handle, i)])
             for i in range(library.ff_plan_input_count(handle))

@@ -172,7 +172,7 @@ def test_an_example_that_no_network_could_run_is_refused(example, message):
 
 def test_what_the_native_engine_cannot_take_is_said_when_it_is_built():
     needs("native")
-    with pytest.raises(EngineError, match=r"share no first dimension .* vector \(1, 5\\)"):
+    with pytest.raises(EngineError, match=r"share no first dimension .* vector \(1, 5\)"):
         load("native", Two(as_dict).eval(), example=(IMAGE, VECTOR[:1]))
 
     class Row(nn.Module):
