@@ -332,7 +332,7 @@ def test_the_engine_that_does_nothing_answers_with_nothing():
 def test_an_unknown_engine_is_named_and_auto_points_to_its_home():
     with pytest.raises(UnknownNameError, match="unknown engine 'openvin'; did you mean 'openvino'"):
         load("openvin", SMALL, example=IMAGES)
-    with pytest.raises(UnknownNameError, match=r"fleetfoot\.bench\.auto\.load_auto"):
+    with pytest.raises(UnknownNameError, match=r"fleetfoot\.choose\.auto\.load_auto"):
         load("auto", SMALL, example=IMAGES)
 
 

@@ -1,7 +1,7 @@
 """A folded network -> its plan: lowered, fused, placed, given Winograd's
 tiles, cut into strips, packed.
 
-Each pass is a file of its own and changes one graph; ``docs/engine.md`` tells what each gave.
+Each pass is a file of its own and changes one graph; ``docs/engine-log.md`` tells what each gave.
 """
 
 from __future__ import annotations
