@@ -56,7 +56,8 @@ class Plan:
     def with_weights(self, weights: Mapping[str, Tensor]) -> Plan:
         """The plan of the same network with other values of parameters, by name."""
         assert self.program is not None, "only a plan of a lowered network has parameters"
-        return finish(lowered(self.program, self.graph.model, weights))
+        made = finish(lowered(self.program, self.graph.model, weights))
+        return replace(made, program=self.program)
 
     def bytes(self, *, checksum: plan.Checksum) -> bytes:
         """The plan file's content. ``checksum`` is XXH64 of bytes under a seed."""
