@@ -55,6 +55,7 @@ class Nest:
         leaves = list(_leaves(tree))
         if leaves != list(range(len(leaves))):
             raise ValueError(f"a nest numbers its tensors from 0 on, not {leaves}")
+        self.filled(leaves)  # names that no named tuple can have are found now
 
     @classmethod
     def of(cls, value: Any) -> Nest:
@@ -128,7 +129,10 @@ def _children(tree: Any) -> tuple[str, list[tuple[Any, Any]]]:
         raise ValueError(f"a nest holds dicts, lists and tuples, not {kind!r}")
     if not all(isinstance(item, list) and len(item) == 2 for item in items):
         raise ValueError(f"no nest of tensors: {str(tree)[:80]}")
-    return kind, [(_key(key), item) for key, item in items]
+    keys = [_key(key) for key, _ in items]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"a nest has a key twice: {', '.join(map(repr, keys))[:80]}")
+    return kind, [(key, item) for key, (_, item) in zip(keys, items, strict=True)]
 
 
 def _is_leaf(tree: Any) -> bool:

@@ -175,6 +175,8 @@ def test_a_damaged_manifest_is_refused(copied, text, message):
         ({"nest": {"dict": [["map", 0]]}}, "lists 2 outputs, and its nest has 1"),
         ({"nest": {"set": [0, 1]}}, "a nest holds dicts, lists and tuples, not 'set'"),
         ({"nest": {"list": [0, 0]}}, "numbers its tensors from 0 on"),
+        ({"nest": {"dict": [["a", 0], ["a", 1]]}}, "a nest has a key twice: 'a', 'a'"),
+        ({"nest": {"namedtuple": ["P", [["a b", 0], ["c", 1]]]}}, "valid identifiers: 'a b'"),
         ({"files": []}, "it lists no files"),
         ({"files": [{"name": "../x", "bytes": 1, "sha256": ""}]}, "does not lie in its folder"),
         ({"engine": "tensorrt"}, "was written by an engine 'tensorrt', unknown here"),

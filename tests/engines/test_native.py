@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -133,6 +134,20 @@ def test_the_command_writes_the_file_that_the_runtime_runs(tmp_path):
     with runtime.Plan.load(file) as plan:
         assert plan.input_shapes == ((3, 64, 64),)
         assert plan.output_shapes == ((1000,),)
+
+
+@needs_library
+@pytest.mark.slow  # folding its branches takes most of a minute
+def test_the_command_compiles_a_network_that_answers_with_a_dict(tmp_path):
+    name, file = "torchvision:lraspp_mobilenet_v3_large", tmp_path / "lraspp.plan"
+    words = ["compile", name, "--no-pretrained", "--size", "64", "--output", str(file)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    with runtime.Plan.load(file) as plan, plan.context() as context:
+        assert plan.output_names == ("out",)
+        answer = context.run(np.zeros((2, 3, 64, 64), np.float32))
+    assert list(answer) == ["out"]
+    assert answer["out"].shape == (2, 21, 64, 64)
 
 
 @needs_library
