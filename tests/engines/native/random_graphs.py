@@ -33,7 +33,8 @@ from torch.utils import _pytree as pytree
 
 from fleetfoot import runtime
 from fleetfoot.engines.base import relative_error
-from fleetfoot.engines.native.compile import CompileOptions, StripOptions, finish, lower
+from fleetfoot.engines.native.compile import CompileOptions, StripOptions, finish
+from fleetfoot.engines.native.lower.lower import lower
 from fleetfoot.errors import UnsupportedOperatorError
 
 TOLERANCE = 2e-5
