@@ -437,8 +437,8 @@ def built_from(engine: Engine, network: weakref.ref[nn.Module]) -> nn.Module:
     model = network()
     if model is None:
         raise EngineError(
-            f"{engine.name} takes times in a second engine and saves by a second export, and the "
-            "network that they would be made from is gone; keep the network while you do"
+            f"{engine.name} takes times in a second engine and saves what it builds anew, and the "
+            "network that it would be built from is gone; keep the network until then"
         )
     return model
 
