@@ -182,7 +182,7 @@ class Facts:
     """From a picture to the first input, as ``Preprocess`` states it."""
     labels: tuple[str, ...] | None = None
     licence: str | None = None
-    """That of the weights."""
+    """Licence of the weights."""
     certificate: dict[str, Any] | None = None
     """What was folded, and how far the folded network is from the given one."""
 

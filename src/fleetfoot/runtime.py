@@ -312,7 +312,7 @@ class Plan:
         """Name of the network that it was compiled from."""
         signature = library.ff_plan_signature(handle)
         self.input_names: tuple[str, ...] = ()
-        """Names of the inputs; none where there is one input and one output."""
+        """Names of the inputs; none if there is one input and one output."""
         self._nest: Nest | None = None
         if signature:
             self.input_names, self._nest = _signature(signature)
@@ -344,7 +344,7 @@ class Plan:
     @property
     def output_names(self) -> tuple[str, ...]:
         """Path of each output in what ``Context.run`` gives, keys and places joined by dots; ()
-        where the plan does not tell."""
+        if the plan does not tell."""
         return () if self._nest is None else self._nest.names
 
     @classmethod
@@ -454,8 +454,8 @@ class Context:
     def run(self, *batches: Array, **named: Array) -> Any:
         """(B, C, H, W) float32 in C order, one for each input, in their order or by
         ``Plan.input_names`` -> what the network answers: (B, N) for a classifier, or the dicts,
-        lists and tuples of arrays that the network gives. A list where a plan of several outputs
-        does not tell how they lie.
+        lists and tuples of arrays that the network gives. A list if a plan of several outputs does
+        not tell how they lie.
 
         Raises:
             ValueError: a batch has another shape, type or order than the plan's input, or there is

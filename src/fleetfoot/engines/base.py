@@ -189,9 +189,9 @@ class Engine(ABC):
 
     def _begin(self, inputs: Inputs, options: Options) -> None:
         self.inputs = inputs
-        """What it was built for."""
+        """Names, shapes and types of what it was built for; the tensors are those of the example."""
         self.shape = tuple(inputs.tensors[0].shape)
-        """That of the first input."""
+        """Shape of the first input."""
         self.info = EngineInfo(name=self.name, version=version(self.package), **vars(options))
         self._matched = Matcher(self.name, inputs)
         self._fill: Callable[[list[Tensor]], Any] | None = None

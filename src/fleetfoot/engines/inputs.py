@@ -93,7 +93,7 @@ class Inputs:
         )
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Inputs:
-        """Others in their place."""
+        """The same inputs with other tensors in their place."""
         return Inputs(tuple(tensors), self.names, self.by_name)
 
     def random(self, seed: int = 0, *, batch: int | None = None) -> Inputs:
@@ -141,7 +141,7 @@ def described(name: str, tensor: Tensor) -> Described:
 
 
 def _names(model: nn.Module, count: int) -> tuple[str, ...]:
-    """Those of the first parameters of ``model``."""
+    """Names of the first ``count`` parameters of the network's forward."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = inspect.signature(model.forward).parameters
