@@ -189,7 +189,7 @@ class Engine(ABC):
 
     def _begin(self, inputs: Inputs, options: Options) -> None:
         self.inputs = inputs
-        """Names, shapes and types of what it was built for; the tensors are those of the example."""
+        """The example that it was built for."""
         self.shape = tuple(inputs.tensors[0].shape)
         """Shape of the first input."""
         self.info = EngineInfo(name=self.name, version=version(self.package), **vars(options))
