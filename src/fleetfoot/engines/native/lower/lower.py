@@ -87,7 +87,7 @@ def _signature(program: torch.export.ExportedProgram) -> str:
 
 
 @torch.no_grad()
-def check_independence(model: nn.Module, inputs: Inputs) -> None:
+def check_independence(model: nn.Module, example: Given | Inputs) -> None:
     """Shows that the network treats each picture of a batch by itself, as a graph of one must.
 
     Raises:
@@ -95,6 +95,7 @@ def check_independence(model: nn.Module, inputs: Inputs) -> None:
             no tensor with the batch as its first dimension, or the inputs share no batch of
             float32.
     """
+    inputs = Inputs.of(model, example)
     for one in inputs.describe():
         if one.dtype != "float32":
             raise EngineError(f"native takes float32 inputs, and {one.name!r} is {one.dtype}")
