@@ -101,7 +101,7 @@ def graph_text(graph: Graph, memory: Memory) -> str:
     """The graph as JSON: tensors by number, views as [tensor, offset, shape, strides].
 
     Raises:
-        ValueError: an attribute is NaN or infinite (a clamp's bounds apart).
+        ValueError: an attribute is NaN or infinite (a clamp's bounds and a fill's value apart).
     """
     number = {tensor: i for i, tensor in enumerate(graph.tensors())}
     indices = {view.tensor: i for i, view in enumerate(graph.inputs)}
@@ -151,19 +151,19 @@ def _tensor(tensor: Tensor, indices: dict[Tensor, int]) -> dict[str, Any]:
 
 
 def _attribute(node: Node, key: str, value: Any) -> Any:
-    """An attribute as JSON has it. A clamp may be open to a side; no other number may."""
+    """An attribute as JSON has it. A clamp's bounds and what a fill writes may be infinite."""
     if isinstance(value, (list, tuple)):
-        open_sides = bool(value) and value[0] == "clamp"
-        return [_number(node, key, item, open_sides) for item in value]
-    return _number(node, key, value, False)
+        infinite = bool(value) and value[0] == "clamp"
+        return [_number(node, key, item, infinite) for item in value]
+    return _number(node, key, value, node.op == "fill")
 
 
-def _number(node: Node, key: str, value: Any, open_sides: bool) -> Any:
+def _number(node: Node, key: str, value: Any, infinite: bool) -> Any:
     if isinstance(value, bool):
         return int(value)
     if not isinstance(value, float) or math.isfinite(value):
         return value
-    if open_sides and not math.isnan(value):
+    if infinite and not math.isnan(value):
         return "inf" if value > 0 else "-inf"
     raise ValueError(
         f"{node.op} of {node.name}: {key} is {value}; a plan holds finite numbers only"
