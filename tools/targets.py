@@ -311,8 +311,8 @@ def _share(target: Share, own: Iterable[Measurement]) -> TargetVerdict:
     ]:
         share, worst = min(bounded, key=lambda pair: pair[0])
         remarks.append(
-            f"of the multiply-adds that the core does in registers alone, {worst.registers_gflops:.0f} "
-            f"GFLOP/s: least {share:.2f} on {worst.model}"
+            "of the multiply-adds that the core does in registers alone, "
+            f"{worst.registers_gflops:.0f} GFLOP/s: least {share:.2f} on {worst.model}"
         )
     if not cells:
         return TargetVerdict(
