@@ -84,14 +84,16 @@ def swap(
 
     import torch
 
+    from fleetfoot.cores import check_threads
     from fleetfoot.measure import pair
-    from fleetfoot.measure.run import check_engines, check_threads
+    from fleetfoot.measure.run import check_engines
     from fleetfoot.network import is_file, native_size
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.swaps import print_swap
-    from fleetfoot.transform import surgery
+    from fleetfoot.transform import SwapOptions, swap_file
+    from fleetfoot.transform import swap as swap_in
 
-    options = surgery.SwapOptions(
+    options = SwapOptions(
         conv=conv,
         which=cast(Any, which),
         kernels=tuple(kernel or (3,)),
@@ -108,9 +110,9 @@ def swap(
     torch.manual_seed(seed)
     given = _network(model, weights, pretrained, accept_licence)
     pixels = size or (224 if is_file(model) else native_size(model))
-    swapped = surgery.swap(given, torch.zeros(batch, channels, pixels, pixels), options)
+    swapped = swap_in(given, torch.zeros(batch, channels, pixels, pixels), options)
     if output is not None:
-        surgery.save(swapped, output, base=model, overwrite=force)
+        swap_file.save(swapped, output, base=model, overwrite=force)
     times = None
     if measure:
         times = pair.measure(
@@ -133,7 +135,7 @@ def swap(
     if output is not None:
         typer.echo(
             f"{output}: {len(swapped.kept) + len(swapped.new)} tensors; "
-            "fleetfoot.transform.surgery.load builds the network from it",
+            "fleetfoot.transform.swap_file.load builds the network from it",
             err=True,
         )
 

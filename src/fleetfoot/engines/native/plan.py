@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from fleetfoot.engines.native.arena import Memory
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
+from fleetfoot.files import replacing
 
 VERSION = 2
 LINE = 64
@@ -79,16 +79,8 @@ def write(
         ValueError: an attribute is NaN or infinite.
     """
     content = to_bytes(graph, memory, checksum=checksum)
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(Path(path)) as draft:
+        draft.write_bytes(content)
 
 
 def graph_text(graph: Graph, memory: Memory) -> str:
@@ -166,9 +158,3 @@ def _number(node: Node, key: str, value: Any, infinite: bool) -> Any:
 
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
