@@ -9,7 +9,6 @@ B batch · S size · N classes
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import re
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.copying import copied, evaluated_
 from fleetfoot.cores import usable_cores
 from fleetfoot.data.images import MAX_BYTES, MAX_PIXELS
 from fleetfoot.data.preprocess import Preprocess
@@ -138,7 +138,7 @@ class Predictor:
             raise ValueError(f"the network takes {channels} channels, and a picture has 3")
         preprocess = preprocess or Preprocess.of(model)
         example = torch.zeros(batch, 3, preprocess.size, preprocess.size)
-        ready = fuse(model).model if fold else copy.deepcopy(model).eval()
+        ready = fuse(model).model if fold else evaluated_(copied(model))
         if engine == "auto":
             built = load_auto(ready, example=example, threads=threads)
         else:

@@ -70,6 +70,7 @@ def lint(
 
     import torch
 
+    from fleetfoot.copying import evaluated_
     from fleetfoot.explain.lint import Settings, read_settings
     from fleetfoot.explain.lint import lint as run
     from fleetfoot.machine.measured import machine
@@ -87,7 +88,7 @@ def lint(
     torch.manual_seed(0)
     pixels = size or (224 if is_file(model) else native_size(model))
     example = torch.zeros(1, 3, pixels, pixels)
-    made = network(model).eval()
+    made = evaluated_(network(model))
     if fold:
         made = fuse(made, example).model
     found = run(

@@ -8,7 +8,6 @@ counts reads this list; ``docs/counting.md`` has the conventions.
 
 from __future__ import annotations
 
-import copy
 import re
 import textwrap
 import weakref
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from fleetfoot.copying import copied, evaluated_
 from fleetfoot.count.exact import EXACT, WITHOUT, Call, exact_flops
 from fleetfoot.count.formulas import FIRST_OUTPUT_ONLY, MACS
 from fleetfoot.count.vocabulary import FREE, bare
@@ -420,12 +420,11 @@ def _copy(model: nn.Module, *, storage: bool) -> nn.Module:
             empty = torch.empty_like(tensor, device="meta")
             is_parameter = isinstance(tensor, nn.Parameter)
             known[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:  # as weight_norm keeps them
-                kept = value.detach()
-                known[id(value)] = kept if storage else torch.empty_like(kept, device="meta")
-    return copy.deepcopy(model, known)
+        for module in model.modules():
+            for value in vars(module).values():
+                if isinstance(value, Tensor) and not value.is_leaf:  # weight_norm keeps such
+                    known[id(value)] = torch.empty_like(value.detach(), device="meta")
+    return copied(model, known)
 
 
 @contextmanager
@@ -441,7 +440,7 @@ def _separate_operators() -> Iterator[None]:
 
 def _run(model: nn.Module, inputs: tuple[Any, ...], device: str, note: str) -> Trace:
     """Traces ``model``, which is the caller's to spend: hooks stay on it."""
-    model.eval()
+    evaluated_(model)
     modules, weights = Modules(model), _Weights(model)
     memory = _Memory(weights)
     memory.add(_tensors(inputs))

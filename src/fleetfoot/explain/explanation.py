@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fleetfoot import engines
 from fleetfoot import network as user
+from fleetfoot.copying import evaluated_
 from fleetfoot.count.trace import trace
 from fleetfoot.engines import EngineInfo
 from fleetfoot.errors import FoldError, RecordError
@@ -198,7 +199,7 @@ def network(name: str, example: Tensor, *, fold: bool = True) -> tuple[nn.Module
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = user.network(name).eval()
+        model = evaluated_(user.network(name))
     if not fold:
         return model, False, ""
     try:

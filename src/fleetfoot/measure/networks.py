@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.copying import evaluated_
 from fleetfoot.count import count
 from fleetfoot.measure.record import Fold
 from fleetfoot.models import create_model
@@ -63,7 +64,7 @@ def built(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build().eval()
+        model = evaluated_(build())
     return prepared(model, torch.zeros(1, channels, size, size), fold, name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fleetfoot.copying import copied, evaluated_
 from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError
 from fleetfoot.measure.compare import Change, change
@@ -78,7 +78,7 @@ def measure(
     networks = {name: before, changed_name: after}
 
     def network(wanted: str, size: int, fold: bool) -> Network:
-        model, example = copy.deepcopy(networks[wanted]).eval(), torch.zeros(1, 3, size, size)
+        model, example = evaluated_(copied(networks[wanted])), torch.zeros(1, 3, size, size)
         with torch.inference_mode():  # before it is folded, which takes a detector a minute
             answer = model(example)
         if not isinstance(answer, torch.Tensor):

@@ -13,7 +13,6 @@ Co output channels · Ci input channels · G groups
 
 from __future__ import annotations
 
-import copy
 import sys
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fleetfoot.copying import copied
 from fleetfoot.errors import FoldError
 from fleetfoot.ops.conv import SamePadConv2d
 
@@ -201,6 +201,6 @@ def fold_batchnorm(conv: Layer, batchnorm: Layer) -> Layer:
         raise ValueError(
             f"conv has {out_channels(conv)} output channels and batchnorm {len(affine.scale)}"
         )
-    folded = copy.deepcopy(conv)
+    folded = copied(conv)
     fold_after_(folded, affine)
     return folded

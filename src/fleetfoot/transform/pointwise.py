@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from torch import fx, nn
 
+from fleetfoot.copying import copied, evaluated_
 from fleetfoot.errors import NotTraceableError
 from fleetfoot.transform.fold import is_batchnorm
 from fleetfoot.transform.substitute import FollowingPointwise, kind_of
@@ -39,7 +39,7 @@ def following_pointwise(
     Read off the forward of each part that can be followed, as ``fuse`` does; elsewhere there is
     none.
     """
-    net = copy.deepcopy(net).eval()
+    net = evaluated_(copied(net))
     places = Counter(module for _, module in net.named_modules(remove_duplicate=False))
     once = {module for module, count in places.items() if count == 1}
     found: dict[str, FollowingPointwise] = {}

@@ -8,7 +8,6 @@ through ``operators``; nothing is fused or packed yet, weights lie as PyTorch ha
 
 from __future__ import annotations
 
-import copy
 import json
 import operator
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fleetfoot.artifact import Nest
+from fleetfoot.copying import in_float64
 from fleetfoot.engines.base import quiet, reason, relative_error
 from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native.graph import Graph, Tensor, View, prune
@@ -110,7 +110,7 @@ def check_independence(model: nn.Module, example: Given | Inputs) -> None:
     error = _dependence(model, pictures)
     if error > INDEPENDENCE:  # rounding may grow as far in a deep network: float64 tells them apart
         doubled = pictures.with_tensors([tensor.double() for tensor in pictures.tensors])
-        error = _dependence(copy.deepcopy(model).double(), doubled)
+        error = _dependence(in_float64(model), doubled)
     if error > INDEPENDENCE:
         raise EngineError(
             f"native runs one picture at a time, and {type(model).__name__} gives a picture "
