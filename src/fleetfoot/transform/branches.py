@@ -34,6 +34,7 @@ from fleetfoot.transform.fold import (
 )
 from fleetfoot.transform.merge import Kernel, merge, module_of
 from fleetfoot.transform.trace import (
+    constant,
     describe,
     is_identity,
     may_write,
@@ -185,14 +186,7 @@ class Algebra:
         return next((value.source for value in forms if value.is_identity), node)
 
     def _constant(self, argument: Any) -> tuple[Tensor, int | None] | None:
-        if isinstance(argument, fx.Node):
-            if argument.op != "get_attr":
-                return None
-            owner: Any = self.module
-            for name in str(argument.target).split("."):
-                owner = getattr(owner, name)
-            argument = owner
-        return channelwise(argument)
+        return channelwise(constant(self.module, argument))
 
     def _value(self, node: fx.Node) -> Iterator[Branches]:
         if node.op == "call_module":

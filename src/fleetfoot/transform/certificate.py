@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from fleetfoot.errors import FoldError
+from fleetfoot.transform.fold import is_batchnorm
 
 SEED = 0
 BOUND = 1e-9
@@ -198,6 +200,65 @@ def observe(model: nn.Module, arguments: tuple[Any, ...]) -> Observation:
     with _removed(hooks):
         seen.output = run(model, arguments)
     return seen
+
+
+_MULTIPLICATIONS = {"mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__imul__"}
+
+
+class _WrittenOut(TorchFunctionMode):
+    """Notes each batch norm and layer scale that a forward computes by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[tuple[nn.Module, str], str] = {}
+        self.running: list[nn.Module] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if self.running and not is_batchnorm(self.running[-1]):
+            module = self.running[-1]
+            if name == "batch_norm":
+                self.found[module, ""] = "F.batch_norm"
+            elif name in _MULTIPLICATIONS and len(args) == 2:
+                for factor in args:
+                    if scale := _scale_of(module, factor):
+                        self.found[module, scale] = "layer scale"
+        return func(*args, **(kwargs or {}))
+
+
+def _scale_of(module: nn.Module, factor: Any) -> str:
+    """The parameter of ``module`` that ``factor`` is a view of, one value a channel; "" if it is
+    none."""
+    if not isinstance(factor, Tensor) or factor.numel() < 2 or factor.numel() != max(factor.shape):
+        return ""
+    for name, parameter in module._parameters.items():
+        same = parameter is not None and parameter.data_ptr() == factor.data_ptr()
+        if same and parameter.numel() == factor.numel():
+            return name
+    return ""
+
+
+@contextmanager
+def written_out(model: nn.Module) -> Iterator[dict[tuple[nn.Module, str], str]]:
+    """What the modules of ``model`` compute by themselves in the runs inside: the kind, by module
+    and name of the parameter, which is "" for a batch norm."""
+    mode = _WrittenOut()
+
+    def enter(module: nn.Module, args: Any) -> None:
+        mode.running.append(module)
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        mode.running.pop()
+
+    hooks: list[RemovableHandle] = []
+    for module in model.modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            hooks.append(module.register_forward_pre_hook(enter, prepend=True))
+            hooks.append(module.register_forward_hook(leave, always_call=True))
+    with _removed(hooks), mode:
+        yield mode.found
 
 
 def compare_parts(

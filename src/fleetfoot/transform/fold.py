@@ -76,11 +76,20 @@ def out_channels(module: Layer) -> int:
     return module.out_features if isinstance(module, nn.Linear) else module.out_channels
 
 
+def is_replaced(module: nn.Module) -> bool:
+    """Whether ``module`` answers otherwise than its class says: its forward was replaced on the
+    instance, or its class has a way of its own to be called."""
+    own = {"forward", "_conv_forward", "__call__", "_call_impl"} & vars(module).keys()
+    return bool(own) or type(module).__call__ is not nn.Module.__call__
+
+
 def why_not(module: Layer) -> str | None:
     """Why a convolution, linear layer or batch norm cannot be folded for what it is; None if it
     can."""
     if module._forward_hooks or module._forward_pre_hooks:
         return "it has forward hooks, which could change its result"
+    if is_replaced(module):
+        return f"the forward of this {type(module).__name__} was replaced by another"
     if is_batchnorm(module):
         if not _is_frozen(module) and type(module).forward not in _NORM_FORWARDS:
             return f"{type(module).__name__} has a forward of its own"

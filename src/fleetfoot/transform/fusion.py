@@ -24,7 +24,7 @@ from fleetfoot.transform import certificate as proof
 from fleetfoot.transform.absorb import Region, find_scale, shared_tensors, take_out
 from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf, rebuilt
 from fleetfoot.transform.certificate import Certificate
-from fleetfoot.transform.fold import Affine, Layer, affine_of, is_batchnorm, loaded
+from fleetfoot.transform.fold import Affine, Layer, affine_of, is_batchnorm, is_replaced, loaded
 from fleetfoot.transform.trace import (
     CONTAINERS,
     is_identity,
@@ -170,7 +170,9 @@ class _Fusion:
         self._join_norm_acts(split)
         self._note_what_is_left()
         parts = self._parts()
-        exact = self._compared(arguments, parts)
+        with proof.written_out(self.net) as found:
+            exact = self._compared(arguments, parts)
+        self._note_what_is_written_out(found)
         self._forget_runs()
         self._send_home()
         certificate = Certificate(
@@ -304,6 +306,15 @@ class _Fusion:
                 )
             )
 
+    def _note_what_is_written_out(self, found: dict[tuple[nn.Module, str], str]) -> None:
+        noted = {row.path for row in self.left}
+        for (module, name), kind in found.items():
+            path = ".".join(part for part in (self.paths[module], name) if part)
+            if path in noted:
+                continue
+            where = f"the forward of {type(module).__name__}"
+            self.left.append(Left(path, kind, f"{where} computes it, and could not be rewritten"))
+
     # --- changes to the tree
 
     def _stand_in(self, new: nn.Module, old: nn.Module) -> None:
@@ -343,8 +354,8 @@ class _Fusion:
         split: dict[nn.Module, nn.Module] = {}
         module: Layer
         for module in self.net.modules():
-            hooked = module._forward_hooks or module._forward_pre_hooks
-            if type(module) not in kinds or hooked:
+            changed = module._forward_hooks or module._forward_pre_hooks or is_replaced(module)
+            if type(module) not in kinds or changed:
                 continue
             norm = nn.BatchNorm2d(0, eps=module.eps)
             norm._parameters = dict(module._parameters)

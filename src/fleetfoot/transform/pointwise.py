@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from fleetfoot.copying import copied, evaluated_
 from fleetfoot.errors import NotTraceableError
-from fleetfoot.transform.fold import is_batchnorm
+from fleetfoot.transform.fold import is_batchnorm, is_replaced
 from fleetfoot.transform.substitute import FollowingPointwise, kind_of
 from fleetfoot.transform.trace import (
     CONTAINERS,
@@ -110,7 +110,7 @@ def _is_dense_one(module: nn.Module) -> bool:
 
 def _passes(module: Any, across_activations: bool) -> bool:
     """Whether ``module`` works on each channel alone, as a batch norm or an activation."""
-    if module._forward_hooks or module._forward_pre_hooks:
+    if module._forward_hooks or module._forward_pre_hooks or is_replaced(module):
         return False
     if is_batchnorm(module):
         activation = getattr(module, "act", None)  # timm's, which hold theirs

@@ -25,6 +25,7 @@ from fleetfoot.engines.native.graph import Graph, Tensor, View, prune
 from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
 from fleetfoot.engines.native.lower.operators.reductions import normalised
+from fleetfoot.engines.native.lower.regions import inline_regions_
 from fleetfoot.engines.native.lower.values import Value
 from fleetfoot.errors import EngineError, LackingError, UnsupportedOperatorError
 
@@ -154,13 +155,15 @@ def exported(model: nn.Module, picture: Inputs) -> torch.export.ExportedProgram:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with quiet():
-            return torch.export.export(model, picture.args, picture.kwargs, strict=False)
+            program = torch.export.export(model, picture.args, picture.kwargs, strict=False)
     except Exception as error:  # the exporter raises whatever tracing ran into
         raise EngineError(
             f"native cannot build {type(model).__name__}: torch.export failed with {reason(error)}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+    inline_regions_(program)
+    return program
 
 
 class _Missing:
