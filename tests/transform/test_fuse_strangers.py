@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fleetfoot.count import trace
@@ -278,3 +279,140 @@ def test_a_fold_that_is_wrong_in_its_own_type_alone_is_not_returned():
 
     with pytest.raises(FoldError, match=r"in float32, the network: output differs by"):
         fuse(trained_(Block(forward, a=conv(), b=norm())), IMAGE)
+
+
+# --- forwards replaced on the instance
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return x * 2
+
+
+@pytest.mark.parametrize("name", ["a", "b", "d", "pool", "flat"])
+def test_a_forward_replaced_on_the_instance_leaves_that_layer_alone(name):
+    model = trained_(
+        nn.Sequential(
+            nn.Sequential(conv(), norm()),
+            Block(
+                lambda m, x: m.lin(m.flat(m.d(m.pool(m.b(m.a(x)))))),
+                a=conv(),
+                b=norm(),
+                pool=nn.AdaptiveAvgPool2d(1),
+                d=nn.Dropout(),
+                flat=nn.Flatten(),
+                lin=nn.Linear(4, 4),
+            ),
+        )
+    )
+    part = getattr(model[1], name)
+    before = type(part).forward
+    part.forward = _doubled if name in "abd" else lambda x: before(part, x) * 3
+    fused = fuse(model, IMAGE)
+
+    assert fused.folded[0].path == "0.1"
+    same(fused, model)
+    left = {row.path: row.reason for row in fused.left}
+    if name == "b":
+        assert list(left) == ["1.b"]
+        assert "the forward of this BatchNorm2d was replaced by another" in left["1.b"]
+    else:
+        assert not left  # the norm folds into the convolution before it, or else the linear layer
+        assert dict((row.path, row.detail) for row in fused.folded)["1.b"] == (
+            "into 1.lin" if name == "a" else "into 1.a"
+        )
+
+
+def test_a_norm_whose_result_meets_a_replaced_layer_is_left():
+    """It could only fold forwards, through a dropout that does something else now."""
+    model = trained_(nn.Sequential(nn.ReLU(), norm(), nn.Dropout(), conv(1)))
+    model[2].forward = torch.tanh
+    fused = fuse(model, IMAGE)
+    assert [row.path for row in fused.left] == ["1"]
+    same(fused, model)
+
+
+def test_a_class_that_is_called_in_its_own_way_is_left():
+    class Twice(nn.BatchNorm2d):
+        def __call__(self, x: Tensor) -> Tensor:
+            return super().__call__(super().__call__(x))
+
+    fused = fuse(trained_(nn.Sequential(conv(), Twice(4), conv(), norm())), IMAGE)
+    assert [row.path for row in fused.left] == ["1"]
+    assert [row.path for row in fused.folded] == ["3"]
+
+
+# --- norms and scales written out in a forward
+
+
+class OwnNorm(nn.Module):
+    """F.batch_norm with statistics of its own, as in detectron2's frozen norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain, self.offset = nn.Parameter(torch.rand(4) + 0.5), nn.Parameter(torch.rand(4))
+        self.register_buffer("mean", torch.rand(4))
+        self.register_buffer("var", torch.rand(4) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.mean, self.var, self.gain, self.offset, False)
+
+
+class OwnNormByBatch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.batch_norm(x, None, None, None, None, True, 0.1, 1e-5, False)
+
+
+def _by_size(m: nn.Module, x: Tensor) -> Tensor:
+    y = m.a(x) if x.shape[0] > 0 else x  # torch.fx cannot follow it
+    return F.batch_norm(y, m.n.mean, m.n.var) * m.gamma.view(-1, 1, 1)
+
+
+def test_batch_norms_written_out_are_folded_or_listed():
+    fused = fuse(nn.Sequential(conv(), OwnNorm(), nn.ReLU(), OwnNorm(), OwnNormByBatch()), IMAGE)
+    kinds = {row.path: row.type for row in fused.left}
+    done = {row.path for row in fused.folded}
+    assert set(kinds) | done == {"1", "3", "4"}
+    assert set(kinds.values()) == {"F.batch_norm"}
+    assert all("could not be rewritten" in row.reason for row in fused.left)
+
+
+def test_what_an_untraceable_forward_writes_out_is_listed():
+    model = Block(_by_size, a=conv(), n=OwnNorm())
+    model.gamma = nn.Parameter(torch.rand(4))
+    fused = fuse(nn.Sequential(model), IMAGE)
+    assert {(row.path, row.type) for row in fused.left} == {
+        ("0", "F.batch_norm"), ("0.gamma", "layer scale"),
+    }  # fmt: skip
+
+
+SCALES = {
+    "reshape": lambda m, x: m.a(x) * m.gamma.reshape(1, -1, 1, 1),
+    "view": lambda m, x: m.gamma.view(1, 4, 1, 1) * m.a(x),
+    "unsqueeze": lambda m, x: m.a(x) * m.gamma.unsqueeze(-1).unsqueeze(-1),
+    "index": lambda m, x: x + m.gamma[:, None, None] * m.a(x).relu(),
+    "index after": lambda m, x: x.sigmoid() + m.gamma[None, :, None, None] * m.a(x),
+    "mul_": lambda m, x: m.a(x).mul_(m.gamma[:, None, None]),
+    "doubled": lambda m, x: torch.mul(m.a(x), (2 * m.gamma.float()).view(-1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_layer_scales_through_views_are_folded_or_listed(name):
+    model = Block(SCALES[name], a=conv(1))
+    model.gamma = nn.Parameter(torch.rand(4) + 0.5)
+    model = nn.Sequential(model, nn.ReLU())
+    fused = fuse(model, IMAGE)
+
+    if name == "index":
+        assert [(row.path, row.type) for row in fused.left] == [("0.gamma", "layer scale")]
+        assert "relu" in fused.left[0].reason
+    elif name == "doubled":
+        assert len(fused.left) + len(fused.folded) == 1
+    else:
+        assert not fused.left
+        assert len(fused.folded) == 1
+        assert not any(
+            p.numel() == 4 and p.dim() == 1 and n.endswith("gamma")
+            for n, p in fused.model.named_parameters()
+        )
+    same(fused, model)

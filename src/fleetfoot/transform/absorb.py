@@ -290,11 +290,12 @@ def scaled_by(attribute: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node] | None:
     factor = attribute
     while len(factor.users) == 1:
         (user,) = factor.users
-        if operation(user) in ("mul", "mul_", "multiply") and len(user.args) == 2:
+        alone = user.all_input_nodes == [factor]
+        if not alone and operation(user) in ("mul", "mul_", "multiply") and len(user.args) == 2:
             others = [a for a in user.args if isinstance(a, fx.Node) and a is not factor]
             in_place = operation(user) == "mul_" and user.args[0] is factor
             return (user, others[0], factor) if others and not in_place else None
-        if user.all_input_nodes != [factor]:
+        if not alone:
             return None
         factor = user
     return None

@@ -123,7 +123,7 @@ def channelwise(value: Any) -> tuple[Tensor, int | None] | None:
     wide = [i for i, size in enumerate(value.shape) if size > 1]
     if len(wide) != 1 or not value.is_floating_point():
         return None
-    return value.flatten(), wide[0] - value.dim()
+    return value.flatten().double(), wide[0] - value.dim()
 
 
 class Algebra:

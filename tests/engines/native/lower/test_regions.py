@@ -27,7 +27,7 @@ class Regions(nn.Module):
             with torch.no_grad():
                 a = y.relu()
             b = y * self.scale
-        with torch.autocast(device_type="cuda", dtype=torch.float16), torch.no_grad():
+        with torch.no_grad():
             c = (a * torch.tensor(2.0)).sigmoid()
         return a + b * c
 
