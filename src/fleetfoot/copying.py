@@ -13,10 +13,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 _INTERNALS = frozenset(vars(nn.Module()))
 """What every module has: its parameters, buffers, children, hooks and mode."""
@@ -25,7 +27,7 @@ _WALKED = {"argparse", "collections", "dataclasses", "types", "weakref"}
 """Modules of the standard library whose objects are containers of somebody's values."""
 
 
-def copied(model: nn.Module, known: dict[int, Any] | None = None) -> nn.Module:
+def copied(model: M, known: dict[int, Any] | None = None) -> M:
     """A deep copy of ``model``, tensors that it holds twice still shared.
 
     What cannot be copied, for example a Python module, a lock, an open file or a generator, is
@@ -55,7 +57,7 @@ def copied(model: nn.Module, known: dict[int, Any] | None = None) -> nn.Module:
         ) from error
 
 
-def evaluated_(model: nn.Module) -> nn.Module:
+def evaluated_(model: M) -> M:
     """``model`` itself, in eval mode, whatever its own ``train`` takes or returns."""
     try:
         model.eval()
@@ -65,7 +67,7 @@ def evaluated_(model: nn.Module) -> nn.Module:
     return model
 
 
-def in_float64(model: nn.Module) -> nn.Module:
+def in_float64(model: M) -> M:
     """A copy of ``model`` on the CPU in float64, and with it the tensors that its modules keep
     outside parameters and buffers; its mode is that of ``model``."""
     made = copied(model)

@@ -234,8 +234,9 @@ def _scale_of(module: nn.Module, factor: Any) -> str:
     if not isinstance(factor, Tensor) or factor.numel() < 2 or factor.numel() != max(factor.shape):
         return ""
     for name, parameter in module._parameters.items():
-        same = parameter is not None and parameter.data_ptr() == factor.data_ptr()
-        if same and parameter.numel() == factor.numel():
+        if parameter is None or parameter.numel() != factor.numel():
+            continue
+        if parameter.data_ptr() == factor.data_ptr():
             return name
     return ""
 
