@@ -169,7 +169,7 @@ def cases(
     cores = environment.usable_cores()
     found = []
     for model in dict.fromkeys(models):
-        own = size or resolved_size(model)
+        own = resolved_size(model)  # a wrong name is said here, whatever the size
         for row in protocol.rows:
             if model in row.without:
                 continue
@@ -178,7 +178,7 @@ def cases(
                 wanted = min(cores, MOST_THREADS)
             check_threads(wanted)
             for engine in dict.fromkeys(engine_names):
-                found.append(Case(model, engine, wanted, row.batch, own))
+                found.append(Case(model, engine, wanted, row.batch, size or own))
     return found
 
 

@@ -278,10 +278,10 @@ def guesses(model: nn.Module) -> Iterator[Any]:
             yield torch.empty(1, channels, *[size] * space)
         return
     stated = stated_size(model)
-    sizes: tuple[Size, ...] = (128, *([stated] if stated else []), 224, 256, 64, 32)
+    sides: tuple[Size, ...] = (128, *([stated] if stated else []), 224, 256, 64, 32)
     for count in dict.fromkeys([channels, 3]):  # the first module need not be the first to run
-        for size in dict.fromkeys(sizes):
-            yield torch.empty(1, count, *height_width(size))
+        for one in dict.fromkeys(sides):
+            yield torch.empty(1, count, *height_width(one))
         yield [torch.empty(count, 224, 224)]
 
 
