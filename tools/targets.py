@@ -5,7 +5,7 @@ figure is never taken as beaten: where one has none at all, nothing is shown, an
 run some network, that is said beside the verdict.
 
     python -m tools.targets benchmarks/peers
-    python -m tools.targets benchmarks/peers --page docs/engine.md
+    python -m tools.targets benchmarks/peers --page docs/targets.md
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@
 extern "C" {
 #endif
 
-/* Of the plan files that this library reads; a file of another version is refused by name. */
+/* The version of the plan files that this library reads. A file of another version is refused by name. */
 #define FF_PLAN_VERSION 2
 #define FF_MAX_RANK 6
 #define FF_MAX_THREADS 256
@@ -54,10 +54,10 @@ typedef enum ff_status {
 typedef struct ff_plan ff_plan;
 typedef struct ff_context ff_context;
 
-/* Of this library, as "0.1.0". */
+/* The version of this library, for example "0.1.0". */
 FF_API const char *ff_version(void);
 
-/* What went wrong in the last failed call of the calling thread, in one line; "" where none has failed.
+/* What went wrong in the last failed call of the calling thread, in one line; "" if none has failed.
  * Valid until the thread's next failed call. */
 FF_API const char *ff_last_error(void);
 
@@ -65,7 +65,7 @@ FF_API const char *ff_last_error(void);
 FF_API uint64_t ff_checksum(const void *data, size_t size, uint64_t seed);
 
 /* Instruction sets that this build and this processor both have, the fastest first; "plain" is always the
- * last. NULL where index is out of range. */
+ * last. NULL if index is out of range. */
 FF_API int32_t ff_instruction_set_count(void);
 FF_API const char *ff_instruction_set(int32_t index);
 
@@ -77,7 +77,7 @@ FF_API const char *ff_instruction_set(int32_t index);
 FF_API ff_status ff_multiply_add_rate(const char *instruction_set, const char *precision, int32_t threads,
                                       double seconds, double *flops_per_s);
 
-/* Bytes a second of all threads together, each on `bytes` (1024 to FF_MAX_RATE_BYTES) of its own: read where
+/* Bytes a second of all threads together, each on `bytes` (1024 to FF_MAX_RATE_BYTES) of its own: read if
  * `copies` is 0, else copied from the first half into the second, bytes read and written both counted. */
 #define FF_MAX_RATE_BYTES (INT64_C(1) << 32)
 FF_API ff_status ff_memory_rate(const char *instruction_set, int32_t copies, int64_t bytes, int32_t threads,
@@ -92,7 +92,7 @@ FF_API ff_status ff_region_time(int32_t threads, double seconds, double *seconds
  * its tensors. The file must stay unchanged as long as the plan lives. *plan is NULL after a failure. */
 FF_API ff_status ff_plan_load(const char *path, ff_plan **plan);
 
-/* The same from memory; the bytes are copied. */
+/* Loads a plan from memory; the bytes are copied. */
 FF_API ff_status ff_plan_load_memory(const void *data, size_t size, ff_plan **plan);
 
 /* Contexts keep what they need: a plan may be freed before them. NULL is ignored. */
@@ -131,10 +131,11 @@ typedef struct ff_context_options {
 /* options NULL means {0, NULL}. *context is NULL after a failure. */
 FF_API ff_status ff_context_create(const ff_plan *plan, const ff_context_options *options, ff_context **context);
 
-/* Not while the context is at work. NULL is ignored. */
+/* Must not be called while the context is at work. NULL is ignored. */
 FF_API void ff_context_free(ff_context *context);
 
-/* inputs[i]: batch pictures of input i one after the other, (batch, C, H, W); outputs[i] likewise, written.
+/* inputs[i]: batch pictures of input i one after the other, (batch, C, H, W). outputs[i] has the same
+ * order and is written.
  * No output may overlap an input or another output. */
 FF_API ff_status ff_context_run(ff_context *context, const float *const *inputs, float *const *outputs,
                                 int64_t batch);
@@ -146,13 +147,17 @@ FF_API const char *ff_context_instruction_set(const ff_context *context);
  * whose batch is at least the number of threads (each thread then runs whole pictures in its own arena). */
 FF_API int64_t ff_context_bytes(const ff_context *context);
 
+/* Fills that memory with NaN. A run depends on its inputs alone, so the next one gives the same bits as
+ * before; if it does not, the plan reads what it has not written. Made for tests. */
+FF_API ff_status ff_context_poison(ff_context *context);
+
 /* Measures each node from the next run on (on != 0), or stops. Off at first: it costs two readings of the
  * clock for a node. */
 FF_API ff_status ff_context_profile(ff_context *context, int32_t on);
 
 /* The last profiled run: seconds spent in each node by the calling thread, all its pictures together,
- * waiting for other threads included. n must be ff_plan_node_count(). A strip's time includes its nodes',
- * and those of its own overhead; nodes of a strip are timed too. Zeros where no run was profiled. */
+ * waiting for other threads included. n must be ff_plan_node_count(). A strip's time includes that of its
+ * nodes, which are timed too, and its overhead. Zeros if no run was profiled. */
 FF_API ff_status ff_context_times(ff_context *context, double *seconds, int32_t n);
 
 #ifdef __cplusplus

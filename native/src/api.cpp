@@ -124,7 +124,8 @@ ff_status ff_multiply_add_rate(const char* instruction_set, const char* precisio
         given(flops_per_s, "flops_per_s");
         check_measure(threads, seconds);
         const std::string type = precision;
-        if (type != "float32" && type != "float64") bad_argument("precision is " + type + "; it must be float32 or float64");
+        if (type != "float32" && type != "float64")
+            bad_argument("precision is " + type + "; it must be float32 or float64");
         *flops_per_s = ff::multiply_add_rate(kernels_named(instruction_set), type == "float64", threads, seconds);
     });
 }
@@ -135,7 +136,8 @@ ff_status ff_memory_rate(const char* instruction_set, int32_t copies, int64_t by
         given(bytes_per_s, "bytes_per_s");
         check_measure(threads, seconds);
         if (bytes < 1024 || bytes > FF_MAX_RATE_BYTES)
-            bad_argument("bytes is " + std::to_string(bytes) + "; it must be 1024 to " + std::to_string(FF_MAX_RATE_BYTES));
+            bad_argument("bytes is " + std::to_string(bytes) + "; it must be 1024 to " +
+                         std::to_string(FF_MAX_RATE_BYTES));
         *bytes_per_s = ff::memory_rate(kernels_named(instruction_set), copies != 0, bytes, threads, seconds);
     });
 }
@@ -235,6 +237,10 @@ const char* ff_context_instruction_set(const ff_context* context) {
     return context ? context->context.kernels().name : nullptr;
 }
 int64_t ff_context_bytes(const ff_context* context) { return context ? context->context.bytes() : -1; }
+
+ff_status ff_context_poison(ff_context* context) {
+    return guarded([&] { given(context, "context")->context.poison(); });
+}
 
 ff_status ff_context_profile(ff_context* context, int32_t on) {
     return guarded([&] { given(context, "context")->context.profile(on != 0); });

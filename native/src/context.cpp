@@ -25,6 +25,8 @@ Buffer::Buffer(size_t size) : size_(size), data_(static_cast<char*>(allocate(siz
     std::memset(data_.get(), 0, size);
 }
 
+void Buffer::poison() { std::memset(data_.get(), 0xff, size_); }
+
 void Buffer::Free::operator()(char* data) const { std::free(data); }
 
 Context::Worker::Worker(const Plan& plan, const Kernels& kernels, char* shared_arena)
@@ -97,6 +99,16 @@ void Context::together(Worker& worker, int thread, int64_t picture, double* seco
         // After the last node all meet at the end of the run, or before the next picture.
         if (turns_[i].meet && i + 1 < program.size()) pool_.barrier();
         if (seconds) seconds[place] += now_seconds() - start;
+    }
+}
+
+void Context::poison() {
+    const auto lock = enter(busy_);
+    arena_.poison();
+    for (const auto& worker : workers_) {
+        worker->rings.poison();
+        worker->scratch.poison();
+        if (worker->arena) worker->arena->poison();
     }
 }
 

@@ -1,4 +1,4 @@
-// A plan at work: its memory, its threads, and what its nodes took.
+// A plan at work: its memory, its threads, and how long its nodes took.
 #pragma once
 
 #include <atomic>
@@ -7,18 +7,19 @@
 #include <vector>
 
 #include "plan.hpp"
-#include "pool.hpp"
+#include "thread_pool.hpp"
 #include "program.hpp"
 #include "schedule.hpp"
 
 namespace ff {
 
-// Zeros, aligned to kAlignment. std::bad_alloc.
+// Zeros, aligned to kAlignment. Throws std::bad_alloc.
 class Buffer {
 public:
     explicit Buffer(size_t size);
     char* data() const { return data_.get(); }
     size_t size() const { return size_; }
+    void poison();  // NaN in every place
 
 private:
     struct Free {
@@ -37,8 +38,9 @@ public:
     int threads() const { return pool_.threads(); }
     int64_t bytes() const { return bytes_; }
 
-    // One of these at a time: Error(FF_BUSY) where another thread is within one.
+    // One of these three at a time: Error(FF_BUSY) if another thread is within one.
     void run(const float* const* inputs, float* const* outputs, int64_t batch);
+    void poison();
     void profile(bool on);
     std::vector<double> times();
 
@@ -68,7 +70,7 @@ private:
     const std::shared_ptr<const Plan> plan_;
     const Kernels& kernels_;
     Buffer arena_;
-    Pool pool_;
+    ThreadPool pool_;
     std::vector<std::unique_ptr<Worker>> workers_;
     std::vector<Part> whole_;
     std::vector<Turn> turns_;

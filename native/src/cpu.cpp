@@ -16,7 +16,7 @@ struct Features {
     bool avx2 = false, avx512 = false;
 };
 
-// Intel's manual, volume 1, 14.3 and 15.2: a set is there where the processor names it and the operating
+// Intel's manual, volume 1, 14.3 and 15.2: a set can be used if the processor names it and the operating
 // system keeps its registers (XCR0: bits 1 and 2 for AVX, and 5 to 7 for AVX-512).
 Features features() {
     unsigned a = 0, b = 0, c = 0, d = 0;

@@ -7,10 +7,10 @@
 
 namespace ff {
 
-// Those that this build has and this processor runs, the fastest first; plain is always the last.
+// The sets that this build has and this processor runs, the fastest first; plain is always the last.
 const std::vector<const Kernels*>& available_kernels();
 
-// Processors that this process may use; at least 1.
+// How many processors this process may use; at least 1.
 int processor_count();
 
 }  // namespace ff

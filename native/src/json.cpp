@@ -128,7 +128,7 @@ private:
         return Value(to_double(token));
     }
 
-    // strtod follows the program's locale, whose decimal point may be a comma; from_chars for double needs a
+    // strtod follows the program's locale, whose decimal point may be a comma, and from_chars for double needs a
     // newer library than the oldest compilers have. Here: digits and exponent by hand, exact enough for
     // float32 (three roundings of a double).
     double to_double(const std::string& token) {

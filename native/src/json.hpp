@@ -21,12 +21,12 @@ public:
     template <class T>
     explicit Value(T content) : content_(std::move(content)) {}
 
-    // nullptr where the value is of another type. A whole number is an int64 and nothing else.
+    // nullptr if the value is of another type. A whole number is an int64 and nothing else.
     template <class T>
     const T* get() const {
         return std::get_if<T>(&content_);
     }
-    // The member of an object; nullptr where there is none.
+    // The member of an object; nullptr if there is none.
     const Value* find(std::string_view key) const;
 
 private:

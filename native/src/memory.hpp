@@ -1,4 +1,4 @@
-// Memory that kernels walk, on huge pages where the system has them.
+// Memory that kernels walk, on huge pages if the system has them.
 #pragma once
 
 #include <sys/mman.h>
@@ -11,7 +11,7 @@
 
 namespace ff {
 
-// For std::free. Aligned to kAlignment. std::bad_alloc.
+// Memory aligned to kAlignment, to be given to std::free. Throws std::bad_alloc.
 //
 // Weights and maps are more than the TLB reaches by pages of 4 KiB, and the processor's prefetchers stop
 // at each page's end: weights come from L3 faster on huge ones.

@@ -1,8 +1,9 @@
-// A plan in memory: tensors, views of them, and nodes, as the file's graph lists them. What each node
-// means is in docs/engine.md, section "The plan".
+// A plan in memory: tensors, views of them, and nodes, in the order of the file's graph. docs/engine.md, section "The
+// plan", says what each node means.
 #pragma once
 
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "file.hpp"
@@ -10,23 +11,25 @@
 
 namespace ff {
 
-constexpr int kAlignment = 64;  // bytes: of constants, arenas, rings, and of each tensor in them
+constexpr int kAlignment = 64;  // bytes; constants, arenas, rings and each tensor in them begin at a multiple
 
-enum class Kind { arena, input, output, constant, ring };
+// Where a tensor lies.
+#define FF_KINDS(X) X(arena) X(input) X(output) X(constant) X(ring)
+enum class Kind { FF_KINDS(FF_ENUMERATOR) };
 
 struct Tensor {
     Kind kind = Kind::arena;
     int64_t size = 0;        // elements
-    int64_t offset = 0;      // bytes; of an arena or ring tensor
-    int32_t index = 0;       // of an input or output
-    int32_t ring = 0;        // rows kept; row y lies at slot y % ring
-    const void* data = nullptr;  // of a constant
-    int64_t stored = 0;          // elements of it in the file, padding included
+    int64_t offset = 0;      // arena, ring: bytes from the start of the arena or the rings
+    int32_t index = 0;       // input, output: its number
+    int32_t ring = 0;        // ring: rows kept; row y lies at slot y % ring
+    const void* data = nullptr;  // constant: where the file has it
+    int64_t stored = 0;          // constant: elements in the file, padding included
     bool whole_numbers = false;  // int32
 };
 
 struct View {
-    int32_t tensor = -1;  // none
+    int32_t tensor = -1;  // its number; -1: the node has no such input
     int64_t offset = 0;   // elements
     int32_t rank = 0;
     int64_t shape[kMaxRank] = {};
@@ -34,54 +37,78 @@ struct View {
 
     explicit operator bool() const { return tensor >= 0; }
     int64_t elements() const;
-    // Of a map, (H, W, C).
+    // The view of a map is (H, W, C).
     int64_t height() const { return shape[0]; }
     int64_t width() const { return shape[1]; }
     int64_t channels() const { return shape[2]; }
 };
 
-enum class Op {
-    conv, depthwise, pool, matmul, unary, binary, softmax, norm, reduce, copy, fill, gather, resize, strip,
+struct StripArgs {
+    int32_t rows = 0;  // in one stretch of the strip's out
 };
+
+// The operators, which are the kinds of node: name, and what the kernel is given. The enum, the variant and
+// operator_of() are made from this list.
+#define FF_OPERATORS(X)         \
+    X(conv, ConvArgs)           \
+    X(depthwise, DepthwiseArgs) \
+    X(pool, PoolArgs)           \
+    X(matmul, MatmulArgs)       \
+    X(unary, UnaryArgs)         \
+    X(binary, BinaryArgs)       \
+    X(softmax, SoftmaxArgs)     \
+    X(norm, NormArgs)           \
+    X(reduce, ReduceArgs)       \
+    X(copy, CopyArgs)           \
+    X(fill, FillArgs)           \
+    X(gather, GatherArgs)       \
+    X(resize, ResizeArgs)       \
+    X(strip, StripArgs)
+enum class Op { FF_OPERATORS(FF_ENUMERATOR) };
 const char* name_of(Op op);
 
-enum Role { kX, kWeight, kBias, kResidual, kGate, kA, kB, kIndex, kTransformed, kRoles };
+#define FF_ALTERNATIVE(name, args) , args
+using Args = std::variant<std::monostate FF_OPERATORS(FF_ALTERNATIVE)>;
+#undef FF_ALTERNATIVE
+
+// What an input is to its node: enumerator, and name in the file.
+#define FF_ROLES(X)          \
+    X(kX, "x")               \
+    X(kWeight, "weight")     \
+    X(kBias, "bias")         \
+    X(kResidual, "residual") \
+    X(kGate, "gate")         \
+    X(kA, "a")               \
+    X(kB, "b")               \
+    X(kIndex, "index")       \
+    X(kTransformed, "transformed")
+enum Role { FF_ROLES(FF_ENUMERATOR) kRoles };
 const char* name_of(Role role);
 
-// One kernel's call, or a strip of them. An attribute means something only for the ops that have it.
+// One kernel's call, or a strip of them.
 struct Node {
     Op op = Op::fill;
     std::string name;  // path of the module it came from
     View in[kRoles];
     View out;
-    Window window;
-    Activation act, post;
-    int32_t groups = 1, multiplier = 1, trailing = 1, winograd = 0;
-    int32_t pad_bottom = 0, pad_right = 0, count_include_pad = 0, align_corners = 0;
-    float alpha = 1, eps = 0, value = 0, scale_h = 0, scale_w = 0;
-    PoolMode pool = PoolMode::max;
-    Binary binary = Binary::add;
-    NormMode norm = NormMode::layer;
-    Reduce reduce = Reduce::mean;
-    ResizeMode resize = ResizeMode::nearest;
-    int32_t rows = 0;         // of a strip: rows of its out in one stretch
-    std::vector<Node> nodes;  // of a strip
+    Args args;                // of op: its attributes; where its tensors lie is not known yet
+    std::vector<Node> nodes;  // strip: what it runs row by row
 };
 
 struct Plan {
     File file;
     std::string model;
     int64_t arena_bytes = 0;
-    int64_t ring_bytes = 0;  // of each thread
+    int64_t ring_bytes = 0;  // for each thread
     int64_t weight_bytes = 0;
     std::vector<Tensor> tensors;
     std::vector<View> inputs, outputs;
     std::vector<Node> nodes;
 
-    // All nodes, each strip before its own.
+    // All nodes, each strip before its nodes.
     struct Listed {
         const Node* node;
-        int32_t strip;  // place of its strip in this list; -1
+        int32_t strip;  // place of its strip in this list; -1 if it is in none
     };
     std::vector<Listed> list;
 };
@@ -89,7 +116,7 @@ struct Plan {
 // Reads and validates. Throws Error.
 Plan load_plan(File file);
 
-// What load_plan does last: afterwards no run of the plan can reach outside its tensors. Throws
+// The last step of load_plan: afterwards no run of the plan can reach outside its tensors. Throws
 // Error(FF_BAD_PLAN), which names the node.
 void validate(const Plan& plan);
 

@@ -6,24 +6,44 @@
 namespace ff {
 namespace {
 
-// The first row at or after `end`'s limit where a piece that starts at row y must stop: slots follow one
-// another up to the end of the ring only.
+// Where a piece of rows [y, end) must stop: slots follow one another up to the end of the ring only.
 int64_t stop(int64_t y, int64_t end, int32_t ring) { return ring ? std::min(end, (y / ring + 1) * ring) : end; }
 
-// Rows [y, end) of a view of shape (H, W, C). A stride of 0 repeats: every row is the same.
-template <class T>
-void take_rows(StridedOf<T>& view, int32_t ring, int64_t y, int64_t end) {
-    if (!view.data) return;
-    view.data += (ring ? y % ring : y) * view.stride[0];
-    view.shape[0] = end - y;
-}
+// Makes arguments those of rows [y, end) of the node.
+class Piece final : public Views {
+public:
+    Piece(const Plan& plan, const Node& node, int64_t y, int64_t end) : plan_(plan), node_(node), y_(y), end_(end) {}
+
+    void input(Role role, ConstStrided& strided) override { take_rows(strided, node_.in[role]); }
+    void output(Strided& strided) override { take_rows(strided, node_.out); }
+    // What has no rows, or knows rings itself, stays as it is.
+    void input(Role, ConstMap&) override {}
+    void input(Role, const float*&) override {}
+    void input(Role, const int32_t*&) override {}
+    void output(Map&) override {}
+
+private:
+    // The view has shape (H, W, C). A stride of 0 repeats: every row is the same.
+    template <class T>
+    void take_rows(StridedOf<T>& strided, const View& view) const {
+        if (!strided.data) return;
+        const int32_t ring = plan_.tensors[static_cast<size_t>(view.tensor)].ring;
+        strided.data += (ring ? y_ % ring : y_) * strided.stride[0];
+        strided.shape[0] = end_ - y_;
+    }
+
+    const Plan& plan_;
+    const Node& node_;
+    const int64_t y_, end_;
+};
 
 }  // namespace
 
 void Program::run_strip(Step& strip, Range rows, void* scratch, double* seconds) {
     std::fill(strip.done.begin(), strip.done.end(), 0);
-    for (int64_t y = rows.begin; y < rows.end; y += strip.node->rows) {
-        strip.flow->needed({y, std::min(y + strip.node->rows, rows.end)}, strip.needed);
+    const int64_t stretch = std::get<StripArgs>(strip.args).rows;
+    for (int64_t y = rows.begin; y < rows.end; y += stretch) {
+        strip.flow->needed({y, std::min(y + stretch, rows.end)}, strip.needed);
         for (size_t i = 0; i < strip.inner.size(); ++i) {
             const Range missing = {std::max(strip.needed[i].begin, strip.done[i]), strip.needed[i].end};
             if (missing.begin >= missing.end) continue;
@@ -40,67 +60,19 @@ void Program::run_rows(const Step& step, Range rows, void* scratch) const {
     const auto ring = [this](const View& view) {
         return view ? plan_.tensors[static_cast<size_t>(view.tensor)].ring : 0;
     };
-    const Part all = whole(node);
-    const int64_t width = node.out.width();
-    const bool windowed = node.op == Op::conv || node.op == Op::depthwise || node.op == Op::pool;
+    const int64_t units = step.whole.first.end / node.out.height();  // of the first extent, in one row
+    const bool pieces = step.op->row_by_row(node) == RowByRow::pieces;
     for (int64_t y = rows.begin, end = 0; y < rows.end; y = end) {
         end = stop(y, rows.end, ring(node.out));
-        if (windowed) {
-            const int64_t unit = node.op == Op::conv ? width : 1;
-            run_kernel(step, {{y * unit, end * unit}, all.second}, scratch);
+        if (!pieces) {
+            run_kernel(step, {{y * units, end * units}, step.whole.second}, scratch);
             continue;
         }
-        // These kernels know no rings: they get the piece as a view of its own.
         for (const View& view : node.in) end = stop(y, end, ring(view));
-        const Range units = {0, (end - y) * width};
-        switch (node.op) {
-            case Op::unary: {
-                UnaryArgs args = std::get<UnaryArgs>(step.args);
-                take_rows(args.x, ring(node.in[kX]), y, end);
-                take_rows(args.out, ring(node.out), y, end);
-                kernels_.unary(args, units);
-                break;
-            }
-            case Op::binary: {
-                BinaryArgs args = std::get<BinaryArgs>(step.args);
-                take_rows(args.a, ring(node.in[kA]), y, end);
-                take_rows(args.b, ring(node.in[kB]), y, end);
-                take_rows(args.out, ring(node.out), y, end);
-                kernels_.binary(args, units);
-                break;
-            }
-            case Op::softmax: {
-                SoftmaxArgs args = std::get<SoftmaxArgs>(step.args);
-                take_rows(args.x, ring(node.in[kX]), y, end);
-                take_rows(args.out, ring(node.out), y, end);
-                kernels_.softmax(args, units);
-                break;
-            }
-            case Op::norm: {
-                NormArgs args = std::get<NormArgs>(step.args);
-                take_rows(args.x, ring(node.in[kX]), y, end);
-                take_rows(args.weight, ring(node.in[kWeight]), y, end);
-                take_rows(args.bias, ring(node.in[kBias]), y, end);
-                take_rows(args.out, ring(node.out), y, end);
-                kernels_.norm(args, units, scratch);
-                break;
-            }
-            case Op::copy: {
-                CopyArgs args = std::get<CopyArgs>(step.args);
-                take_rows(args.x, ring(node.in[kX]), y, end);
-                take_rows(args.out, ring(node.out), y, end);
-                kernels_.copy(args, units);
-                break;
-            }
-            case Op::gather: {
-                GatherArgs args = std::get<GatherArgs>(step.args);
-                take_rows(args.x, ring(node.in[kX]), y, end);
-                take_rows(args.out, ring(node.out), y, end);
-                kernels_.gather(args, units);
-                break;
-            }
-            default: break;  // validate() lets no other in
-        }
+        Args args = step.args;
+        Piece piece(plan_, node, y, end);
+        step.op->views(args, piece);
+        step.op->run(kernels_, args, {{0, (end - y) * units}, {}}, scratch);
     }
 }
 

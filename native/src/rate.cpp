@@ -7,27 +7,28 @@
 #include <vector>
 
 #include "memory.hpp"
-#include "pool.hpp"
+#include "thread_pool.hpp"
 #include "program.hpp"
 
 namespace ff {
 namespace {
 
-constexpr int64_t kSteps = 2000;  // between two looks at the clock; some ten microseconds
-constexpr int64_t kBytesALook = int64_t{1} << 19;
+// Work between two looks at the clock: each is some ten microseconds, beside which a look takes nothing.
+constexpr int64_t kSteps = 2000;                    // of multiply-adds
+constexpr int64_t kBytesALook = int64_t{1} << 19;  // read or copied
 constexpr int kRegions = 20;
 
-// Each thread repeats work(thread), which says how much it did, until `seconds` are over; amounts a second of
-// all threads together. Once before that, untimed.
+// Each thread repeats work(thread), which returns how much it did, until `seconds` are over; the first time is not
+// measured. Returns the amounts a second of all threads together.
 template <class Work>
 double rate(int threads, double seconds, const Work& work) {
     struct Job {
         const Work& work;
-        Pool& pool;
+        ThreadPool& pool;
         double seconds;
         std::vector<double> rates;
     };
-    Pool pool(threads);
+    ThreadPool pool(threads);
     Job job{work, pool, seconds, std::vector<double>(static_cast<size_t>(threads))};
     pool.run(
         [](void* context, int thread) {
@@ -54,7 +55,7 @@ double multiply_add_rate(const Kernels& kernels, bool doubles, int threads, doub
 }
 
 double memory_rate(const Kernels& kernels, bool copies, int64_t bytes, int threads, double seconds) {
-    const int64_t half = std::max<int64_t>(bytes / 8 / kRateCount, 1) * kRateCount;  // floats
+    const int64_t half = std::max<int64_t>(bytes / 8 / kStreamCount, 1) * kStreamCount;  // floats
     struct Free {
         void operator()(float* data) const { std::free(data); }
     };
@@ -70,9 +71,9 @@ double memory_rate(const Kernels& kernels, bool copies, int64_t bytes, int threa
         }
         for (int64_t pass = 0; pass < passes; ++pass) {
             if (copies) {
-                kernels.move(data, data + half, half);
+                kernels.copy_stream(data, data + half, half);
             } else {
-                volatile float kept = kernels.read(data, 2 * half);
+                volatile float kept = kernels.read_stream(data, 2 * half);
                 static_cast<void>(kept);
             }
         }
@@ -81,7 +82,7 @@ double memory_rate(const Kernels& kernels, bool copies, int64_t bytes, int threa
 }
 
 double region_time(int threads, double seconds) {
-    Pool pool(threads);
+    ThreadPool pool(threads);
     const auto regions = [&] {
         for (int i = 0; i < kRegions; ++i) pool.run([](void*, int) {}, nullptr);
     };

@@ -5,13 +5,13 @@
 
 namespace ff {
 
-// Each is of `threads` threads side by side and takes about `seconds`.
+// Each function runs `threads` threads side by side and takes about `seconds`.
 
 // Floating point operations a second, two a multiply-add, in float or double.
 double multiply_add_rate(const Kernels& kernels, bool doubles, int threads, double seconds);
 
 // Bytes a second of all threads together, each on `bytes` of its own: read, or copied from their first half
-// into the second, where bytes read and bytes written both count. std::bad_alloc.
+// into the second, where bytes read and bytes written both count. Throws std::bad_alloc.
 double memory_rate(const Kernels& kernels, bool copies, int64_t bytes, int threads, double seconds);
 
 // Seconds that giving empty work to all threads and waiting for them takes.

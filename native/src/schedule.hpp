@@ -1,4 +1,4 @@
-// Who computes what: each node's parts for the threads of a context, fixed once.
+// The parts of each node that the threads of a context compute, fixed once.
 #pragma once
 
 #include <vector>
@@ -8,12 +8,12 @@
 namespace ff {
 
 struct Turn {
-    std::vector<Part> parts;  // one a thread; an empty one has nothing to do
+    std::vector<Part> parts;  // one for each thread; an empty one has nothing to do
     bool meet = false;        // all threads wait for each other after this node
 };
 
-// One a node of the plan. Small nodes are the first thread's alone: it goes through a row of them (a
-// squeeze-excite, say) while the others wait once, where sharing would make them wait after each.
+// One turn for each node of the plan. The first thread computes small nodes alone: the others wait once for a row of
+// them, for example a squeeze-excite, and would wait after each if they shared it.
 std::vector<Turn> schedule(const Plan& plan, const Kernels& kernels, int threads);
 
 }  // namespace ff

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "operators/operator.hpp"
+
 namespace ff {
 
 Range rows_read(const Node& node, Role role, int64_t height, Range out) {
-    const bool windowed = node.op == Op::conv || node.op == Op::depthwise || node.op == Op::pool;
-    if (!windowed || role != kX || out.begin >= out.end) return out;
-    const Window& w = node.window;
+    const Window* window = operator_of(node.op).window(node.args);
+    if (!window || role != kX || out.begin >= out.end) return out;
+    const Window& w = *window;
     const int64_t first = out.begin * w.stride_h - w.pad_top;
     const int64_t last = (out.end - 1) * w.stride_h - w.pad_top + int64_t{w.kernel_h - 1} * w.dilation_h;
     return {std::max<int64_t>(first, 0), std::min(last + 1, height)};

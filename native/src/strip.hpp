@@ -1,8 +1,8 @@
 // Strips: several nodes run row by row, so that what lies between them stays in the cache.
 //
-// The rows of the strip's out are taken in stretches. Backwards, each node's needed rows follow from
-// those that its readers need; forwards, each computes the rows that this thread has not computed yet.
-// Threads share out's rows in equal parts and compute the halo at the borders twice.
+// The rows of the strip's out are taken in stretches. From the last node to the first, the rows that a node must have
+// follow from those that its readers need; from the first to the last, each computes the rows that this thread has
+// not computed yet. Threads share out's rows in equal parts and compute the halo at the borders twice.
 #pragma once
 
 #include <vector>
@@ -11,16 +11,16 @@
 
 namespace ff {
 
-// Rows of the input `role`, of `height` rows, that rows `out` of the node's output are made from.
+// The rows of the input `role` that rows `out` of the node's output are made from; the input has `height` rows.
 Range rows_read(const Node& node, Role role, int64_t height, Range out);
 
-// Who reads what within a strip.
+// Which nodes of a strip read what another one writes.
 class StripFlow {
 public:
     explicit StripFlow(const Node& strip);
 
-    // Of each node, the rows needed for rows `out` of the strip. The interval that holds them all, where
-    // readers differ; an empty one where none reads any.
+    // The rows of each node that rows `out` of the strip need: the interval that holds what all readers need, or an
+    // empty one if none reads any.
     void needed(Range out, std::vector<Range>& rows) const;
 
     struct Reader {

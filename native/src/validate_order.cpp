@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "error.hpp"
+#include "operators/operator.hpp"
 #include "validate.hpp"
 
 namespace ff {
@@ -142,14 +143,6 @@ bool same_place(const View& a, const View& b) {
     return true;
 }
 
-// Whether a kernel has read each element of the input before it writes the same place of out.
-bool in_place(const Node& node, Role role) {
-    if (node.op == Op::unary || node.op == Op::binary) return true;
-    const Act act = node.act.kind;  // after any other, the sums are written before the residual is read
-    return node.op == Op::conv && role == kResidual &&
-           (act == Act::none || act == Act::relu || act == Act::relu6 || act == Act::clamp);
-}
-
 class OrderCheck {
 public:
     explicit OrderCheck(const Plan& plan) : plan_(plan), written_(plan.tensors.size()) {}
@@ -180,9 +173,12 @@ private:
             const View& view = node.in[i];
             if (!view || tensor(view).kind == Kind::input || tensor(view).kind == Kind::constant) continue;
             const char* fault = nullptr;
-            if (!written(view).holds(Runs(view), budget_)) fault = " is read before it is written";
-            // validate_strip has shown that what a strip writes shares no memory with what else it uses.
-            else if (!inside_strip && overwritten(node, static_cast<Role>(i))) fault = " is overwritten while it is read";
+            for (const View& read : reads(node, static_cast<Role>(i))) {
+                if (!written(read).holds(Runs(read), budget_)) fault = " is read before it is written";
+                // validate_strip has shown that what a strip writes shares no memory with what else it uses.
+                else if (!inside_strip && overwritten(node, static_cast<Role>(i), read))
+                    fault = " is overwritten while it is read";
+            }
             if (fault)
                 bad_plan("node " + place + " '" + node.name + "' (" + name_of(node.op) + "): " +
                          name_of(static_cast<Role>(i)) + fault);
@@ -191,13 +187,38 @@ private:
         written(node.out).add(Runs(node.out), budget_);
     }
 
-    // Whether the node writes to bytes that the input still needs.
-    bool overwritten(const Node& node, Role role) {
-        const View &in = node.in[role], &out = node.out;
+    // What the node reads of an input: all of its view, but of a gather's x only what the index names.
+    std::vector<View> reads(const Node& node, Role role) {
+        const View& view = node.in[role];
+        if (node.op != Op::gather || role != kX) return {view};
+        const View& index = node.in[kIndex];
+        const int32_t* first = static_cast<const int32_t*>(tensor(index).data) + index.offset;
+        std::vector<int32_t> places(first, first + index.shape[0]);
+        budget_.spend(index.shape[0]);
+        std::sort(places.begin(), places.end());
+        std::vector<View> parts;
+        const int32_t axis = view.rank - 1;
+        int64_t end = -1;
+        for (const int32_t place : places) {
+            if (place < end) continue;
+            if (place > end) {
+                parts.push_back(view);
+                parts.back().offset += place * view.stride[axis];
+                parts.back().shape[axis] = 0;
+            }
+            ++parts.back().shape[axis];
+            end = place + 1;
+        }
+        return parts;
+    }
+
+    // Whether the node writes to bytes of what it reads.
+    bool overwritten(const Node& node, Role role, const View& in) {
+        const View& out = node.out;
         if (in.tensor != out.tensor && (tensor(in).kind != Kind::arena || tensor(out).kind != Kind::arena)) return false;
         const int64_t from = begin(in), to = begin(out);
         if (from >= to + tensor(out).size || to >= from + tensor(in).size) return false;
-        if (in_place(node, role) && from + in.offset == to + out.offset && same_place(in, out)) return false;
+        if (operator_of(node.op).in_place(node, role) && from + in.offset == to + out.offset && same_place(in, out)) return false;
         const int64_t base = std::min(from, to);
         Written target(std::max(from + tensor(in).size, to + tensor(out).size) - base);
         target.add(Runs(out, to - base), budget_);

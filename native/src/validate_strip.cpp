@@ -19,7 +19,7 @@ public:
         if (nodes_.empty() || nodes_.size() > kMaxNodes) fail("has no node, or more than 64");
         for (size_t i = 0; i < nodes_.size(); ++i)
             validate_node(plan_, nodes_[i], place_ + "." + std::to_string(i), true);
-        if (strip_.rows < 1) fail("rows is 0");
+        if (stretch() < 1) fail("rows is 0");
         if (strip_.out.height() > kMaxRows) fail("out has too many rows");
         const View &out = strip_.out, &last = nodes_.back().out;
         if (out.tensor != last.tensor || out.offset != last.offset || out.rank != last.rank ||
@@ -36,13 +36,14 @@ private:
         bad_plan("node " + place_ + " '" + strip_.name + "' (strip): " + reason);
     }
     const Tensor& tensor(int32_t number) const { return plan_.tensors[static_cast<size_t>(number)]; }
+    int64_t stretch() const { return std::get<StripArgs>(strip_.args).rows; }
     bool written(int32_t number) const {
         return std::any_of(nodes_.begin(), nodes_.end(),
                            [number](const Node& node) { return node.out.tensor == number; });
     }
 
-    // All stretches of a strip are under way at the same time in several threads: what it writes may share
-    // no memory with another tensor of it.
+    // Stretches of a strip run at the same time in several threads: a tensor that it writes may share no memory with
+    // another of its tensors.
     void disjoint() const {
         std::vector<int32_t> used;
         for (const Node& node : nodes_) {
@@ -64,7 +65,7 @@ private:
         }
     }
 
-    // What one node writes and another reads is the same rows to both, and written before.
+    // A tensor that one node writes and another reads has the same rows for both, and is written first.
     void links() const {
         for (size_t i = 0; i < nodes_.size(); ++i) {
             for (const View& view : nodes_[i].in) {
@@ -85,15 +86,15 @@ private:
         }
     }
 
-    // The stretch that starts at any row, and that a thread starts with, is the one that holds most rows:
-    // a later one finds the first of them done.
+    // Each row is tried as the first of a thread's first stretch, which holds the most rows: later stretches find some
+    // of theirs done.
     void simulate() const {
         const StripFlow flow(strip_);
         const int64_t height = strip_.out.height();
         std::vector<Range> rows;
         std::vector<int64_t> next(nodes_.size(), 0);
         for (int64_t y = 0; y < height; ++y) {
-            flow.needed({y, std::min(y + strip_.rows, height)}, rows);
+            flow.needed({y, std::min(y + stretch(), height)}, rows);
             for (size_t i = 0; i < nodes_.size(); ++i)
                 if (tensor(nodes_[i].out.tensor).kind == Kind::ring) check_ring(flow, rows, i);
             flow.needed({y, y + 1}, rows);

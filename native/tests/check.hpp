@@ -1,5 +1,5 @@
-// The least that a C++ test needs. Each tests/test_*.cpp is a program of its own: it returns 0 where
-// all its checks hold, and says which did not.
+// The least that a C++ test needs. Each tests/test_*.cpp is a program of its own: it returns 0 if all its checks
+// hold, and says which did not.
 #pragma once
 
 #include <cmath>

@@ -185,7 +185,7 @@ inline void softmax(const SoftmaxArgs& p, Range units) {
     }
 }
 
-inline void norm(const NormArgs& p, Range units, void*) {
+inline void norm(const NormArgs& p, Range units) {
     const int32_t lead = p.x.rank - p.trailing;
     const int64_t n = count(p.x, lead);
     for (int64_t u = units.begin; u < units.end; ++u) {
@@ -204,7 +204,7 @@ inline void norm(const NormArgs& p, Range units, void*) {
     }
 }
 
-inline void reduce(const ReduceArgs& p, Range units, void*) {
+inline void reduce(const ReduceArgs& p, Range units) {
     const int32_t lead = p.x.rank - p.trailing;
     const int64_t n = count(p.x, lead);
     for (int64_t u = units.begin; u < units.end; ++u) {
@@ -274,15 +274,21 @@ inline void resize(const ResizeArgs& p, Range rows) {
             }
 }
 
-template <class Args>
-size_t no_scratch(const Args&) {
-    return 0;
-}
-
 inline const Kernels& kernels() {
-    static const Kernels table{"naive", 16, no_scratch<ConvArgs>, conv, no_scratch<DepthwiseArgs>, depthwise, pool,
-                               no_scratch<MatmulArgs>, matmul, unary, binary, softmax, no_scratch<NormArgs>, norm,
-                               no_scratch<ReduceArgs>, reduce, copy, fill, gather, resize, nullptr, 0};
+    static const Kernels table = [] {
+        Kernels naive{};  // without rates
+        naive.name = "naive";
+        naive.vector_bytes = 16;
+        naive.part_pixels = 6;
+        naive.part_panels = 1;
+        naive.conv_scratch = [](const ConvArgs&) -> size_t { return 0; };
+        naive.depthwise_scratch = [](const DepthwiseArgs&) -> size_t { return 0; };
+        naive.matmul_scratch = [](const MatmulArgs&) -> size_t { return 0; };
+        naive.conv = conv, naive.depthwise = depthwise, naive.pool = pool, naive.matmul = matmul;
+        naive.unary = unary, naive.binary = binary, naive.softmax = softmax, naive.norm = norm, naive.reduce = reduce;
+        naive.copy = copy, naive.fill = fill, naive.gather = gather, naive.resize = resize;
+        return naive;
+    }();
     return table;
 }
 

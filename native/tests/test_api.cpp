@@ -75,6 +75,8 @@ void each_instruction_set_agrees_with_naive_kernels() {
         to[0] = again.data();
         ff_context_run(context, inputs, to, 3);
         CHECK(values == again, "the same bits");
+        CHECK(ff_context_poison(context) == FF_OK && ff_context_run(context, inputs, to, 3) == FF_OK);
+        CHECK(values == again, "the same bits from memory full of NaN");
         ff_context_free(context);
     }
     ff_context_free(nullptr);
@@ -101,6 +103,7 @@ void each_mistake_is_named() {
     CHECK(ff_context_run(context, inputs, outputs, 0) == FF_BAD_ARGUMENT && says("batch is 0"));
     CHECK(ff_context_run(context, no_inputs, outputs, 1) == FF_BAD_ARGUMENT && says("inputs[0] is NULL"));
     CHECK(ff_context_run(nullptr, inputs, outputs, 1) == FF_BAD_ARGUMENT && says("context is NULL"));
+    CHECK(ff_context_poison(nullptr) == FF_BAD_ARGUMENT && says("context is NULL"));
     std::vector<double> seconds(static_cast<size_t>(ff_plan_node_count(plan)), -1.0);
     const int32_t count = static_cast<int32_t>(seconds.size());
     CHECK(ff_context_times(context, seconds.data(), 1) == FF_BAD_ARGUMENT && says("n is 1"));

@@ -1,4 +1,4 @@
-// Contexts against one another: strips, threads and batches change nothing in the result.
+// Contexts against each other: strips, threads and batches change nothing in the result.
 #include <thread>
 
 #include "check.hpp"

@@ -6,6 +6,7 @@
 #include "cpu.hpp"
 #include "error.hpp"
 #include "graphs.hpp"
+#include "operators/operator.hpp"
 
 namespace {
 
@@ -27,7 +28,8 @@ bool survives(const std::string& bytes) {
     int64_t work = plan->arena_bytes + plan->ring_bytes;
     for (const ff::Plan::Listed& listed : plan->list) {
         const ff::Node& node = *listed.node;
-        int64_t each = int64_t{node.window.kernel_h} * node.window.kernel_w;
+        const ff::Window* window = ff::operator_of(node.op).window(node.args);
+        int64_t each = window ? int64_t{window->kernel_h} * window->kernel_w : 1;
         if (node.op == ff::Op::conv) each *= node.in[ff::kX].channels();
         if (node.op == ff::Op::matmul) each = node.in[ff::kA].elements();
         int64_t elements = node.out.elements();

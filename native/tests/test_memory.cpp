@@ -1,4 +1,4 @@
-// Memory for maps and copied plans: aligned, wholly writable, refused where it cannot be.
+// Memory for maps and copied plans: aligned, wholly writable, refused if there is not enough.
 #include "memory.hpp"
 
 #include <cstring>

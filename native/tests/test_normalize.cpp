@@ -26,9 +26,8 @@ Parts random_parts(check::Random& random, int64_t largest) {
 
 void check_norm_of(const ff::Kernels& kernels, check::Random& random, const Parts& p, const ff::NormArgs& args,
                    const View& x, const View* weight, const View* bias, View& out, const char* what) {
-    std::vector<char> scratch(kernels.norm_scratch(args) + 64);
     check::run_whole_and_in_parts(random, out, p.units, kernels.name,
-                                  [&](ff::Range units) { kernels.norm(args, units, scratch.data()); });
+                                  [&](ff::Range units) { kernels.norm(args, units); });
     for (int64_t unit = 0; unit < p.units; ++unit) {
         double mean = 0, squares = 0;
         for (int64_t i = 0; i < p.count; ++i) mean += x[unit * p.count + i];
@@ -97,9 +96,8 @@ void check_norm_of_maps(const ff::Kernels& kernels, check::Random& random) {
 
 void check_reduce_of(const ff::Kernels& kernels, check::Random& random, const Parts& p, const ff::ReduceArgs& args,
                      const View& x, View& out) {
-    std::vector<char> scratch(kernels.reduce_scratch(args) + 64);
     check::run_whole_and_in_parts(random, out, p.units, kernels.name,
-                                  [&](ff::Range units) { kernels.reduce(args, units, scratch.data()); });
+                                  [&](ff::Range units) { kernels.reduce(args, units); });
     for (int64_t unit = 0; unit < p.units; ++unit) {
         double total = args.op == Reduce::max ? -INFINITY : args.op == Reduce::min ? INFINITY : 0, size = 0;
         for (int64_t i = unit * p.count; i < (unit + 1) * p.count; ++i) {

@@ -94,6 +94,26 @@ void slices_of_a_concatenation() {
     }
 }
 
+// A gather reads what its index names: channels 0, 2 and 3 of a map of which another is written later.
+void gathered_channels() {
+    for (const int32_t named : {3, 4}) {
+        Network n(2);
+        const auto joined = n.map(0), picked = n.map(1);
+        std::vector<float> order(16);
+        const int32_t index[8] = {2, 0, 3, 2, 0, named, 0, 2};
+        std::memcpy(order.data(), index, sizeof index);
+        n.copy(Network::slice(n.input, 0, 4), Network::slice(joined, 0, 4));
+        n.tensors += ",{\"kind\":\"constant\",\"size\":8,\"name\":\"index\"}";
+        n.nodes += ",{\"op\":\"gather\",\"name\":\"m.1\",\"in\":{" + graphs::role("x", joined.text()) + "," +
+                   graphs::role("index", graphs::flat(n.count++, 8)) + "},\"out\":" + picked.text() + ",\"attr\":{}}";
+        n.copy(Network::slice(picked, 0, 4), Network::slice(joined, 4, 4)).copy(joined, n.output);
+        graphs::File file = n.file();
+        file.constants.emplace_back("index", order);
+        expect(file, named < 4 ? "" : "node 1 'm.1' (gather): x is read before it is written",
+               "an index up to " + std::to_string(named));
+    }
+}
+
 void shared_bytes() {
     for (const bool late : {false, true}) {
         Network n(2);
@@ -164,6 +184,7 @@ void work_is_bounded() {
 
 int main() {
     slices_of_a_concatenation();
+    gathered_channels();
     shared_bytes();
     outputs();
     rings();

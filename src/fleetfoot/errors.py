@@ -15,6 +15,7 @@ FleetfootError
 ├── SurgeryError         nothing to replace as asked, or a network that does not bear it
 ├── EngineError          an engine that cannot build or run a network
 │   ├── PlanError          a compiled plan that is damaged, invalid or of another version
+│   ├── DisagreementError  an engine that answers otherwise than eager
 │   └── UnsupportedOperatorError  operators of the network that the engine lacks; all are listed
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
 └── RecordError          measurements that cannot be read or compared
@@ -108,6 +109,41 @@ class EngineError(FleetfootError):
 
 class PlanError(EngineError):
     """A compiled plan is damaged, not valid, or of another version."""
+
+
+class DisagreementError(EngineError):
+    """An engine answers otherwise than eager, and is not used. ``error`` and ``tolerance`` are
+    shares of the largest value; ``place`` is the first node that differs."""
+
+    def __init__(
+        self,
+        engine: str,
+        network: str,
+        error: float,
+        tolerance: float,
+        precision: str,
+        place: str,
+        redrawn: int = 0,
+    ) -> None:
+        super().__init__(engine, network, error, tolerance, precision, place, redrawn)
+        self.engine = engine
+        self.network = network
+        self.error = error
+        self.tolerance = tolerance
+        self.precision = precision
+        self.place = place
+        self.redrawn = redrawn
+        """Parameters that were drawn anew to show it: with the network's own, which are nearly
+        zero, the difference does not show."""
+
+    def __str__(self) -> str:
+        drawn = f" with {self.redrawn} parameters, nearly zero, drawn anew" if self.redrawn else ""
+        return (
+            f"the answer of {self.engine} for {self.network}{drawn} is off eager's by "
+            f"{self.error:.1e} of the largest value, more than the {self.tolerance:.0e} allowed in "
+            f"{self.precision}. What differs first: {self.place}. Run this network with another "
+            "engine, and please report it"
+        )
 
 
 class UnsupportedOperatorError(EngineError):

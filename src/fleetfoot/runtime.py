@@ -96,6 +96,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ff_context_threads": (c_int32, (c_void_p,)),
     "ff_context_instruction_set": (c_char_p, (c_void_p,)),
     "ff_context_bytes": (c_int64, (c_void_p,)),
+    "ff_context_poison": (c_int32, (c_void_p,)),
     "ff_context_profile": (c_int32, (c_void_p, c_int32)),
     "ff_context_times": (c_int32, (c_void_p, POINTER(c_double), c_int32)),
 }
@@ -468,6 +469,16 @@ class Context:
         return [
             NodeTime(node=node, seconds=s) for node, s in zip(self._nodes, seconds, strict=True)
         ]
+
+    def poison(self) -> None:
+        """Fills the memory between layers with NaN. The next run gives the same bits as before, or
+        the plan reads what it has not written: this is for tests.
+
+        Raises:
+            EngineError: the context is closed.
+        """
+        with self._at_work:
+            _check(_library().ff_context_poison(self._open()))
 
     @property
     def memory_bytes(self) -> int:

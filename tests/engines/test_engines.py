@@ -332,7 +332,7 @@ def test_the_engine_that_does_nothing_answers_with_nothing():
 def test_an_unknown_engine_is_named_and_auto_points_to_its_home():
     with pytest.raises(UnknownNameError, match="unknown engine 'openvin'; did you mean 'openvino'"):
         load("openvin", SMALL, example=IMAGES)
-    with pytest.raises(UnknownNameError, match=r"fleetfoot\.bench\.auto\.load_auto"):
+    with pytest.raises(UnknownNameError, match=r"fleetfoot\.choose\.auto\.load_auto"):
         load("auto", SMALL, example=IMAGES)
 
 
@@ -527,7 +527,8 @@ def test_a_cuda_graph_replays_on_its_own_input_and_a_timed_call_copies_nothing(m
         def replay(self):
             steps.append("replay")
             with torch.inference_mode():  # the recorded kernels know nothing of modes
-                built._output.copy_(built._input.mean((2, 3)))
+                engine = placed[0]
+                engine._output.copy_(engine._input.mean((2, 3)))
 
     class Stream:
         def wait_stream(self, other):
@@ -544,11 +545,18 @@ def test_a_cuda_graph_replays_on_its_own_input_and_a_timed_call_copies_nothing(m
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(nn.Module, "to", lambda self, *where, **how: self)
-    monkeypatch.setattr(engines.CudaGraph, "_place", lambda self, batch: batch)
+    placed = []
+
+    def place(engine, batch):
+        placed.append(engine)
+        return batch
+
+    monkeypatch.setattr(engines.CudaGraph, "_place", place)
 
     built = load("cudagraph", Network().eval(), example=IMAGES, device="cuda")
-    # warmed up on a side stream, which waits and is waited for, then recorded once
-    assert steps == ["wait", "Stream", *["forward"] * 3, "wait", "Graph", "forward"]
+    # warmed up on a side stream, which waits and is waited for, then recorded once, and compared
+    recorded = ["wait", "Stream", *["forward"] * 3, "wait", "Graph", "forward"]
+    assert steps == [*recorded, "forward", "replay"]
     steps.clear()
     other = IMAGES + 1
     torch.testing.assert_close(built.run(other), other.mean((2, 3)))

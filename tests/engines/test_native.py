@@ -11,7 +11,7 @@ from fleetfoot import runtime
 from fleetfoot.cli import app
 from fleetfoot.engines import TOLERANCES, available, load, relative_error
 from fleetfoot.engines.native import Native, save_plan
-from fleetfoot.errors import EngineError
+from fleetfoot.errors import DisagreementError, EngineError
 from fleetfoot.models import create_model
 from fleetfoot.transform import fuse
 from helpers import trained_
@@ -107,8 +107,8 @@ def test_its_absence_has_the_reason_everywhere(monkeypatch):
 @needs_library
 def test_a_plan_on_disk_runs_any_batch_as_eager_does(network, tmp_path):
     file = tmp_path / "network.plan"
-    error = save_plan(network, torch.zeros(1, 3, 64, 64), file)
-    assert error < TOLERANCES["float32"]
+    found = save_plan(network, torch.zeros(1, 3, 64, 64), file)
+    assert found.error < TOLERANCES["float32"]
     images = torch.randn(5, 3, 64, 64)
     with runtime.Plan.load(file) as plan, plan.context(2) as context:
         logits = torch.from_numpy(context.run(images.numpy()))
@@ -117,8 +117,8 @@ def test_a_plan_on_disk_runs_any_batch_as_eager_does(network, tmp_path):
 
 @needs_library
 def test_a_plan_that_answers_otherwise_is_not_written(network, tmp_path, monkeypatch):
-    monkeypatch.setattr("fleetfoot.engines.native.relative_error", lambda a, b: 0.5)
-    with pytest.raises(EngineError, match=r"off eager by 5\.0e-01 .* it is not written"):
+    monkeypatch.setattr("fleetfoot.engines.agreement.relative_error", lambda a, b: 0.5)
+    with pytest.raises(DisagreementError, match=r"is off eager's by 5\.0e-01 of the largest value"):
         save_plan(network, torch.zeros(1, 3, 64, 64), tmp_path / "network.plan")
     assert not list(tmp_path.iterdir())
 

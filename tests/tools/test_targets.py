@@ -236,8 +236,8 @@ def test_targets_as_markdown_name_each_case_once_and_escape_what_they_hold():
     ]
 
 
-def test_the_targets_on_the_engine_page_are_judged_from_the_record(tmp_path):
-    copy = Path(shutil.copy(ROOT / "docs" / "engine.md", tmp_path))
+def test_the_targets_on_their_page_are_judged_from_the_record(tmp_path):
+    copy = Path(shutil.copy(ROOT / "docs" / "targets.md", tmp_path))
     record = ROOT / "benchmarks" / "peers"
     found = verdicts(read(record), read_failures(record), read_starts(record))
 

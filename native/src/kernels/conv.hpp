@@ -1,11 +1,12 @@
 // Convolutions other than depthwise, as products.
 //
-// A 1x1 convolution is the product itself, on the map as it lies. Any other copies the rows that a
-// block of its output needs into a frame of zeros first, a copy that stays in the cache and holds
-// each number once: the window of a pixel is then kernel_h stretches of kernel_w x channels floats,
-// which the product reads where they lie. A 1x1 whose input is gated is multiplied in that copy.
+// A 1x1 convolution is the product itself, on the map as it lies. Any other convolution first copies the rows that a
+// block of its output needs into a frame of zeros. That copy stays in the cache and holds each number once: the
+// window of a pixel is kernel_h stretches of kernel_w x channels floats in it, which the product reads where they
+// lie. A 1x1 with a gate multiplies its input in that copy.
 #pragma once
 
+#include "caches.hpp"
 #include "gemm.hpp"
 #include "kernels.hpp"
 #include "window.hpp"
@@ -15,15 +16,12 @@ namespace ff::FF_ISA {
 FF_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 FF_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-constexpr int64_t kSmallBlock = 96 << 10;   // bytes of A, or of C, that pass while B stays in L2
-constexpr int64_t kLargeBlock = 768 << 10;  // bytes of A that stay in L2 while a larger B passes once
-constexpr int64_t kLargeWeights = 512 << 10;
-constexpr int64_t kMaxRuns = 64;            // in a block
+constexpr int64_t kMaxRuns = 64;  // in a block
 
 struct ConvShape {
-    int64_t channels, outputs, panels, taps;  // of one group; panels of 16
+    int64_t channels, outputs, panels, taps;  // of one group; a panel is 16 outputs
     bool direct;                              // nothing to copy
-    int64_t block;                            // pixels in a block, direct; else output rows
+    int64_t block;                            // pixels in a block if direct, else output rows
     int64_t frame_width, frame_height;        // pixels
 };
 
@@ -39,7 +37,8 @@ static ConvShape conv_shape(const ConvArgs& args) {
     const bool large = s.panels * kPanel * s.taps * s.channels * 4 > kLargeWeights;
     const int64_t room = large ? kLargeBlock : kSmallBlock;
     if (s.direct) {
-        s.block = larger(28, room / (4 * (large ? s.channels : larger(s.channels, s.outputs))) / 14 * 14);
+        const int64_t fit = room / (4 * (large ? s.channels : larger(s.channels, s.outputs)));
+        s.block = larger(2 * kBlockPixels, fit / kBlockPixels * kBlockPixels);
         s.frame_height = 0;
     } else {
         const int64_t halo = (w.kernel_h - 1) * w.dilation_h + 1 - w.stride_h;
@@ -77,7 +76,7 @@ FF_INLINE void scale_floats(float* to, const float* from, const float* by, int64
     if (i < n) store_n(to + i, mul(load_n(from + i, n - i), load_n(by + i, n - i)), n - i);
 }
 
-// Rows of the frame that output rows [begin, end) read: zeros beyond the picture, times the gate.
+// Fills the rows of the frame that output rows [begin, end) read: x times the gate, and zeros beyond the picture.
 static void fill_frame(const ConvArgs& args, const ConvShape& s, int64_t begin, int64_t end, float* frame) {
     const Window& w = args.window;
     const int64_t channels = args.x.channels;
@@ -153,7 +152,7 @@ static void conv_direct(const ConvArgs& args, Range pixels, Range panels, void* 
     const bool single = static_cast<int64_t>(args.out.height) * width == 1 && t.segment_count == 1;
 
     for (int64_t begin = pixels.begin; begin < pixels.end;) {
-        // one block of pixels, and its runs: all of it, or row by row
+        // One block of pixels. Its runs are the whole block, or its rows.
         const int64_t y0 = begin / width;
         int64_t end = smaller(pixels.end, s.direct ? begin + s.block : (y0 + s.block) * width);
         if (s.direct && !straight) end = smaller(end, (y0 + kMaxRuns) * width);
@@ -188,7 +187,7 @@ static void conv_direct(const ConvArgs& args, Range pixels, Range panels, void* 
                 part[r].rows = runs[r].rows;
             }
             if (single) single_row(t, part[0], panel_count);
-            else block(t, part, count, panel_count, {args.ahead, args.ahead_floats});
+            else multiply_runs(t, part, count, panel_count, {args.ahead, args.ahead_floats});
             if (!unfinished(epilogue)) continue;
             for (int64_t r = 0; r < count; ++r)
                 finish(epilogue, part[r].c, t.c_stride, residual ? runs[r].residual + output : nullptr,

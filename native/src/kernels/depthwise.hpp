@@ -1,15 +1,16 @@
 // Depthwise convolution: every output channel is the filter of one input channel.
 //
-// The lanes of a vector are channels, so that a tap is one multiply-add of a whole vector, and what a
-// kernel can lose is loads, dependent sums and borders. A tile is R output rows x X output pixels of
-// one vector of channels, all of its sums in registers: each input vector of a row is loaded once and
-// feeds every sum and tap that wants it. Tiles that touch the border ask, for each input column,
-// whether it is in the picture: columns and rows outside are left out, not multiplied by zero.
+// The lanes of a vector are channels, so a tap is one multiply-add of a whole vector. A kernel loses time by loads,
+// by sums that depend on each other, and at borders. A tile is R output rows x X output pixels of one vector of
+// channels, with all of its sums in registers: each input vector of a row is loaded once and feeds every sum and tap
+// that uses it. Tiles that touch the border test, for each input column, whether it is in the picture: columns and
+// rows outside are left out, not multiplied by zero.
 //
 // 3x3, 5x5 and 7x7 at strides 1 and 2 are tiles with all sizes known to the compiler, for one output
 // channel an input channel and for two; any other window is a tile whose sizes are read at run time.
 #pragma once
 
+#include "caches.hpp"
 #include "kernels.hpp"
 #include "math.hpp"
 #include "window.hpp"
@@ -20,17 +21,18 @@ constexpr int kDepthwiseRows = kRegisters >= 32 ? 2 : 1;
 
 // What the tiles of some output rows share.
 struct DepthwiseJob {
-    const float* in[16];   // row of tap ky of output row r, at r * stride + ky; nullptr outside
+    const float* in[16];   // [r * stride + ky]: the row that tap ky of output row r reads; nullptr if outside
     float* out[2];
     const float* residual[2];
     int64_t in_pixel, out_pixel, residual_pixel, width;
-    const float* weight;   // [tap][multiplier][channels]: `tap` floats from one tap to the next
+    const float* weight;   // [tap][multiplier][channels]
     const float* bias;     // [multiplier][channels] or nullptr
-    int64_t tap, half;     // half: from the weights of even output channels to those of odd ones
+    // floats from the weights of one tap to those of the next, and from one of the multiplier to the next
+    int64_t tap_step, multiplier_step;
     Activation act;
 };
 
-// A compiler would load x again for each of its uses, as their memory operand; loads are what is short.
+// Keeps x in a register. The compiler would load it again for each use, as a memory operand, and loads are scarce.
 FF_INLINE void in_register(vf& x) {
 #if defined(__x86_64__) || defined(__i386__)
     if constexpr (kRegisters == 32) asm("" : "+v"(x));
@@ -107,7 +109,7 @@ FF_INLINE void depthwise_vector(const DepthwiseJob& job, int64_t x, int64_t colu
                                 int64_t lanes) {
     vf sum[R][X][M];
     for (int m = 0; m < M; ++m) {
-        const vf bias = job.bias ? load(job.bias + m * job.half + c) : zero();
+        const vf bias = job.bias ? load(job.bias + m * job.multiplier_step + c) : zero();
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
@@ -120,12 +122,12 @@ FF_INLINE void depthwise_vector(const DepthwiseJob& job, int64_t x, int64_t colu
     // it. Larger windows take the rows of one ky after the other.
     constexpr int kAtOnce = K == 3 && M == 1 && kRegisters >= 32 ? K : 1;
 #pragma GCC unroll 1
-    for (int first = 0; first < K; first += kAtOnce, taps += kAtOnce * K * job.tap) {
+    for (int first = 0; first < K; first += kAtOnce, taps += kAtOnce * K * job.tap_step) {
         vf weight[kAtOnce][K][M];
 #pragma GCC unroll 16
         for (int tap = 0; tap < kAtOnce * K; ++tap) {
 #pragma GCC unroll 2
-            for (int m = 0; m < M; ++m) weight[tap / K][tap % K][m] = load(taps + tap * job.tap + m * job.half);
+            for (int m = 0; m < M; ++m) weight[tap / K][tap % K][m] = load(taps + tap * job.tap_step + m * job.multiplier_step);
         }
 #pragma GCC unroll 8
         for (int y = 0; y < (R - 1) * S + kAtOnce; ++y) {
@@ -170,7 +172,7 @@ static void depthwise_tile(const DepthwiseJob& job, int64_t x, int64_t column, i
     if (c < channels.end) depthwise_vector<K, S, M, R, X, true, true>(job, x, column, count, c, channels.end - c);
 }
 
-// What the registers did not: an activation that is a sweep, then the residual, then `post`.
+// What was not done in registers: an activation that is a sweep, then the residual, then `post`.
 static void depthwise_after(const DepthwiseArgs& args, int64_t y, Range channels, bool activated) {
     const bool whole = !activated && (args.act.kind != Act::none || args.residual.data);
     if (!whole && args.post.kind == Act::none) return;
@@ -217,10 +219,9 @@ static void depthwise_row(const DepthwiseArgs& args, DepthwiseJob& job, int64_t 
 template <int K, int S, int M, int X>
 static void depthwise_rows(const DepthwiseArgs& args, DepthwiseJob& job, Range rows, Range channels) {
     constexpr int kRows = M == 1 ? kDepthwiseRows : 1;
-    // Channels innermost reads memory in order, few of them at a time keep the rows of a window in the
-    // first cache: about ten vectors did best over the maps of our networks.
+    // With channels innermost, memory is read in order.
     const int64_t vectors = ceil_div(channels.end - channels.begin, kLanes);
-    const int64_t group = ceil_div(vectors, ceil_div(vectors, 10)) * kLanes;
+    const int64_t group = ceil_div(vectors, ceil_div(vectors, kDepthwiseVectors)) * kLanes;
     for (int64_t c = channels.begin; c < channels.end; c += group) {
         const Range some = {c, c + group < channels.end ? c + group : channels.end};
         int64_t y = rows.begin;
@@ -233,10 +234,9 @@ template <int K, int S, int M>
 static void depthwise_width(const DepthwiseArgs& args, DepthwiseJob& job, Range rows, Range channels) {
     const int64_t width = args.out.width;
     if constexpr (K == 3 && M == 1 && kDepthwiseRows > 1) {
-        // Maps that the second cache does not hold: a narrow tile has fewer streams to fetch ahead.
         const int64_t in_rows = args.x.ring ? args.x.ring : args.x.height;
         const int64_t out_rows = args.out.ring ? args.out.ring : args.out.height;
-        if ((in_rows * args.x.row + out_rows * args.out.row) * 4 > (1 << 20))
+        if ((in_rows * args.x.row + out_rows * args.out.row) * 4 > kDepthwiseMaps)
             return depthwise_rows<K, S, M, 4>(args, job, rows, channels);
     }
     if (ceil_div(width, 7) * 7 < ceil_div(width, 8) * 8) return depthwise_rows<K, S, M, 7>(args, job, rows, channels);
@@ -315,22 +315,22 @@ static void depthwise_any(const DepthwiseArgs& args, const DepthwiseJob& job, co
                 const int64_t last = column + (kPixels - 1) * w.stride_w + (w.kernel_w - 1) * w.dilation_w;
                 const bool inside = column >= 0 && last < args.x.width && x + kPixels <= args.out.width;
                 for (int64_t m = 0; m < args.multiplier; ++m) {
-                    const float* weight = job.weight + m * job.half + c;
-                    const vf bias = job.bias ? load(job.bias + m * job.half + c) : zero();
+                    const float* weight = job.weight + m * job.multiplier_step + c;
+                    const vf bias = job.bias ? load(job.bias + m * job.multiplier_step + c) : zero();
                     float* p = args.out.at(y, x);
                     if (inside) {
                         vf sum[kPixels];
                         for (vf& one : sum) one = bias;
                         const Range kx = {0, w.kernel_w};
                         if (lanes == kLanes)
-                            depthwise_any_tile(args, in, ky, kx, column, weight, job.tap, kLanes, sum);
+                            depthwise_any_tile(args, in, ky, kx, column, weight, job.tap_step, kLanes, sum);
                         else
-                            depthwise_any_tile(args, in, ky, kx, column, weight, job.tap, lanes, sum);
+                            depthwise_any_tile(args, in, ky, kx, column, weight, job.tap_step, lanes, sum);
                         depthwise_any_store(args, p, c, m, lanes, wanted, sum);
                     } else {
                         vf sum[1] = {bias};
                         const Range kx = taps_inside(column, w.dilation_w, w.kernel_w, args.x.width);
-                        depthwise_any_tile(args, in, ky, kx, column, weight, job.tap, lanes, sum);
+                        depthwise_any_tile(args, in, ky, kx, column, weight, job.tap_step, lanes, sum);
                         depthwise_any_store(args, p, c, m, lanes, wanted, sum);
                     }
                 }
@@ -344,8 +344,8 @@ static void depthwise_any(const DepthwiseArgs& args, const DepthwiseJob& job, co
 
 FF_INLINE int64_t padded(int64_t channels) { return (channels + kPanel - 1) / kPanel * kPanel; }
 
-// Row pointers for any window, then, where output channels share an input channel, their weights and
-// bias apart: [tap][multiplier][channels].
+// Row pointers for any window. If output channels share an input channel, also their weights and bias, taken
+// apart: [tap][multiplier][channels].
 static size_t depthwise_scratch(const DepthwiseArgs& args) {
     const Window& w = args.window;
     const int64_t pointers = padded(w.kernel_h) * static_cast<int64_t>(sizeof(float*));
@@ -370,20 +370,20 @@ static void depthwise(const DepthwiseArgs& args, Range rows, Range blocks, void*
     if (args.act.kind == Act::relu6) job.act = {Act::clamp, 0, 6};
     job.weight = args.weight;
     job.bias = args.bias;
-    job.tap = padded(outputs);
+    job.tap_step = padded(outputs);
     Range channels = wanted;
     if (multiplier > 1) {
         channels = {wanted.begin / multiplier, ceil_div(wanted.end, multiplier)};
-        job.half = padded(args.x.channels);
-        job.tap = multiplier * job.half;
+        job.multiplier_step = padded(args.x.channels);
+        job.tap_step = multiplier * job.multiplier_step;
         float* apart = reinterpret_cast<float*>(pointers + padded(w.kernel_h));
         job.weight = apart;
-        job.bias = args.bias ? apart + taps * job.tap : nullptr;
+        job.bias = args.bias ? apart + taps * job.tap_step : nullptr;
         for (int64_t t = 0; t < taps + (args.bias ? 1 : 0); ++t) {
             const float* from = t < taps ? args.weight + t * padded(outputs) : args.bias;
             for (int64_t m = 0; m < multiplier; ++m)
                 for (int64_t c = channels.begin; c < channels.end; ++c)
-                    apart[t * job.tap + m * job.half + c] = from[c * multiplier + m];
+                    apart[t * job.tap_step + m * job.multiplier_step + c] = from[c * multiplier + m];
         }
     }
     if (multiplier == 1 && depthwise_known<1>(args, job, rows, channels)) return;

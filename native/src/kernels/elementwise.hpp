@@ -6,8 +6,6 @@ namespace ff::FF_ISA {
 
 // --- the walk ---
 
-constexpr int64_t kChunk = 512;  // floats of a view that does not lie together, gathered at a time
-
 // Up to four views of one shape, with the dimensions that follow each other in all of them made one.
 struct Walk {
     int rank = 0;
@@ -15,7 +13,7 @@ struct Walk {
     int64_t stride[4][kMaxRank] = {};
 };
 
-// The dimensions [first, last) of `views` views of this shape. Flat indices over them stay the same.
+// The walk over dimensions [first_dim, last_dim) of `views` views of this shape. Flat indices stay the same.
 static Walk walk_over(const int64_t* shape, const int64_t* const* strides, int views, int first_dim, int last_dim) {
     Walk w;
     for (int d = first_dim; d < last_dim; ++d) {
@@ -32,7 +30,7 @@ static Walk walk_over(const int64_t* shape, const int64_t* const* strides, int v
     return w;
 }
 
-// Where flat index `index` of dimensions [0, dims) lies in view v.
+// The offset in view v of flat index `index` over dimensions [0, dims).
 FF_INLINE int64_t offset_of(const Walk& w, int v, int dims, int64_t index) {
     int64_t offset = 0;
     for (int d = dims - 1; d > 0; --d) {
@@ -122,7 +120,7 @@ static void unary(const UnaryArgs& args, Range units) {
 
 // --- binary ---
 
-// A NaN of either stays.
+// NaN if either is.
 FF_INLINE vf max_(vf a, vf b) { return select(is_nan(a), a, at_least(b, a)); }
 FF_INLINE vf min_(vf a, vf b) { return select(is_nan(a), a, at_most(b, a)); }
 
@@ -167,7 +165,7 @@ FF_INLINE void combine_row(const float* a, const float* b, float* out, int64_t n
     }
 }
 
-struct Plane {  // of a binary operation: what lies together in a row, and the strides between rows
+struct BinaryPlane {  // rows whose numbers lie together, and the strides between rows
     const float *a, *b;
     float* out;
     int64_t a_row, b_row, out_row, rows, columns;
@@ -176,7 +174,7 @@ struct Plane {  // of a binary operation: what lies together in a row, and the s
 };
 
 template <Binary op>
-static void combine_plane(const Plane& p) {
+static void combine_plane(const BinaryPlane& p) {
     for (int64_t row = 0; row < p.rows; ++row) {
         const float *a = p.a + row * p.a_row, *b = p.b + row * p.b_row;
         float* out = p.out + row * p.out_row;
@@ -190,7 +188,7 @@ static void combine_plane(const Plane& p) {
     }
 }
 
-static void combine_plane(Binary op, const Plane& p) {
+static void combine_plane(Binary op, const BinaryPlane& p) {
     switch (op) {
         case Binary::add: return combine_plane<Binary::add>(p);
         case Binary::sub: return combine_plane<Binary::sub>(p);
@@ -209,7 +207,7 @@ static void binary(const BinaryArgs& args, Range units) {
     const int64_t a_stride = w.stride[0][w.rank - 1], b_stride = w.stride[1][w.rank - 1];
     const int64_t out_stride = w.stride[2][w.rank - 1];
     for_planes(w, 3, units.begin * n, units.end * n, [&](const int64_t* at, int64_t rows, int64_t columns) {
-        Plane p;
+        BinaryPlane p;
         p.a = args.a.data + at[0], p.b = args.b.data + at[1], p.out = args.out.data + at[2];
         p.a_row = row_stride(w, 0), p.b_row = row_stride(w, 1), p.out_row = row_stride(w, 2);
         p.rows = rows, p.columns = columns;
@@ -227,7 +225,7 @@ static void binary(const BinaryArgs& args, Range units) {
                 const int64_t m = columns - i < kChunk ? columns - i : kChunk;
                 gather_strided(p.a + row * p.a_row + i * a_stride, a_stride, a, m);
                 gather_strided(p.b + row * p.b_row + i * b_stride, b_stride, b, m);
-                Plane q = p;
+                BinaryPlane q = p;
                 q.a = a, q.b = b, q.out = a, q.rows = 1, q.columns = m, q.one_a = q.one_b = false;
                 combine_plane(args.op, q);
                 scatter_strided(a, p.out + row * p.out_row + i * out_stride, out_stride, m);
@@ -240,12 +238,12 @@ static void binary(const BinaryArgs& args, Range units) {
 
 alignas(64) constexpr float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-// The first n lanes; `other` in those after them.
+// The first n lanes from p, and `other` in those after them.
 FF_INLINE vf load_n_or(const float* p, int64_t n, float other) {
     return select(less(load(kLane), set1(static_cast<float>(n))), load_n(p, n), set1(other));
 }
 
-FF_INLINE float max_lane(vf v) {  // some NaN or none where there is one
+FF_INLINE float max_lane(vf v) {  // if a lane is NaN, the result may be NaN or not
     alignas(64) float x[kLanes];
     store(x, v);
 #pragma GCC unroll 4
@@ -256,7 +254,7 @@ FF_INLINE float max_lane(vf v) {  // some NaN or none where there is one
     return x[0];
 }
 
-// The maximum, unless there is a NaN: then anything, for then the whole row will be NaN.
+// The maximum. If there is a NaN it may be anything, since the whole row becomes NaN then.
 FF_INLINE float max_of(const float* x, int64_t n) {
     const float least = -__builtin_inff();
     vf m[4] = {set1(least), set1(least), set1(least), set1(least)};
@@ -269,7 +267,7 @@ FF_INLINE float max_of(const float* x, int64_t n) {
     return max_lane(at_least(at_least(m[0], m[1]), at_least(m[2], m[3])));
 }
 
-// out = exp(x - most); the sum of it. out may be x.
+// out = exp(x - most). Returns the sum of out, which may be x.
 FF_INLINE float exp_of(const float* x, float most, float* out, int64_t n) {
     const vf shift = set1(most);
     vf total[2] = {zero(), zero()};
@@ -297,14 +295,13 @@ FF_INLINE void scale_by(float factor, float* p, int64_t n) {
     if (i < n) store_n(p + i, mul(load_n(p + i, n - i), by), n - i);
 }
 
-// `rows` rows of n floats that lie together. A few rows take each step by turns: what a row waits for at
-// its end, the largest of all lanes and their sum, is done while the next one has begun.
+// `rows` rows of n floats that lie together. A few rows take each step by turns: the end of a row waits for the
+// largest of all lanes and for their sum, and the next row begins meanwhile.
 static void softmax_rows(const float* x, int64_t x_row, float* out, int64_t out_row, int64_t rows, int64_t n) {
-    constexpr int64_t kTogether = 8, kInFirstCache = 4096;
-    const int64_t most_rows = n * kTogether <= kInFirstCache ? kTogether : 1;
+    const int64_t most_rows = n * kSoftmaxRows <= kSoftmaxFloats ? kSoftmaxRows : 1;
     for (int64_t row = 0; row < rows; row += most_rows) {
         const int64_t some = rows - row < most_rows ? rows - row : most_rows;
-        float most[kTogether], total[kTogether];
+        float most[kSoftmaxRows], total[kSoftmaxRows];
         for (int64_t i = 0; i < some; ++i) most[i] = max_of(x + (row + i) * x_row, n);
         for (int64_t i = 0; i < some; ++i)
             total[i] = exp_of(x + (row + i) * x_row, most[i], out + (row + i) * out_row, n);

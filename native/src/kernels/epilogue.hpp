@@ -1,19 +1,19 @@
-// What follows a product: activation, residual, second activation. Part of it is done while the
-// sums are in registers, the rest in a sweep over rows that were just written and lie in L1.
+// What comes after a product: activation, residual, second activation. Part of it is done while the sums are in
+// registers. The rest is a sweep over rows that were just written and lie in L1.
 #pragma once
 
 #include "kernels.hpp"
 
 namespace ff::FF_ISA {
 
-// A range to clamp to stands for none, relu, relu6 and clamp. The others would need more registers
-// than the sums leave free, and spill them.
+// The activations that are a range to clamp to: none, relu, relu6 and clamp. Others would need more registers than
+// the sums leave free, and spill them.
 struct Bounds {
     float low, high;
     bool active;
 };
 
-static bool fits_registers(const Activation& act) {
+static bool is_clamp(const Activation& act) {
     return act.kind == Act::none || act.kind == Act::relu || act.kind == Act::relu6 || act.kind == Act::clamp;
 }
 
@@ -39,11 +39,11 @@ static Epilogue epilogue_of(const Activation& act, const Activation& post, bool 
     Epilogue e;
     e.act_kind = act;
     e.post_kind = post;
-    e.sweep_act = !fits_registers(act);
+    e.sweep_act = !is_clamp(act);
     e.act = bounds_of(act);
     e.residual_inside = residual && !e.sweep_act;
     e.residual_after = residual && e.sweep_act;
-    const bool post_inside = !e.sweep_act && fits_registers(post);
+    const bool post_inside = !e.sweep_act && is_clamp(post);
     e.post = post_inside ? bounds_of(post) : bounds_of(Activation{});
     e.sweep_post = !post_inside && post.kind != Act::none;
     return e;

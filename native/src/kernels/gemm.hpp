@@ -1,9 +1,9 @@
-// The product all else rests on: rows of A (row-major, any stride) times packed panels of B.
+// The product that convolutions and attention are made of: rows of A (row-major, any stride) times packed panels of B.
 //
 // C[m, n] = epilogue(bias[n] + sum_k A[m, k] * B[k, n]),  B in panels [K][16]
 //
-// A tile of rows x panels of sums stays in registers over the whole of K: each step loads the panels'
-// vectors once and broadcasts one number a row. Every sum is one chain over k in order, so a result
+// A tile of rows x panels of sums stays in registers over the whole of K. Each step loads the panels'
+// vectors once and broadcasts one number for each row. Every sum is one chain over k in order, so a result
 // does not depend on the tile that it was computed in.
 #pragma once
 
@@ -20,13 +20,11 @@ namespace ff::FF_ISA {
 constexpr int kVectors = kPanel / kLanes;  // vectors in a panel
 
 // Rows that fit beside `panels` panels: sums + the panels' vectors + one broadcast within the registers.
-constexpr int tile_rows(int panels) {
-    return kLanes == 16  ? (panels == 1 ? 14 : panels == 2 ? 14 : panels == 3 ? 9 : 6)
-           : kLanes == 8 ? 6
-           : kRegisters == 32 ? 6 : 3;
-}
-constexpr int kMaxPanels = kLanes == 16 ? 4 : 1;
-constexpr int kMaxRows = 14;
+constexpr int tile_rows(int panels) { return kTileRows[panels - 1]; }
+constexpr int kMaxPanels = sizeof kTileRows / sizeof *kTileRows;
+constexpr int kMaxRows = 14;  // of any instruction set's tile: kTiles has a place for each height
+static_assert(kTileRows[0] <= kMaxRows, "kTiles has no place for the tallest tile");
+static_assert(kMaxPanels == 1 || kMaxPanels == 4, "panels_next() knows tiles of one panel, or of 1 to 4");
 
 struct Tile {
     const float* a;
@@ -41,10 +39,10 @@ struct Tile {
     const float* bias;      // of the first panel, or nullptr
     const float* residual;  // like c, or nullptr
     int64_t residual_stride;
-    int64_t last;           // channels of the last panel that exist, 1 to 16
+    int64_t last;           // how many channels the last panel has, 1 to 16
     Bounds act, post;
-    const char* ahead;   // what is fetched into L2 meanwhile, a line of 64 bytes a step of k
-    int64_t ahead_step;  // 64, or 0 where there is nothing to fetch
+    const char* ahead;   // what is fetched into L2 meanwhile, a line of 64 bytes at each step of k
+    int64_t ahead_step;  // 64, or 0 if there is nothing to fetch
 };
 
 FF_INLINE int64_t lanes_left(int64_t last, int vector) {
@@ -144,7 +142,7 @@ static constexpr TileFunction tile_or_null() {
 static constexpr TileFunction kTiles[4][kMaxRows] = {FF_TILES(1), FF_TILES(2), FF_TILES(3), FF_TILES(4)};
 #undef FF_TILES
 
-// Panels to take next of `left`: as many threes as there can be without leaving a one.
+// How many of the `left` panels to take next: threes, as long as no single panel is left over.
 FF_INLINE int panels_next(int64_t left) {
     if (kMaxPanels == 1) return 1;
     if (left <= 4) return static_cast<int>(left);
@@ -165,12 +163,12 @@ struct Ahead {
     int64_t floats = 0;
 };
 
-// All runs times `panels` panels: every group of panels passes over all rows, so that the group's
-// weights stay in L1 and A in L2. `t` describes panel 0, `last` is that of the last panel.
+// All runs times `panels` panels. Every group of panels passes over all rows, so that the group's weights stay in L1
+// and A in L2. `t` describes the first panel, but its `last` is that of the last panel.
 //
-// Weights that no run has touched lie in L3 or in memory, and the processor's own prefetchers see each
-// panel too late. So the tiles of a group fetch the next group's weights, the last group's those `ahead`.
-static void block(Tile t, const Run* runs, int64_t count, int64_t panels, const Ahead& ahead) {
+// Weights that no run has touched lie in L3 or in memory, and the processor's own prefetchers see each panel too
+// late. So the tiles of a group fetch the next group's weights, and those of the last group fetch `ahead`.
+static void multiply_runs(Tile t, const Run* runs, int64_t count, int64_t panels, const Ahead& ahead) {
     const int64_t last = t.last;
     const int64_t depth = t.segment_count * t.k;
     for (int64_t p = 0; p < panels;) {
@@ -202,9 +200,8 @@ static void block(Tile t, const Run* runs, int64_t count, int64_t panels, const 
     }
 }
 
-// One row times all panels. Four sums a vector hide the latency that a tile of one row would show; the
-// order of the sum differs from tile(), so this is for products that have one row in all (and one
-// segment).
+// One row times panels. Four sums for each vector hide the latency that a tile of one row would show. The order of
+// summation differs from that of tile(), so this is for products that have one row in all, and one segment.
 template <int panels>
 static void single_row_tile(const Tile& t) {
     constexpr int vectors = panels * kVectors, chains = 4;
@@ -242,7 +239,7 @@ static void single_row(Tile t, const Run& row, int64_t panels) {
     t.a = row.a;
     t.c = row.c;
     t.residual = row.residual;
-    constexpr int wide = kLanes == 16 ? 4 : 1;
+    constexpr int wide = kMaxPanels;
     for (int64_t p = 0; p < panels;) {
         const int count = panels - p >= wide ? wide : 1;
         t.last = p + count == panels ? last : kPanel;

@@ -1,4 +1,4 @@
-// What a kernel is given, and the table of kernels that each instruction set fills.
+// The arguments of every kernel, and the table of kernels that each instruction set fills.
 //
 // All maps are channels-last: (H, W, C), channels next to each other. Every kernel works on one
 // picture and on a part of its output, so that threads and strips can share a node between them.
@@ -15,12 +15,17 @@ namespace ff {
 constexpr int kPanel = 16;    // output channels that lie together in packed weights
 constexpr int kMaxRank = 6;
 
-// A map in memory. `ring` rows are kept of it where it is not 0: row y lies at slot y % ring.
+// An enum whose names a plan file writes is made from a list, and so are the names: LIST(FF_ENUMERATOR) and
+// LIST(FF_TEXT). Neither can be out of order with the other.
+#define FF_ENUMERATOR(name, ...) name,
+#define FF_TEXT(name, ...) #name,
+
+// A map in memory. If `ring` is not 0, that many rows are kept: row y lies at slot y % ring.
 // Pixel x of row y starts at data + slot(y) * row + x * pixel.
 template <class T>
 struct MapOf {
     T* data = nullptr;
-    int64_t row = 0;      // elements from one row to the next; W * pixel where rows are dense
+    int64_t row = 0;      // elements from one row to the next; W * pixel if rows are dense
     int64_t pixel = 0;    // elements from one pixel to the next; >= C
     int32_t height = 0, width = 0, channels = 0;
     int32_t ring = 0;
@@ -42,16 +47,18 @@ using Strided = StridedOf<float>;
 using ConstStrided = StridedOf<const float>;
 
 // Activations. NaN passes through each of them, as in PyTorch.
-enum class Act : int32_t {
-    none, relu, relu6, hardswish, hardsigmoid, silu, gelu, gelu_tanh, sigmoid, tanh, leaky_relu,
-    elu, selu, mish, softplus, clamp, abs, exp, log, sqrt, rsqrt, neg, reciprocal, square, erf, scale,
-};
+#define FF_ACTS(X)                                                                                             \
+    X(none) X(relu) X(relu6) X(hardswish) X(hardsigmoid) X(silu) X(gelu) X(gelu_tanh) X(sigmoid) X(tanh)       \
+    X(leaky_relu) X(elu) X(selu) X(mish) X(softplus) X(clamp) X(abs) X(exp) X(log) X(sqrt) X(rsqrt) X(neg)     \
+    X(reciprocal) X(square) X(erf) X(scale)
+enum class Act : int32_t { FF_ACTS(FF_ENUMERATOR) };
 struct Activation {
     Act kind = Act::none;
     float a = 0, b = 0;  // leaky_relu slope a · elu alpha a · clamp to [a, b] · scale: a * x + b
 };
 
-struct Window {  // of a convolution or a pooling
+// The window of a convolution or a pooling.
+struct Window {
     int32_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
     int32_t pad_top = 0, pad_left = 0;  // bottom and right follow from the output's shape
     int32_t dilation_h = 1, dilation_w = 1;
@@ -61,7 +68,7 @@ struct Window {  // of a convolution or a pooling
 struct ConvArgs {
     ConstMap x;
     Map out;
-    ConstMap residual;             // data is nullptr where there is none; out's shape
+    ConstMap residual;             // out's shape; data is nullptr if there is none
     const float* gate = nullptr;   // (C) or nullptr
     const float* weight = nullptr; // [groups][panels][K][16], K ordered (ky, kx, c); 64-byte aligned
     const float* bias = nullptr;   // [groups][panels * 16] or nullptr; beyond N / groups: zeros
@@ -74,7 +81,7 @@ struct ConvArgs {
     int64_t ahead_floats = 0;
 };
 
-// The same with one input channel an output channel: out channel n reads channel n / multiplier.
+// The same without a gate, from one input channel for each output channel: channel n reads channel n / multiplier.
 struct DepthwiseArgs {
     ConstMap x;
     Map out;
@@ -86,7 +93,8 @@ struct DepthwiseArgs {
     Activation act, post;
 };
 
-enum class PoolMode : int32_t { max, average };
+#define FF_POOL_MODES(X) X(max) X(average)
+enum class PoolMode : int32_t { FF_POOL_MODES(FF_ENUMERATOR) };
 struct PoolArgs {
     ConstMap x;
     Map out;
@@ -96,7 +104,7 @@ struct PoolArgs {
     int32_t pad_bottom = 0, pad_right = 0;
 };
 
-// out[b, m, n] = act(alpha * sum_k a[b, m, k] * b[b, k, n]); the last two dimensions of each view.
+// out[b, m, n] = alpha * (sum_k a[b, m, k] * b[b, k, n]); the last two dimensions of each view.
 struct MatmulArgs {
     ConstStrided a, b;
     Strided out;
@@ -109,7 +117,8 @@ struct UnaryArgs {  // out = act(x); same shape
     Activation act;
 };
 
-enum class Binary : int32_t { add, sub, mul, div, max, min, pow };
+#define FF_BINARIES(X) X(add) X(sub) X(mul) X(div) X(max) X(min) X(pow)
+enum class Binary : int32_t { FF_BINARIES(FF_ENUMERATOR) };
 struct BinaryArgs {  // out = act(a (op) b); all of one shape, broadcast by stride 0
     ConstStrided a, b;
     Strided out;
@@ -122,7 +131,8 @@ struct SoftmaxArgs {  // over the last dimension
     Strided out;
 };
 
-enum class NormMode : int32_t { layer, rms, l2 };
+#define FF_NORM_MODES(X) X(layer) X(rms) X(l2)
+enum class NormMode : int32_t { FF_NORM_MODES(FF_ENUMERATOR) };
 struct NormArgs {  // over the last `trailing` dimensions together
     ConstStrided x;
     Strided out;
@@ -134,7 +144,8 @@ struct NormArgs {  // over the last `trailing` dimensions together
     float eps = 1e-5f;
 };
 
-enum class Reduce : int32_t { sum, mean, max, min };
+#define FF_REDUCES(X) X(sum) X(mean) X(max) X(min)
+enum class Reduce : int32_t { FF_REDUCES(FF_ENUMERATOR) };
 struct ReduceArgs {  // over the last `trailing` dimensions; out has the others
     ConstStrided x;
     Strided out;
@@ -158,7 +169,8 @@ struct GatherArgs {  // out[..., i] = x[..., index[i]] over the last dimension
     const int32_t* index = nullptr;
 };
 
-enum class ResizeMode : int32_t { nearest, bilinear, bicubic };
+#define FF_RESIZE_MODES(X) X(nearest) X(bilinear) X(bicubic)
+enum class ResizeMode : int32_t { FF_RESIZE_MODES(FF_ENUMERATOR) };
 struct ResizeArgs {  // as torch.nn.functional.interpolate
     ConstMap x;
     Map out;
@@ -171,46 +183,53 @@ struct Range {
     int64_t begin = 0, end = 0;
 };
 
-// One table for each instruction set. `rows` are output rows; `pixels` are output pixels counted over
-// all of H x W, in row order; `panels` count panels of 16 output channels over all groups, `blocks`
-// likewise blocks of 16 channels; `units` are indices of the out view's leading dimensions (all but
-// the last `trailing`; all but the last two for matmul's view, where a unit is one row m of one
-// batch; all but the last one for unary, binary, copy, fill, gather, softmax), flattened.
-// `scratch` is 64-byte aligned and private to the thread; how many bytes it has to hold is what the
-// *_scratch function answers, whatever the parts.
-constexpr int64_t kRateCount = 128;  // floats: eight of the widest vectors
+constexpr int64_t kStreamCount = 128;  // floats: eight of the widest vectors
 
+// The kernels: name, result, parameters. The struct below and table.hpp are made from this list.
+//
+// `rows` are output rows; `pixels` are output pixels counted over all of H x W, in row order; `panels` count
+// panels of 16 output channels over all groups, `blocks` count blocks of 16 channels; `units` are indices of
+// the out view's leading dimensions, flattened: all but the last `trailing` of norm and reduce; all but the
+// last two of matmul, where a unit is one row m of one batch; all but the last one of unary, binary, softmax,
+// copy, fill and gather. `scratch` is 64-byte aligned and private to the thread; the *_scratch function says
+// how many bytes it holds, whatever the parts.
+//
+// The last four measure rates. The results of the first three of those only prove that the work was done.
+// multiply_adds works in registers alone; read_stream and copy_stream take a multiple of kStreamCount floats.
+#define FF_KERNELS(X)                                                                      \
+    X(conv_scratch, size_t, (const ConvArgs&))                                             \
+    X(conv, void, (const ConvArgs&, Range pixels, Range panels, void* scratch))            \
+    X(depthwise_scratch, size_t, (const DepthwiseArgs&))                                   \
+    X(depthwise, void, (const DepthwiseArgs&, Range rows, Range blocks, void* scratch))    \
+    X(pool, void, (const PoolArgs&, Range rows, Range blocks))                             \
+    X(matmul_scratch, size_t, (const MatmulArgs&))                                         \
+    X(matmul, void, (const MatmulArgs&, Range units, void* scratch))                       \
+    X(unary, void, (const UnaryArgs&, Range units))                                        \
+    X(binary, void, (const BinaryArgs&, Range units))                                      \
+    X(softmax, void, (const SoftmaxArgs&, Range units))                                    \
+    X(norm, void, (const NormArgs&, Range units))                                          \
+    X(reduce, void, (const ReduceArgs&, Range units))                                      \
+    X(copy, void, (const CopyArgs&, Range units))                                          \
+    X(fill, void, (const FillArgs&, Range units))                                          \
+    X(gather, void, (const GatherArgs&, Range units))                                      \
+    X(resize, void, (const ResizeArgs&, Range rows))                                       \
+    X(multiply_adds, float, (int64_t steps))                                               \
+    X(multiply_adds_double, float, (int64_t steps))                                        \
+    X(read_stream, float, (const float* data, int64_t count))                              \
+    X(copy_stream, void, (const float* from, float* to, int64_t count))
+
+// One table for each instruction set.
 struct Kernels {
     const char* name;  // "avx512", "avx2", "neon", "plain"
     int vector_bytes;
-
-    size_t (*conv_scratch)(const ConvArgs&);
-    void (*conv)(const ConvArgs&, Range pixels, Range panels, void* scratch);
-    size_t (*depthwise_scratch)(const DepthwiseArgs&);
-    void (*depthwise)(const DepthwiseArgs&, Range rows, Range blocks, void* scratch);
-    void (*pool)(const PoolArgs&, Range rows, Range blocks);
-    size_t (*matmul_scratch)(const MatmulArgs&);
-    void (*matmul)(const MatmulArgs&, Range units, void* scratch);
-    void (*unary)(const UnaryArgs&, Range units);
-    void (*binary)(const BinaryArgs&, Range units);
-    void (*softmax)(const SoftmaxArgs&, Range units);
-    size_t (*norm_scratch)(const NormArgs&);
-    void (*norm)(const NormArgs&, Range units, void* scratch);
-    size_t (*reduce_scratch)(const ReduceArgs&);
-    void (*reduce)(const ReduceArgs&, Range units, void* scratch);
-    void (*copy)(const CopyArgs&, Range units);
-    void (*fill)(const FillArgs&, Range units);
-    void (*gather)(const GatherArgs&, Range units);
-    void (*resize)(const ResizeArgs&, Range rows);
-    // Rates. What the first three return only proves that it was done.
-    float (*multiply_adds)(int64_t steps);  // in registers alone
-    float (*multiply_adds_double)(int64_t steps);
-    int64_t flops_a_step;                                      // of floats; half of it of doubles
-    float (*read)(const float* data, int64_t count);           // count: a multiple of kRateCount
-    void (*move)(const float* from, float* to, int64_t count);
+    int part_pixels, part_panels;  // of a convolution that threads share: parts begin at multiples of these
+    int64_t flops_a_step;          // of multiply_adds; half of it of multiply_adds_double
+#define FF_POINTER(name, result, parameters) result(*name) parameters;
+    FF_KERNELS(FF_POINTER)
+#undef FF_POINTER
 };
 
-// nullptr where this build or this processor has no such set.
+// Each is defined only in a build that has the set. cpu.hpp says which of them this processor can run.
 const Kernels* kernels_avx512();
 const Kernels* kernels_avx2();
 const Kernels* kernels_neon();

@@ -1,6 +1,6 @@
 // Functions of vectors, and the activations made of them.
 //
-// Each is within about 4e-7 of the truth, relative or absolute, and has PyTorch's limits at +-inf;
+// Each is within about 4e-7 of the exact value, relative or absolute, and has PyTorch's limits at +-inf;
 // NaN passes. Coefficients are minimax fits (Lawson's weighted least squares in float64) to the
 // function and interval named beside them. None relies on fma's single rounding.
 #pragma once
@@ -108,7 +108,7 @@ FF_INLINE vf normal_tail(vf a) {
     return mul(p, p);
 }
 
-// x Phi(x) = max(x, 0) - |x| (1 - Phi(|x|)). Of +-inf NaN, as PyTorch's in float32.
+// x Phi(x) = max(x, 0) - |x| (1 - Phi(|x|)). NaN for +-inf, as PyTorch's is in float32.
 FF_INLINE vf gelu_(vf x) {
     const vf a = abs(x);
     return fnma(a, normal_tail(a), at_least(x, zero()));
@@ -184,37 +184,13 @@ struct ActOf {
     static constexpr Act value = A;
 };
 
-// Calls f(ActOf<kind>()), so that one switch stands outside a loop: `activate<decltype(k)::value>` inside.
+// Calls f(ActOf<kind>()): one switch outside a loop, and `activate<decltype(k)::value>` inside it.
 template <class F>
 FF_INLINE void with_act(Act kind, F f) {
-    switch (kind) {
-        case Act::none: return f(ActOf<Act::none>());
-        case Act::relu: return f(ActOf<Act::relu>());
-        case Act::relu6: return f(ActOf<Act::relu6>());
-        case Act::hardswish: return f(ActOf<Act::hardswish>());
-        case Act::hardsigmoid: return f(ActOf<Act::hardsigmoid>());
-        case Act::silu: return f(ActOf<Act::silu>());
-        case Act::gelu: return f(ActOf<Act::gelu>());
-        case Act::gelu_tanh: return f(ActOf<Act::gelu_tanh>());
-        case Act::sigmoid: return f(ActOf<Act::sigmoid>());
-        case Act::tanh: return f(ActOf<Act::tanh>());
-        case Act::leaky_relu: return f(ActOf<Act::leaky_relu>());
-        case Act::elu: return f(ActOf<Act::elu>());
-        case Act::selu: return f(ActOf<Act::selu>());
-        case Act::mish: return f(ActOf<Act::mish>());
-        case Act::softplus: return f(ActOf<Act::softplus>());
-        case Act::clamp: return f(ActOf<Act::clamp>());
-        case Act::abs: return f(ActOf<Act::abs>());
-        case Act::exp: return f(ActOf<Act::exp>());
-        case Act::log: return f(ActOf<Act::log>());
-        case Act::sqrt: return f(ActOf<Act::sqrt>());
-        case Act::rsqrt: return f(ActOf<Act::rsqrt>());
-        case Act::neg: return f(ActOf<Act::neg>());
-        case Act::reciprocal: return f(ActOf<Act::reciprocal>());
-        case Act::square: return f(ActOf<Act::square>());
-        case Act::erf: return f(ActOf<Act::erf>());
-        case Act::scale: return f(ActOf<Act::scale>());
-    }
+#define FF_CASE(name) \
+    case Act::name: return f(ActOf<Act::name>());
+    switch (kind) { FF_ACTS(FF_CASE) }
+#undef FF_CASE
 }
 
 // out = act(x) over n floats that lie together; out may be x.

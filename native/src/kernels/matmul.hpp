@@ -1,14 +1,12 @@
-// Products of two activations (attention): B is packed into panels first, A too where its rows do
-// not lie as the product wants them.
+// Products of two maps (attention). B is packed into panels first; A is copied if its rows are not dense.
 #pragma once
 
+#include "caches.hpp"
 #include "conv.hpp"
 #include "gemm.hpp"
 #include "kernels.hpp"
 
 namespace ff::FF_ISA {
-
-constexpr int64_t kMatmulRows = 56;  // rows of A, and of C where it is scattered, that are held at once
 
 struct MatmulShape {
     int64_t rows, k, columns, panels;
@@ -124,7 +122,7 @@ static void matmul(const MatmulArgs& args, Range units, void* scratch) {
             t.c_stride = s.scatter ? s.panels * kPanel : c_row;
             t.last = s.columns - (s.panels - 1) * kPanel;
             t.act = t.post = bounds_of(Activation{});
-            block(t, &run, 1, s.panels, {});
+            multiply_runs(t, &run, 1, s.panels, {});
             if (s.scatter) {
                 for (int64_t m = row; m < end; ++m)
                     for (int64_t n = 0; n < s.columns; ++n)

@@ -4,7 +4,7 @@
 namespace ff::FF_ISA {
 
 // A plane of a copy: out[r * out_row + c * out_column] = x[r * x_row + c * x_column].
-struct Move {
+struct CopyPlane {
     const float* x;
     float* out;
     int64_t rows, columns;
@@ -15,7 +15,7 @@ struct Move {
 
 // out[r * columns + c] = x[r + c * x_column] for 2 or 3 columns.
 template <int columns>
-FF_INLINE void interleave_plane(const Move& m) {
+FF_INLINE void interleave_plane(const CopyPlane& m) {
     for (int64_t r = 0; r < m.rows; r += kLanes) {
         const int64_t n = m.rows - r < kLanes ? m.rows - r : kLanes;
         vf v[columns];
@@ -36,7 +36,7 @@ FF_INLINE void interleave_plane(const Move& m) {
 
 // out[r * out_row + c] = x[r + c * rows] for 2 or 3 rows.
 template <int rows>
-FF_INLINE void deinterleave_plane(const Move& m) {
+FF_INLINE void deinterleave_plane(const CopyPlane& m) {
     for (int64_t c = 0; c < m.columns; c += kLanes) {
         const int64_t n = m.columns - c < kLanes ? m.columns - c : kLanes;
         vf v[rows];
@@ -55,9 +55,9 @@ FF_INLINE void deinterleave_plane(const Move& m) {
     }
 }
 
-// Up to kLanes x kLanes, whole where `whole`.
+// A block of kLanes x kLanes, or less if not `whole`.
 template <bool whole>
-FF_INLINE void transpose_block(const Move& m, int64_t r, int64_t c) {
+FF_INLINE void transpose_block(const CopyPlane& m, int64_t r, int64_t c) {
     const int64_t rows = whole || m.rows - r > kLanes ? kLanes : m.rows - r;
     const int64_t columns = whole || m.columns - c > kLanes ? kLanes : m.columns - c;
     const float* x = m.x + r + c * m.x_column;
@@ -75,10 +75,10 @@ FF_INLINE void transpose_block(const Move& m, int64_t r, int64_t c) {
 
 #else
 
-constexpr int64_t kBlock = 16;  // a cache line either way
+constexpr int64_t kBlock = 16;  // floats of a cache line, along rows and columns
 
 template <bool whole>
-FF_INLINE void transpose_block(const Move& m, int64_t r, int64_t c) {
+FF_INLINE void transpose_block(const CopyPlane& m, int64_t r, int64_t c) {
     const int64_t rows = whole || m.rows - r > kBlock ? kBlock : m.rows - r;
     const int64_t columns = whole || m.columns - c > kBlock ? kBlock : m.columns - c;
     const float* x = m.x + r + c * m.x_column;
@@ -90,13 +90,13 @@ FF_INLINE void transpose_block(const Move& m, int64_t r, int64_t c) {
 
 #endif
 
-FF_INLINE void transpose_any(const Move& m, int64_t r, int64_t c, int64_t block) {
+FF_INLINE void transpose_any(const CopyPlane& m, int64_t r, int64_t c, int64_t block) {
     if (m.rows - r >= block && m.columns - c >= block) transpose_block<true>(m, r, c);
     else transpose_block<false>(m, r, c);
 }
 
 // Rows of x and columns of out lie together.
-static void transpose_plane(const Move& m) {
+static void transpose_plane(const CopyPlane& m) {
 #ifdef FF_SHUFFLES
     constexpr int64_t block = kLanes;
     if (m.columns == 2 && m.out_row == 2) return interleave_plane<2>(m);
@@ -118,7 +118,7 @@ static void transpose_plane(const Move& m) {
     }
 }
 
-static void copy_plane(Move m) {
+static void copy_plane(CopyPlane m) {
     if (m.x_column == 1 && m.out_column == 1) {
         for (int64_t r = 0; r < m.rows; ++r) copy_floats(m.out + r * m.out_row, m.x + r * m.x_row, m.columns);
         return;

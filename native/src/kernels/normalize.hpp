@@ -3,8 +3,8 @@
 
 namespace ff::FF_ISA {
 
-// Shape and strides of dimensions whose order is of no account, ordered so that those of the smallest
-// stride in view 0 come last: then what lies together becomes one row.
+// Shape and strides of dimensions whose order does not matter, sorted so that the smallest stride of view 0 comes
+// last: what lies together becomes one row.
 struct Trailing {
     int64_t shape[kMaxRank] = {};
     int64_t stride[4][kMaxRank] = {};
@@ -52,7 +52,7 @@ FF_INLINE float sum_of(const float* x, int64_t n, float shift) {
     return sum(add(add(total[0], total[1]), add(total[2], total[3])));
 }
 
-// The same over all of a walk's view 0, in float64 from one stretch to the next.
+// Sum of (x - shift), or of its square, over a walk's view 0. Chunks are added up in float64.
 template <bool squared>
 static double sum_over(const float* data, const Walk& w, float shift) {
     const int64_t columns = w.shape[w.rank - 1], stride = w.stride[0][w.rank - 1];
@@ -71,7 +71,7 @@ static double sum_over(const float* data, const Walk& w, float shift) {
     return total;
 }
 
-// A short row, the common case, without the walk.
+// The same. A short row, the common case, needs no walk.
 template <bool squared>
 FF_INLINE double sum_all(const float* data, const Walk& w, float shift) {
     if (w.rank == 1 && w.stride[0][0] == 1 && w.shape[0] <= kChunk) return sum_of<squared>(data, w.shape[0], shift);
@@ -113,9 +113,7 @@ FF_INLINE void normalize_row(const float* x, const float* weight, const float* b
     }
 }
 
-static size_t norm_scratch(const NormArgs&) { return 0; }
-
-static void norm(const NormArgs& args, Range units, void*) {
+static void norm(const NormArgs& args, Range units) {
     const int rank = args.x.rank, leading = rank - args.trailing;
     const bool weighted = args.weight.data, biased = args.bias.data;
     static constexpr int64_t kNone[kMaxRank] = {};

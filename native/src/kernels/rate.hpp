@@ -1,4 +1,4 @@
-// Work with nothing else to it: rates that no network exceeds on this processor.
+// Loops that do one kind of work only. No network exceeds their rates on this processor.
 #pragma once
 
 #include "gemm.hpp"
@@ -9,7 +9,7 @@ namespace ff::FF_ISA {
 constexpr int kChains = kRegisters == 32 ? 24 : 12;  // independent sums: more than latency times units
 
 // `steps` times a multiply-add on each of kChains registers. The sums tend to 2/3, so no number becomes
-// denormal; one is returned, as a result that nobody reads would not be computed.
+// denormal. Their sum is returned because the compiler would leave out a result that nobody reads.
 static float multiply_adds(int64_t steps) {
     vf sums[kChains];
     FF_UNROLL for (int i = 0; i < kChains; ++i) sums[i] = set1(static_cast<float>(i));
@@ -34,23 +34,23 @@ static float multiply_adds_double(int64_t steps) {
     return static_cast<float>(first);
 }
 
-constexpr int kStreams = 8;  // sums side by side: their additions' latency does not bound the reading
+constexpr int kStreamSums = 8;  // sums side by side: their additions' latency does not bound the reading
 
-// The sum of `count` floats, a multiple of kStreams * kLanes.
-static float read(const float* data, int64_t count) {
-    vf sums[kStreams];
-    FF_UNROLL for (int i = 0; i < kStreams; ++i) sums[i] = zero();
-    for (int64_t n = 0; n < count; n += kStreams * kLanes) {
-        FF_UNROLL for (int i = 0; i < kStreams; ++i) sums[i] = add(sums[i], load(data + n + i * kLanes));
+// The sum of `count` floats, a multiple of kStreamSums * kLanes.
+static float read_stream(const float* data, int64_t count) {
+    vf sums[kStreamSums];
+    FF_UNROLL for (int i = 0; i < kStreamSums; ++i) sums[i] = zero();
+    for (int64_t n = 0; n < count; n += kStreamSums * kLanes) {
+        FF_UNROLL for (int i = 0; i < kStreamSums; ++i) sums[i] = add(sums[i], load(data + n + i * kLanes));
     }
-    FF_UNROLL for (int i = 1; i < kStreams; ++i) sums[0] = add(sums[0], sums[i]);
+    FF_UNROLL for (int i = 1; i < kStreamSums; ++i) sums[0] = add(sums[0], sums[i]);
     return sum(sums[0]);
 }
 
-// The same count from one place to another, through the caches as a network's maps go.
-static void move(const float* from, float* to, int64_t count) {
-    for (int64_t n = 0; n < count; n += kStreams * kLanes) {
-        FF_UNROLL for (int i = 0; i < kStreams; ++i) store(to + n + i * kLanes, load(from + n + i * kLanes));
+// Copies `count` floats through the caches, as a network's maps go.
+static void copy_stream(const float* from, float* to, int64_t count) {
+    for (int64_t n = 0; n < count; n += kStreamSums * kLanes) {
+        FF_UNROLL for (int i = 0; i < kStreamSums; ++i) store(to + n + i * kLanes, load(from + n + i * kLanes));
     }
 }
 

@@ -34,10 +34,11 @@ FF_INLINE float join_lanes(vf x) {
     }
 }
 
-// Sums go in stretches of kStretch, so that the rounding errors do not pile up with the count.
+// Numbers are added up in stretches of kStretch, so that rounding errors do not grow with the count. No comparison
+// with other lengths is recorded.
 constexpr int64_t kStretch = 64;
 
-// `vectors` vectors of units that lie together in x, the last of `lanes` units: over all of w.
+// Reduces `vectors` vectors of units that lie together in x, the last one of `lanes` units, over all of w.
 template <Reduce op, int vectors>
 FF_INLINE void reduce_across(const float* data, const Walk& w, int64_t rows, int64_t lanes, float divisor, float* out) {
     const int64_t columns = w.shape[w.rank - 1], step = w.stride[0][w.rank - 1];
@@ -135,9 +136,7 @@ static void reduce_as(const ReduceArgs& args, Range units) {
     });
 }
 
-static size_t reduce_scratch(const ReduceArgs&) { return 0; }
-
-static void reduce(const ReduceArgs& args, Range units, void*) {
+static void reduce(const ReduceArgs& args, Range units) {
     switch (args.op) {
         case Reduce::sum: return reduce_as<Reduce::sum>(args, units);
         case Reduce::mean: return reduce_as<Reduce::mean>(args, units);

@@ -19,7 +19,7 @@ FF_INLINE float resize_source(const ResizeArgs& args, float scale, int64_t to) {
     return args.align_corners ? scale * position : scale * (position + 0.5f) - 0.5f;
 }
 
-// The inputs of output position `to` along a dimension of `size` inputs and `out_size` outputs.
+// The taps of output position `to` along a dimension of `size` inputs and `out_size` outputs.
 template <int T>
 FF_INLINE ResizeTaps<T> resize_taps(const ResizeArgs& args, float scale, int64_t to, int64_t size, int64_t out_size) {
     ResizeTaps<T> taps;

@@ -34,7 +34,7 @@ FF_INLINE vf div(vf a, vf b) { return _mm256_div_ps(a, b); }
 FF_INLINE vf fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }    // a * b + c
 FF_INLINE vf fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a * b
 FF_INLINE vf sqrt(vf a) { return _mm256_sqrt_ps(a); }
-// A NaN in x stays; where `bound` may be NaN too, use a select.
+// A NaN in x stays. If `bound` may be NaN too, use select().
 FF_INLINE vf at_least(vf x, vf bound) { return _mm256_max_ps(bound, x); }
 FF_INLINE vf at_most(vf x, vf bound) { return _mm256_min_ps(bound, x); }
 FF_INLINE vf neg(vf a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
@@ -128,5 +128,16 @@ FF_INLINE void deinterleave3(vf v[3]) {
     v[1] = _mm256_permutevar8x32_ps(b, _mm256_setr_epi32(1, 4, 7, 2, 5, 0, 3, 6));
     v[2] = _mm256_permutevar8x32_ps(c, _mm256_setr_epi32(2, 5, 0, 3, 6, 1, 4, 7));
 }
+
+// --- tiles: what gemm.hpp, conv.hpp and the threads' parts take from the instruction set ---
+
+// Rows of a register tile beside one panel of 16 channels: 12 of 16 registers are sums, two hold the panel's
+// vectors, one a broadcast.
+constexpr int kTileRows[] = {6};
+// A block of a 1x1 convolution is a multiple of this many pixels. It was chosen for AVX-512, whose tallest tile has
+// 14 rows. Blocks of whole tiles here would be multiples of 6; what that is worth has not been measured.
+constexpr int kBlockPixels = 14;
+// Where threads cut a convolution: at whole tiles. No comparison with others is recorded.
+constexpr int kPartPixels = 6, kPartPanels = 1;
 
 }  // namespace ff::FF_ISA

@@ -31,7 +31,7 @@ FF_INLINE vf div(vf a, vf b) { return _mm512_div_ps(a, b); }
 FF_INLINE vf fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }    // a * b + c
 FF_INLINE vf fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a * b
 FF_INLINE vf sqrt(vf a) { return _mm512_sqrt_ps(a); }
-// A NaN in x stays; where `bound` may be NaN too, use a select.
+// A NaN in x stays. If `bound` may be NaN too, use select().
 FF_INLINE vf at_least(vf x, vf bound) { return _mm512_max_ps(bound, x); }
 FF_INLINE vf at_most(vf x, vf bound) { return _mm512_min_ps(bound, x); }
 FF_INLINE vf abs(vf a) { return _mm512_abs_ps(a); }
@@ -138,5 +138,17 @@ FF_INLINE void deinterleave3(vf v[3]) {
     v[1] = _mm512_mask_permutexvar_ps(_mm512_permutex2var_ps(x, b0, y), 0xf800, b1, z);
     v[2] = _mm512_mask_permutexvar_ps(_mm512_permutex2var_ps(x, c0, y), 0xfc00, c1, z);
 }
+
+// --- tiles: what gemm.hpp, conv.hpp and the threads' parts take from the instruction set ---
+
+// Rows of a register tile beside 1, 2, 3 and 4 panels of 16 channels. Of 32 registers, 14 x 16 takes 14 for its
+// sums, 14 x 32 takes 28, 9 x 48 takes 27 and 6 x 64 takes 24; the panels' vectors and one broadcast need the rest.
+// On a quiet core, 14 x 32 and 9 x 48 ran equally fast; docs/engine-log.md says what counts on a busy one.
+constexpr int kTileRows[] = {14, 14, 9, 6};
+// A block of a 1x1 convolution is a multiple of this many pixels: whole tiles of 14 rows. No
+// comparison with 9 or 6 is recorded.
+constexpr int kBlockPixels = 14;
+// Where threads cut a convolution: at whole tiles of 14 x 32. No comparison with others is recorded.
+constexpr int kPartPixels = 14, kPartPanels = 2;
 
 }  // namespace ff::FF_ISA

@@ -50,7 +50,7 @@ FF_INLINE vf abs(vf a) { return vabsq_f32(a); }
 FF_INLINE vf neg(vf a) { return vnegq_f32(a); }
 FF_INLINE vf copysign(vf magnitude, vf sign) { return vbslq_f32(vdupq_n_u32(0x80000000u), sign, magnitude); }
 FF_INLINE vf round(vf a) { return vrndnq_f32(a); }
-// Rounds as the others do. Out of range it gives the nearest integer (0 for NaN), they INT32_MIN.
+// Rounds as in the other sets. Out of range it gives the nearest integer, and 0 for NaN; the others give INT32_MIN.
 FF_INLINE vi to_int(vf a) { return vcvtnq_s32_f32(a); }
 FF_INLINE vf to_float(vi a) { return vcvtq_f32_s32(a); }
 FF_INLINE vi bits(vf a) { return vreinterpretq_s32_f32(a); }
@@ -77,5 +77,16 @@ FF_INLINE float sum(vf a) { return vaddvq_f32(a); }
 using vd = float64x2_t;  // two doubles, for a rate alone
 FF_INLINE vd set1_double(double x) { return vdupq_n_f64(x); }
 FF_INLINE vd fma_double(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
+
+// --- tiles: what gemm.hpp, conv.hpp and the threads' parts take from the instruction set ---
+
+// Rows of a register tile beside one panel of 16 channels: 24 of 32 registers are sums, four hold the panel's
+// vectors. NEON is tested under qemu; no timing of it is recorded.
+constexpr int kTileRows[] = {6};
+// A block of a 1x1 convolution is a multiple of this many pixels. It was chosen for AVX-512, whose tallest tile has
+// 14 rows. Blocks of whole tiles here would be multiples of 6; what that is worth has not been measured.
+constexpr int kBlockPixels = 14;
+// Where threads cut a convolution: at whole tiles. No comparison with others is recorded.
+constexpr int kPartPixels = 6, kPartPanels = 1;
 
 }  // namespace ff::FF_ISA

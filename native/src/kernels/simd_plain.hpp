@@ -51,7 +51,7 @@ FF_INLINE void interleave(vf a, vf b, vf& low, vf& high) {
     low = vf{a[0], b[0], a[1], b[1]};
     high = vf{a[2], b[2], a[3], b[3]};
 }
-// A NaN in x stays; where `bound` may be NaN too, use a select.
+// A NaN in x stays. If `bound` may be NaN too, use select().
 FF_INLINE vf at_least(vf x, vf bound) { return select(x < bound, bound, x); }
 FF_INLINE vf at_most(vf x, vf bound) { return select(bound < x, bound, x); }
 FF_INLINE vf neg(vf a) { return -a; }
@@ -81,5 +81,16 @@ FF_INLINE float sum(vf a) { return (a[0] + a[1]) + (a[2] + a[3]); }
 typedef double vd __attribute__((vector_size(16)));  // two doubles, for a rate alone
 FF_INLINE vd set1_double(double x) { return vd{x, x}; }
 FF_INLINE vd fma_double(vd a, vd b, vd c) { return a * b + c; }
+
+// --- tiles: what gemm.hpp, conv.hpp and the threads' parts take from the instruction set ---
+
+// Rows of a register tile beside one panel of 16 channels: 12 of 16 registers are sums. No timing of other heights is
+// recorded: this set is the one that every processor runs, not a fast one.
+constexpr int kTileRows[] = {3};
+// A block of a 1x1 convolution is a multiple of this many pixels. It was chosen for AVX-512, whose tallest tile has
+// 14 rows; what another multiple is worth here has not been measured.
+constexpr int kBlockPixels = 14;
+// Where threads cut a convolution: at every second tile. No comparison with others is recorded.
+constexpr int kPartPixels = 6, kPartPanels = 1;
 
 }  // namespace ff::FF_ISA

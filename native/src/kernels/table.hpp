@@ -1,10 +1,11 @@
-// All kernels of one instruction set. Each isa_*.cpp names its set in FF_ISA, includes its simd_*.hpp
-// and then this; everything lies in ff::FF_ISA, and nothing from the standard library's templates is
-// used below it: a template compiled for AVX-512 could be the one that the linker keeps for all.
+// All kernels of one instruction set. Each isa_*.cpp names its set in FF_ISA, includes its simd_*.hpp and then this
+// file. Everything lies in ff::FF_ISA. The kernels use no template of the standard library: one that was compiled
+// for AVX-512 could be the one that the linker keeps for all sets.
 #pragma once
 
 #include "kernels.hpp"
 // in order of use
+#include "caches.hpp"
 #include "math.hpp"
 #include "epilogue.hpp"
 #include "gemm.hpp"
@@ -22,10 +23,9 @@
 namespace ff::FF_ISA {
 
 inline constexpr Kernels table(const char* name) {
-    return Kernels{name, kLanes * 4, conv_scratch, conv, depthwise_scratch, depthwise, pool,
-                   matmul_scratch, matmul, unary, binary, softmax, norm_scratch, norm,
-                   reduce_scratch, reduce, copy, fill, gather, resize,
-                   multiply_adds, multiply_adds_double, 2 * kChains * kLanes, read, move};
+#define FF_ADDRESS(name, ...) , name
+    return Kernels{name, kLanes * 4, kPartPixels, kPartPanels, 2 * kChains * kLanes FF_KERNELS(FF_ADDRESS)};
+#undef FF_ADDRESS
 }
 
 }  // namespace ff::FF_ISA

@@ -1,4 +1,4 @@
-// What kernels with a window share: which taps lie in the picture, and vectors that may be part full.
+// What kernels with a window share: which taps lie in the picture, and vectors that may be partly filled.
 #pragma once
 
 #include "kernels.hpp"

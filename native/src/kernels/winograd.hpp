@@ -12,18 +12,18 @@
 // +-1 and infinity (m = 2).
 //
 // Tiles start at multiples of m of the whole picture, whatever the part: a result does not depend on cuts between
-// them. Infinity and NaN would spread over a tile: where a sum is not finite, its tile is made again directly.
+// them. Infinity and NaN would spread over a tile: a tile with a sum that is not finite is made again directly.
 #pragma once
 
 #include "conv.hpp"
 
 namespace ff::FF_ISA {
 
-constexpr int64_t kWinogradBlock = 768 << 10;  // bytes of transformed patches and of products that stay in L2
-constexpr int64_t kMaxTiles = 64;              // in a block
+constexpr int64_t kMaxTiles = 64;  // in a block; no comparison with larger blocks is recorded
+constexpr int64_t kMinTiles = 14;  // in a block, however many channels: one tall register tile of AVX-512
 
 struct WinogradShape {
-    int64_t channels;  // up to whole panels, as a transformed patch has them
+    int64_t channels;  // of a transformed patch: those of x, rounded up to whole panels
     int64_t across;    // tiles in a row of them
     int64_t tiles;     // in a block, at most
     // Floats from position to position. No powers of two: 36 stores would share the few lines of a cache set.
@@ -39,7 +39,7 @@ static WinogradShape winograd_shape(const ConvArgs& args) {
     s.across = ceil_div(args.out.width, m);
     const int64_t all = s.across * ceil_div(args.out.height, m);
     const int64_t fit = kWinogradBlock / (4 * positions * (s.channels + group));
-    s.tiles = smaller(all, smaller(kMaxTiles, larger(fit, kMaxRows)));
+    s.tiles = smaller(all, smaller(kMaxTiles, larger(fit, kMinTiles)));
     s.tiles = ceil_div(all, ceil_div(all, s.tiles));  // blocks of equal size
     s.patch_step = s.tiles * s.channels + kPanel;
     s.product_step = s.tiles * group + kPanel;
@@ -72,7 +72,7 @@ FF_INLINE void transform_in(vf* d, int step) {
     }
 }
 
-// A^T: the first m of them become the result.
+// A^T of n numbers that lie `step` apart: the first m of them become the result.
 template <int m>
 FF_INLINE void transform_out(vf* d, int step) {
     const vf sum = add(d[step], d[2 * step]), difference = sub(d[step], d[2 * step]);
@@ -134,7 +134,7 @@ public:
 private:
     static constexpr int n = m + 2, positions = n * n;
 
-    // The weights of the panels that pass together from this one on.
+    // The weights of the panels that pass together, beginning with `panel`.
     Ahead group(int64_t position, int64_t panel) const {
         const int64_t step = args_.x.channels * kPanel;
         return {args_.transformed + (position * ceil_div(args_.out.channels, kPanel) + panel) * step,
@@ -190,7 +190,7 @@ private:
         for (int position = 0; position < positions; ++position) {
             const Run run{patches_ + position * s_.patch_step, products_ + position * s_.product_step, nullptr, tiles};
             t.b = group(position, panel).data;
-            block(t, &run, 1, wide, position + 1 < positions ? group(position + 1, panel) : after);
+            multiply_runs(t, &run, 1, wide, position + 1 < positions ? group(position + 1, panel) : after);
         }
     }
 
@@ -221,7 +221,7 @@ private:
         }
     }
 
-    // What the products of a tile become in the output. Whether all its sums are finite.
+    // Writes the outputs of a tile from its products. Returns whether all its sums are finite.
     bool write_tile(int64_t tile, int64_t panel, const float* products) const {
         const int64_t width = args_.out.width, y0 = tile / s_.across * m, x0 = tile % s_.across * m;
         const int64_t output = panel * kPanel, last = smaller(args_.out.channels - output, kPanel);
@@ -237,7 +237,7 @@ private:
                 inside[i * m + j] = x0 + j < width && pixel >= pixels_.begin && pixel < pixels_.end;
             }
         }
-        vf finite = zero();  // each sum times 0: NaN where one is not
+        vf finite = zero();  // each sum times 0: NaN if a sum is not finite
         for (int v = 0; v < kVectors; ++v) {
             const int64_t lanes = lanes_left(last, v);
             if (lanes == 0) break;
@@ -262,7 +262,7 @@ private:
         return sum(finite) == 0;
     }
 
-    // f(pixels) for each stretch of a row of the output that these tiles make.
+    // Calls f(pixels) for each stretch of a row of the output that these tiles make.
     template <class F>
     void each_stretch(Range tiles, F f) const {
         const int64_t width = args_.out.width;

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.engines.agreement import Agreement, compare
 from fleetfoot.engines.base import (
     TOLERANCES,
     Engine,
@@ -30,6 +31,7 @@ from fleetfoot.errors import EngineError, FleetfootError, UnknownNameError
 __all__ = [
     "ENGINES",
     "TOLERANCES",
+    "Agreement",
     "Engine",
     "EngineInfo",
     "NodeTime",
@@ -74,7 +76,8 @@ def load(
     """Builds ``engine`` for ``model``, in eval mode and usually folded, and for batches shaped as
     ``example`` (B, C, H, W).
 
-    The engine that was asked for, or an error; never another one. The given model is left as it
+    The engine that was asked for, or an error; never another one. Its answer to random pictures was
+    compared with eager's: ``agreement`` says how far apart they are. The given model is left as it
     is.
 
     Raises:
@@ -83,6 +86,7 @@ def load(
         ValueError: the model is in train mode, the example is no float32 batch on the CPU, or an
         option is none of those known.
         EngineError: it cannot be used here, does not offer an option, or cannot build this network.
+        DisagreementError: it answers otherwise than eager; the first node that differs is named.
     """
     if engine not in ENGINES:
         hint = "'auto' is fleetfoot.choose.auto.load_auto." if engine == "auto" else ""
@@ -106,7 +110,7 @@ def load(
     if missing is not None:
         raise missing
     try:
-        return kind(model, example, options)
+        built = kind(model, example, options)
     except FleetfootError:
         raise
     except Exception as error:  # each runtime raises its own kinds
@@ -114,3 +118,9 @@ def load(
             f"{engine} cannot build {type(model).__name__} for a batch {tuple(example.shape)}: "
             f"{reason(error)}"
         ) from error
+    try:
+        compare(built, model)
+    except BaseException:
+        built.close()
+        raise
+    return built

@@ -11,17 +11,20 @@ import math
 import re
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fleetfoot.errors import EngineError, FleetfootError, MissingExtraError, first_line
+
+if TYPE_CHECKING:
+    from fleetfoot.engines.agreement import Agreement
 
 Result = TypeVar("Result")
 
@@ -127,6 +130,10 @@ class Engine(ABC):
     name: ClassVar[str]
     package: ClassVar[str]
     """The distribution whose version is stated."""
+    compared: bool = True
+    """Whether it is compared with eager; not where it is eager itself, or computes nothing."""
+    agreement: Agreement | None = None
+    """How far its answer is from eager's; None until that was compared, or if it is not."""
     decided_by: object = None
     """Where ``choose.auto`` chose this engine, its ``Decision``."""
 
@@ -139,6 +146,20 @@ class Engine(ABC):
     @abstractmethod
     def missing(cls) -> FleetfootError | None:
         """The error that says why this engine cannot be used here; None where it can."""
+
+    @classmethod
+    def of_part(cls, part: nn.Module, example: Tensor, options: Options) -> Engine:
+        """The engine of a part of a network that the engine was built from before."""
+        return cls(part, example, options)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Engine | None:
+        """The same engine with other values of parameters, by name; None where it would have to be
+        built from the beginning. For the comparison with eager, which comes first of all."""
+        return None
+
+    def agreed(self, agreement: Agreement) -> None:
+        """Keeps what the comparison with eager gave; what only that needed is given back."""
+        self.agreement = agreement
 
     def run(self, batch: Tensor) -> Tensor:
         """(B, C, H, W) float32 on the CPU -> logits (B, N), float32 on the CPU.

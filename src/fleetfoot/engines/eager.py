@@ -35,6 +35,8 @@ class Eager(Engine):
         if options != Options(threads=options.threads):
             model = copy.deepcopy(model).to(device=options.device, dtype=self._dtype)
             model = model.to(memory_format=self._format)
+        elif type(self) is Eager:
+            self.compared = False  # it is what the others are compared with
         self._forward: Callable[[Tensor], Tensor] | None = model
 
     @classmethod

@@ -12,6 +12,7 @@ class Nothing(Engine):
 
     name = "nothing"
     package = "torch"
+    compared = False
 
     def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
         super().__init__(model, example, options)

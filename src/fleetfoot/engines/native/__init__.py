@@ -7,18 +7,23 @@ B batch · C channels · H W space
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from fleetfoot import runtime
-from fleetfoot.engines.base import TOLERANCES, Engine, NodeTime, Options, refuse, relative_error
+from fleetfoot.engines.base import Engine, NodeTime, Options, refuse
 from fleetfoot.engines.native.graph import Node
 from fleetfoot.errors import EngineError, FleetfootError
+
+if TYPE_CHECKING:
+    from fleetfoot.engines.agreement import Agreement
+    from fleetfoot.engines.native.compile import Plan
 
 
 class Native(Engine):
@@ -31,16 +36,36 @@ class Native(Engine):
     name = "native"
     package = "fleetfoot"
 
-    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+    def __init__(
+        self, model: nn.Module, example: Tensor, options: Options, *, independent: bool = False
+    ) -> None:
+        """``independent``: as ``compile`` takes it."""
         refuse(self.name, options, precision="float32", layout="nchw", device="cpu")
         super().__init__(model, example, options)
         from fleetfoot.engines.native.compile import compile
 
-        compiled = compile(model, example)
+        self._open(compile(model, example, independent=independent))
+
+    def _open(self, compiled: Plan) -> None:
+        self._compiled: Plan | None = compiled
         self._nodes = [_Labels.of(n) for node in compiled.graph.nodes for n in (node, *node.nodes)]
         self._plan = runtime.Plan.from_bytes(compiled.bytes(checksum=runtime.checksum))
-        self._context = self._plan.context(options.threads)
-        self._shapes = [(len(example), *shape) for shape in self._plan.output_shapes]
+        self._context = self._plan.context(self.info.threads)
+        self._shapes = [(self.shape[0], *shape) for shape in self._plan.output_shapes]
+
+    @classmethod
+    def of_part(cls, part: nn.Module, example: Tensor, options: Options) -> Native:
+        return cls(part, example, options, independent=True)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Native:
+        assert self._compiled is not None, "the comparison comes before agreed()"
+        other = copy.copy(self)
+        other._open(self._compiled.with_weights(weights))
+        return other
+
+    def agreed(self, agreement: Agreement) -> None:
+        super().agreed(agreement)
+        self._compiled = None  # its weights are in the plan
 
     @classmethod
     def missing(cls) -> FleetfootError | None:
@@ -107,40 +132,29 @@ def _name(times: Sequence[runtime.NodeTime], number: int | None) -> str:
     return f"{number}: {node.op} {node.name}".rstrip()
 
 
-def save_plan(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> float:
+def save_plan(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> Agreement:
     """Compiles ``model``, in eval mode and folded, for pictures of ``example``'s size (1, C, H, W),
     and writes the plan for ``fleetfoot.runtime`` and for C programs. Any batch may be run with it.
 
     Returns:
-        The ``relative_error`` of the plan's first answer against eager's, on random pictures.
+        How far the plan's answer to random pictures is from eager's.
 
     Raises:
         OSError: the file cannot be written.
-        EngineError: the native engine is absent, an operator of the network has no place in a
-        plan (its module is named), or the plan does not answer as eager.
+        EngineError: the native engine is absent, or an operator of the network has no place in a
+            plan (its module is named).
+        DisagreementError: the plan answers otherwise than eager; nothing is written.
     """
     missing = Native.missing()
     if missing is not None:
         raise missing
-    from fleetfoot.engines.native.compile import compile
+    from fleetfoot.engines.agreement import compare
 
-    compiled = compile(model, example)
-    data = compiled.bytes(checksum=runtime.checksum)
-    pictures = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
-    with runtime.Plan.from_bytes(data) as plan, plan.context() as context:
-        answer = context.run(pictures.numpy())
-    with torch.inference_mode():
-        expected = model(pictures)
-    if isinstance(answer, list):
-        error = max(
-            relative_error(torch.from_numpy(a), e) for a, e in zip(answer, expected, strict=True)
-        )
-    else:
-        error = relative_error(torch.from_numpy(answer), expected)
-    if not error <= TOLERANCES["float32"]:
-        raise EngineError(
-            f"the plan of {type(model).__name__} is off eager by {error:.1e} of the largest value, "
-            f"more than {TOLERANCES['float32']:.0e}; it is not written. Please report this network"
-        )
-    compiled.save(path, checksum=runtime.checksum)
-    return error
+    engine = Native(model, example, Options())
+    with engine:
+        compiled = engine._compiled
+        compare(engine, model)
+        assert compiled is not None
+        assert engine.agreement is not None
+        compiled.save(path, checksum=runtime.checksum)
+        return engine.agreement

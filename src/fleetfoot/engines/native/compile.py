@@ -1,22 +1,24 @@
 """A folded network -> its plan: lowered, fused, placed, given Winograd's
 tiles, cut into strips, packed.
 
-Each pass is a file of its own and changes one graph; ``docs/engine.md`` tells what each gave.
+Each pass is a file of its own and changes one graph; ``docs/engine-log.md`` tells what each gave.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
 
 from fleetfoot.engines.native import arena, plan
 from fleetfoot.engines.native.cpu import pack, strips, winograd
 from fleetfoot.engines.native.cpu.strips import StripOptions
 from fleetfoot.engines.native.graph import Graph
-from fleetfoot.engines.native.lower.lower import lower
+from fleetfoot.engines.native.lower.lower import check_independence, exported, lowered
 from fleetfoot.engines.native.passes import place
 from fleetfoot.engines.native.passes.fuse import fuse
 
@@ -47,6 +49,13 @@ class Plan:
 
     graph: Graph
     memory: arena.Memory
+    program: torch.export.ExportedProgram | None = None
+    """What it was lowered from."""
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Plan:
+        """The plan of the same network with other values of parameters, by name."""
+        assert self.program is not None, "only a plan of a lowered network has parameters"
+        return finish(lowered(self.program, self.graph.model, weights))
 
     def bytes(self, *, checksum: plan.Checksum) -> bytes:
         """The plan file's content. ``checksum`` is XXH64 of bytes under a seed."""
@@ -71,14 +80,24 @@ class Plan:
         )
 
 
-def compile(model: nn.Module, example: Tensor, *, options: CompileOptions | None = None) -> Plan:
+def compile(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    options: CompileOptions | None = None,
+    independent: bool = False,
+) -> Plan:
     """The plan of ``model``, in eval mode and usually folded, for pictures shaped as ``example``
-    (B, C, H, W).
+    (B, C, H, W). ``independent``: that no picture of a batch affects another is known and need not
+    be shown.
 
     Raises:
         EngineError: an operator has no kernel, or the network mixes the pictures of a batch.
     """
-    return finish(lower(model, example), options=options)
+    if not independent:
+        check_independence(model, example)
+    program = exported(model, example[:1])
+    return replace(finish(lowered(program, type(model).__name__), options=options), program=program)
 
 
 def finish(graph: Graph, *, options: CompileOptions | None = None) -> Plan:

@@ -9,7 +9,7 @@ checks the same when it loads one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,3 +114,21 @@ def _views(node: Node) -> Iterator[View]:
     for inner in node.nodes:
         yield from _views(inner)
     yield node.out
+
+
+def windows_fit(
+    op: str,
+    size: Sequence[int],
+    count: Sequence[int],
+    stride: Sequence[int],
+    before: Sequence[int],
+) -> bool:
+    """Whether a kernel takes ``count`` windows over ``size`` rows and columns, ``before`` of them
+    missing before the map. The loader asks the same: the last window of a pooling begins in the
+    map, and that of a convolution at most ``before`` after its end.
+    """
+    for n, windows, step, missing in zip(size[:2], count[:2], stride, before, strict=True):
+        last = (windows - 1) * step - missing
+        if last > n - 1 + (0 if op == "pool" else missing):
+            return False
+    return True

@@ -85,7 +85,7 @@ resolution a larger part of the network.""",
     known_problems="""Kernels that never write the scores pay only for computing them; the price
 is right where it was measured with such a kernel, and too high where it is modelled.""",
     instead="""Attention in the last stage only; pooled keys; windows; 7×7 depthwise
-convolutions in early stages, as FastViT has.""",
+convolutions in early stages, which FastViT has.""",
     reference="""Vasu et al. 2023, [FastViT](https://arxiv.org/abs/2303.14189), section 3; Dao
 et al. 2022, [FlashAttention](https://arxiv.org/abs/2205.14135), for kernels that do not write
 the scores.""",

@@ -69,7 +69,7 @@ took time of their own.""",
 so that a network of few multiply-adds may spend its time in them. PConv as torch writes it
 copies the three quarters of the map that it leaves alone.""",
     price="Its time.",
-    known_problems="""Where a concat or split is free, as in an engine that writes the parts in
+    known_problems="""Where a concat or split is free, in an engine that writes the parts in
 place, it took no time and is not found; without measuring it is taken to copy.""",
     instead="""An engine that reads the parts where they are; at the network's end, concat,
 shuffle and the next split as one order of channels in a layer's weights.""",

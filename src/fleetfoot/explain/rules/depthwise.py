@@ -33,7 +33,7 @@ def widened_depthwise(subject: Subject) -> Iterator[Found]:
         weights = layer.taps * part * part
         computed = layer.taps * part * subject.in_lanes(part)
         partial_s = subject.dense_s(2 * layer.rows_out * computed, size * (rows * part + weights))
-        copied = 2 * size * layer.rows_out * block  # the concat behind it, where it is copied
+        copied = 2 * size * layer.rows_out * block  # the concat after it, where it is copied
         price_s = subject.time_s(layer.index) - partial_s - subject.move_s(copied, copied)
         if price_s <= 0:
             continue
@@ -54,7 +54,7 @@ def widened_depthwise(subject: Subject) -> Iterator[Found]:
 D1 = Rule(
     code="D1",
     name="widened-depthwise",
-    what="""Looks for depthwise convolutions behind a 1×1 convolution that widens C channels to
+    what="""Looks for depthwise convolutions after a 1×1 convolution that widens C channels to
 C', which move more bytes than the plain K×K convolution of the C channels would.""",
     why="""A depthwise convolution has few multiply-adds because it mixes no channels, which
 costs accuracy; networks win it back by widening. It then moves 2·H·W·C' values where the plain
@@ -63,7 +63,7 @@ rate.""",
     price="""Its time, less that of a partial convolution of C/4 of the block's own channels:
 its multiply-adds, in whole vectors of channels, at the rate of the network's dense layers, or its
 bytes at the memory's bandwidth if that is longer; and less copying the C channels in the concat
-behind it, as most engines do.""",
+after it, which most engines do.""",
     known_problems="""The replacement mixes positions of fewer channels; FasterNet shows
 networks in which that is no loss, another network has to be trained to know. An engine that
 keeps the wide map in cache between the three layers pays less than its bytes.""",

@@ -34,7 +34,7 @@ def elementwise(subject: Subject) -> Iterator[Found]:
             price_s=price_s,
             text=f"The {name} over {op.shape} passes through memory by itself and moves "
             f"{megabytes(moved)}; within the layer before it, it would move {megabytes(bound)}.",
-            change="Put it right behind a convolution whose output nothing else reads, so that the "
+            change="Put it right after a convolution whose output nothing else reads, so that the "
             "engine computes it there, or leave it out.",
         )
 
@@ -52,7 +52,7 @@ def unfolded_norms(subject: Subject) -> Iterator[Found]:
         change = (
             "Fold it into the convolution before it: fleetfoot fuse."
             if foldable
-            else "Move it right behind a convolution whose output nothing else reads; there it "
+            else "Move it right after a convolution whose output nothing else reads; there it "
             "folds away."
         )
         yield Found(
@@ -72,7 +72,7 @@ G4 = Rule(
     name="element-wise-work",
     what="""Looks for activations, sums and products of maps that took time of their own. What
 an engine did within the layer before it has none, and is not found; without measuring,
-element-wise work right behind a layer whose output nothing else reads is taken to be done
+element-wise work right after a layer whose output nothing else reads is taken to be done
 there.""",
     why="""One operation a value, and two or three values moved for it: such work runs at the
 memory's rate, hundreds of times below the machine's peak, and its multiply-adds count as none.""",
@@ -80,7 +80,7 @@ memory's rate, hundreds of times below the machine's peak, and its multiply-adds
 the layer that writes its largest input: nothing for an activation, the shortcut for a sum.""",
     known_problems="""The depthwise convolutions that the paper counts among these are D1's and
 F1's. Where several operators share one measured row, its time is divided by their floors.""",
-    instead="""An engine that fuses; activations behind convolutions and fewer of them; no
+    instead="""An engine that fuses; activations after convolutions and fewer of them; no
 shortcut across a change of shape.""",
     reference="Ma et al. 2018, [ShuffleNet V2](https://arxiv.org/abs/1807.11164), guideline 4.",
     check=elementwise,
@@ -94,8 +94,8 @@ B1 = Rule(
 before it can carry in its weights and bias. By itself it is a pass through memory.""",
     price="Its time.",
     known_problems="""Without measuring, every batch norm in the network counts, though most
-engines fold those behind convolutions when they load it.""",
-    instead="""`fleetfoot fuse`, which proves that the answers stay; batch norms right behind
+engines fold those after convolutions when they load it.""",
+    instead="""`fleetfoot fuse`, which proves that the answers stay; batch norms right after
 convolutions.""",
     reference="""Jacob et al. 2018, [Quantization and
 Training](https://arxiv.org/abs/1712.05877), section 3.2; [folding.md](folding.md).""",

@@ -93,7 +93,7 @@ or its bytes at the bandwidth of the memory that holds them. Far above it no pro
 network explains the time, but the engine's kernel for this shape does.""",
     price=f"Its time, less {MOST_TIMES:g} times its floor.",
     known_problems="""A layer that another rule names is named here again where the engine also
-has no good kernel for it, as for groups. The time of a row includes what the engine fused into
+has no good kernel for it. The time of a row includes what the engine fused into
 it.""",
     instead="Another engine; `fleetfoot explain --engine` says which is faster on that layer.",
     reference="Williams et al. 2009, [Roofline](https://doi.org/10.1145/1498765.1498785).",

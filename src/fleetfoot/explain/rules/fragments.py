@@ -151,7 +151,7 @@ a phone's core.""",
     price="""Branches: the time of their convolutions, less that of one convolution of their
 multiply-adds (at the rate of the network's other dense layers, or the memory's bandwidth) that
 reads the input once. In a row: the starts saved if one layer did it all.""",
-    known_problems="""Branches that are linear, as MobileOne's, exist only while training: fold
+    known_problems="""Branches that are linear, like MobileOne's, exist only while training: fold
 first. Engines that run branches at the same time pay less than the sum that is assumed here.""",
     instead="One convolution in place of several; branches only while training.",
     reference="Ma et al. 2018, [ShuffleNet V2](https://arxiv.org/abs/1807.11164), guideline 3.",

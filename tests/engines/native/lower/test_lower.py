@@ -4,6 +4,7 @@ PyTorch in float64."""
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import fleetfoot.models
+from fleetfoot import runtime
+from fleetfoot.engines import load
 from fleetfoot.engines.base import relative_error
 from fleetfoot.engines.native.graph import Graph
 from fleetfoot.engines.native.lower.lower import check_independence, lower
@@ -307,6 +310,38 @@ def test_a_convolution_pads_what_is_padded_for_it():
     )
     assert [node.op for node in graph.nodes] == ["copy", "conv", "copy"]
     assert graph.nodes[1].attributes["padding"] == [3, 1]
+
+
+WINDOWS = {
+    "1x1": lambda: nn.Conv2d(3, 4, 1),
+    "1x1, stride 2": lambda: nn.Conv2d(3, 4, 1, stride=2),
+    "3x3, padded": lambda: nn.Conv2d(3, 4, 3, padding=1),
+    "depthwise 3x3": lambda: nn.Conv2d(3, 3, 3, groups=3),
+    "max pool": lambda: nn.MaxPool2d(2, 1),
+    "average pool": lambda: nn.AvgPool2d(2, 1),
+}
+
+
+@pytest.mark.parametrize("value", [0.0, -math.inf, 1.5])
+@pytest.mark.parametrize(
+    "amounts", [(0, 1, 0, 1), (0, 2, 1, 1), (1, 5, 0, 4), (7, 0, 9, 0), (1, -1, -1, 6)]
+)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_any_padding_before_any_window(window, amounts, value):
+    """Also more on one side than the window is wide: the core itself loads and runs the plan."""
+    if value == -math.inf and window != "max pool":
+        pytest.skip("a sum with -inf is -inf or NaN everywhere")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # -9: `agrees` asks for a finite spread
+        return self.op(F.pad(x, amounts, value=value)).clamp(min=-9.0)
+
+    network = Does(forward, op=WINDOWS[window]())
+    picture = torch.randn(1, 3, 6, 8)
+    agrees(network, picture)
+
+    if runtime.missing() is None:
+        with load("native", network.eval(), example=picture) as engine:
+            torch.testing.assert_close(engine.run(picture), network(picture))
 
 
 def test_conv1d_and_squeeze():

@@ -141,6 +141,18 @@ def test_zeros_around_a_map_become_padding():
     assert list(graph.nodes[1].attributes["padding"]) == [1, 0]
 
 
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_more_zeros_after_a_map_than_a_window_holds_stay(rows):
+    """The loader takes no window that begins after the end of the map by more than the padding."""
+    hand = Hand(6, 7, 4)
+    whole = hand.map(6 + rows, 7, 4)
+    hand.add("fill", {}, whole, value=0.0)
+    hand.add("copy", {"x": hand.x}, View(whole.tensor, hand.x.shape, whole.strides))
+    graph = hand.finish(hand.conv(whole, 5))
+
+    assert ("fill" in kept(graph, fuse)) == (rows > 0)
+
+
 def pooled(hand: Hand, x: View, mode: str) -> View:
     out = hand.map((x.shape[0] - 3) // 2 + 1, (x.shape[1] - 3) // 2 + 1, x.shape[2])
     return hand.add(

@@ -41,6 +41,9 @@ class StripOptions:
     macs_a_byte: float = 2.0
     """Multiply-adds that cost what a byte out of the cache and back costs: a core that does 24 a
     ns and moves 12 bytes a ns."""
+    rows: int | None = None
+    """Rows of a stretch, rounded up to whole tiles, in every group that can run as a strip, whether
+    or not it pays; for tests. Default: as many as the budget takes, in groups where that pays."""
 
 
 @dataclass(frozen=True)
@@ -209,12 +212,16 @@ def _candidate(
         if tensor.kind != "arena" or span.first < begin or span.last >= end:
             return None
     between = sum(_map_bytes(tensor) * (1 + spans[tensor].reads) for tensor in windows)
+    # A halo behind Winograd's tiles would cut them, elsewhere for each number of threads.
+    if any(_tile(n) > 1 and windows.get(n.out.tensor, _ALIGNED) != _ALIGNED for n in inner):
+        return None
+    if options.rows is not None:
+        tile = max(_tile(node) for node in inner)
+        forced = _multiple(min(options.rows, out.shape[0]), tile)
+        return _Group(inner, windows, forced, between)
     outside = {v.tensor for n in inner for v in n.inputs.values() if not is_constant(v)}
     maps = sum(_map_bytes(tensor) for tensor in {*outside, *windows, out.tensor})
     if maps <= options.small_bytes:
-        return None
-    # A halo behind Winograd's tiles would cut them, elsewhere for each number of threads.
-    if any(_tile(n) > 1 and windows.get(n.out.tensor, _ALIGNED) != _ALIGNED for n in inner):
         return None
     rows = _rows(inner, windows, options)
     if rows is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -42,8 +43,21 @@ def lower(model: nn.Module, example: torch.Tensor) -> Graph:
             cannot export the network.
     """
     check_independence(model, example)
-    program = _exported(model, example[:1])
-    graph = _Lowering(program, type(model).__name__).run()
+    return lowered(exported(model, example[:1]), type(model).__name__)
+
+
+def lowered(
+    program: torch.export.ExportedProgram,
+    model: str,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> Graph:
+    """The graph of an exported network, called ``model``. ``weights``, by name, take the place of
+    its own.
+
+    Raises:
+        UnsupportedOperatorError: operators that the engine lacks; all are named, with their paths.
+    """
+    graph = _Lowering(program, model, weights or {}).run()
     _remove_unread(graph)
     return graph
 
@@ -92,7 +106,12 @@ def _dependence(model: nn.Module, pictures: torch.Tensor) -> float:
     return largest
 
 
-def _exported(model: nn.Module, picture: torch.Tensor) -> torch.export.ExportedProgram:
+def exported(model: nn.Module, picture: torch.Tensor) -> torch.export.ExportedProgram:
+    """The network as ``torch.export`` writes it down for one picture.
+
+    Raises:
+        EngineError: PyTorch cannot export it.
+    """
     # nn.MultiheadAttention's fast path is one operator that only PyTorch has
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -119,9 +138,14 @@ _IGNORED = ("_assert_tensor_metadata", "_assert_async", "sym_constrain_range", "
 class _Lowering:
     """One walk over an exported program."""
 
-    def __init__(self, program: torch.export.ExportedProgram, model: str) -> None:
+    def __init__(
+        self,
+        program: torch.export.ExportedProgram,
+        model: str,
+        weights: Mapping[str, torch.Tensor],
+    ) -> None:
         self._program = program
-        self._states = _states(program)
+        self._states = _states(program, weights)
         names = {id(data): name for name, data in self._states.values()}
         self._build = Builder(names)
         self._graph = Graph(model=model, inputs=[], outputs=[], nodes=self._build.nodes)
@@ -271,7 +295,9 @@ class _Lowering:
         return View.dense(value.tensor, value.shape[1:])
 
 
-def _states(program: torch.export.ExportedProgram) -> dict[str, tuple[str, torch.Tensor]]:
+def _states(
+    program: torch.export.ExportedProgram, weights: Mapping[str, torch.Tensor]
+) -> dict[str, tuple[str, torch.Tensor]]:
     """Placeholder -> name and data of the parameter, buffer or constant that it stands for."""
     signature = program.graph_signature
     named = {
@@ -281,7 +307,7 @@ def _states(program: torch.export.ExportedProgram) -> dict[str, tuple[str, torch
     }
     states: dict[str, tuple[str, torch.Tensor]] = {}
     for placeholder, name in named.items():
-        data = program.state_dict.get(name, program.constants.get(name))
+        data = weights.get(name, program.state_dict.get(name, program.constants.get(name)))
         assert isinstance(data, torch.Tensor), f"{name} has no data"
         # its own memory: a network may write to a buffer in place
         states[placeholder] = (name, data.detach().clone())

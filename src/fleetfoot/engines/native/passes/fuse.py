@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fleetfoot.engines.native.graph import Graph, Node, View
+from fleetfoot.engines.native.graph import Graph, Node, View, windows_fit
 from fleetfoot.engines.native.passes.flow import (
     Flow,
     Use,
@@ -306,6 +306,9 @@ def fold_pad(graph: Graph, flow: Flow, index: int) -> bool:
         return False
     top, left = corner
     before = node.attributes["padding"]
+    reach = (before[0] + top, before[1] + left)
+    if not windows_fit(node.op, x.shape, node.out.shape, node.attributes["stride"], reach):
+        return False
     if node.op == "pool":
         if node.attributes["mode"] == "average" and any(before):
             return False  # pads that count and pads that do not have one attribute between them

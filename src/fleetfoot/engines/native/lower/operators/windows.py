@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fleetfoot.engines.native.graph import View
+from fleetfoot.engines.native.graph import View, windows_fit
 from fleetfoot.engines.native.lower.builder import Builder, LackingError
 from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, pair
 from fleetfoot.engines.native.lower.operators.reductions import reduced
@@ -27,6 +28,26 @@ class Padded:
     after: tuple[int, int]
 
 
+def unpadded(
+    build: Builder,
+    x: Value | Padded,
+    op: str,
+    stride: Sequence[int],
+    padding: tuple[int, int],
+    value: float,
+) -> tuple[Value, tuple[int, int], tuple[int, int]]:
+    """The map that a node reads, and its padding before and after it: the node's own and what it
+    takes over from a ``Padded`` map. Where that is more than a kernel takes, the padded map is
+    made."""
+    if not isinstance(x, Padded):
+        return x, padding, padding
+    before = (padding[0] + x.before[0], padding[1] + x.before[1])
+    if windows_fit(op, x.inner.shape[2:], build.shape[2:], stride, before):
+        return x.inner, before, (padding[0] + x.after[0], padding[1] + x.after[1])
+    sides = {2: (x.before[0], x.after[0]), 3: (x.before[1], x.after[1])}
+    return filled(build, x.inner, sides, value), padding, padding
+
+
 def convolution(
     build: Builder,
     x: Value | Padded,
@@ -40,13 +61,12 @@ def convolution(
     """conv2d; its weights as PyTorch has them: (N, C / groups, kh, kw)."""
     weight = constant(weight, "a weight")
     kernel, stride, dilation = (weight.shape[2], weight.shape[3]), pair(stride), pair(dilation)
-    if padding == "same":  # of an odd sum the larger part comes behind
+    if padding == "same":  # of an odd sum the larger part comes after
         before = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
     else:
         before = (0, 0) if isinstance(padding, str) else pair(padding)
-    if isinstance(x, Padded):  # what is behind the map follows from the result's shape
-        before = (before[0] + x.before[0], before[1] + x.before[1])
-        x = x.inner
+    # What is missing after the map follows from the result's shape.
+    x, before, _ = unpadded(build, x, "conv", stride, before, 0.0)
     channels = x.shape[1]
     attributes: dict[str, Any] = {
         "kernel": list(kernel),
@@ -157,17 +177,14 @@ def max_pool(
     ceil_mode: bool,
 ) -> Value:
     """Of ``ceil_mode`` the result's shape tells all: windows may reach beyond the padding."""
-    before, after = pair(padding), pair(padding)
-    if isinstance(x, Padded):
-        before = (before[0] + x.before[0], before[1] + x.before[1])
-        after = (after[0] + x.after[0], after[1] + x.after[1])
-        x = x.inner
+    stride = pair(stride or kernel)
+    x, before, after = unpadded(build, x, "pool", stride, pair(padding), -math.inf)
     return pooled(
         build,
         x,
         "max",
         pair(kernel),
-        pair(stride or kernel),
+        stride,
         before=before,
         after=after,
         dilation=pair(dilation),
@@ -260,7 +277,7 @@ def resize(mode: str) -> Callable[..., Value]:
 def pad(
     build: Builder, x: Value, amounts: Sequence[int], mode: str, value: float | None
 ) -> Value | Padded:
-    """Zeros, or what ``value`` says: a fill of the whole result, then a copy into its middle.
+    """Zeros, or what ``value`` says, around ``x``.
 
     Other modes repeat what is there: a gather for each dimension.
     """
@@ -278,12 +295,20 @@ def pad(
             (sides.get(2, (0, 0))[0], sides.get(3, (0, 0))[0]),
             (sides.get(2, (0, 0))[1], sides.get(3, (0, 0))[1]),
         )
-    order = x.order()
-    out = build.fresh(build.shape, order)
-    if max(amounts) > 0:
-        build.emit("fill", {}, build.align([out], order)[0], value=float(value or 0.0))
+    return filled(build, x, sides, float(value or 0.0))
+
+
+def filled(build: Builder, x: Value, sides: dict[int, tuple[int, int]], value: float) -> Value:
+    """``x`` with ``value`` around it, (low, high) by dimension: a fill of the whole result, then a
+    copy into its middle. Negative amounts cut instead."""
+    shape, order = list(x.shape), x.order()
+    for dim, amounts in sides.items():
+        shape[dim] += sum(amounts)
+    out = build.fresh(tuple(shape), order)
+    if max(max(amounts) for amounts in sides.values()) > 0:
+        build.emit("fill", {}, build.align([out], order)[0], value=value)
     place = out
-    for dim, (low, high) in sides.items():  # negative amounts cut instead
+    for dim, (low, high) in sides.items():
         have = x.shape[dim]
         x = build.sliced(x, dim, max(-low, 0), have - max(-high, 0))
         place = build.sliced(place, dim, max(low, 0), max(low, 0) + x.shape[dim])

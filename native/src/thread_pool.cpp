@@ -1,12 +1,13 @@
-#include "pool.hpp"
+#include "thread_pool.hpp"
 
 #include <chrono>
 
 namespace ff {
 namespace {
 
-constexpr int kPauses = 300;  // before the processor is offered to others; about 10 us
-constexpr std::chrono::microseconds kSpin{50};
+// Estimates. No comparison with other values is recorded.
+constexpr int kPauses = 300;                    // before the processor is offered to others; about 10 us
+constexpr std::chrono::microseconds kSpin{50};  // before the thread sleeps
 
 void pause() {
 #if defined(__x86_64__)
@@ -46,7 +47,7 @@ void Epoch::wait_past(uint32_t seen) {
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-Pool::Pool(int threads) : threads_(threads) {
+ThreadPool::ThreadPool(int threads) : threads_(threads) {
     workers_.reserve(static_cast<size_t>(threads - 1));
     try {
         for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
@@ -56,15 +57,15 @@ Pool::Pool(int threads) : threads_(threads) {
     }
 }
 
-Pool::~Pool() { stop(); }
+ThreadPool::~ThreadPool() { stop(); }
 
-void Pool::stop() {
+void ThreadPool::stop() {
     task_ = nullptr;
     start_.advance();
     for (std::thread& worker : workers_) worker.join();
 }
 
-void Pool::run(Task task, void* context) {
+void ThreadPool::run(Task task, void* context) {
     task_ = task;
     context_ = context;
     if (threads_ > 1) start_.advance();
@@ -72,7 +73,7 @@ void Pool::run(Task task, void* context) {
     barrier();
 }
 
-void Pool::barrier() {
+void ThreadPool::barrier() {
     if (threads_ == 1) return;
     const uint32_t seen = meeting_.now();
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < threads_) {
@@ -83,7 +84,7 @@ void Pool::barrier() {
     meeting_.advance();
 }
 
-void Pool::work(int thread) {
+void ThreadPool::work(int thread) {
     for (uint32_t seen = 0;; ++seen) {
         start_.wait_past(seen);
         if (!task_) return;

@@ -1,8 +1,8 @@
 // The threads of one context. All run the same function side by side and meet at barriers.
 //
-// Who waits spins first, as the others come within microseconds while a run is under way; it gives its
-// processor away soon, as another process may need it for the others to come at all; and sleeps after
-// kSpin, as between runs nobody may come for long.
+// A thread that waits spins first, since the others come within microseconds while a run is under way. Soon it offers
+// its processor to others, since another thread may need it to come at all. After kSpin it sleeps, since there may be
+// a long time between runs.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,7 @@
 
 namespace ff {
 
-constexpr size_t kCacheLine = 128;  // two of 64 bytes: they are fetched in pairs
+constexpr size_t kCacheLine = 128;  // bytes: two lines of 64, which x86 processors fetch in pairs
 
 // A count that threads wait on.
 class alignas(kCacheLine) Epoch {
@@ -30,14 +30,14 @@ private:
     std::condition_variable wake_;
 };
 
-class Pool {
+class ThreadPool {
 public:
-    // The calling thread is one of them: with threads = 1 none is started. std::system_error where the system
+    // The calling thread is one of them: with threads = 1 none is started. Throws std::system_error if the system
     // gives no more.
-    explicit Pool(int threads);
-    ~Pool();
-    Pool(const Pool&) = delete;
-    Pool& operator=(const Pool&) = delete;
+    explicit ThreadPool(int threads);
+    ~ThreadPool();
+    ThreadPool(const ThreadPool&) = delete;
+    ThreadPool& operator=(const ThreadPool&) = delete;
 
     int threads() const { return threads_; }
 

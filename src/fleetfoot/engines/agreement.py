@@ -1,0 +1,161 @@
+"""Every engine is compared with eager before anybody uses it; this is the one place that does it.
+
+``engines.load`` and ``save_plan`` call ``compare``. The engine and eager run the same random
+pictures, drawn from a fixed seed. Beyond ``TOLERANCES`` it is a ``DisagreementError``, which names
+the first node that differs (``diagnosis.py``).
+
+The weights of a network that nobody has trained hide mistakes: a branch under a layer scale of 1e-6
+changes the answer by 1e-6 whatever it computes, and a bias of zeros may be left out unseen. So
+parameters of which every value is below ``HIDDEN`` are drawn anew at the size that trained ones
+have, and an engine that can be built with other weights at little cost, ours, is compared with
+those too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from fleetfoot.engines.base import TOLERANCES, Engine, relative_error
+from fleetfoot.engines.diagnosis import first_difference
+from fleetfoot.errors import DisagreementError, EngineError
+from fleetfoot.machine.peaks import torch_threads
+
+SEED = 0
+HIDDEN = 1e-3
+"""A parameter whose largest magnitude is below this hides what it is multiplied with or added to:
+the answer would change by less than ten times the tolerance of float32. Fresh layer scales are 1e-6
+to 1e-4, fresh biases 0; the weights of fresh convolutions reach 5e-3 or more."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an engine's answer to random pictures is from eager's, as ``relative_error``."""
+
+    error: float
+    hidden: int = 0
+    """Parameters that are nearly zero everywhere, so that they may hide a mistake."""
+    redrawn: float | None = None
+    """The same with the hidden parameters drawn anew; None: there are none, the engine would have
+    to be built a second time, or eager's answer is not finite with them."""
+
+    def __str__(self) -> str:
+        text = f"its answer differs from eager's by {self.error:.1e} of the largest value"
+        if self.redrawn is not None:
+            text += (
+                f", and by {self.redrawn:.1e} with the {self.hidden} parameters that are nearly "
+                "zero drawn anew"
+            )
+        elif self.hidden:
+            text += f"; {self.hidden} parameters are nearly zero and may hide a larger difference"
+        return text
+
+
+def compare(engine: Engine, model: nn.Module) -> None:
+    """Compares ``engine``, built from ``model``, with eager, and keeps the result in its
+    ``agreement``. Does nothing where that was done, or where there is nothing to compare.
+
+    Raises:
+        DisagreementError: they differ by more than ``TOLERANCES`` allows.
+        EngineError: the engine fails, or eager's answer has no finite value to compare with.
+    """
+    if not engine.compared or engine.agreement is not None:
+        return
+    pictures = torch.randn(engine.shape, generator=torch.Generator().manual_seed(SEED))
+    with torch_threads(engine.info.threads), torch.no_grad():
+        expected = pytree.tree_leaves(model(pictures))
+        if not _finite(expected):
+            raise EngineError(
+                f"{engine.name} cannot be compared with eager: the answer of "
+                f"{type(model).__name__} to random pictures has no finite value"
+            )
+        error = _error(engine, model, {}, pictures, expected)
+        weights = redrawn(model)
+        second = None
+        if weights and (other := engine.with_weights(weights)) is not None:
+            with other:
+                expected = pytree.tree_leaves(
+                    torch.func.functional_call(model, weights, (pictures,))
+                )
+                if _finite(expected):
+                    second = _error(other, model, weights, pictures, expected)
+    engine.agreed(Agreement(error, len({id(value) for value in weights.values()}), second))
+
+
+def redrawn(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters of ``model``, and the means of its batch norms, that are nearly zero
+    everywhere, by name, with other values, the same on every call.
+
+    Weights of several inputs are drawn so that outputs are about as large as inputs; scales, biases
+    and means between 0.1 and 1 with either sign. A tensor of several names stays one.
+    """
+    rng = torch.Generator().manual_seed(SEED)
+    drawn: dict[int, Tensor] = {}
+    found: dict[str, Tensor] = {}
+    means = (
+        (name, buffer)
+        for name, buffer in model.named_buffers(remove_duplicate=False)
+        if name.endswith("running_mean")
+    )
+    for name, value in (*model.named_parameters(remove_duplicate=False), *means):
+        if not value.is_floating_point() or not value.numel() or value.abs().max() >= HIDDEN:
+            continue
+        if id(value) not in drawn:
+            drawn[id(value)] = _trained_size(value, rng).to(value)
+        found[name] = drawn[id(value)]
+    return found
+
+
+def _trained_size(like: Tensor, rng: torch.Generator) -> Tensor:
+    uniform = 2 * torch.rand(like.shape, generator=rng) - 1
+    inputs = like[0].numel() if like.ndim and len(like) > 1 else 1
+    if inputs > 1:
+        return uniform * (3 / inputs) ** 0.5
+    return uniform.sign() * (0.1 + 0.9 * uniform.abs())
+
+
+def _error(
+    engine: Engine,
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    pictures: Tensor,
+    expected: list[Any],
+) -> float:
+    """The largest error of any output of ``engine``, in which ``weights`` take the place of the
+    model's own.
+
+    Raises:
+        DisagreementError: it is more than the tolerance.
+        EngineError: the engine fails, or has another number of outputs.
+    """
+    answer: Any = engine.run(pictures)
+    answers = answer if isinstance(answer, list) else [answer]
+    if len(answers) != len(expected):
+        raise EngineError(
+            f"{engine.name} gives {len(answers)} outputs of {type(model).__name__}, and eager "
+            f"{len(expected)}"
+        )
+    errors = [relative_error(one, wanted) for one, wanted in zip(answers, expected, strict=True)]
+    worst, tolerance = errors.index(max(errors)), TOLERANCES[engine.info.precision]
+    if errors[worst] <= tolerance:
+        return errors[worst]
+    place = first_difference(engine, model, weights, pictures[:1], worst, tolerance)
+    raise DisagreementError(
+        engine=engine.name,
+        network=type(model).__name__,
+        error=errors[worst],
+        tolerance=tolerance,
+        precision=engine.info.precision,
+        place=place or (f"output {worst}" if len(errors) > 1 else "the output"),
+        redrawn=len({id(value) for value in weights.values()}),
+    )
+
+
+def _finite(outputs: list[Any]) -> bool:
+    """Whether each output has a finite value at least, and is a tensor."""
+    return all(isinstance(out, Tensor) and bool(out.isfinite().any()) for out in outputs)
