@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import sys
 
 import pytest
@@ -13,13 +14,17 @@ from fleetfoot.models import create_model
 from fleetfoot.network import (
     Workload,
     create,
+    facts,
     is_file,
     is_weights,
     native_size,
     parse_inputs,
     parse_size,
     resolve,
+    sizes,
     stated_size,
+    user,
+    workload,
 )
 from fleetfoot.network.user import place_of
 from fleetfoot.network.workload import named_tensors
@@ -369,3 +374,10 @@ def test_options_and_published_weights_are_not_a_users_files(file):
         resolve(f"{file}:build", options={"depth": 2})
     with pytest.raises(ValueError, match="nobody published weights"):
         resolve(f"{file}:build", pretrained=True)
+
+
+@pytest.mark.parametrize("module", [sizes, user, workload, facts])
+def test_the_examples_of_docstrings_hold(module):
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed

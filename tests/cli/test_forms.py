@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fleetfoot.cli import app
+from fleetfoot.cli import app, main
 from fleetfoot.errors import EngineError
 from fleetfoot.models import create_model
 from fleetfoot.weights.files import write
@@ -31,6 +32,10 @@ class Two(nn.Module):
 
     def forward(self, image, scale):
         return self.conv(image) * scale
+
+class Fails(nn.Module):
+    def forward(self, x):
+        return x.no_such_method()
 """
 TWO = "image=1x3x8x6,scale=1x4x8x6"
 
@@ -125,3 +130,15 @@ def test_a_size_that_is_none_is_said(tiny):
         options = COMMANDS[command]
         raised = run(command, "own.py:Net", *options, "--size", "8x").exception
         assert "size must be 256 or 256x192" in str(raised), command
+
+
+def test_an_error_in_a_forward_is_one_line_with_the_users_line(tiny, monkeypatch, capsys):
+    for command in ("count", "fuse", "swap"):
+        options = (*COMMANDS[command], "--size", "8")
+        monkeypatch.setattr(sys, "argv", ["fleetfoot", command, "own.py:Fails", *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert (ended.value.code, said.out) == (2, "")
+        assert "(own.py, line 22: return x.no_such_method())" in said.err
+        assert "Traceback" not in said.err
