@@ -7,21 +7,28 @@ a top-1 is published, and each figure says which it is.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-from fleetfoot.choose.calibrate import CHECKING, OnEvent, calibrate, choose_engine, load, roofline_s
+from fleetfoot.choose.calibrate import (
+    CHECKING,
+    OnEvent,
+    calibrate,
+    calibration_file,
+    choose_engine,
+    load,
+    roofline_s,
+)
+from fleetfoot.choose.front import pareto as front_of
 from fleetfoot.count.trace import Trace, trace
-from fleetfoot.errors import FleetfootError, RecordError
-from fleetfoot.files import parsed, write_text
+from fleetfoot.errors import NoneFitsError, RecordError
+from fleetfoot.files import parsed, refuse_negatives, remembered
 from fleetfoot.machine import environment
 from fleetfoot.machine.measured import machine
 from fleetfoot.measure.clock import quantile
@@ -30,7 +37,6 @@ from fleetfoot.measure.plan import networks
 from fleetfoot.measure.run import Case, Event, run
 from fleetfoot.models import list_models
 from fleetfoot.network import Size, height_width, native_size, published, resolved_size
-from fleetfoot.weights.hub import cache_folder
 
 log = logging.getLogger("fleetfoot")
 
@@ -40,6 +46,17 @@ MARGINS: dict[Predictor, float] = {"latency model": 0.25, "roofline": 0.5}
 times scaled by those that were measured (benchmarks/latency-model)."""
 MOST_MEASURED = 12
 """Networks that are measured in one go."""
+TIMM_FAMILIES = (
+    "mobilenetv4_*",
+    "shvit_*",
+    "repvit_*",
+    "starnet_*",
+    "hgnetv2_*",
+    "efficientvit_*",
+    "cpubone_*",
+)
+"""Families of timm that are considered beside the zoo: they decide the front of accuracy against
+latency on CPUs, and the zoo has none of them."""
 MEASURING = replace(CHECKING, name="pick", description="contenders, interleaved", budget_s=120.0)
 
 
@@ -56,10 +73,6 @@ class Tracing:
 Predict = Callable[[Trace], float]
 Measure = Callable[[Sequence["Candidate"]], tuple[Mapping[str, float], Mapping[str, str]]]
 """Seconds by name, and why the others could not run."""
-
-
-class NoneFitsError(FleetfootError, ValueError):
-    """No network is within the limits; the message says the nearest possible."""
 
 
 class Scored(NamedTuple):
@@ -157,7 +170,8 @@ def pick(
     calibrated: bool = True,
     on_event: Callable[[Event | Tracing], None] = lambda event: None,
 ) -> Pick:
-    """The networks of the zoo that are worth taking on this machine within ``max_ms``.
+    """The networks that are worth taking on this machine within ``max_ms``: the zoo's, and those of
+    ``TIMM_FAMILIES``.
 
     Args:
         max_ms: time of a batch, in milliseconds.
@@ -185,7 +199,7 @@ def pick(
     if batch < 1:
         raise ValueError(f"batch must be 1 or more, not {batch}")
     engine = choose_engine(engine)
-    names = list_models() + (networks([f"timm:{'*' if timm == 'all' else timm}"]) if timm else [])
+    names = default_names() + (networks([f"timm:{'*' if timm == 'all' else timm}"]) if timm else [])
     scored, without = accurate(names, limits.min_top1)
     scored += [
         Scored(name, resolved_size(name), top1, "as its owner says")
@@ -224,11 +238,20 @@ def pick(
     )
 
 
+def default_names() -> list[str]:
+    """The zoo, and the networks of ``TIMM_FAMILIES`` that the installed timm knows."""
+    import timm
+
+    found = [name for family in TIMM_FAMILIES for name in timm.list_models(family)]
+    return list_models() + [f"timm:{name}" for name in found]
+
+
 def _model(engine: str, threads: int, on_event: OnEvent) -> Predict:
     try:
         made = load(engine, threads)
     except RecordError as error:
-        log.info("%s; calibrating now", error)
+        said = logging.WARNING if calibration_file(engine, threads).exists() else logging.INFO
+        log.log(said, "%s; calibrating now", error)
         made = calibrate(engine, threads=threads, on_event=on_event)
     return made.model.predict
 
@@ -296,22 +319,26 @@ def folded_trace(name: str, size: Size, batch: int, cache: Path | None = None) -
         "versions": environment.versions(),
         "commit": environment.commit(),
     }
-    text = json.dumps(question, sort_keys=True)
-    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    file = (cache or cache_folder()) / "traces" / f"{digest}.json"
-    if file.exists():
-        try:
-            return parsed(json.loads(file.read_text(encoding="utf-8")), Trace)
-        except (OSError, ValueError, RecordError) as error:
-            log.warning("%s is not used, and %s traced again: %s", file, name, error)
-    prepared = prepare(name, size, fold=True)
-    example = torch.zeros(batch, prepared.channels, *height_width(size))
-    made = trace(prepared.model, example)
-    try:
-        write_text(file, json.dumps(asdict(made)) + "\n")
-    except OSError as error:
-        log.warning("the trace of %s is not kept: %s", name, error)
-    return made
+    return remembered(
+        "traces",
+        question,
+        lambda: _folded_trace(name, size, batch),
+        read=_kept_trace,
+        cache=cache,
+    )
+
+
+def _folded_trace(name: str, size: Size, batch: int) -> Trace:
+    made = prepare(name, size, fold=True)
+    return trace(made.model, torch.zeros(batch, made.channels, *height_width(size)))
+
+
+def _kept_trace(raw: Any) -> Trace:
+    refuse_negatives(raw)
+    found = parsed(raw, Trace)
+    if not found.operators:
+        raise RecordError("a trace has operators")
+    return found
 
 
 def choose(
@@ -427,6 +454,5 @@ def _dominates(a: Candidate, b: Candidate) -> bool:
 
 
 def pareto(found: Sequence[Candidate]) -> list[Candidate]:
-    """Those that no other dominates, from fast to slow."""
-    front = [one for one in found if not any(_dominates(other, one) for other in found)]
-    return sorted(front, key=lambda one: (one.latency_s, -one.top1))
+    """The front of latency and published top-1, from fast to slow."""
+    return front_of(found, time_s=lambda one: one.latency_s, top1=lambda one: one.top1)

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError
 from fleetfoot.measure.compare import Change, change
 from fleetfoot.measure.networks import Network, prepared
 from fleetfoot.measure.protocols import Protocol, Row
 from fleetfoot.measure.record import Failure, Measurement
-from fleetfoot.measure.run import Case, Tools, check_engines, check_threads, run
+from fleetfoot.measure.run import Case, Tools, check_engines, run
 from fleetfoot.network import Size, Workload
 
 PROTOCOL = Protocol(

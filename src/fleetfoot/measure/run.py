@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from fleetfoot import engines
+from fleetfoot.cores import check_threads, usable_cores
 from fleetfoot.engines import Engine, Options
 from fleetfoot.engines.agreement import compare
 from fleetfoot.engines.nothing import Nothing
@@ -136,16 +137,6 @@ def check_engines(names: Iterable[str]) -> None:
             )
 
 
-def check_threads(threads: int) -> None:
-    """Raises ValueError where there are fewer usable cores than ``threads``, or none are asked
-    for."""
-    cores = environment.usable_cores()
-    if not 1 <= threads <= cores:
-        raise ValueError(
-            f"threads must be 1 to {cores}, the cores that this process may use, not {threads}"
-        )
-
-
 def cases(
     models: Sequence[str],
     engine_names: Sequence[str],
@@ -167,7 +158,6 @@ def cases(
         ValueError: more threads than usable cores, or the engine that does nothing.
     """
     check_engines(engine_names)
-    cores = environment.usable_cores()
     found = []
     for model in dict.fromkeys(models):
         own = resolved_size(model)  # a wrong name is said here, whatever the size
@@ -176,7 +166,7 @@ def cases(
                 continue
             wanted = threads if threads is not None else row.threads
             if wanted is None:
-                wanted = min(cores, MOST_THREADS)
+                wanted = min(usable_cores(), MOST_THREADS)
             check_threads(wanted)
             for engine in dict.fromkeys(engine_names):
                 found.append(Case(model, engine, wanted, row.batch, size or own))
@@ -333,7 +323,7 @@ class _Work:
             waiting = rest
 
     def _note_load(self) -> None:
-        load, cores = environment.surroundings().load_average, environment.usable_cores()
+        load, cores = environment.surroundings().load_average, usable_cores()
         if load is not None and load > cores / 2:
             self.on_event(
                 Notice(

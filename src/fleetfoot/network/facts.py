@@ -10,7 +10,7 @@ from fleetfoot.models import configure, family_of
 from fleetfoot.models.peers import is_peer
 from fleetfoot.network.sizes import DEFAULT_SIZE, Size, parse_size, size_text
 from fleetfoot.weights.pretrained import PretrainedConfig
-from fleetfoot.weights.published import published_top1
+from fleetfoot.weights.published import published_top1, timm_top1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,9 @@ def native_size(name: str) -> Size:
 def published(name: str, size: Size) -> tuple[float | None, str]:
     """Published top-1 in percent and where it is printed; None and "" if no source is known. The
     source says so if the accuracy is that of another input size than ``size``."""
+    library, _, bare = name.rpartition(":")
+    if library == "timm" and isinstance(size, int) and (at_size := timm_top1(bare, size)):
+        return at_size
     found = published_top1(name)
     if found is None:
         return None, ""

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.count.trace import ModuleCost, Operator, Trace
+from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting
 
@@ -28,7 +29,7 @@ def scaled(value: float, unit: str = "") -> str:
     return f"{value:g} {unit}".rstrip()
 
 
-class Column(NamedTuple):
+class CountColumn(NamedTuple):
     title: str
     text: Callable[[ModuleCost, Trace], str]
     spare: int = 0
@@ -36,15 +37,17 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("params", lambda row, _: scaled(row.params) if row.params else "-"),
-    Column("MACs", lambda row, _: _macs(row)),
-    Column("MACs %", lambda row, trace: _share(row.macs, trace.macs), 1),
-    Column("exact FLOPs", lambda row, _: scaled(row.exact_flops), 4),
-    Column("moved", lambda row, _: scaled(row.memory_access_bytes, "B")),
-    Column("moved %", lambda row, t: _share(row.memory_access_bytes, t.memory_access_bytes), 2),
-    Column("MACs/byte", lambda row, _: _intensity(row), 3),
-    Column("peak", lambda row, _: scaled(row.peak_activation_bytes, "B"), 5),
-    Column("operators", lambda row, _: str(row.operators), 6),
+    CountColumn("params", lambda row, _: scaled(row.params) if row.params else "-"),
+    CountColumn("MACs", lambda row, _: _macs(row)),
+    CountColumn("MACs %", lambda row, trace: _share(row.macs, trace.macs), 1),
+    CountColumn("exact FLOPs", lambda row, _: scaled(row.exact_flops), 4),
+    CountColumn("moved", lambda row, _: scaled(row.memory_access_bytes, "B")),
+    CountColumn(
+        "moved %", lambda row, t: _share(row.memory_access_bytes, t.memory_access_bytes), 2
+    ),
+    CountColumn("MACs/byte", lambda row, _: _intensity(row), 3),
+    CountColumn("peak", lambda row, _: scaled(row.peak_activation_bytes, "B"), 5),
+    CountColumn("operators", lambda row, _: str(row.operators), 6),
 )
 
 
@@ -70,6 +73,7 @@ def totals(trace: Trace) -> list[tuple[str, str]]:
     if trace.unread_params:
         learned += f"; {trace.unread_params:,} of them are read by no operator"
     rows = [
+        ("form", form(trace)),
         ("params", learned),
         ("MACs", bound + _both(trace.macs)),
         ("FLOPs", f"{bound}{_both(trace.mac_flops)}, two a MAC"),
@@ -88,6 +92,18 @@ def totals(trace: Trace) -> list[tuple[str, str]]:
     if trace.note:
         rows.append(("note", trace.note))
     return rows
+
+
+def form(trace: Trace) -> str:
+    """Which form of the network was counted: MobileOne-S0 has 1.05 G MACs as given, 275 M
+    folded."""
+    norms = sum("batch_norm" in op.name for op in trace.operators)
+    if not norms:
+        return "as given, with no batch norm to fold"
+    return (
+        f"as given: {norms} batch norm{'s' if norms > 1 else ''} and any branches are counted; "
+        "bench, explain and pick count the folded network"
+    )
 
 
 def _both(value: int) -> str:
@@ -133,7 +149,7 @@ def print_modules(console: Console, trace: Trace, depth: int | None) -> None:
     print_fitting(console, COLUMNS, lambda columns: _table(trace, rows, columns))
 
 
-def _table(trace: Trace, rows: tuple[ModuleCost, ...], columns: Sequence[Column]) -> Table:
+def _table(trace: Trace, rows: tuple[ModuleCost, ...], columns: Sequence[CountColumn]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("module", overflow="fold")
     for column in columns:
@@ -142,7 +158,7 @@ def _table(trace: Trace, rows: tuple[ModuleCost, ...], columns: Sequence[Column]
         name = Text(row.module or "(itself)")
         if row.module_type:
             name.append(f" {row.module_type}", "dim")
-        table.add_row(name, *(column.text(row, trace) for column in columns))
+        table.add_row(Name(name), *(column.text(row, trace) for column in columns))
     return table
 
 
