@@ -131,6 +131,15 @@ def variant(name: str) -> tuple[Family, Config]:
     return family, family.variants[name]
 
 
+def family_of(name: str) -> str:
+    """The family of a network of the catalogue.
+
+    Raises:
+        UnknownNameError: no model has that name.
+    """
+    return variant(name)[0].name
+
+
 def configure(name: str, **options: Any) -> Config:
     """The row ``name`` with ``options`` in place of its fields.
 
