@@ -91,7 +91,7 @@ class Region:
 
     def absorb_(self, module: nn.Module, affine: Affine) -> list[nn.Module]:
         """Folds ``affine``, which is all that ``module`` does, into the layers before it or else
-        behind it, in place; the caller takes ``module`` out. Returns those layers.
+        after it, in place; the caller takes ``module`` out. Returns those layers.
 
         Raises:
             FoldError: neither side can take it, and why.
@@ -110,7 +110,7 @@ class Region:
         except FoldError as back:
             try:
                 layers = self._one_answer(
-                    [self._behind(call, affine.axis) for call in self.calls[module]]
+                    [self._after(call, affine.axis) for call in self.calls[module]]
                 )
                 for layer in layers:
                     check_before(layer, affine)
@@ -224,7 +224,7 @@ class Region:
             raise FoldError(f"it follows {self._named(node)} along another axis")
         return [found for one in joined for found in self._before(one, node, axis)]
 
-    def _behind(self, node: fx.Node, axis: int) -> list[_Place]:
+    def _after(self, node: fx.Node, axis: int) -> list[_Place]:
         """The layers that read ``node``, all of them."""
         found: list[_Place] = []
         for user in node.users:
@@ -237,7 +237,7 @@ class Region:
                 found.append(self._checked(user, module, axis))
                 continue
             if self._passes(module):
-                found += self._behind(user, axis)
+                found += self._after(user, axis)
                 continue
             rank = self._rank(node)
             moved = (
@@ -247,7 +247,7 @@ class Region:
             )
             if moved is None:
                 raise FoldError(f"{self._named(user)}, which reads it, is no linear layer")
-            found += self._behind(user, moved)
+            found += self._after(user, moved)
         if not found:
             raise FoldError("no layer reads it")
         return found

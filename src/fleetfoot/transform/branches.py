@@ -142,7 +142,7 @@ class Algebra:
         self.graph = graph
         self.of_child = of_child
         self.values: dict[fx.Node, list[Branches]] = {}
-        """Of each node, its forms from the farthest source to the nearest."""
+        """The forms of each node, from the farthest source to the nearest."""
         for node in graph.nodes:
             self.values[node] = list(self._value(node))
 

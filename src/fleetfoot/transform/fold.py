@@ -5,7 +5,7 @@ Normalization", https://arxiv.org/abs/1502.03167, algorithm 2), and so is a laye
 
     affine(y) = y * scale + shift     scale = gamma / sqrt(var + eps),  shift = beta - mean * scale
 
-Behind a convolution, affine(W x + b) = (scale W) x + (scale b + shift). Before one that pads with
+After a convolution, affine(W x + b) = (scale W) x + (scale b + shift). Before one that pads with
 no zeros, W affine(x) + b = (W scale) x + (W shift + b).
 
 Co output channels · Ci input channels · G groups
@@ -162,9 +162,9 @@ def check_before(module: Layer, affine: Affine) -> None:
     """Raises FoldError if ``fold_before_`` cannot be exact: zeros of the padding would miss the
     shift."""
     if isinstance(module, TRANSPOSED):
-        raise FoldError("a transposed convolution behind it reads it beside zeros")
+        raise FoldError("a transposed convolution after it reads it beside zeros")
     if pads_with_zeros(module) and bool(affine.shift.any()):
-        raise FoldError("the convolution behind it pads with zeros, which its shift would miss")
+        raise FoldError("the convolution after it pads with zeros, which its shift would miss")
 
 
 def fold_before_(module: Layer, affine: Affine) -> None:

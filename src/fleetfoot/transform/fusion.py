@@ -3,7 +3,7 @@
 First, module by module from the leaves up, sums of linear branches become one convolution
 (``branches``). Then the data flow is read through all modules that can be followed (``trace``),
 and each batch norm and layer scale goes into the convolution or linear layer before it, or else
-into all those behind it (``fold``); modules keep their class, names and forward. What cannot be
+into all those after it (``fold``); modules keep their class, names and forward. What cannot be
 proved stays, with the reason. Last, the result runs beside the original (``certificate``).
 """
 

@@ -83,7 +83,7 @@ class SwapOptions:
     only: tuple[str, ...] = ()
     """Shell patterns of module paths, as ``layer3.*``; all without one."""
     skip: tuple[str, ...] = ()
-    """Likewise, of those that are left."""
+    """Shell patterns of module paths that are left. Default: none."""
     ratio: int = 4
     """The PConv convolves Ci // ratio channels. Where ratio does not divide Ci, the convolution is
     left, and the reason names the ratios that do."""
@@ -114,7 +114,7 @@ class SwapOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of one layer, or of what took its place, in the traced pass."""
+    """What one layer, or what took its place, costs in the traced pass."""
 
     params: int
     macs: int

@@ -304,7 +304,7 @@ def moved_axis(
 
     Axes count from the last, which is -1. None if ``node`` does more, or merges the axis with
     another. ``module`` is what the node calls, if it calls one; ``point``, whether the dimensions
-    behind ``axis`` have one element each.
+    after ``axis`` have one element each.
     """
     place = axis % rank
     if module is not None:
@@ -334,7 +334,7 @@ def moved_axis(
 
 
 def _arguments(node: fx.Node, **defaults: Any) -> list[Any]:
-    """The arguments behind the first, by position or by name."""
+    """The arguments after the first, by position or by name."""
     given = dict(zip(defaults, node.args[1:], strict=False)) | node.kwargs
     return [given.get(name, default) for name, default in defaults.items()]
 
