@@ -8,17 +8,15 @@ said by the rule of ``fleetfoot compare``, not by two medians.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
 
-from fleetfoot.measure.compare import Verdict, change
+from fleetfoot.measure.compare import Tally, Verdict, contests
 from fleetfoot.measure.protocols import OWN, PEERS
 from fleetfoot.measure.record import Measurement, read
 from fleetfoot.report import update_between_markers
-from fleetfoot.report.summary import digits, findings, grouped, versus
+from fleetfoot.report.summary import digits, findings, grouped
 from fleetfoot.report.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,40 +46,11 @@ WORDS: dict[Verdict, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One network on the native engine and on the peer with the least median."""
-
-    own: Measurement
-    peer: Measurement
-
-    @property
-    def gain(self) -> float:
-        """Median of the peer / median of the native engine."""
-        return self.peer.median_s / self.own.median_s
-
-    @property
-    def verdict(self) -> Verdict:
-        """By the rule of ``fleetfoot compare``: the native engine against the peer."""
-        return change(self.peer, self.own).verdict
-
-
-def pairs(rows: Sequence[Measurement]) -> list[Pair]:
-    """The networks of one setting that the native engine and a peer ran, the soonest first."""
-    found = []
-    for line in versus(rows)[1]:
-        peers = [m for engine, m in line.cells.items() if engine in PEERS]
-        if OWN in line.cells and peers:
-            found.append(Pair(line.cells[OWN], min(peers, key=lambda m: m.median_s)))
-    return found
-
-
 def readme_table(measurements: Sequence[Measurement]) -> str:
     """The dozen networks in the record's first setting, what they show, and where they ran."""
     setting, rows = next(iter(grouped(measurements).items()))
-    found = pairs(rows)
-    shown = [pair for pair in found if pair.own.model in SHOWN]
-    counts = Counter(pair.verdict for pair in found)
+    found = contests(rows, OWN, PEERS)
+    shown = [contest for contest in found if contest.own.model in SHOWN]
     titles = ["network", "top-1 %", "MACs M", "native ms", "GFLOPS", "best peer ms", "best peer"]
     titles += ["best peer / native", "difference"]
     lines = [
@@ -91,8 +60,8 @@ def readme_table(measurements: Sequence[Measurement]) -> str:
             digits(p.own.macs / 1e6),
             digits(p.own.median_s * 1e3),
             digits(p.own.achieved_gflops),
-            digits(p.peer.median_s * 1e3),
-            p.peer.engine,
+            digits(p.rival.median_s * 1e3),
+            p.rival.engine,
             f"{p.gain:.2f}",
             WORDS[p.verdict],
         ]
@@ -104,9 +73,7 @@ def readme_table(measurements: Sequence[Measurement]) -> str:
             *markdown_table(titles, lines, left=(0, 6, 8)),
             "",
             *(f"{sentence}\n" for sentence in findings([p.own for p in shown])),
-            f"Of all {len(found)} networks in this setting, native is faster than the best peer "
-            f"beyond noise on {counts['faster']}, within noise on {counts['noise']}, and slower "
-            f"beyond noise on {counts['slower']}.",
+            f"In this setting, {Tally.of(found).sentence(OWN, 'the best peer')}.",
             "",
             f"Setting: {setting}, each network folded, on {rows[0].machine['cpu']}; {stable} of "
             f"{len(rows)} cells are stable; top-1 as published, not measured here.",
@@ -122,15 +89,14 @@ def settings_table(records: Sequence[tuple[str, Sequence[Measurement]]]) -> str:
     lines = []
     for name, measurements in records:
         for setting, rows in grouped(measurements).items():
-            found = pairs(rows)
-            counts = Counter(p.verdict for p in found)
+            found = contests(rows, OWN, PEERS)
             stable = sum(m.stable for m in rows)
             lines.append(
                 [
                     f"[`benchmarks/{name}`](../benchmarks/{name})",
                     str(setting),
                     str(len(found)),
-                    *(str(counts[word]) for word in ("faster", "noise", "slower")),
+                    *map(str, Tally.of(found)),
                     f"{geometric_mean(p.gain for p in found):.2f}",
                     f"{stable} of {len(rows)}",
                 ]

@@ -186,7 +186,7 @@ def _speed(
 def _registers_gflops(measurements: Sequence[Measurement], target: Speed) -> float:
     """Multiply-adds in registers: the best rate of a core that was measured, on each thread. Cores
     that work together are no faster than one alone."""
-    rates = [m.fma_gflops / m.threads for m in measurements if m.device == "cpu"]
+    rates = [m.registers_gflops / m.threads for m in measurements if m.device == "cpu"]
     return target.threads * max(rates, default=0.0)
 
 
@@ -306,10 +306,10 @@ def _share(target: Share, own: Iterable[Measurement]) -> Verdict:
     wanted = [model for model in COMPARED_MODELS if _meant(target, model)]
     gone = [model for model in wanted if model not in {m.model for m in cells}]
     remarks = [f"not measured: {_listed(gone)}"] if gone else []
-    if bounded := [(m.achieved_gflops / m.fma_gflops, m) for m in cells if m.fma_gflops]:
+    if bounded := [(m.achieved_gflops / m.registers_gflops, m) for m in cells if m.registers_gflops]:
         share, worst = min(bounded, key=lambda pair: pair[0])
         remarks.append(
-            f"of the multiply-adds that the core does in registers alone, {worst.fma_gflops:.0f} "
+            f"of the multiply-adds that the core does in registers alone, {worst.registers_gflops:.0f} "
             f"GFLOP/s: least {share:.2f} on {worst.model}"
         )
     if not cells:

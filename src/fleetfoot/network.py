@@ -22,7 +22,7 @@ from torch import nn
 
 from fleetfoot.errors import FactoryError, UnknownNameError
 from fleetfoot.models import configure, create_model
-from fleetfoot.weights.published import published_top1
+from fleetfoot.weights.published import published_top1, timm_top1
 
 
 def is_file(name: str) -> bool:
@@ -153,6 +153,9 @@ def native_size(name: str) -> int:
 def published(name: str, size: int) -> tuple[float | None, str]:
     """Published top-1 in percent and where it is printed; None and "" where no source is known.
     The source says so where the accuracy is that of another input size than ``size``."""
+    library, _, bare = name.rpartition(":")
+    if library == "timm" and (at_size := timm_top1(bare, size)):
+        return at_size
     found = published_top1(name)
     if found is None:
         return None, ""

@@ -11,6 +11,7 @@ from torch import nn
 from fleetfoot.choose import pick
 from fleetfoot.choose.pick import MARGINS, Candidate, Limits, NoneFitsError, contenders, pareto
 from fleetfoot.count import trace
+from fleetfoot.models import list_models
 
 
 def candidate(model: str, predicted_ms: float, top1: float, mb: float = 10.0) -> Candidate:
@@ -143,7 +144,7 @@ def scores(monkeypatch):
 
 
 def test_an_impossible_accuracy_says_the_highest_before_anything_is_measured(scores, monkeypatch):
-    monkeypatch.setattr(pick, "list_models", lambda: list(SCORES))
+    monkeypatch.setattr(pick, "default_names", lambda: list(SCORES))
     monkeypatch.setattr(pick, "load", None)  # a latency model would fail
     with pytest.raises(NoneFitsError, match="90 % or more; the highest of 2 is good's, 70 %"):
         pick.pick(10, min_top1=90, engine="eager")
@@ -219,7 +220,7 @@ def test_where_no_network_can_be_traced_each_is_listed(scores, monkeypatch):
     def fails(*_):
         raise RuntimeError("cannot be folded")
 
-    monkeypatch.setattr(pick, "list_models", lambda: ["good"])
+    monkeypatch.setattr(pick, "default_names", lambda: ["good"])
     monkeypatch.setattr(pick, "_roofline", lambda threads: lambda seen: 0.003)
     monkeypatch.setattr(pick, "folded_trace", fails)
     with pytest.raises(NoneFitsError, match="folded and traced\n  good: cannot be folded"):
@@ -232,3 +233,14 @@ def test_a_trace_is_folded_once_and_read_from_then_on(tmp_path, monkeypatch):
 
     assert pick.folded_trace("mobilenetv1_025", 64, 1, cache=tmp_path) == made
     assert not any("batch_norm" in op.name for op in made.operators)
+
+
+def test_newer_mobile_families_are_considered_beside_the_zoo():
+    names = pick.default_names()
+    assert set(list_models()) <= set(names)
+    assert len(names) == len(set(names))
+    scored, _ = pick.accurate([name for name in names if name.startswith("timm:")], 0)
+    assert {one.model.split(":")[1].split("_")[0] for one in scored} == {
+        "mobilenetv4", "shvit", "repvit", "starnet", "hgnetv2", "efficientvit", "cpubone",
+    }  # fmt: skip
+    assert ("timm:starnet_s1", 224, 73.532, "timm's results table") in scored

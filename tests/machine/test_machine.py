@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
-from fleetfoot.machine.machine import Compute, Level, Machine, Rate
+from fleetfoot.machine.machine import Compute, Level, Machine, Rate, is_ceiling
 from fleetfoot.machine.roofline import Floor
+from fleetfoot.report.machine import print_card
 
 
 def exactly(value: float) -> Rate:
@@ -85,3 +88,29 @@ def test_a_floor_is_what_takes_longest_and_the_start():
     assert floor.seconds == 5.5
     assert floor.bound == "memory"
     assert replace(floor, start_s=9.0).bound == "start"
+
+
+@pytest.mark.parametrize(
+    ("registers", "product", "ceiling"),
+    [(237.0, 190.0, True), (190.0, 190.0, True), (175.0, 194.0, False), (0.0, 0.0, False)],
+)
+def test_a_rate_in_registers_is_a_ceiling_unless_a_product_runs_faster(registers, product, ceiling):
+    assert is_ceiling(registers, product) is ceiling
+
+
+def test_a_rate_in_registers_below_the_products_is_shown_nowhere():
+    console = Console(file=io.StringIO(), width=120)
+    for registers, shown in ((111e9, True), (70.3e9, False)):
+        compute = Compute(
+            precision="float32",
+            matmul_flops_per_s=exactly(80e9),
+            fma_flops_per_s=exactly(registers),
+        )
+        assert (compute.registers_flops_per_s is not None) is shown
+        with console.capture() as caught:
+            print_card(console, replace(MACHINE, compute={"float32": compute}))
+        assert ("111" in caught.get()) is shown
+        assert "70.3" not in caught.get()
+        assert (
+            "is no ceiling in float32: a matrix product ran faster" in caught.get()
+        ) is not shown

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from fleetfoot.errors import RecordError
-from fleetfoot.measure.compare import NOISE_FLOOR, compare, ratio_interval
+from fleetfoot.measure.compare import (
+    NOISE_FLOOR,
+    Tally,
+    compare,
+    contests,
+    ratio_interval,
+    verdict,
+)
 from records import MACHINE, measurement, record, slowed
 
 
@@ -182,3 +189,53 @@ def test_only_what_is_slower_beyond_noise_counts_against_a_limit():
 def test_a_comparison_goes_through_json_and_back():
     plain = compare(record()[:5], slowed(record()[3:8], 1.1)).as_json()
     assert json.loads(json.dumps(plain))["changes"][0]["cell"]["model"] == "fasternet_t2"
+
+
+@pytest.mark.parametrize("n", [8, 30, 200])
+@pytest.mark.parametrize("gain", [1.03, 1.1, 1.5])
+def test_a_verdict_without_an_interval_is_the_one_that_the_interval_gives(n, gain):
+    for seed in range(10):
+        before = measurement(noisy(0.010 * gain, n, seed, 0.05))
+        after = measurement(noisy(0.010, n, seed + 100, 0.05))
+        low, high = ratio_interval(before.samples_s, after.samples_s)
+        ratio = after.median_s / before.median_s
+        beyond = abs(ratio - 1) > NOISE_FLOOR and not low <= 1 <= high
+        expected = ("faster" if ratio < 1 else "slower") if beyond else "noise"
+        assert verdict(before, after) == expected
+        opposite = {"faster": "slower", "slower": "faster", "noise": "noise"}
+        if abs(1 / ratio - 1) > NOISE_FLOOR:
+            assert verdict(after, before) == opposite[expected]
+
+
+def cell(model: str, engine: str, ms: float):
+    return measurement(noisy(ms / 1e3, sigma=0.001), model=model, engine=engine)
+
+
+def test_an_engine_meets_the_best_of_its_rivals_on_each_network():
+    rows = [
+        cell("a", "native", 10), cell("a", "openvino", 14), cell("a", "ncnn", 12),
+        cell("b", "native", 10), cell("b", "openvino", 10.1), cell("b", "eager", 5),
+        cell("c", "native", 10), cell("d", "openvino", 10),
+    ]  # fmt: skip
+    found = contests(rows, "native", ("openvino", "ncnn"))
+    assert [(c.own.model, c.rival.engine, c.verdict) for c in found] == [
+        ("a", "ncnn", "faster"),
+        ("b", "openvino", "noise"),
+    ]
+    assert found[0].gain == pytest.approx(1.2, rel=0.01)
+    assert [c.rival.engine for c in contests(rows, "native")] == ["ncnn", "eager"]
+    assert contests(rows, "executorch") == []
+
+
+def test_a_tally_says_faster_slower_and_within_noise():
+    rows = [
+        cell("a", "native", 10), cell("a", "eager", 12), cell("b", "native", 10),
+        cell("b", "eager", 10.1), cell("c", "native", 10), cell("c", "eager", 12),
+        cell("d", "native", 10), cell("d", "eager", 8),
+    ]  # fmt: skip
+    tally = Tally.of(contests(rows, "native"))
+    assert tally == (2, 1, 1)
+    assert tally.sentence("native", "eager") == (
+        "native is faster than eager beyond noise on 2, within noise of it on 1 and slower beyond "
+        "noise on 1 of 4 networks"
+    )

@@ -91,6 +91,22 @@ def test_pictures_are_small_and_the_same_again(rows, tmp_path):
     assert [p.read_bytes() for p in written] == [p.read_bytes() for p in again]
 
 
+def test_a_verdict_in_a_picture_is_told_by_its_filling_and_has_a_legend(rows):
+    assert len(set(cards.FILLS.values())) == len(cards.FILLS) == len(cards.COLOURS)
+    for name in ("pconv-stack", "g4", "table3"):
+        judged = verdict(CLAIMS[name], rows)
+        figure = cards.ratios_figure(judged)
+        (legend,) = figure.legends
+        named = {text.get_text() for text in legend.get_texts()}
+        words = {f.word for f in judged.found if f.here is not None and f.interval}
+        assert words
+        assert named == {*judged.engines, "as the paper has it", *words}
+        fills = {
+            line.get_fillstyle() for line in figure.axes[0].lines if line.get_marker() != "None"
+        }
+        assert fills == {cards.FILLS[word] for word in words}
+
+
 def test_the_page_holds_each_claim_its_tables_and_links_to_its_pictures(rows, tmp_path):
     found = verdicts(rows)
     pictures = cards.save(found, tmp_path / "benchmarks" / "claims")

@@ -16,13 +16,12 @@ from fleetfoot.measure.record import Failure
 from fleetfoot.report.latency import (
     CHECK_FILE,
     by_error,
-    main,
-    markdown,
     picture,
     print_calibration,
     print_check,
     save_picture,
 )
+from tools.latency import main, markdown
 
 ROOT = Path(__file__).parents[2]
 

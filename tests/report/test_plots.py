@@ -50,6 +50,22 @@ def test_every_network_is_named_and_no_name_overlaps_another():
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
+def test_a_network_of_the_front_is_named_in_a_crowd():
+    from fleetfoot.report.kit.style import Look
+
+    front = [
+        measurement([(5 + i) / 1e3] * 9, model=f"front_network_{i}", top1=70.0 + i)
+        for i in range(5)
+    ]
+    crowd = [
+        measurement([(5.1 + 0.05 * i) / 1e3] * 9, model=f"crowd_{i}", top1=69.0 + 0.01 * i)
+        for i in range(90)
+    ]
+    rows = [*front, *crowd]
+    figure = plots.top1_against_latency(rows, Look.of(rows), "x")
+    assert {m.model for m in front} <= {text.get_text() for text in figure.axes[0].texts}
+
+
 def test_pyplot_is_not_touched():
     # a program that plots for itself keeps its backend and its figures
     import subprocess

@@ -15,7 +15,9 @@ from fleetfoot.report.summary import (
     mark,
     moment,
     pareto,
+    steadiness,
     verdict,
+    versus,
 )
 from records import failure, measurement, record
 
@@ -63,7 +65,7 @@ def test_the_front_holds_what_no_other_beats():
 def test_fewer_macs_and_more_time_is_said_first():
     said = findings([network("lean", 20, macs=10**8), network("fat", 10, macs=3 * 10**8)])
     assert said == [
-        "lean has 3.0 times fewer MACs than fat and is 2.0 times slower "
+        "lean has 3.0 times fewer MACs than fat and is 2.00 times slower "
         "(10.0 GFLOPS against 60.0 GFLOPS)."
     ]
 
@@ -80,37 +82,97 @@ def test_latency_that_follows_the_macs_is_said_too():
     ]
 
 
-def test_an_unstable_pair_counts_where_its_intervals_do_not_touch():
+def test_an_unstable_pair_counts_if_its_difference_is_beyond_noise():
     # the two ran in turns, so what made them unstable fell on both
     lean, fat = network("lean", 20, macs=10**8), network("fat", 10, macs=3 * 10**8)
     unstable = replace(lean, stable=False)
     assert findings([unstable, fat]) == findings([lean, fat])
-    apart = replace(unstable, ci95_s=(fat.median_s, lean.median_s))
-    assert "slower" not in findings([apart, fat])[0]
+    # half of the samples below the other's: the median's interval reaches from 8 to 20 ms
+    wide = measurement([0.008, 0.020] * 15 + [0.020], model="lean", macs=10**8, stable=False)
+    assert "slower" not in findings([wide, fat])[0]
 
 
-def test_intervals_that_touch_are_not_called_slower():
-    lean = measurement(ci95_s=(0.0105, 0.0115), model="lean", macs=10**8)
-    fat = measurement(ci95_s=(0.0108, 0.0112), model="fat", macs=3 * 10**8)
-    assert "slower" not in findings([lean, fat])[0]
+def test_a_difference_within_noise_is_not_called_slower():
+    # 1.5 % more time, and every sample above: less than two runs of one program differ
+    lean, fat = network("lean", 10.15, macs=10**8), network("fat", 10, macs=3 * 10**8)
+    assert findings([lean, fat]) == [
+        "lean has 3.0 times fewer MACs than fat and takes the same time within noise "
+        "(19.7 GFLOPS against 60.0 GFLOPS)."
+    ]
 
 
-def test_the_fastest_engine_is_named_with_its_gain_in_the_geometric_mean():
+def test_a_page_without_a_stable_cell_has_no_headline():
+    rows = [network("lean", 20, 60.0, macs=10**8), network("fat", 10, 70.0, macs=3 * 10**8)]
+    assert findings(rows)
+    assert findings([replace(m, stable=False) for m in rows]) == []
+
+
+def test_the_front_says_which_networks_are_beaten_within_noise_only():
+    a, b = network("a", 10, 60.0), network("b", 20, 70.0)
+    near, far = network("near", 10.1, 59.0), network("far", 30, 65.0)
+    assert findings([a, b, near, far])[0] == (
+        "On the front of top-1 against latency: a and b; each of the other 2 networks is slower "
+        "and no more accurate than one of these (near within noise)."
+    )
+    assert findings([b, network("near", 20.1, 69.0)])[0] == (
+        "b is both the fastest and the most accurate of the 2 networks with a published top-1 "
+        "(70.0 %, 20.0 ms; near within noise)."
+    )
+
+
+def test_a_step_in_accuracy_costs_time_only_beyond_noise():
+    a, b = network("a", 10, 60.0), network("b", 20, 70.0)
+    assert findings([a, b])[0] == (
+        "Each step in accuracy costs time: none of the 2 networks is beaten."
+    )
+    assert findings([a, network("b", 10.1, 70.0)])[0] == (
+        "None of the 2 networks is beaten in both top-1 and latency."
+    )
+
+
+def test_an_engine_is_faster_where_compare_says_so():
     rows = [
         network("a", 10), network("a", 20, engine="openvino"),
         network("b", 40), network("b", 10, engine="openvino"),
         network("c", 40), network("c", 10, engine="openvino"),
+        network("d", 10.1), network("d", 10, engine="openvino"),
     ]  # fmt: skip
-    # 0.5, 4 and 4 times the speed: the cube root of 8
+    # 0.5, 4, 4 and 1.01 times the speed: the fourth root of 8.08
     assert findings(rows)[-1] == (
-        "openvino is the fastest engine for 2 of 3 networks: 2.00 times the speed of eager, in the "
-        "geometric mean over the networks that both run."
+        "openvino is faster than the best other engine beyond noise on 2, within noise of it on 1 "
+        "and slower beyond noise on 1 of 4 networks; by medians it has 1.69 times the speed of "
+        "eager, in the geometric mean over the networks that both run."
     )
 
 
 def test_engines_without_a_common_network_are_not_compared():
     rows = [network("a", 10), network("b", 20, engine="openvino"), network("c", 20)]
-    assert findings(rows)[-1] == "eager is the fastest engine for 2 of 3 networks."
+    assert not any("engine" in sentence for sentence in findings(rows))
+
+
+def test_the_winner_of_a_network_is_faster_than_each_other_engine_beyond_noise():
+    rows = [
+        network("a", 10, engine="native"), network("a", 20, engine="openvino"),
+        network("b", 10, engine="native"), network("b", 10.1, engine="openvino"),
+        network("c", 10, engine="native"),
+    ]  # fmt: skip
+    _, lines = versus(rows)
+    assert {line.model: line.winner for line in lines} == {"a": "native", "b": None, "c": None}
+
+
+def test_noise_comes_first_and_says_what_the_figures_are_worth():
+    assert next(iter(dict(circumstances(record())))) == "noise"
+    assert steadiness(record()) == "36 of 39 cells are stable"
+    assert steadiness(record()[:1]) == "the cell is stable"
+    shaky = [replace(m, stable=i > 10) for i, m in enumerate(record()[:20])]
+    assert steadiness(shaky).endswith("these figures are no ground for a decision")
+
+
+def test_a_rate_in_registers_below_the_products_is_no_ceiling():
+    rows = [measurement(peak_gflops=194.0, fma_gflops=175.0)]
+    assert dict(circumstances(rows))["ceilings"] == (
+        "1 thread: 194 GFLOP/s in a matrix product, 9.40 GB/s in a copy"
+    )
 
 
 def test_one_network_on_one_engine_shows_nothing():

@@ -8,8 +8,10 @@ import torchvision
 
 from fleetfoot import create_model, list_models
 from fleetfoot.models import configure
+from fleetfoot.network import published
 from fleetfoot.weights.pretrained import PRETRAINED
-from fleetfoot.weights.published import TIMM_TOP1, TOP1, published_top1
+from fleetfoot.weights.published import TIMM, TOP1, published_top1, timm_table, timm_top1
+from tools.timm_top1 import facts
 
 ROWS = [(name, row) for name, rows in PRETRAINED.items() for row in rows]
 
@@ -81,8 +83,46 @@ def test_peers_have_their_libraries_scores():
     assert published_top1("torchvision:deeplabv3_resnet50") is None
     assert published_top1("timm:ghostnet_130") is None, "untrained"
     assert published_top1("timm:no_such_network") is None
-    assert all(timm.is_model(name.partition(".")[0]) for name in TIMM_TOP1)
-    assert set(TIMM_TOP1) <= set(timm.list_pretrained())
+    assert published_top1("timm:cpubone_t0") == (74.85, "README of altair199797/CPUBone")
+    assert published_top1("timm:cpubone_b0_bfrobust") is None, "of timm's own form"
+    assert set(timm_table()) <= set(timm.list_pretrained())
+
+
+def test_timms_figures_are_those_of_a_stated_input_size():
+    assert timm_top1("resnet50.a1_in1k", 224) == (80.382, "timm's results table")
+    assert timm_top1("resnet50.a1_in1k", 288) == (81.240, "timm's results table")
+    assert timm_top1("resnet50.a1_in1k", 256) is None
+    # trained at 160 pixels, which timm's configuration states: 78.052 is the figure at 224
+    assert timm_top1("resnet50.a3_in1k") == (75.994, "timm's results table")
+    assert published("timm:mobilenetv4_conv_small", 256) == (74.644, "timm's results table")
+    assert published("timm:mobilenetv4_conv_small", 192) == (
+        73.756, "timm's results table, at 224 pixels",
+    )  # fmt: skip
+
+
+def test_a_figure_of_timm_is_the_same_in_both_tables():
+    rows = [row for rows in PRETRAINED.values() for row in rows if row.top1_source == TIMM]
+    assert rows
+    for row in rows:
+        figures = timm_table()[row.repo.removeprefix("timm/")]
+        assert figures[row.input_size] == row.top1, row.repo
+
+
+def test_the_table_of_timms_figures_is_made_from_rows_of_its_file():
+    theirs = [
+        {"model": "resnet50.a1_in1k", "img_size": "288", "top1": "81.240", "param_count": "25.56"},
+        {"model": "resnet50.a1_in1k", "img_size": "224", "top1": "80.382", "param_count": "25.56"},
+        {"model": "resnet50.gone", "img_size": "224", "top1": "80.000", "param_count": "25.56"},
+        {"model": "vit_tiny.x", "img_size": "224", "top1": "75.000", "param_count": "5.00"},
+        {"model": "fasternet_l.in1k", "img_size": "224", "top1": "83.500", "param_count": "93.47"},
+        {"model": "repvit_huge.x", "img_size": "224", "top1": "85.000", "param_count": "1,012.5"},
+    ]
+    known = {row["model"] for row in theirs} - {"resnet50.gone"}
+    assert facts(theirs, known) == [
+        ("fasternet_l.in1k", 224, "83.500"),
+        ("resnet50.a1_in1k", 224, "80.382"),
+        ("resnet50.a1_in1k", 288, "81.240"),
+    ]
 
 
 def test_every_network_carries_its_preprocessing():

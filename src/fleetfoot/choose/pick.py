@@ -40,6 +40,17 @@ MARGINS: dict[Predictor, float] = {"latency model": 0.25, "roofline": 0.5}
 times scaled by those that were measured (benchmarks/latency-model)."""
 MOST_MEASURED = 12
 """Networks that are measured in one go."""
+TIMM_FAMILIES = (
+    "mobilenetv4_*",
+    "shvit_*",
+    "repvit_*",
+    "starnet_*",
+    "hgnetv2_*",
+    "efficientvit_*",
+    "cpubone_*",
+)
+"""Families of timm that are considered beside the zoo: they decide the front of accuracy against
+latency on CPUs, and the zoo has none of them."""
 MEASURING = replace(CHECKING, name="pick", description="contenders, interleaved", budget_s=120.0)
 
 
@@ -156,7 +167,8 @@ def pick(
     calibrated: bool = True,
     on_event: Callable[[Event | Tracing], None] = lambda event: None,
 ) -> Pick:
-    """The networks of the zoo that are worth taking on this machine within ``max_ms``.
+    """The networks that are worth taking on this machine within ``max_ms``: the zoo's, and those of
+    ``TIMM_FAMILIES``.
 
     Args:
         max_ms: time of a batch, in milliseconds.
@@ -182,7 +194,7 @@ def pick(
     if batch < 1:
         raise ValueError(f"batch must be 1 or more, not {batch}")
     engine = choose_engine(engine)
-    names = list_models() + (networks([f"timm:{'*' if timm == 'all' else timm}"]) if timm else [])
+    names = default_names() + (networks([f"timm:{'*' if timm == 'all' else timm}"]) if timm else [])
     scored, without = accurate(names, limits.min_top1)
     predict = _model(engine, threads, on_event) if calibrated else _roofline(threads)
     found, failures = candidates(scored, predict, batch, on_event)
@@ -214,6 +226,14 @@ def pick(
         without_top1=without,
         failures={**failures, **not_run},
     )
+
+
+def default_names() -> list[str]:
+    """The zoo, and the networks of ``TIMM_FAMILIES`` that the installed timm knows."""
+    import timm
+
+    found = [name for family in TIMM_FAMILIES for name in timm.list_models(family)]
+    return list_models() + [f"timm:{name}" for name in found]
 
 
 def _model(engine: str, threads: int, on_event: OnEvent) -> Predict:

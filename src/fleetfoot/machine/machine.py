@@ -44,6 +44,13 @@ class Rate:
         return (self.high - self.low) / self.value if self.value else 0.0
 
 
+def is_ceiling(registers: float, product: float) -> bool:
+    """Whether the rate of multiply-adds in registers bounds what a core can do. A matrix product
+    that ran faster disproves it: the cores did other work while the rate was measured, or products
+    have units of their own, such as AMX."""
+    return registers > 0 and registers >= product
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compute:
     """Operations a second in one precision, two a multiply-add."""
@@ -56,10 +63,15 @@ class Compute:
     """Multiply-adds in registers alone; None where the native library cannot measure it."""
 
     @property
+    def registers_flops_per_s(self) -> Rate | None:
+        """``fma_flops_per_s`` if it is a ceiling, else None."""
+        fma = self.fma_flops_per_s
+        return fma if fma and is_ceiling(fma.value, self.matmul_flops_per_s.value) else None
+
+    @property
     def peak_flops_per_s(self) -> float:
         """The larger of both: no work in this precision goes faster."""
-        fma = self.fma_flops_per_s.value if self.fma_flops_per_s else 0.0
-        return max(fma, self.matmul_flops_per_s.value)
+        return (self.registers_flops_per_s or self.matmul_flops_per_s).value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,5 @@
-"""Two records of the same cells: what is faster, by how much, and whether it is more than noise.
+"""Two records of the same cells, or two engines in one record: what is faster, by how much, and
+whether it is more than noise.
 
 The figure is the ratio of the medians, after over before. Its 95 % interval is a bootstrap over
 blocks of neighbouring samples, because neighbours share the state of the machine and drawing them
@@ -11,16 +12,18 @@ differ, and where its code and data happen to lie in memory moves a median by a 
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fleetfoot.errors import RecordError
-from fleetfoot.measure.clock import stability
+from fleetfoot.measure.clock import quantile, stability
 from fleetfoot.measure.record import Cell, Measurement
 
 NOISE_FLOOR = 0.02
@@ -132,6 +135,13 @@ def ratio_interval(
 ) -> tuple[float, float]:
     """95 % interval of median(after) / median(before): low, high. The same samples give the same
     interval."""
+    return _ratio_interval(tuple(before), tuple(after), seed)
+
+
+@functools.lru_cache(maxsize=1024)  # a record's sentences, tables and page ask for the same pairs
+def _ratio_interval(
+    before: tuple[float, ...], after: tuple[float, ...], seed: int
+) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
     ratios = _medians(after, rng) / _medians(before, rng)
     low, high = np.quantile(ratios, (0.025, 0.975))
@@ -165,9 +175,6 @@ def change(before: Measurement, after: Measurement) -> Change:
     ratio = after.median_s / before.median_s
     low, high = ratio_interval(before.samples_s, after.samples_s)
     fewest = min(len(before.samples_s), len(after.samples_s))
-    verdict: Verdict = "noise"
-    if fewest >= FEWEST_SAMPLES and abs(ratio - 1) > NOISE_FLOOR and not low <= 1 <= high:
-        verdict = "faster" if ratio < 1 else "slower"
     notes = [
         f"{when} {stability(m.samples_s, steady=m.steady).text.split(',')[0]}"
         for when, m in (("before", before), ("after", after))
@@ -181,9 +188,90 @@ def change(before: Measurement, after: Measurement) -> Change:
         after_s=after.median_s,
         ratio=ratio,
         ci95=(low, high),
-        verdict=verdict,
+        verdict=verdict(before, after),
         notes=tuple(notes),
     )
+
+
+def verdict(before: Measurement, after: Measurement) -> Verdict:
+    """Whether ``after`` is faster than ``before`` beyond noise: the rule of every sentence that
+    says "faster", "slower" or "fastest"."""
+    ratio = after.median_s / before.median_s
+    samples = before.samples_s, after.samples_s
+    if min(map(len, samples)) < FEWEST_SAMPLES or abs(ratio - 1) <= NOISE_FLOOR:
+        return "noise"
+    fast, slow = samples if ratio > 1 else reversed(samples)
+    # medians of resamples stay within the middle 80 % of the samples: where those do not meet, the
+    # interval leaves out 1, and need not be drawn
+    if quantile(fast, 0.9) >= quantile(slow, 0.1):
+        low, high = ratio_interval(*samples)
+        if low <= 1 <= high:
+            return "noise"
+    return "faster" if ratio < 1 else "slower"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One network on an engine, and on the rival with the least median, in one setting."""
+
+    own: Measurement
+    rival: Measurement
+
+    @property
+    def gain(self) -> float:
+        """Median of the rival / median of the engine."""
+        return self.rival.median_s / self.own.median_s
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the engine is faster than the rival beyond noise."""
+        return verdict(self.rival, self.own)
+
+
+def contests(
+    measurements: Iterable[Measurement], engine: str, rivals: Collection[str] | None = None
+) -> list[Contest]:
+    """The networks that ``engine`` and a rival ran, in the order of ``measurements``.
+
+    Args:
+        measurements: of one setting: they differ in network and engine only.
+        rivals: engines; default: every other one.
+    """
+    cells: dict[tuple[str, int], dict[str, Measurement]] = {}
+    for m in measurements:
+        cells.setdefault((m.model, m.size), {})[m.engine] = m
+    found = []
+    for by_engine in cells.values():
+        others = [
+            m
+            for name, m in by_engine.items()
+            if name != engine and (rivals is None or name in rivals)
+        ]
+        if engine in by_engine and others:
+            found.append(Contest(by_engine[engine], min(others, key=lambda m: m.median_s)))
+    return found
+
+
+class Tally(NamedTuple):
+    """On how many networks an engine is faster than its best rival beyond noise, and on how many it
+    is not."""
+
+    faster: int
+    noise: int
+    slower: int
+
+    @classmethod
+    def of(cls, found: Iterable[Contest]) -> Tally:
+        counts = Counter(contest.verdict for contest in found)
+        return cls(counts["faster"], counts["noise"], counts["slower"])
+
+    def sentence(self, engine: str, rival: str) -> str:
+        """What may be said of the engine, without a full stop."""
+        return (
+            f"{engine} is faster than {rival} beyond noise on {self.faster}, within noise of it on "
+            f"{self.noise} and slower beyond noise on {self.slower} of {sum(self)} "
+            f"network{'s' if sum(self) > 1 else ''}"
+        )
 
 
 def _by_cell(measurements: Sequence[Measurement], when: str) -> dict[Cell, Measurement]:

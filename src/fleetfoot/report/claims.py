@@ -15,7 +15,8 @@ from rich.text import Text
 from fleetfoot.claims.base import HALF, NO_EFFECT, NOT_REACHED, Claim, Found, Ratio, Verdict, Word
 from fleetfoot.measure.compare import NOISE_FLOOR
 from fleetfoot.measure.record import Failure, Measurement
-from fleetfoot.report.kit.style import SHAPES, short
+from fleetfoot.report.kit.style import shape, short
+from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.plots import INK, MARKERS, SOFT, name_points, new_axes, plain_ticks
 from fleetfoot.report.summary import circumstances, digits
 from fleetfoot.report.tables import markdown_table, plain_table
@@ -46,6 +47,14 @@ COLOURS: dict[Word, str] = {
     "not clear": "#7c3aad",
     "not judged": "#59616c",
 }
+FILLS: dict[Word, Any] = {
+    "holds": "full",
+    "holds partly": "left",
+    "does not hold": "none",
+    "not clear": "top",
+    "not judged": "bottom",
+}
+"""How a mark is filled, so that a verdict is told by more than its hue."""
 BAR, OWN, OTHER = "#d9dce1", "#c2410c", "#59616c"
 _DPI = 160
 """Two dozen ratios stay below 250 kB."""
@@ -306,7 +315,9 @@ def _print(
     for row in rows:
         # the interval goes below its ratio, so that four engines fit into a terminal
         cells = [cell.replace(" (", "\n(") if signs and i else cell for i, cell in enumerate(row)]
-        table.add_row(*(Text(c, styles.get(c[-1:], "") if signs else "") for c in cells))
+        name, *figures = cells
+        texts = (Text(c, styles.get(c[-1:], "") if signs else "") for c in figures)
+        table.add_row(Name(name), *texts)
     console.print(table)
 
 
@@ -345,7 +356,8 @@ def save(verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
 
 def ratios_figure(v: Verdict) -> Figure:
     """A line for each ratio: what the paper has as a bar from 1, what each engine has as a mark in
-    the colour of its verdict, with its interval."""
+    the colour and the filling of its verdict, with its interval."""
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     shapes = _shapes(v.engines)
@@ -355,7 +367,7 @@ def ratios_figure(v: Verdict) -> Figure:
     figure, axes = new_axes(
         "ratio (logarithmic)", "", f"{v.claim.name}: {v.word()}", (7.2, 1.5 + 0.34 * len(ratios))
     )
-    values = [1.0]
+    values, words = [1.0], set[Word]()
     for ratio in ratios:
         if ratio.asserted is not None:
             values.append(ratio.asserted)
@@ -374,10 +386,11 @@ def ratios_figure(v: Verdict) -> Figure:
         y = place[f.ratio.text] + step * ((len(v.engines) - 1) / 2 - v.engines.index(f.engine))
         values += [f.here, *f.interval]
         colour = COLOURS[f.word]
+        words.add(f.word)
         axes.plot(f.interval, (y, y), "-", color=colour, lw=0.9, alpha=0.7, zorder=2)
         axes.plot(
             f.here, y, MARKERS[shapes[f.engine]], color=colour, markersize=4.5, zorder=3,
-            markeredgecolor="white", markeredgewidth=0.4,
+            markeredgewidth=0.7, fillstyle=FILLS[f.word], markerfacecoloralt="white",
         )  # fmt: skip
     axes.axvline(1, color=SOFT, lw=0.8, zorder=1)
     axes.set_yticks(list(place.values()), labels=list(place), fontsize=7)
@@ -386,7 +399,15 @@ def ratios_figure(v: Verdict) -> Figure:
     axes.set_xlim(low, high)
     plain_ticks(axes.xaxis, low, high)
     asserted = Patch(color=BAR, label="as the paper has it")
-    _legend(figure, shapes, asserted)
+    verdicts = [
+        Line2D(
+            [], [], ls="", marker="o", color=COLOURS[word], fillstyle=FILLS[word],
+            markerfacecoloralt="white", label=word, markersize=5,
+        )
+        for word in COLOURS
+        if word in words
+    ]  # fmt: skip
+    _legend(figure, shapes, asserted, *verdicts)
     return figure
 
 
@@ -429,8 +450,8 @@ def _is_own(subject: str) -> bool:
 
 
 def _shapes(engines: Sequence[str]) -> dict[str, str]:
-    """In alphabetical order, as in every other picture."""
-    return {name: SHAPES[i % len(SHAPES)] for i, name in enumerate(sorted(engines))}
+    """The mark of each engine, in alphabetical order, as in every other picture."""
+    return {name: shape(name) for name in sorted(engines)}
 
 
 def _legend(figure: Figure, shapes: dict[str, str], *others: Any) -> None:
@@ -441,7 +462,7 @@ def _legend(figure: Figure, shapes: dict[str, str], *others: Any) -> None:
         for name, shape in shapes.items()
     ]
     figure.legend(
-        handles=[*handles, *others], loc="outside lower center", ncols=len(handles) + len(others),
-        fontsize=7.5,
+        handles=[*handles, *others], loc="outside lower center",
+        ncols=min(6, len(handles) + len(others)), fontsize=7.5,
         frameon=False, labelcolor=INK, handletextpad=0.2, columnspacing=1.2,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.count.trace import ModuleCost, Operator, Trace
+from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting
 
@@ -70,6 +71,7 @@ def totals(trace: Trace) -> list[tuple[str, str]]:
     if trace.unread_params:
         learned += f"; {trace.unread_params:,} of them are read by no operator"
     rows = [
+        ("form", form(trace)),
         ("params", learned),
         ("MACs", bound + _both(trace.macs)),
         ("FLOPs", f"{bound}{_both(trace.mac_flops)}, two a MAC"),
@@ -88,6 +90,18 @@ def totals(trace: Trace) -> list[tuple[str, str]]:
     if trace.note:
         rows.append(("note", trace.note))
     return rows
+
+
+def form(trace: Trace) -> str:
+    """Which form of the network was counted: MobileOne-S0 has 1.05 G MACs as given, 275 M
+    folded."""
+    norms = sum("batch_norm" in op.name for op in trace.operators)
+    if not norms:
+        return "as given, with no batch norm to fold"
+    return (
+        f"as given: {norms} batch norm{'s' if norms > 1 else ''} and any branches are counted; "
+        "bench, explain and pick count the folded network"
+    )
 
 
 def _both(value: int) -> str:
@@ -142,7 +156,7 @@ def _table(trace: Trace, rows: tuple[ModuleCost, ...], columns: Sequence[Column]
         name = Text(row.module or "(itself)")
         if row.module_type:
             name.append(f" {row.module_type}", "dim")
-        table.add_row(name, *(column.text(row, trace) for column in columns))
+        table.add_row(Name(name), *(column.text(row, trace) for column in columns))
     return table
 
 

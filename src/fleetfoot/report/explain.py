@@ -16,6 +16,7 @@ from fleetfoot.count.trace import Operator
 from fleetfoot.explain.explanation import Explanation
 from fleetfoot.machine.roofline import Bound, Layer
 from fleetfoot.report.findings import print_findings
+from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting
 
@@ -272,7 +273,7 @@ def _table(e: Explanation, rows: Sequence[Row], columns: Sequence[Column]) -> Ta
         table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
     for row in rows:
         cells = [column.text(row, e) for column in columns]
-        table.add_row(Text(row.module or "(itself)"), Text(row.what), *cells)
+        table.add_row(Name(row.module or "(itself)"), Text(row.what), *cells)
     return table
 
 

@@ -102,7 +102,7 @@ class _Roofs:
         self.y = Scale(min(ys) / 2, max([*ys, self.peak]) * 1.9, area.y1, area.y0, log=True)
         self.parts = axes(self.x, self.y, area, "FLOP / byte", "GFLOP/s")
         self._levels()
-        flat = [("multiply-adds in registers", compute.fma_flops_per_s),
+        flat = [("multiply-adds in registers", compute.registers_flops_per_s),
                 ("matrix product", compute.matmul_flops_per_s)]  # fmt: skip
         roofs = sorted(((r.value / 1e9, name) for name, r in flat if r), reverse=True)
         for place, (value, name) in enumerate(roofs):

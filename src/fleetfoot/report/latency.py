@@ -1,13 +1,7 @@
-"""What a latency model is worth: cards, a Markdown table, a picture.
-
-    python -m fleetfoot.report.latency docs/latency-model.md benchmarks/latency-model
-
-puts the tables of a check's record into the page and draws its picture beside the record.
-"""
+"""How good a latency model is: cards of a calibration and of a check, and the check's picture."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.choose.agreement import Agreement
-from fleetfoot.choose.calibrate import PREDICTORS, Calibration, Check, Checked, read_check
-from fleetfoot.report import update_between_markers
-from fleetfoot.report.summary import absences, digits, moment
-from fleetfoot.report.tables import markdown_table
+from fleetfoot.choose.calibrate import PREDICTORS, Calibration, Check, Checked
+from fleetfoot.report.kit.terminal import Name
+from fleetfoot.report.summary import absences, digits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +44,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _figures(found: Agreement) -> tuple[str, str, str]:
+def figures(found: Agreement) -> tuple[str, str, str]:
+    """The figure of each of ``TARGETS`` as text."""
     return _percent(found.median_error), _percent(found.p90_error), f"{found.spearman:.3f}"
 
 
@@ -64,7 +58,7 @@ def setting(made: Calibration) -> str:
 def print_calibration(console: Console, made: Calibration, file: Path) -> None:
     """What was measured, how well the fit holds within it, and the rates."""
     console.print(Text(f"latency model: {setting(made)}", "bold"), soft_wrap=True)
-    median, p90, rank = _figures(made.within)
+    median, p90, rank = figures(made.within)
     words = (
         f"{len(made.samples)} synthetic networks in {made.seconds:.0f} s. Held out by fifths: "
         f"median error {median}, 90th percentile {p90}, rank correlation {rank}."
@@ -101,7 +95,7 @@ def print_check(console: Console, made: Check) -> None:
     for target in TARGETS:
         table.add_column(target.name, justify="right", no_wrap=True)
     for name in PREDICTORS:
-        table.add_row(name, *_figures(made.agreement(name)))
+        table.add_row(name, *figures(made.agreement(name)))
     table.add_row(Text("to reach", "dim"), *(Text(target.text, "dim") for target in TARGETS))
     console.print(table)
     rows = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -109,7 +103,7 @@ def print_check(console: Console, made: Check) -> None:
     for title in ("measured ms", "predicted ms", "off by"):
         rows.add_column(title, justify="right", no_wrap=True)
     for one in by_error(made.networks):
-        rows.add_row(one.model, *_cells(one))
+        rows.add_row(Name(one.model), *cells(one))
     console.print(rows)
     for line in absences(made.failures):
         console.print(Text(line), soft_wrap=True)
@@ -120,45 +114,12 @@ def by_error(networks: Sequence[Checked]) -> list[Checked]:
     return sorted(networks, key=lambda one: abs(one.error))
 
 
-def _cells(one: Checked) -> tuple[str, str, str]:
+def cells(one: Checked) -> tuple[str, str, str]:
+    """Measured and predicted milliseconds of a network, and by how much the prediction is off."""
     return (
         digits(1e3 * one.measured_s),
         digits(1e3 * one.predicted_s),
         f"{100 * one.error:+.1f} %",
-    )
-
-
-def markdown(made: Check) -> str:
-    """The check as tables for a page."""
-    calibration = made.calibration
-    found = made.agreement()
-    words = (
-        f"{setting(calibration)}. Fitted to {len(calibration.samples)} synthetic networks in "
-        f"{calibration.seconds:.0f} s, {moment(calibration.started)}; checked on "
-        f"{len(made.networks)} networks in {made.seconds:.0f} s."
-    )
-    head = ("predicted by", *(target.name for target in TARGETS))
-    rows = [(name, *_figures(made.agreement(name))) for name in PREDICTORS]
-    verdicts = [
-        f"- {target.name} {target.text}: {text}, {'met' if target.met(found) else 'not met'}"
-        for target, text in zip(TARGETS, _figures(found), strict=True)
-    ]
-    titles = ("network", "pixels", "M MACs", "measured ms", "predicted ms", "off by")
-    cells = [
-        (one.model, str(one.size), f"{one.macs / 1e6:.0f}", *_cells(one))
-        for one in sorted(made.networks, key=lambda one: one.measured_s)
-    ]
-    return "\n".join(
-        [
-            words,
-            "",
-            *markdown_table(head, rows),
-            "",
-            *verdicts,
-            "",
-            *markdown_table(titles, cells),
-            *(f"\n{line}" for line in absences(made.failures)),
-        ]
     )
 
 
@@ -194,15 +155,3 @@ def save_picture(made: Check, folder: Path) -> Path:
     file = folder / PICTURE_FILE
     picture(made).savefig(file, dpi=DPI, metadata={"Software": None})
     return file
-
-
-def main(document: str, folder: str) -> None:
-    """Puts the tables between the markers of ``document`` and draws the picture."""
-    made = read_check(Path(folder) / CHECK_FILE)
-    changed = update_between_markers(document, markdown(made))
-    print(f"{document}: {'updated' if changed else 'already what the record gives'}")
-    print(f"wrote {save_picture(made, Path(folder))}")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -81,8 +81,8 @@ class Progress:
         return Group(head, self._standings(medians_s)) if medians_s else head
 
     def _standings(self, medians_s: Mapping[Case, float]) -> RenderableType:
-        """The fastest engine of each network and setting by now, as many as the screen has
-        lines."""
+        """The engine with the least median of each network and setting by now, as many as the
+        screen has lines."""
         best: dict[tuple[object, ...], Case] = {}
         for case in sorted(medians_s, key=lambda case: medians_s[case]):
             best.setdefault((case.model, *case.setting), case)
@@ -92,7 +92,7 @@ class Progress:
         if settings:
             table.add_column("threads, batch", justify="right", no_wrap=True)
         table.add_column("latency ms", justify="right", no_wrap=True)
-        table.add_column("fastest engine by now")
+        table.add_column("least median by now")
         room = max(1, self._console.height - 5)
         for case in list(best.values())[:room]:
             table.add_row(

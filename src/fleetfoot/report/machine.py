@@ -40,11 +40,11 @@ def _table(*heads: str) -> Table:
 def _compute(machine: Machine) -> Table:
     table = _table("GFLOP/s", "matrix product", "±", "in registers", "±")
     for precision, found in machine.compute.items():
-        fma = found.fma_flops_per_s
+        registers = found.registers_flops_per_s
         table.add_row(
             precision,
             *_giga(found.matmul_flops_per_s),
-            *(_giga(fma) if fma else ("-", "-")),
+            *(_giga(registers) if registers else ("-", "-")),
         )
     return table
 
@@ -97,6 +97,16 @@ def _words(machine: Machine) -> list[str]:
         f"measured {machine.measured_at}; a value is what the faster quartile of its samples "
         "reached",
     ]
+    exceeded = [
+        precision
+        for precision, found in machine.compute.items()
+        if found.fma_flops_per_s and not found.registers_flops_per_s
+    ]
+    if exceeded:
+        lines.append(
+            f"the rate in registers is no ceiling in {', '.join(exceeded)}: a matrix product ran "
+            "faster"
+        )
     rates = [found.matmul_flops_per_s for found in machine.compute.values()]
     rates += [level.read_bytes_per_s for level in machine.levels]
     busy = sum(rate.spread > BUSY for rate in rates)

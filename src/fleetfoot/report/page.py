@@ -31,6 +31,7 @@ from fleetfoot.report.summary import (
     mark,
     moment,
     start_rows,
+    steadiness,
     versus,
     versus_text,
 )
@@ -51,7 +52,8 @@ _SORT_KEYS = (
 """What each of ``COLUMNS`` is sorted by: the figure, not its text."""
 _HINTS = {
     "top-1": "ImageNet-1k validation top-1 as published, not measured here",
-    "MACs": "multiply-accumulates for one image; an operation count is twice this",
+    "MACs": "multiply-accumulates for one image, of the network as it ran: folded unless it says "
+    "not folded; an operation count is twice this",
     "memory": "memory access: input maps, output maps and weights of every layer, for one image",
     "latency": "median time of one batch",
     "±": "the larger half of the 95 % confidence interval of the median",
@@ -147,6 +149,7 @@ def _figures(group: Group, rows: Sequence[Measurement], index: int, look: Look) 
     return node(
         "section",
         heading,
+        node("p", f"{steadiness(rows).capitalize()}.", class_="noise"),
         *([node("ul", *said, class_="findings")] if said else []),
         node("div", *figures, class_="figures"),
         *_versus(rows),
@@ -160,15 +163,19 @@ def _versus(rows: Sequence[Measurement]) -> list[Element]:
     engines, lines = versus(rows)
     if not lines:
         return []
-    body = [
-        [node("th", line.model, scope="row")]
-        + [
-            node("td", versus_text(line, e), class_="number win" if e == line.best else "number")
-            for e in engines
-        ]
-        + [node("td", gain_text(line), class_="number")]
-        for line in lines
-    ]
+    body = []
+    for line in lines:
+        winner = line.winner
+        body.append(
+            [
+                node("th", line.model, scope="row"),
+                *(
+                    node("td", versus_text(line, e), class_=f"number{' win' * (e == winner)}")
+                    for e in engines
+                ),
+                node("td", gain_text(line), class_="number"),
+            ]
+        )
     return _plain_table(VERSUS_TITLE.capitalize(), ["network", *engines, GAIN_TITLE], body, 1)
 
 

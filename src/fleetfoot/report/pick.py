@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.choose.pick import Candidate, Limits, Pick
+from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import digits
 
 
@@ -54,7 +55,7 @@ def _table(rows: Sequence[Candidate], predictor: str) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     for one in rows:
         table.add_row(
-            one.model,
+            Name(one.model),
             "-" if one.measured_s is None else digits(1e3 * one.measured_s),
             digits(1e3 * one.predicted_s),
             f"{one.top1:g}",

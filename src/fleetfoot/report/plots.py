@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,14 +173,21 @@ def _marks(
             )  # fmt: skip
     _legend(figure, look)
     spots = [(x_of(m), y_of(m)) for m in [*best, *rest]]
-    name_points(figure, axes, [short(m.model) for m in best], spots)
+    front = {id(m) for m in pareto(rows)}
+    must = [i for i, m in enumerate(best) if id(m) in front]
+    name_points(figure, axes, [short(m.model) for m in best], spots, must)
 
 
 def name_points(
-    figure: Figure, axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]]
+    figure: Figure,
+    axes: Axes,
+    names: Sequence[str],
+    points: Sequence[tuple[float, float]],
+    must: Collection[int] = (),
 ) -> None:
-    """Each name beside the point of its index, clear of all points. The last thing to be drawn:
-    what changes the layout afterwards moves the names."""
+    """Each name beside the point of its index, clear of all points; those of the indices ``must``
+    are not left out. The last thing to be drawn: what changes the layout afterwards moves the
+    names."""
     from matplotlib.patheffects import withStroke
 
     figure.draw_without_rendering()  # the layout is settled only now, and the names need pixels
@@ -192,7 +199,7 @@ def name_points(
     frame = axes.get_window_extent()
     area = Box(frame.x0, frame.y0, frame.x1, frame.y1)
     back = axes.transData.inverted().transform
-    boxes = place(spots, sizes, area, radius=4.5 * pixel)
+    boxes = place(spots, sizes, area, radius=4.5 * pixel, must=must)
     for name, spot, box in zip(names, spots, boxes, strict=False):
         if box is None:
             continue

@@ -10,10 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
-from itertools import permutations
+from itertools import pairwise, permutations
 from statistics import geometric_mean, median
 from typing import NamedTuple
 
+from fleetfoot.measure import compare
 from fleetfoot.measure.clock import stability
 from fleetfoot.measure.protocols import OWN, PEERS
 from fleetfoot.measure.record import Failure, Measurement, Start, fastest
@@ -64,6 +65,7 @@ _TITLES = {
     "ghostnet": "GhostNet",
     "mobilevit": "MobileViT",
     "resnet": "ResNet",
+    "poolformer": "PoolFormer",
 }
 
 
@@ -109,17 +111,19 @@ class Versus(NamedTuple):
     cells: dict[str, Measurement]
     """By engine."""
     gain: float | None
-    """Time of the fastest peer / time of fleetfoot's own engine; None without either."""
+    """Least median of a peer / median of fleetfoot's own engine; None without either."""
 
     @property
-    def best(self) -> str:
-        """The fastest engine."""
-        return min(self.cells.values(), key=lambda m: m.median_s).engine
+    def winner(self) -> str | None:
+        """The engine that is faster than each other one beyond noise, if there is one."""
+        first, *others = sorted(self.cells.values(), key=lambda m: m.median_s)
+        beaten = others and all(compare.verdict(other, first) == "faster" for other in others)
+        return first.engine if beaten else None
 
 
 def versus(measurements: Sequence[Measurement]) -> tuple[list[str], list[Versus]]:
-    """The engines of one group, fleetfoot's own first, and its networks, the fastest first; nothing
-    where the own engine is not in it."""
+    """The engines of one group, fleetfoot's own first, and its networks, the least median first;
+    nothing where the own engine is not in it."""
     engines = sorted({m.engine for m in measurements}, key=lambda name: (name != OWN, name))
     if OWN not in engines or len(engines) < 2:
         return [], []
@@ -139,7 +143,7 @@ def versus_text(row: Versus, engine: str) -> str:
     return digits(row.cells[engine].median_s * 1e3) if engine in row.cells else "-"
 
 
-VERSUS_TITLE = "every engine, ms a batch"
+VERSUS_TITLE = "every engine, ms a batch; bold: faster than each other engine beyond noise"
 GAIN_TITLE = "best peer / native"
 
 
@@ -172,8 +176,10 @@ def start_rows(starts: Sequence[Start]) -> tuple[list[str], list[list[str]]]:
 
 
 def findings(measurements: Sequence[Measurement]) -> list[str]:
-    """What the cells of one group show, a sentence each; empty where there is nothing to
-    compare."""
+    """What the cells of one group show, a sentence each; nothing if there is nothing to compare or
+    no cell is stable. "Faster" and "slower" are said by the rule of ``fleetfoot compare``."""
+    if not any(m.stable for m in measurements):
+        return []
     best = fastest(measurements)
     said = [_front(best), _work_and_time(best), _engines(measurements)]
     return [sentence for sentence in said if sentence]
@@ -184,38 +190,64 @@ def _front(best: Sequence[Measurement]) -> str:
     if len(known) < 2:
         return ""
     front = pareto(known)
+    rest = [m for m in known if m not in front]
+    if not rest:
+        steps = pairwise(front)
+        if all(compare.verdict(more, less) == "faster" for less, more in steps):
+            return f"Each step in accuracy costs time: none of the {len(known)} networks is beaten."
+        return f"None of the {len(known)} networks is beaten in both top-1 and latency."
+    # the soonest member of the front that is as accurate: if it is not faster, none is
+    near = [
+        m.model
+        for m in rest
+        if compare.verdict(m, next(f for f in front if _top1(f) >= _top1(m))) != "faster"
+    ]
+    but = f"{_listed(near)} within noise" if near else ""
     if len(front) == 1:
         return (
             f"{front[0].model} is both the fastest and the most accurate of the {len(known)} "
-            f"networks with a published top-1 ({_point(front[0])})."
+            f"networks with a published top-1 ({_point(front[0])}"
+            f"{f'; {but}' if but else ''})."
         )
-    if len(front) == len(known):
-        return f"Each step in accuracy costs time: none of the {len(known)} networks is beaten."
-    *names, last = [m.model for m in front]
+    others = f"the other {len(rest)} networks is" if len(rest) > 1 else "the others is"
     return (
-        f"On the front of top-1 against latency: {', '.join(names)} and {last}; each of the other "
-        f"{len(known) - len(front)} networks is slower and no more accurate than one of these."
+        f"On the front of top-1 against latency: {_listed([m.model for m in front])}; each of "
+        f"{others} slower and no more accurate than one of these{f' ({but})' if but else ''}."
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _work_and_time(best: Sequence[Measurement]) -> str:
     """The pair of networks in which multiply-accumulates mislead most. Unstable cells count too:
-    they ran in turns, and a pair is taken as inverted only where the intervals do not touch."""
-    pairs = [(a, b) for a, b in permutations(best, 2) if a.macs < b.macs]
+    they ran in turns, and only a difference beyond noise is called one."""
+    pairs = sorted(
+        ((a, b) for a, b in permutations(best, 2) if a.macs < b.macs),
+        key=lambda p: -p[1].macs / p[0].macs * _times(p[0], p[1]),
+    )
     if not pairs:
         return ""
-    # less work, more time, and the intervals do not touch: the plainest case there is
-    inverted = [(a, b) for a, b in pairs if a.ci95_s[0] > b.ci95_s[1]]
-    less, more = max(inverted or pairs, key=lambda p: p[1].macs / p[0].macs * _times(p[0], p[1]))
+    # less work, more time, and more than noise: the plainest case there is
+    turned = ((a, b) for a, b in pairs if b.median_s < a.median_s)
+    inverted = next((p for p in turned if compare.verdict(*p) == "faster"), None)
+    less, more = inverted or pairs[0]
     work, time = more.macs / less.macs, _times(more, less)
     rates = f"{_rate(less)} against {_rate(more)}"
     if inverted:
         return (
             f"{less.model} has {work:.1f} times fewer MACs than {more.model} and is "
-            f"{1 / time:.1f} times slower ({rates})."
+            f"{1 / time:.2f} times slower ({rates})."
         )
     if time > work / 1.2:
         return "Latency follows the MACs here: no pair of networks departs from them by a fifth."
+    if compare.verdict(more, less) != "faster":
+        return (
+            f"{less.model} has {work:.1f} times fewer MACs than {more.model} and takes the same "
+            f"time within noise ({rates})."
+        )
     return (
         f"{less.model} has {work:.1f} times fewer MACs than {more.model} and is only "
         f"{time:.1f} times faster ({rates})."
@@ -223,25 +255,23 @@ def _work_and_time(best: Sequence[Measurement]) -> str:
 
 
 def _engines(measurements: Sequence[Measurement]) -> str:
-    times: dict[str, dict[str, float]] = {}
-    for m in measurements:
-        times.setdefault(m.engine, {})[m.model] = m.median_s
-    if len(times) < 2:
-        return ""
+    """On how many networks the engine with the most least medians is faster than the best of the
+    others, and its speed beside each."""
     wins = Counter(m.engine for m in fastest(measurements))
-    first, count = wins.most_common(1)[0]
+    first = wins.most_common(1)[0][0]
+    found = compare.contests(measurements, first)
+    if not found:
+        return ""
+    sentence = compare.Tally.of(found).sentence(first, "the best other engine")
     gains = []
-    for other in times:
-        common = times[first].keys() & times[other].keys()
-        if other != first and common:
-            mean = geometric_mean(times[other][n] / times[first][n] for n in common)
+    for other in dict.fromkeys(m.engine for m in measurements):
+        if common := compare.contests(measurements, first, (other,)):
+            mean = geometric_mean(contest.gain for contest in common)
             gains.append(f"{mean:.2f} times the speed of {other}")
-    text = f"{first} is the fastest engine for {count} of {sum(wins.values())} networks"
-    if not gains:
-        return f"{text}."
-    *most, last = gains
-    listed = f"{', '.join(most)} and {last}" if most else last
-    return f"{text}: {listed}, in the geometric mean over the networks that both run."
+    return (
+        f"{sentence}; by medians it has {_listed(gains)}, in the geometric mean over the networks "
+        "that both run."
+    )
 
 
 def _point(m: Measurement) -> str:
@@ -264,12 +294,13 @@ def _top1(m: Measurement) -> float:
 def circumstances(
     measurements: Sequence[Measurement], failures: Sequence[Failure] = ()
 ) -> list[tuple[str, str]]:
-    """How it was measured, as a name and a sentence each."""
+    """How it was measured, as a name and a sentence each; the noise first, since it says what the
+    rest is worth."""
     rows = [
+        ("noise", _noise(measurements)),
         ("machine", "; ".join(_each(_machine(m) for m in measurements))),
         ("ceilings", "; ".join(_ceilings(measurements))),
         ("harness", _harness(measurements)),
-        ("noise", _noise(measurements)),
         ("fold", _fold(measurements)),
         ("run", "; ".join(_each(_run(m) for m in measurements))),
         ("did not run", "; ".join(absences(failures))),
@@ -298,7 +329,7 @@ def _ceilings(measurements: Sequence[Measurement]) -> list[str]:
     return _each(
         f"{m.threads} thread{'s' if m.threads > 1 else ''}: "
         f"{digits(m.peak_gflops)} GFLOP/s in a matrix product, "
-        + (f"{digits(m.fma_gflops)} in registers alone, " if m.fma_gflops else "")
+        + (f"{digits(m.registers_gflops)} in registers alone, " if m.registers_gflops else "")
         + f"{digits(m.copy_gb_per_s)} GB/s in a copy"
         for m in sorted(measurements, key=lambda m: m.threads)
         if m.peak_gflops  # 0: not measured, as on a device of another kind
@@ -314,25 +345,41 @@ def _harness(measurements: Sequence[Measurement]) -> str:
     )
 
 
+NO_GROUND = (
+    "the machine did other work or changed its clock, and these figures are no ground for a "
+    "decision"
+)
+
+
+def steadiness(measurements: Sequence[Measurement]) -> str:
+    """How many of the cells are stable, and what that means: what a reader must know first."""
+    total, stable = len(measurements), sum(m.stable for m in measurements)
+    if stable == total:
+        return f"all {total} cells are stable" if total > 1 else "the cell is stable"
+    text = f"{stable} of {total} cells {'are' if stable != 1 else 'is'} stable"
+    return f"{text}: {NO_GROUND}" if _noisy(measurements) else text
+
+
+def _noisy(measurements: Sequence[Measurement]) -> bool:
+    """Whether more than a quarter of the cells are unstable."""
+    return 4 * sum(not m.stable for m in measurements) > len(measurements)
+
+
 def _noise(measurements: Sequence[Measurement]) -> str:
     shaky = [m for m in measurements if not m.stable]
-    total = len(measurements)
     if not shaky:
-        return f"all {total} cells are stable" if total > 1 else "the cell is stable"
+        return steadiness(measurements)
     groups = len({Group.of(m) for m in measurements}) > 1
 
     def words(m: Measurement) -> str:
         setting = f", {Group.of(m)}" if groups else ""
         return f"{m.model} on {m.engine}{setting} ({verdict(m).removeprefix('unstable: ')})"
 
-    text = f"{total - len(shaky)} of {total} cells are stable"
-    if 4 * len(shaky) <= total:
+    text = f"{len(measurements) - len(shaky)} of {len(measurements)} cells are stable"
+    if not _noisy(measurements):
         return f"{text}; not {', '.join(map(words, shaky))}"
     worst = max(shaky, key=lambda m: m.spread)
-    return (
-        f"{text}, the worst {words(worst)}: the machine did other work or changed its clock, and "
-        "these figures are no ground for a decision"
-    )
+    return f"{text}, the worst {words(worst)}: {NO_GROUND}"
 
 
 def _fold(measurements: Sequence[Measurement]) -> str:
@@ -344,7 +391,8 @@ def _fold(measurements: Sequence[Measurement]) -> str:
             f"{len(folded)} network{'s' if len(folded) > 1 else ''} folded; against the network "
             "as given, in float64, the outputs differ by at most "
             f"{max(f['max_abs'] for f in folded.values()):.1e} "
-            f"(relative {max(f['max_rel'] for f in folded.values()):.1e})"
+            f"(relative {max(f['max_rel'] for f in folded.values()):.1e}); params, MACs and memory "
+            "are of the folded form"
         )
     if bare:
         said.append(f"not folded: {', '.join(bare)}")

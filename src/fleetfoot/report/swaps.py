@@ -12,6 +12,7 @@ from rich.text import Text
 
 from fleetfoot.measure.pair import PairTimes
 from fleetfoot.report.counts import scaled
+from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting
 from fleetfoot.transform.surgery import Replaced, Swapped, by_reason
@@ -115,5 +116,5 @@ def _table(rows: Sequence[Replaced], columns: Sequence[Column]) -> Table:
             overflow="fold" if words else "ellipsis",
         )
     for row in rows:
-        table.add_row(Text(row.path), *(Text(column.text(row)) for column in columns))
+        table.add_row(Name(row.path), *(Text(column.text(row)) for column in columns))
     return table

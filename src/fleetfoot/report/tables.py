@@ -16,6 +16,7 @@ from rich.text import Text
 
 from fleetfoot.measure.compare import Comparison
 from fleetfoot.measure.record import Cell, Failure, Measurement, Start, fastest
+from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import (
     GAIN_TITLE,
     VERSUS_TITLE,
@@ -26,6 +27,7 @@ from fleetfoot.report.summary import (
     grouped,
     mark,
     start_rows,
+    steadiness,
     versus,
     versus_text,
 )
@@ -69,12 +71,12 @@ def print_tables(
     all_engines: bool = False,
 ) -> None:
     """The whole answer: a table for each number of threads and batch, what it shows, and how it was
-    measured. Without ``all_engines``, only the fastest engine of each network."""
+    measured. ``all_engines``: every cell; default: each network's engine with the least median."""
     for group, rows in grouped(measurements).items():
         shown = rows if all_engines else fastest(rows)
-        title = str(group)
+        title = f"{group}: {steadiness(rows)}"
         if len({m.engine for m in rows}) > 1:
-            title += ": every engine" if all_engines else ": the fastest engine of each network"
+            title += "; every engine" if all_engines else "; each network's engine of least median"
         print_table(console, shown, title)
         print_versus(console, rows, str(group))
         for sentence in findings(rows):
@@ -119,7 +121,8 @@ def print_fitting(
 
 
 def print_versus(console: Console, rows: Sequence[Measurement], group: str) -> None:
-    """Each network on each engine, where fleetfoot's own is among them; the fastest is bold."""
+    """Each network on each engine, if fleetfoot's own is among them; an engine that is faster than
+    each other one beyond noise is bold."""
     engines, lines = versus(rows)
     if not lines:
         return
@@ -130,11 +133,12 @@ def print_versus(console: Console, rows: Sequence[Measurement], group: str) -> N
         table.add_column(engine, justify="right", no_wrap=True)
     table.add_column(GAIN_TITLE.replace(" / ", "\n/ "), justify="right", no_wrap=True)
     for line in lines:
+        winner = line.winner
         cells = [
-            Text(versus_text(line, engine), "bold" if engine == line.best else "")
+            Text(versus_text(line, engine), "bold" if engine == winner else "")
             for engine in engines
         ]
-        table.add_row(Text(line.model), *cells, gain_text(line))
+        table.add_row(Name(line.model), *cells, gain_text(line))
     console.print(table)
 
 
@@ -148,7 +152,7 @@ def print_starts(console: Console, starts: Sequence[Start]) -> None:
     for number, title in enumerate(titles):
         table.add_column(title, justify="left" if number < 2 else "right")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(Name(row[0]), *(Text(cell) for cell in row[1:]))
     console.print(table)
 
 
@@ -167,7 +171,7 @@ def _table(rows: Sequence[Measurement], columns: Sequence[Column], title: str) -
         if not m.stable and not noisy:
             name.append(f"\n{mark(m)}", "yellow")
         cells = [column.text(m) for column in columns]
-        table.add_row(name, *cells, Text(m.engine), *([_instability(m)] if noisy else []))
+        table.add_row(Name(name), *cells, Text(m.engine), *([_instability(m)] if noisy else []))
     return table
 
 
@@ -245,13 +249,17 @@ def _cell(value: object) -> object:
 
 def markdown(measurements: Sequence[Measurement]) -> str:
     """A Markdown table for each number of threads and batch, with what it shows and how it was
-    measured: every engine of each network where fleetfoot's own is among them, else the fastest.
-    All settings but the first are folded away."""
+    measured: every engine of each network if fleetfoot's own is among them, else the one with the
+    least median. All settings but the first are folded away."""
     parts = []
     for number, (group, rows) in enumerate(grouped(measurements).items()):
-        title = str(group).capitalize()
+        title, noise = str(group).capitalize(), escaped(steadiness(rows))
+        head = f"**{title}**" if number == 0 else f"<details><summary>{title}</summary>"
         lines = [
-            *([f"**{title}**"] if number == 0 else [f"<details><summary>{title}</summary>"]),
+            head,
+            "",
+            f"{noise[0].upper()}{noise[1:]}."
+            + (" Bold: faster than each other engine beyond noise." if versus(rows)[1] else ""),
             "",
             *(_versus_lines(rows) or _fastest_lines(rows)),
             "",
@@ -293,11 +301,11 @@ def _versus_lines(rows: Sequence[Measurement]) -> list[str]:
     titles += [*(f"{escaped(engine)} ms" for engine in engines), GAIN_TITLE]
     table = []
     for line in lines:
-        any_engine = next(iter(line.cells.values()))
+        any_engine, winner = next(iter(line.cells.values())), line.winner
         cells = [escaped(line.model), *(column.text(any_engine) for column in about)]
         for engine in engines:
             text = versus_text(line, engine)
-            cells.append(f"**{text}**" if engine == line.best else text)
+            cells.append(f"**{text}**" if engine == winner else text)
         table.append([*cells, gain_text(line)])
     return markdown_table(titles, table)
 
@@ -325,7 +333,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         for note in c.notes:
             said.append(f"\n{note}", "yellow")
         table.add_row(
-            Text(c.cell.model),
+            Name(c.cell.model),
             Text(c.cell.engine),
             *([f"{c.cell.threads}, {c.cell.batch}"] if settings else []),
             digits(c.before_s * 1e3),

@@ -39,3 +39,22 @@ def test_a_name_without_room_is_left_out_rather_than_printed_over_another():
 def test_a_leader_ends_at_the_nearest_edge_of_the_name():
     assert anchor((0, 0), Box(10, -5, 60, 5)) == (10, 0)
     assert anchor((20, 0), Box(10, -5, 60, 5)) == (20, 0)
+
+
+def test_names_that_must_be_there_are_however_crowded_it_is():
+    points = list(np.random.default_rng(1).uniform((200, 180), (300, 220), (40, 2)))
+    sizes = [(90, 12)] * 40
+    without = place(points, sizes, FRAME, radius=6)
+    must = [i for i, box in enumerate(without) if box is None][:6]
+    assert len(must) == 6
+    boxes = place(points, sizes, FRAME, radius=6, must=must)
+    assert all(boxes[i] for i in must)
+    shown = [box for box in boxes if box]
+    assert not any(a.overlaps(b) for i, a in enumerate(shown) for b in shown[:i])
+
+
+def test_a_name_that_must_be_there_covers_a_mark_before_it_is_left_out():
+    # no place beside the first mark is free of the second one
+    points, frame = [(25, 16), (40, 8)], Box(0, 0, 50, 24)
+    assert place(points, [(50, 10)], frame, radius=5) == [None]
+    assert place(points, [(50, 10)], frame, radius=5, must=[0]) != [None]

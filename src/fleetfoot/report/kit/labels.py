@@ -1,13 +1,14 @@
 """Where the names go beside the points of a picture, so that none covers another.
 
 Greedy: the most crowded point chooses first, among places around it, the near ones before the far
-ones. A name that has no free place is left out: better none than two that cannot be read.
+ones. A name that has no free place is left out: better none than two that cannot be read. Names
+that must be there choose before all others, as far off as they need.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -33,6 +34,9 @@ class Box(NamedTuple):
         )
 
 
+FAR = 24
+"""How many times its mark's radius a name may stand off that must be there."""
+
 # unit directions, the best place first: right, left, above, below, then the corners
 _DIRECTIONS = [(1, 0), (-1, 0), (0, -1), (0, 1)] + [
     (math.cos(a), math.sin(a)) for a in (-0.7, 0.7, math.pi - 0.7, math.pi + 0.7, -1.2, 1.2, 2, -2)
@@ -47,6 +51,7 @@ def place(
     radius: float,
     taken: Sequence[Box] = (),
     reach: int = 6,
+    must: Collection[int] = (),
 ) -> list[Box | None]:
     """A box of each size beside the point of the same index, or None where there is no room.
 
@@ -56,16 +61,28 @@ def place(
         radius: of a mark, with the gap that should be around it.
         taken: what else must stay free.
         reach: how many times ``radius`` a name may stand off.
+        must: indices of names that are never left out if there is room at all: they choose first,
+            from as far off as ``FAR`` times ``radius``, and cover marks before they are left out.
     """
     marks = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in points]
     placed: list[Box | None] = [None] * len(sizes)
-    for index in sorted(range(len(sizes)), key=lambda i: -_crowd(points, i)):
-        others = [*marks[:index], *marks[index + 1 :], *taken, *(b for b in placed if b)]
-        for box in _candidates(points[index], sizes[index], radius, reach):
-            if box.within(bounds) and not any(box.overlaps(other) for other in others):
-                placed[index] = box
-                break
+    for index in sorted(range(len(sizes)), key=lambda i: (i not in must, -_crowd(points, i))):
+        names = [*taken, *(box for box in placed if box)]
+        others = [*marks[:index], *marks[index + 1 :], *names]
+        near = _candidates(points[index], sizes[index], radius, FAR if index in must else reach)
+        free = _free(near, bounds, others)
+        if free is None and index in must:
+            free = _free(near, bounds, names)
+        placed[index] = free
     return placed
+
+
+def _free(boxes: Iterable[Box], bounds: Box, others: Sequence[Box]) -> Box | None:
+    """The first of ``boxes`` that lies within ``bounds`` and covers nothing."""
+    for box in boxes:
+        if box.within(bounds) and not any(box.overlaps(other) for other in others):
+            return box
+    return None
 
 
 def anchor(point: tuple[float, float], box: Box) -> tuple[float, float]:

@@ -1,9 +1,11 @@
-"""How the pictures look, on paper and on the page: a colour a family, a shape an engine."""
+"""How the pictures look, on paper and on the page: a colour for each family and a shape for each
+engine, the same in every record."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fleetfoot.measure.record import Measurement
@@ -24,41 +26,64 @@ _FAMILIES = {
     "MobileOne": Colour("#15803d", "#56c97d"),
     "MobileNet": Colour("#7c3aad", "#c593f7"),
     "ShuffleNet": Colour("#946200", "#e0b94a"),
+    "GhostNet": Colour("#59616c", "#a3abb6"),
+    "MobileViT": Colour("#0f766e", "#3fc9b8"),
+    "PoolFormer": Colour("#3f4652", "#ccd2da"),
+    "ResNet": Colour("#b4236b", "#f47bb4"),
 }
+"""The zoo's families and the peers that most records have, each with a colour of its own."""
 _OTHERS = (
-    Colour("#59616c", "#a3abb6"),
-    Colour("#0f766e", "#3fc9b8"),
-    Colour("#b4236b", "#f47bb4"),
-    Colour("#3f4652", "#ccd2da"),
+    Colour("#7a4a1e", "#c9986b"),
+    Colour("#2f7fa3", "#8fd0ee"),
+    Colour("#5b7310", "#aac24b"),
+    Colour("#a3360f", "#f2937a"),
+    Colour("#4b4fb8", "#9da2f5"),
+    Colour("#8a2be2", "#d4a5ff"),
 )
-SHAPES = (
-    "circle",
-    "triangle",
-    "square",
-    "diamond",
-    "cross",
-    "wedge",
-    "hexagon",
-    "saltire",
-)
-"""As many as there are engines that may stand in one record."""
+_ENGINES = {
+    "native": "circle",
+    "onnxruntime": "triangle",
+    "openvino": "square",
+    "ncnn": "diamond",
+    "executorch": "cross",
+    "eager": "wedge",
+    "compiled": "hexagon",
+}
+_OTHER_ENGINE = "saltire"
+SHAPES = (*_ENGINES.values(), _OTHER_ENGINE)
+
+
+def colour(family: str) -> Colour:
+    """The colour of a family: by its name alone, so that it is the same in every record."""
+    return _FAMILIES.get(family) or _OTHERS[zlib.crc32(family.encode()) % len(_OTHERS)]
+
+
+def shape(engine: str) -> str:
+    """The shape of an engine's mark: by its name alone, so that it is the same in every record."""
+    return _ENGINES.get(engine, _OTHER_ENGINE)
 
 
 GUIDES = (1.0, 0.3, 0.1)
 """Shares of the measured peak for which the line of equal rate is drawn."""
 
 
-def log_ticks(low: float, high: float) -> list[float]:
+def log_ticks(low: float, high: float, most: int | None = None) -> list[float]:
     """Round values from ``low`` to ``high`` on a logarithmic axis: 1, 2, 5 times powers of ten,
-    and those between where these are fewer than three."""
+    those between too if these are fewer than three, and fewer if they are more than ``most``."""
     powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
-    found: list[float] = []
-    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
-        found = [step * 10.0**power for power in powers for step in steps]
-        found = [value for value in found if low <= value <= high]
-        if len(found) >= 3:
-            break
-    return found
+
+    def within(steps: Sequence[float]) -> list[float]:
+        values = [step * 10.0**power for power in powers for step in steps]
+        return [value for value in values if low <= value <= high]
+
+    found = within((1, 2, 5))
+    if len(found) < 3:
+        found = within((1, 1.5, 2, 3, 4, 5, 6, 8))
+    if most and len(found) > most:
+        found = next(
+            (few for few in (within((1, 3)), within((1,))) if 2 <= len(few) <= most), found
+        )
+    return found[:: max(1, -(-len(found) // most))] if most else found
 
 
 @dataclass(frozen=True)
@@ -66,7 +91,7 @@ class Look:
     """The colours and shapes of one record, the same in each of its pictures."""
 
     colours: dict[str, Colour]
-    """By family: the zoo's own first, and theirs the same in every record."""
+    """By family, the zoo's own first."""
     shapes: dict[str, str]
     """By engine, in alphabetical order."""
 
@@ -74,13 +99,10 @@ class Look:
     def of(cls, measurements: Iterable[Measurement]) -> Look:
         measurements = list(measurements)
         present = {family(m.model) for m in measurements}
-        own = {name: colour for name, colour in _FAMILIES.items() if name in present}
-        others = sorted(present - own.keys())
+        known = [name for name in _FAMILIES if name in present]
+        names = [*known, *sorted(present.difference(known))]
         engines = sorted({m.engine for m in measurements})
-        return cls(
-            own | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)},
-            {name: SHAPES[i % len(SHAPES)] for i, name in enumerate(engines)},
-        )
+        return cls({name: colour(name) for name in names}, {name: shape(name) for name in engines})
 
     def hue(self, model: str) -> str:
         """The class of a network's family on the page."""

@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from xml.etree.ElementTree import Element
 
 from fleetfoot.measure.record import Measurement, fastest
@@ -16,6 +17,10 @@ from fleetfoot.report.kit.markup import label, node
 from fleetfoot.report.kit.style import GUIDES, Look, log_ticks, short
 from fleetfoot.report.summary import digits, pareto
 
+ADVANCE = 0.56
+"""Mean advance of a letter in em, in the sans-serif faces that systems come with."""
+GAP = 4
+"""Least pixels between the figures of two ticks."""
 _GLYPHS = {
     "circle": "M4.4 0A4.4 4.4 0 1 1-4.4 0A4.4 4.4 0 1 1 4.4 0Z",
     "triangle": "M0-5.2L4.9 3.4L-4.9 3.4Z",
@@ -54,21 +59,33 @@ class Scale:
             along = math.log(value / self.low) / math.log(self.high / self.low)
         return round(self.start + along * (self.end - self.start), 2)
 
-    def ticks(self) -> list[float]:
-        """Round values within the axis."""
+    def ticks(self, most: int = 8) -> list[float]:
+        """Round values within the axis, on a linear one at most so many; a logarithmic one has at
+        most half as many again."""
         if self.log:
-            return log_ticks(self.low, self.high)
-        step = next(s for s in (0.5, 1, 2, 5, 10, 20, 50) if (self.high - self.low) / s <= 8)
+            return log_ticks(self.low, self.high, most + most // 2)
+        steps = (0.5, *(unit * 10**power for power in range(9) for unit in (1, 2, 5)))
+        step = next(s for s in steps if (self.high - self.low) / s <= most)
         return [step * i for i in range(math.ceil(self.low / step), int(self.high / step) + 1)]
+
+    def clear_ticks(self, extent: Callable[[str], float]) -> list[float]:
+        """As many round values as there is room for: ``extent`` is the length of a figure's text
+        along the axis, in pixels."""
+        for most in range(8, 1, -1):
+            values = self.ticks(most)
+            ends = [(self(value), extent(f"{value:g}") / 2) for value in values]
+            if all(abs(b - a) >= p + q + GAP for (a, p), (b, q) in pairwise(ends)):
+                break
+        return values
 
 
 def axes(x: Scale, y: Scale, area: Box, x_title: str, y_title: str) -> list[Element]:
     """The frame of a picture: lines at round values, their figures left and below, and titles."""
     parts = []
-    for value in x.ticks():
+    for value in x.clear_ticks(lambda text: ADVANCE * 11 * len(text)):
         parts.append(node("path", class_="grid", d=f"M{x(value)} {area.y0}V{area.y1}"))
         parts.append(label(x(value), area.y1 + 16, f"{value:g}", "tick middle"))
-    for value in y.ticks():
+    for value in y.clear_ticks(lambda _: 11):
         parts.append(node("path", class_="grid", d=f"M{area.x0} {y(value)}H{area.x1}"))
         parts.append(label(area.x0 - 7, y(value) + 4, f"{value:g}", "tick end"))
     parts.append(node("path", class_="axis", d=f"M{area.x0} {area.y0}V{area.y1}H{area.x1}"))
@@ -246,9 +263,11 @@ class _Chart:
         row_of = {id(m): row for m, row in zip(self.rows, self.ids, strict=True)}
         spots = [self._spot(m) for m in best]
         size = 10 if self.narrow else 11
-        # 0.56 em is the mean advance of the sans-serif faces that systems come with
-        sizes = [(0.56 * size * len(short(m.model)) + 2, size + 1.0) for m in best]
-        boxes = place([*spots, *map(self._spot, rest)], sizes, self.area, radius=7)
+        sizes = [(ADVANCE * size * len(short(m.model)) + 2, size + 1.0) for m in best]
+        front = {id(m) for m in pareto(self.rows)}
+        must = [i for i, m in enumerate(best) if id(m) in front]
+        points = [*spots, *map(self._spot, rest)]
+        boxes = place(points, sizes, self.area, radius=7, must=must)
         for m, spot, box in zip(best, spots, boxes, strict=False):
             if box is None:
                 continue

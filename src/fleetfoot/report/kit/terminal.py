@@ -1,10 +1,13 @@
-"""The console that tables are printed on."""
+"""The console that tables are printed on, and names that wrap at their words."""
 
 from __future__ import annotations
 
 import os
+import re
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.text import Text
 
 WIDE = 120
 
@@ -16,3 +19,44 @@ def console(*, stderr: bool = False) -> Console:
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = WIDE
     return made
+
+
+_PIECES = re.compile(r"[^_:\-./ ]*[_:\-./ ]|[^_:\-./ ]+")
+"""A word of a name, with the sign that ends it: ``timm:``, ``mobilenetv3_``, ``100``."""
+
+
+class Name:
+    """The name of a network or module in a table. In a column that is too narrow for it, it goes on
+    in the next line after one of its signs, and is cut within a word only if the word alone is too
+    long."""
+
+    def __init__(self, text: str | Text) -> None:
+        self._lines = (text if isinstance(text, Text) else Text(text)).split("\n")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        longest = max((len(piece) for line in self._lines for piece in _pieces(line)), default=0)
+        widest = max((len(line) for line in self._lines), default=0)
+        return Measurement(min(longest, options.max_width), min(widest, options.max_width))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._lines:
+            yield from line.divide(_breaks(line, options.max_width))
+
+
+def _pieces(line: Text) -> list[str]:
+    return _PIECES.findall(line.plain)
+
+
+def _breaks(line: Text, width: int) -> list[int]:
+    """Where to break ``line`` so that each part has at most ``width`` letters."""
+    found: list[int] = []
+    start = at = 0
+    for piece in _pieces(line):
+        if at > start and at + len(piece.rstrip(" ")) - start > width:
+            found.append(at)
+            start = at
+        at += len(piece)
+        while at - start > max(1, width):
+            start += max(1, width)
+            found.append(start)
+    return [place for place in found if 0 < place < len(line)]
