@@ -5,7 +5,7 @@ server cannot differ in it. It is exact to the pipelines that the published accu
 with: timm's evaluation transform and torchvision's classification preset (both resize with Pillow's
 antialiased filters, in bytes), and, with ``antialias=False``, OpenCV's bilinear resize.
 
-B batch · S size
+B batch · C channels · H W space
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ RESIZED_PIXELS = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """A picture of any size -> (3, S, S) float32.
+    """A picture of any size -> (C, H, W) float32.
 
     Raises:
         ValueError: a field is out of range.
     """
 
-    size: int = 224
-    """Height and width of what the network sees, in pixels."""
+    size: int | tuple[int, int] = 224
+    """Height and width of what the network sees, in pixels; one number when they are equal."""
     crop_pct: float = 0.875
     """Share of the resized side that the centre crop keeps; above 1 (timm has some at 1.15) it adds
     a black border."""
@@ -61,9 +61,11 @@ class Preprocess:
     """What a byte is multiplied by before mean and std."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    channels: Literal[1, 3] = 3
+    """What the network sees: 3 colours, or 1 grey (Pillow's, by luminance)."""
 
     def __post_init__(self) -> None:
-        if self.size < 1:
+        if min(self.height, self.width) < 1:
             raise ValueError(f"size must be 1 pixel or more, not {self.size}")
         if not 0 < self.crop_pct <= 2:
             raise ValueError(f"crop_pct is a share, above 0 and at most 2, not {self.crop_pct}")
@@ -77,8 +79,9 @@ class Preprocess:
         if not self.pixel_scale > 0:
             raise ValueError(f"pixel_scale must be above 0, not {self.pixel_scale}")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != 3 or not all(map(math.isfinite, values)):
-                raise ValueError(f"{name} must be three numbers, one a channel, not {values}")
+            if len(values) != self.channels or not all(map(math.isfinite, values)):
+                count = "three numbers" if self.channels == 3 else "one number"
+                raise ValueError(f"{name} must be {count}, one a channel, not {values}")
         if 0 in self.std:
             raise ValueError(f"std must not hold a zero: {self.std}")
 
@@ -92,7 +95,7 @@ class Preprocess:
 
         Raises:
             ValueError: the network does not say how its input is made, or asks for what this
-            preprocessing does not do (a side ratio other than 1, other than 3 channels).
+            preprocessing does not do (other than 3 channels).
         """
         config = getattr(model, "pretrained_cfg", None)
         if isinstance(config, PretrainedConfig):
@@ -122,10 +125,10 @@ class Preprocess:
 
         config: Mapping[str, Any] = resolve_model_data_config(model)
         channels, height, width = config["input_size"]
-        if channels != 3 or height != width:
+        if channels != 3:
             raise ValueError(
                 f"{type(model).__name__} takes {channels} × {height} × {width}; "
-                "only square input of three channels can be made from a picture here"
+                "only input of three channels can be made from a picture here"
             )
         modes: dict[str, Literal["shortest", "squash"]] = {
             "center": "shortest",
@@ -137,7 +140,7 @@ class Preprocess:
                 f"known are {' and '.join(modes)}"
             )
         return cls(
-            size=height,
+            size=height if height == width else (height, width),
             crop_pct=config["crop_pct"],
             resize_mode=modes[config["crop_mode"]],
             interpolation=config["interpolation"],
@@ -146,13 +149,33 @@ class Preprocess:
         )
 
     @property
-    def resized(self) -> int:
-        """The side, in pixels, that the picture is brought to before the crop. 224 at 0.9 is 248,
-        not 249: timm rounds down."""
+    def height(self) -> int:
+        return self.size[0] if isinstance(self.size, tuple) else self.size
+
+    @property
+    def width(self) -> int:
+        return self.size[1] if isinstance(self.size, tuple) else self.size
+
+    @property
+    def resized(self) -> int | tuple[int, int]:
+        """The side, or height and width, in pixels, that the picture is brought to before the crop.
+        224 at 0.9 is 248, not 249: timm rounds down."""
+        if isinstance(self.size, tuple):
+            return tuple(math.floor(side / self.crop_pct) for side in self.size)  # type: ignore[return-value]
         return math.floor(self.size / self.crop_pct)
 
+    def grey(self) -> Preprocess:
+        """The same for a network of one channel; its mean and std are those of the colours,
+        averaged."""
+        return replace(
+            self,
+            channels=1,
+            mean=(math.fsum(self.mean) / len(self.mean),),
+            std=(math.fsum(self.std) / len(self.std),),
+        )
+
     def __call__(self, image: Image.Image) -> Tensor:
-        """An RGB picture -> (3, S, S) float32.
+        """An RGB picture -> (C, H, W) float32.
 
         Raises:
             ValueError: the picture is not RGB, or so narrow that its resized form would not fit in
@@ -161,35 +184,40 @@ class Preprocess:
         return self.normalise(self.pixels(image))
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """An RGB picture -> (3, S, S) uint8, resized and cropped, channels in the network's
+        """An RGB picture -> (C, H, W) uint8, resized and cropped, channels in the network's
         order."""
         if image.mode != "RGB":
             raise ValueError(f"the picture must be RGB, not {image.mode}")
-        resized = self._crop(self._resize(image))
+        resized = self._crop(self._resize(image if self.channels == 3 else image.convert("L")))
         return resized.flip(0) if self.channel_order == "bgr" else resized
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """(3, S, S) or (B, 3, S, S) uint8 -> float32 of the same shape.
+        """(C, H, W) or (B, C, H, W) uint8 -> float32 of the same shape.
 
         Divides by 1 / pixel_scale, since x / 255 and x · (1 / 255) differ in the last bit and the
         libraries divide.
         """
-        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
         return pixels.float().div_(1 / self.pixel_scale).sub_(mean).div_(std)
 
     def _resize(self, image: Image.Image) -> Tensor:
-        """-> (3, H, W) uint8, H and W by ``resize_mode``."""
+        """-> (C, H', W') uint8, the sides by ``resize_mode``."""
         width, height = image.size
-        if self.resize_mode == "squash":
-            new = (self.resized, self.resized)
+        to = self.resized
+        if isinstance(to, tuple):  # as timm does it: the least that covers both sides
+            ratio = min(height / to[0], width / to[1])
+            covering = (round(width / ratio), round(height / ratio))
+            new = (to[1], to[0]) if self.resize_mode == "squash" else covering
+        elif self.resize_mode == "squash":
+            new = (to, to)
         elif width <= height:
-            new = (self.resized, int(self.resized * height / width))
+            new = (to, int(to * height / width))
         else:
-            new = (int(self.resized * width / height), self.resized)
+            new = (int(to * width / height), to)
         if new[0] * new[1] > RESIZED_PIXELS:
             raise ValueError(
-                f"{width} × {height} is too narrow: its shorter side at {self.resized} pixels "
+                f"{width} × {height} is too narrow: its shorter side at {to} pixels "
                 f"would make it {new[0]} × {new[1]}"
             )
         if self.antialias:
@@ -203,12 +231,12 @@ class Preprocess:
         return stretched[0].round_().clamp_(0, 255).byte()
 
     def _crop(self, pixels: Tensor) -> Tensor:
-        """(3, H, W) -> its centre, (3, S, S); black where the picture is smaller. The odd pixel
+        """(C, H', W') -> its centre, (C, H, W); black where the picture is smaller. The odd pixel
         goes where torchvision puts it: half of it rounds to the even offset."""
-        for dim in (1, 2):
-            spare = pixels.shape[dim] - self.size
+        for dim, size in ((1, self.height), (2, self.width)):
+            spare = pixels.shape[dim] - size
             if spare >= 0:
-                pixels = pixels.narrow(dim, round(spare / 2), self.size)
+                pixels = pixels.narrow(dim, round(spare / 2), size)
             else:
                 before, after = -spare // 2, (1 - spare) // 2
                 sides = (before, after) if dim == 2 else (0, 0, before, after)
@@ -217,5 +245,6 @@ class Preprocess:
 
 
 def _tensor(image: Image.Image) -> Tensor:
-    """RGB -> (3, H, W) uint8"""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    """RGB -> (3, H, W) uint8, grey -> (1, H, W)"""
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -54,6 +54,7 @@ __all__ = [
     "configure",
     "convert",
     "create_model",
+    "family_of",
     "identify",
     "inspect_weights",
     "list_models",
@@ -152,6 +153,15 @@ def _variant(name: str) -> tuple[Family, Config]:
         )
     family = _FAMILY_OF[name]
     return family, family.variants[name]
+
+
+def family_of(name: str) -> str:
+    """The family of a network of the catalogue.
+
+    Raises:
+        UnknownNameError: no model has that name.
+    """
+    return _variant(name)[0].name
 
 
 def configure(name: str, **options: Any) -> Config:
