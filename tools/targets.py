@@ -24,7 +24,7 @@ from rich.text import Text
 
 from fleetfoot.errors import RecordError
 from fleetfoot.measure.compare import ratio_interval
-from fleetfoot.measure.protocols import COMPARED_MODELS, COMPARED_ROWS, OWN, PEERS
+from fleetfoot.measure.grid import COMPARED_MODELS, GRIDS
 from fleetfoot.measure.record import (
     Failure,
     Measurement,

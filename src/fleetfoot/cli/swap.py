@@ -82,7 +82,8 @@ def swap(
     import torch
 
     from fleetfoot.measure import pair
-    from fleetfoot.measure.run import check_engines, check_threads
+    from fleetfoot.measure.grid import check_engines
+    from fleetfoot.measure.run import check_threads
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.swaps import print_swap
     from fleetfoot.transform import surgery

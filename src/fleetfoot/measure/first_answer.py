@@ -1,6 +1,7 @@
-"""The process that ``start.py`` starts: opens an engine's own file, answers, and says what it took.
+"""The first answer from an engine's own file, in a new process that ``start.py`` starts: it opens the
+file, answers, and says what that took.
 
-Run as ``python -m fleetfoot.measure.started REQUEST``, with the request and the answer in JSON.
+Run as ``python -m fleetfoot.measure.first_answer REQUEST``, with the request and the answer in JSON.
 Nothing of fleetfoot is imported but, for ``native``, ``fleetfoot.runtime``; the time that counts
 begins when Python and numpy are up, which every engine needs, and takes in the import of the
 engine's own package.
