@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fleetfoot.count import Trace, count
 from fleetfoot.models import create_model
-from fleetfoot.ops.pconv import PConv
+from fleetfoot.ops.pconv import PConv, TShapedConv
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.tables import markdown_table
 from fleetfoot.transform import fuse
@@ -48,20 +48,6 @@ class Layer:
     """Memory access; None where eager torch has no one operator for the layer."""
     in_features: bool = False
     """Whether it takes (B, C) and not (B, C, H, W)."""
-
-
-class _TShaped(nn.Module):
-    """PConv and the 1×1 behind it as the one kernel that they equal: K×K on P channels, 1×1 on the
-    rest. Written as two operators, so that its multiply-adds can be counted."""
-
-    def __init__(self, channels: int, convolved: int, kernel: int) -> None:
-        super().__init__()
-        self.convolved = convolved
-        self.near = nn.Conv2d(convolved, channels, kernel, padding=kernel // 2, bias=False)
-        self.rest = nn.Conv2d(channels - convolved, channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.near(x[:, : self.convolved]) + self.rest(x[:, self.convolved :])
 
 
 def _conv(ci: int, co: int, kernel: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -137,7 +123,7 @@ def layers() -> list[Layer]:
         ),
         Layer(
             "the same as one T-shaped kernel",
-            _TShaped(c, p, k),
+            TShapedConv(c, c, ratio=RATIO, kernel=k),
             ("K²·P·C + (C - P)·C", k * k * p * c + (c - p) * c),
             ("H·W·(K²·P·C + C·(C - P))", hw * (k * k * p * c + c * (c - p))),
             None,

@@ -88,7 +88,7 @@ FIRST_ANSWER_MODEL, FIRST_ANSWER_S = "fasternet_t0", 0.060
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class TargetVerdict:
     """One target, and what the record says of it."""
 
     case: str
@@ -120,7 +120,7 @@ def verdicts(
     measurements: Sequence[Measurement],
     failures: Sequence[Failure] = (),
     starts: Sequence[Start] = (),
-) -> list[Verdict]:
+) -> list[TargetVerdict]:
     """Each target in turn.
 
     Raises:
@@ -142,7 +142,7 @@ def verdicts(
 
 def _speed(
     target: Speed, measurements: Sequence[Measurement], failures: Sequence[Failure]
-) -> list[Verdict]:
+) -> list[TargetVerdict]:
     case = f"batch {target.batch}, {target.threads} thread{'s' * (target.threads > 1)}"
     cells = [
         m
@@ -158,14 +158,14 @@ def _speed(
     targets = ("slower than the best peer on none", f"geometric mean ≥ {target.geometric_mean:g}")
     if not pairs:
         return [
-            Verdict(case=case, target=text, found="", word="not shown", remarks=remarks)
+            TargetVerdict(case=case, target=text, found="", word="not shown", remarks=remarks)
             for text in targets
         ]
     slower = sorted((p for p in pairs if p.ratio < 1), key=lambda p: p.ratio)
     mean = geometric_mean(p.ratio for p in pairs)
     worst = min(pairs, key=lambda p: p.ratio)
     return [
-        Verdict(
+        TargetVerdict(
             case=case,
             target=targets[0],
             found=f"{len(slower)} of {len(pairs)}; least {worst.ratio:.2f} × on {worst.own.model}",
@@ -173,7 +173,7 @@ def _speed(
             word=_word(not slower and not stopped, holes.open),
             remarks=(*remarks, *(_slower_words(p) for p in slower)),
         ),
-        Verdict(
+        TargetVerdict(
             case=case,
             target=targets[1],
             found=f"{mean:.2f} × over {len(pairs)} network{'s' * (len(pairs) > 1)}",
@@ -293,7 +293,7 @@ def _word(reached: bool, lacking: bool) -> Word:
     return "not shown" if lacking else "met"
 
 
-def _share(target: Share, own: Iterable[Measurement]) -> Verdict:
+def _share(target: Share, own: Iterable[Measurement]) -> TargetVerdict:
     cells = [
         m
         for m in own
@@ -306,17 +306,21 @@ def _share(target: Share, own: Iterable[Measurement]) -> Verdict:
     wanted = [model for model in COMPARED_MODELS if _meant(target, model)]
     gone = [model for model in wanted if model not in {m.model for m in cells}]
     remarks = [f"not measured: {_listed(gone)}"] if gone else []
-    if bounded := [(m.achieved_gflops / m.registers_gflops, m) for m in cells if m.registers_gflops]:
+    if bounded := [
+        (m.achieved_gflops / m.registers_gflops, m) for m in cells if m.registers_gflops
+    ]:
         share, worst = min(bounded, key=lambda pair: pair[0])
         remarks.append(
             f"of the multiply-adds that the core does in registers alone, {worst.registers_gflops:.0f} "
             f"GFLOP/s: least {share:.2f} on {worst.model}"
         )
     if not cells:
-        return Verdict(case=case, target=text, found="", word="not shown", remarks=tuple(remarks))
+        return TargetVerdict(
+            case=case, target=text, found="", word="not shown", remarks=tuple(remarks)
+        )
     cells.sort(key=lambda m: m.peak_share)
     short = [m for m in cells if m.peak_share < target.least]
-    return Verdict(
+    return TargetVerdict(
         case=case,
         target=text,
         found=f"least {cells[0].peak_share:.2f} on {cells[0].model}",
@@ -329,14 +333,14 @@ def _meant(target: Share, model: str) -> bool:
     return model not in target.but and any(fnmatch.fnmatch(model, p) for p in target.patterns)
 
 
-def _first_answer(starts: Sequence[Start], failures: Sequence[Failure]) -> Verdict:
+def _first_answer(starts: Sequence[Start], failures: Sequence[Failure]) -> TargetVerdict:
     case = f"file to first answer, new process, {FIRST_ANSWER_MODEL}"
     target = f"≤ {1e3 * FIRST_ANSWER_S:.0f} ms without torch, before each peer"
     by_engine = {s.engine: s for s in starts}
     gone = _without(by_engine, failures, FIRST_ANSWER_MODEL)
     own = by_engine.pop(OWN, None)
     if own is None:
-        return Verdict(case=case, target=target, found="", word="not shown", remarks=gone)
+        return TargetVerdict(case=case, target=target, found="", word="not shown", remarks=gone)
     remarks = [
         f"{s.engine}: {1e3 * s.first_answer_s:.0f} ms, of which {1e3 * _import_s(s):.0f} ms import"
         f"{', torch among it' if s.torch_imported else ''}"
@@ -352,7 +356,7 @@ def _first_answer(starts: Sequence[Start], failures: Sequence[Failure]) -> Verdi
             for s in by_engine.values()
         )
     )
-    return Verdict(
+    return TargetVerdict(
         case=case,
         target=target,
         found=f"{1e3 * own.first_answer_s:.0f} ms, of which {1e3 * _import_s(own):.0f} ms import"
@@ -366,7 +370,7 @@ def _import_s(start: Start) -> float:
     return sorted(start.import_s)[len(start.import_s) // 2]
 
 
-def _memory(starts: Sequence[Start], failures: Sequence[Failure]) -> Verdict:
+def _memory(starts: Sequence[Start], failures: Sequence[Failure]) -> TargetVerdict:
     case, target = "peak memory while running, above the weights", "≤ each peer"
     models = dict.fromkeys(s.model for s in starts if s.engine == OWN)
     remarks: list[str] = []
@@ -390,8 +394,10 @@ def _memory(starts: Sequence[Start], failures: Sequence[Failure]) -> Verdict:
             f"{model}: {own:.1f} MB, {', '.join(f'{name} {value:.1f}' for value, name in others)}"
         )
     if not compared:
-        return Verdict(case=case, target=target, found="", word="not shown", remarks=tuple(remarks))
-    return Verdict(
+        return TargetVerdict(
+            case=case, target=target, found="", word="not shown", remarks=tuple(remarks)
+        )
+    return TargetVerdict(
         case=case,
         target=target,
         found=f"more than a peer on {short} of {compared} networks; at most {highest:.1f} MB",
@@ -411,7 +417,7 @@ def _without(have: Iterable[str], failures: Sequence[Failure], model: str) -> tu
     )
 
 
-def print_targets(console: Console, verdicts: Sequence[Verdict]) -> None:
+def print_targets(console: Console, verdicts: Sequence[TargetVerdict]) -> None:
     """Each target with its figure and whether it is met; below, what stands behind the figures."""
     table = plain_table()
     for title in ("case", "to reach", "found", ""):
@@ -430,7 +436,7 @@ def print_targets(console: Console, verdicts: Sequence[Verdict]) -> None:
             console.print(Text.assemble((f"{v.case}: ", "dim"), remark))
 
 
-def targets_markdown(verdicts: Sequence[Verdict]) -> str:
+def targets_markdown(verdicts: Sequence[TargetVerdict]) -> str:
     """The targets as a Markdown table; below, what stands behind the figures."""
     lines = ["| case | to reach | found | |", "|---|---|---|---|"]
     case = ""

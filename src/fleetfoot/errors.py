@@ -12,11 +12,14 @@ FleetfootError
 │   ├── LicenceError       weights whose licence asks for an explicit yes
 │   └── OfflineError       a hub file that is not here and cannot be fetched
 ├── FoldError            a fold that cannot be proved
-├── SurgeryError         nothing to replace as asked, or a network that does not bear it
+├── NotTraceableError    a forward that torch.fx cannot follow
+├── SwapError            nothing to replace as asked, or a network that does not bear it
 ├── EngineError          an engine that cannot build or run a network
 │   ├── PlanError          a compiled plan that is damaged, invalid or of another version
 │   ├── DisagreementError  an engine that answers otherwise than eager
+│   ├── LackingError       one operator that the engine lacks, while a network is lowered
 │   └── UnsupportedOperatorError  operators of the network that the engine lacks; all are listed
+├── NoneFitsError        no network within the limits of ``pick`` (also a ValueError)
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
 └── RecordError          measurements that cannot be read or compared
 """
@@ -99,7 +102,11 @@ class FoldError(FleetfootError):
     """A fold whose equality with the given network cannot be shown."""
 
 
-class SurgeryError(FleetfootError):
+class NotTraceableError(FleetfootError):
+    """A forward whose path depends on its input, or that torch.fx cannot follow."""
+
+
+class SwapError(FleetfootError):
     """Nothing in the network can be replaced as asked, or what replaces it does not fit."""
 
 
@@ -146,6 +153,10 @@ class DisagreementError(EngineError):
         )
 
 
+class LackingError(EngineError):
+    """Something of one operator that the engine lacks. ``lower`` collects them and names all."""
+
+
 class UnsupportedOperatorError(EngineError):
     """The network uses operators that the engine lacks. ``places`` has the module paths of each."""
 
@@ -163,6 +174,10 @@ class UnsupportedOperatorError(EngineError):
             f"{self.engine} lacks {'; '.join(found)}. Run this network with another engine, or "
             "write these parts of it with other operators"
         )
+
+
+class NoneFitsError(FleetfootError, ValueError):
+    """No network is within the limits; the message says the nearest possible."""
 
 
 class ImageError(FleetfootError):

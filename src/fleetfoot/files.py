@@ -1,17 +1,20 @@
-"""Files that the tool writes and reads back: each replaced in one step, and JSON read strictly into
-the dataclass that it was made from.
+"""Files that the tool writes and reads back: each replaced in one step, JSON read strictly into the
+dataclass that it was made from, and answers remembered in the user's cache.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import json
+import logging
 import os
+import secrets
 import sys
-import tempfile
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union
@@ -21,20 +24,33 @@ from fleetfoot.errors import RecordError
 Made = TypeVar("Made")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replaces ``path`` by ``text`` in one step; its folder is made where missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+log = logging.getLogger("fleetfoot")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the path of a new, empty file beside ``path``, which takes its place once the block is
+    done. If the block fails, ``path`` stays as it was. Two writers leave the file of one of them,
+    whole.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    # the mode of a new file, which a temporary file does not have: colleagues may read the result
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
+        yield draft
+        with open(draft, "r+b") as file:
             os.fsync(file.fileno())
-        os.chmod(draft, 0o644)  # mkstemp's 0600 would keep a colleague from reading the result
         os.replace(draft, path)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces ``path`` by ``text`` in one step. Makes its folder if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as draft:
+        draft.write_bytes(text.encode())
 
 
 def plain(value: Any) -> Any:
@@ -48,13 +64,17 @@ def read_object(text: str) -> dict[str, Any]:
     Raises:
         RecordError: the text is no such object.
     """
-    try:
-        raw = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"not a line of JSON: {error}") from None
+    raw = _strict(text)
     if not isinstance(raw, dict):
         raise RecordError(f"expected a JSON object, found {_kind(raw)}")
     return raw
+
+
+def _strict(text: str) -> object:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not JSON: {error}") from None
 
 
 def fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:
@@ -86,6 +106,107 @@ def parsed(raw: object, kind: type[Made], name: str = "") -> Made:
     return made
 
 
+def parsed_text(text: str, kind: type[Made]) -> Made:
+    """A dataclass from the JSON text of its ``asdict``, read as strictly as ``read_object`` reads.
+
+    Raises:
+        RecordError: the text is no such JSON.
+    """
+    return parsed(_strict(text), kind)
+
+
+def read_json(file: Path, kind: type[Made]) -> Made:
+    """A dataclass from the file that holds the JSON of its ``asdict``.
+
+    Raises:
+        RecordError: the file cannot be read, or is no such JSON; the message names the file.
+    """
+    try:
+        return parsed_text(file.read_text(encoding="utf-8"), kind)
+    except OSError as error:
+        raise RecordError(f"{file} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, RecordError) as error:
+        raise RecordError(f"{file}: {error}") from error
+
+
+def cache_folder() -> Path:
+    """Where fleetfoot keeps what it may fetch or measure again: ``FLEETFOOT_CACHE``, or the user's
+    cache folder of this system."""
+    if named := os.environ.get("FLEETFOOT_CACHE"):
+        return Path(named)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "fleetfoot"
+
+
+def remembered(
+    subject: str,
+    question: Mapping[str, Any],
+    make: Callable[[], Made],
+    *,
+    read: Callable[[Any], Made],
+    write: Callable[[Made], Any] = dataclasses.asdict,  # type: ignore[assignment]
+    fresh: bool = False,
+    cache: Path | None = None,
+) -> Made:
+    """The answer to ``question`` from the file of an earlier call. If there is none that can be
+    believed, ``make`` gives the answer, and it is kept.
+
+    The file is named for the question and holds it too. An answer is not believed if its file
+    holds another question, is not strict JSON (NaN among it), or ``read`` refuses it; the logger
+    "fleetfoot" says so. A cache that cannot be written is said too, and is no error.
+
+    Args:
+        subject: names the folder in the cache and the answer in messages, for example "machine".
+        question: all that the answer depends on, versions included; JSON.
+        read: makes the answer from the JSON that ``write`` made. It refuses, by ``RecordError`` or
+            ``ValueError``, whatever ``make`` cannot have made.
+        fresh: make the answer again, and replace the file.
+        cache: folder of all subjects; default: ``cache_folder()``.
+    """
+    asked = plain(question)
+    text = json.dumps(asked, sort_keys=True)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    file = (cache or cache_folder()) / subject / f"{digest}.json"
+    if not fresh:
+        try:
+            held = read_object(file.read_text(encoding="utf-8"))
+            if held.keys() != {"question", "answer"} or held["question"] != asked:
+                raise RecordError("it answers another question than its name says")
+            return read(held["answer"])
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError, RecordError) as error:
+            log.warning("%s: %s is not believed and will be replaced: %s", subject, file, error)
+    answer = make()
+    try:
+        entry = {"question": asked, "answer": write(answer)}
+        write_text(file, json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as error:
+        log.warning("%s: the answer cannot be kept in %s: %s", subject, file, error)
+    return answer
+
+
+def refuse_negatives(value: Any, name: str = "") -> None:
+    """Looks at every number of plain JSON: counts and times are never below zero.
+
+    Raises:
+        RecordError: a number is negative; the message says where.
+    """
+    if isinstance(value, dict):
+        for key, item in value.items():
+            refuse_negatives(item, f"{name}.{key}" if name else key)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            refuse_negatives(item, f"{name}[{index}]")
+    elif isinstance(value, int | float) and value < 0:
+        raise RecordError(f"{name} must not be negative, but is {value}")
+
+
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
@@ -109,7 +230,11 @@ def _value(value: object, hint: Any, name: str) -> Any:
     if typing.is_typeddict(hint) and isinstance(value, dict):
         return fields(value, hint, f"{name}.")
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return hint(**fields(value, hint, f"{name}."))
+        made = fields(value, hint, f"{name}.")
+        try:
+            return hint(**made)
+        except ValueError as error:  # what the dataclass itself demands of its fields
+            raise RecordError(f"{name}: {error}") from None
     if origin is typing.Literal and value in args:
         return value
     if origin in (dict, Mapping) and isinstance(value, dict):

@@ -24,12 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.cores import usable_cores
 from fleetfoot.data.images import MAX_BYTES, MAX_PIXELS
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.data.sources import Source
 from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, ImageError
-from fleetfoot.machine.environment import usable_cores
 from fleetfoot.tasks.classify import Guess, Labels, top_k
 
 

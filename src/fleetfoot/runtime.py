@@ -40,6 +40,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import fleetfoot
+from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError, PlanError
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -48,6 +49,8 @@ Bytes: TypeAlias = bytes | bytearray | memoryview | np.ndarray[Any, Any]
 LIBRARY = "libfleetfoot.dylib" if sys.platform == "darwin" else "libfleetfoot.so"
 ABSENT = "absent.txt"
 """What an install without a compiler leaves in the library's place: the reason."""
+MOST_THREADS = 256
+"""The most threads that the library gives a context, ``FF_MAX_THREADS``."""
 
 _ERRORS: dict[int, type[Exception]] = {  # ff_status; the others are an EngineError
     1: ValueError,
@@ -357,8 +360,7 @@ class Plan:
             ValueError: ``threads`` is not 1 to 256.
             EngineError: there is no such instruction set here, or the plan is closed.
         """
-        if not isinstance(threads, int) or threads < 1:
-            raise ValueError(f"threads must be a whole number of 1 or more, not {threads!r}")
+        check_threads(threads, most=MOST_THREADS)
         name = _encoded(instruction_set)
         handle = c_void_p()
         options = _Options(threads, name)

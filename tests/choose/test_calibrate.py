@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -149,6 +150,15 @@ def test_a_missing_or_damaged_file_says_what_to_do(bench, tmp_path):
     made = calibrated(bench, tmp_path / "made.json")
     old = to_json(made).replace('"schema": 1', '"schema": 99')
     (tmp_path / "old.json").write_text(old)
+    for text, words in (
+        (re.sub(r'("rates": ){[^}]*}', r'\1{"call": 0.0}', to_json(made)), "a rate above 0"),
+        (re.sub(r'("rates": ){[^}]*}', r'\1{"call": -1.0}', to_json(made)), "0 or more"),
+        (re.sub(r'("time_s": )[^,]*', r"\g<1>0.0", to_json(made)), "samples whose times"),
+        (re.sub(r'("time_s": )[^,]*', r"\1NaN", to_json(made)), "NaN"),
+    ):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(RecordError, match=words):
+            load("eager", 1, tmp_path / "bad.json")
     with pytest.raises(RecordError, match="schema 99"):
         load("eager", 1, tmp_path / "old.json")
 

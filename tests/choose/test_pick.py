@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from fleetfoot.choose import pick
-from fleetfoot.choose.pick import MARGINS, Candidate, Limits, NoneFitsError, contenders, pareto
+from fleetfoot.choose.pick import MARGINS, Candidate, Limits, contenders, pareto
 from fleetfoot.count import trace
+from fleetfoot.errors import NoneFitsError
 from fleetfoot.models import list_models
 
 
@@ -233,6 +234,18 @@ def test_a_trace_is_folded_once_and_read_from_then_on(tmp_path, monkeypatch):
 
     assert pick.folded_trace("mobilenetv1_025", 64, 1, cache=tmp_path) == made
     assert not any("batch_norm" in op.name for op in made.operators)
+
+
+def test_a_trace_that_cannot_be_is_made_again_and_said(tmp_path, caplog):
+    made = pick.folded_trace("mobilenetv1_025", 64, 1, cache=tmp_path)
+    (file,) = (tmp_path / "traces").iterdir()
+    text = file.read_text()
+    assert '"macs": ' in text
+    for damaged in (text.replace('"macs": ', '"macs": -', 1), text.replace(": 1", ": NaN", 1)):
+        file.write_text(damaged)
+        assert pick.folded_trace("mobilenetv1_025", 64, 1, cache=tmp_path) == made
+        assert "not believed" in caplog.text
+        caplog.clear()
 
 
 def test_newer_mobile_families_are_considered_beside_the_zoo():

@@ -13,10 +13,10 @@ from fleetfoot.choose import pick as picking
 from fleetfoot.choose.agreement import Agreement
 from fleetfoot.choose.calibrate import Calibration, Check, Checked, Sample, Scales
 from fleetfoot.choose.latency import LatencyModel
-from fleetfoot.choose.pick import Candidate, Limits, NoneFitsError, Pick
+from fleetfoot.choose.pick import Candidate, Limits, Pick
 from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.pick import pick
-from fleetfoot.errors import RecordError
+from fleetfoot.errors import NoneFitsError, RecordError
 
 app = typer.Typer(pretty_exceptions_enable=False)
 for command in (calibrate, pick):

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 import fake_bench
 from fleetfoot.cli.swap import swap
-from fleetfoot.errors import FactoryError, SurgeryError, UnknownNameError, WeightsError
+from fleetfoot.errors import FactoryError, SwapError, UnknownNameError, WeightsError
 from fleetfoot.measure import pair
 from fleetfoot.network import create
-from fleetfoot.transform import surgery
+from fleetfoot.transform import swap_file
 from fleetfoot.weights.files import read
 
 app = typer.Typer()
@@ -97,7 +97,7 @@ def test_the_file_is_the_new_networks(own, tmp_path):
     assert run(own, "--no-measure", "--output", str(output)).exit_code == 0
 
     torch.manual_seed(1)  # other weights, which the file replaces
-    made = surgery.load(output, create(own))
+    made = swap_file.load(output, create(own))
     state = read(output).state
     assert all(torch.equal(tensor, state[key]) for key, tensor in made.state_dict().items())
     assert run(own, "--no-measure", "--output", str(output)).exit_code == 2
@@ -116,7 +116,7 @@ def test_weights_of_a_file_are_kept(own, tmp_path):
 
 def test_what_is_wrong_is_said(own, tmp_path):
     nothing = run(own, "--no-measure", "--which", "grouped").exception
-    assert isinstance(nothing, SurgeryError)
+    assert isinstance(nothing, SwapError)
     assert "it is depthwise, and grouped was asked for: 1" in str(nothing)
     assert isinstance(run(own, "--which", "deep").exception, UnknownNameError)
     assert isinstance(run(own, "--conv", "dconv").exception, UnknownNameError)

@@ -83,7 +83,7 @@ def test_json_that_is_no_explanation_is_refused(found, change, said):
 
 
 def test_text_that_is_no_json_is_refused():
-    with pytest.raises(RecordError, match="not a line of JSON"):
+    with pytest.raises(RecordError, match="not JSON"):
         from_json("{")
 
 

@@ -63,7 +63,7 @@ def test_damaged_records_are_named(tmp_path):
     with pytest.raises(RecordError, match=r"native-2\.json is of schema 99"):
         read(tmp_path)
     (tmp_path / "native-2.json").write_text("{")
-    with pytest.raises(RecordError, match=r"native-2\.json is not JSON"):
+    with pytest.raises(RecordError, match=r"native-2\.json: not JSON"):
         read(tmp_path)
 
 

@@ -30,19 +30,6 @@ def test_a_system_that_tells_nothing_is_unknown_and_no_error(monkeypatch):
     assert environment.cpu_name() == "unknown"
     assert environment.governor() is None
     assert environment.resident_bytes() is None
-    assert environment.usable_cores() >= 1
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores"),
-    [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1), ("", 8)],
-)
-def test_a_containers_quota_limits_the_usable_cores(monkeypatch, quota, cores):
-    monkeypatch.setattr(environment, "_read", lambda path: quota)
-    monkeypatch.setattr(
-        environment.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False
-    )
-    assert environment.usable_cores() == cores
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

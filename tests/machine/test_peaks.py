@@ -37,7 +37,7 @@ def test_the_probe_measures_and_restores_the_thread_count(monkeypatch):
 
 
 def test_unusable_arguments_are_named():
-    with pytest.raises(ValueError, match="threads must be 1 or more, not 0"):
+    with pytest.raises(ValueError, match=r"threads must be 1 to .* not 0"):
         peaks.peaks(threads=0)
     with pytest.raises(ValueError, match="samples must be 1 or more, not 0"):
         peaks.peaks(samples=0)

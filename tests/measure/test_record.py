@@ -132,8 +132,8 @@ def test_a_measurement_cannot_be_made_with_a_figure_that_is_not_finite(name):
     [
         ('{"model": 1, "model": 2}', "twice the field 'model'"),
         ("[1, 2]", "expected a JSON object"),
-        ('{"model"', "not a line of JSON"),
-        ("[" * 100_000, "not a line of JSON"),
+        ('{"model"', "not JSON"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, text, message):

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from fake_bench import CASES, PROTOCOL, Bench, case, network
+from fleetfoot import cores as cores_module
 from fleetfoot.engines import available
 from fleetfoot.errors import EngineError, RecordError, UnknownNameError
 from fleetfoot.machine import environment
@@ -453,13 +454,14 @@ def test_cases_are_every_model_on_every_engine_in_every_row():
 
 def test_a_row_without_threads_takes_the_usable_cores_up_to_four(monkeypatch):
     for cores, threads in ((1, 1), (2, 2), (64, 4)):
-        monkeypatch.setattr(environment, "usable_cores", lambda cores=cores: cores)
+        for module in (run_module, cores_module):
+            monkeypatch.setattr(module, "usable_cores", lambda cores=cores: cores)
         (found,) = cases(["fasternet_t0"], ["eager"], replace(PROTOCOL, rows=(Row(1, None),)))
         assert found.threads == threads
 
 
 def test_more_threads_than_cores_are_refused_with_both_numbers(monkeypatch):
-    monkeypatch.setattr(environment, "usable_cores", lambda: 2)
+    monkeypatch.setattr(cores_module, "usable_cores", lambda: 2)
     with pytest.raises(ValueError, match=r"threads must be 1 to 2, .* not 3"):
         cases(["fasternet_t0"], ["eager"], PROTOCOL, threads=3)
     with pytest.raises(ValueError, match=r"threads must be 1 to 2, .* not 8"):

@@ -23,7 +23,7 @@ from tools.targets import (
     SHARES,
     SPEED,
     STARTING_PEERS,
-    Verdict,
+    TargetVerdict,
     app,
     print_targets,
     targets_markdown,
@@ -223,8 +223,8 @@ def test_targets_are_printed_whole():
 
 def test_targets_as_markdown_name_each_case_once_and_escape_what_they_hold():
     found = [
-        Verdict(case="speed", target="≥ 1", found="2 | 3", word="met"),
-        Verdict(case="speed", target="≥ 2", found="", word="not shown", remarks=("a*b",)),
+        TargetVerdict(case="speed", target="≥ 1", found="2 | 3", word="met"),
+        TargetVerdict(case="speed", target="≥ 2", found="", word="not shown", remarks=("a*b",)),
     ]
     assert targets_markdown(found).splitlines() == [
         "| case | to reach | found | |",

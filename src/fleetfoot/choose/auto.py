@@ -9,7 +9,6 @@ when one of them changes, it is another question, and is measured.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,18 +18,18 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from fleetfoot import engines
+from fleetfoot.cores import check_threads
 from fleetfoot.count import count
 from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, RecordError
-from fleetfoot.files import plain, write_text
+from fleetfoot.files import parsed, remembered
 from fleetfoot.machine import environment
 from fleetfoot.measure.grid import default_engines
 from fleetfoot.measure.networks import Network
 from fleetfoot.measure.pace import Pace
-from fleetfoot.measure.record import Failure, Measurement, from_json, to_json
+from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Tools, run
 from fleetfoot.network import Workload, named_inputs
-from fleetfoot.weights.hub import cache_folder
 
 log = logging.getLogger("fleetfoot")
 
@@ -101,7 +100,7 @@ def decide(
     Args:
         example: (B, 3, S, S) float32.
         candidates: engines to choose from; the default ones that are installed without it.
-        cache: folder of the memory; fleetfoot's cache folder without it.
+        cache: folder of the memory; default: fleetfoot's cache folder.
         tools: what to measure with, except the network.
 
     Raises:
@@ -111,19 +110,16 @@ def decide(
     """
     if example.ndim != 4 or example.shape[1] != 3 or example.shape[2] != example.shape[3]:
         raise ValueError(f"example must be (B, 3, S, S), not {tuple(example.shape)}")
-    if threads > environment.usable_cores():
-        raise ValueError(
-            f"threads is {threads}, but this process may use {environment.usable_cores()} cores"
-        )
+    check_threads(threads)
     names = list(candidates) if candidates is not None else default_engines()[0]
-    question = _question(model, example, threads, names)
-    text = json.dumps(question, sort_keys=True)
-    name = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    file = (cache or cache_folder()) / "auto" / f"{name}.json"
-    decision = _remembered(file, question)
-    if decision is None:
-        decision = _measured(model, example, threads, names, tools or Tools())
-        _remember(file, question, decision)
+    decision = remembered(
+        "auto",
+        _question(model, example, threads, names),
+        lambda: _measured(model, example, threads, names, tools or Tools()),
+        read=_kept,
+        write=lambda made: asdict(made) | {"remembered": True},
+        cache=cache,
+    )
     log.info("%s", decision)
     return decision
 
@@ -131,17 +127,15 @@ def decide(
 def _question(
     model: nn.Module, example: Tensor, threads: int, names: Sequence[str]
 ) -> dict[str, Any]:
-    return plain(
-        {
-            "network": _structure(model),
-            "shape": tuple(example.shape),
-            "threads": threads,
-            "engines": names,
-            "pace": asdict(PACE),
-            "machine": environment.machine(),
-            "versions": environment.versions(),
-        }
-    )
+    return {
+        "network": _structure(model),
+        "shape": tuple(example.shape),
+        "threads": threads,
+        "engines": names,
+        "pace": asdict(PACE),
+        "machine": environment.machine(),
+        "versions": environment.versions(),
+    }
 
 
 def _structure(model: nn.Module) -> str:
@@ -181,33 +175,14 @@ def _measured(
     )
 
 
-def _remembered(file: Path, question: dict[str, Any]) -> Decision | None:
-    """The decision in ``file``; None where there is none, or none that can be trusted, which is
-    said."""
-    if not file.exists():
-        return None
-    try:
-        entry = json.loads(file.read_text(encoding="utf-8"))
-        if entry["question"] != question:
-            raise ValueError("it answers another question than its name says")
-        measurements = tuple(from_json(line) for line in entry["measurements"])
-        failures = tuple(Failure(**failure) for failure in entry["failures"])
-        if entry["engine"] not in {m.engine for m in measurements}:
-            raise ValueError("no measurement speaks for its engine")
-        return Decision(entry["engine"], measurements, failures, remembered=True)
-    except (OSError, ValueError, KeyError, TypeError, RecordError) as error:
-        log.warning("auto: %s is of no use and will be replaced: %s", file, error)
-        return None
-
-
-def _remember(file: Path, question: dict[str, Any], decision: Decision) -> None:
-    entry = {
-        "question": question,
-        "engine": decision.engine,
-        "measurements": [to_json(m) for m in decision.measurements],
-        "failures": [asdict(failure) for failure in decision.failures],
-    }
-    try:
-        write_text(file, json.dumps(entry, ensure_ascii=False, indent=1))
-    except OSError as error:
-        log.warning("auto: the decision cannot be kept in %s: %s", file, error)
+def _kept(raw: Any) -> Decision:
+    """Raises:
+    RecordError: a field is wrong, a measurement is not sound, or its engine is not the fastest.
+    """
+    decision = parsed(raw, Decision)
+    times = {m.engine: m.median_s for m in decision.measurements}
+    if decision.engine not in times:
+        raise RecordError("no measurement speaks for its engine")
+    if times[decision.engine] > min(times.values()):
+        raise RecordError(f"{decision.engine} is not the fastest of its measurements")
+    return decision

@@ -27,10 +27,11 @@ import torch
 from fleetfoot.choose.agreement import Agreement
 from fleetfoot.choose.latency import Array, LatencyModel, activations, features, fit
 from fleetfoot.choose.synthetic import synthetic
+from fleetfoot.cores import check_threads
 from fleetfoot.count.trace import Trace, count
 from fleetfoot.engines import ENGINES, available
 from fleetfoot.errors import EngineError, RecordError, UnknownNameError
-from fleetfoot.files import parsed, write_text
+from fleetfoot.files import cache_folder, read_json, write_text
 from fleetfoot.machine import environment
 from fleetfoot.machine.machine import Machine
 from fleetfoot.machine.measured import machine as measured_machine
@@ -42,7 +43,6 @@ from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Event, Notice, Tools, run
 from fleetfoot.network import Size, Workload, height_width, resolved_size
-from fleetfoot.weights.hub import cache_folder
 
 SCHEMA = 1
 CALIBRATED = ("native", "onnxruntime", "openvino", "eager")
@@ -144,6 +144,8 @@ class Calibration:
             raise RecordError(
                 f"a calibration of schema {self.schema}; this fleetfoot knows {SCHEMA}"
             )
+        if not any(self.model.rates.values()) or not all(one.time_s > 0 for one in self.samples):
+            raise RecordError("a calibration has a rate above 0, and samples whose times are")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,11 +251,7 @@ def calibrate(
     """
     if not minutes > 0:
         raise ValueError(f"minutes must be above 0, not {minutes:g}")
-    if not 1 <= threads <= environment.usable_cores():
-        raise ValueError(
-            f"threads must be 1 to {environment.usable_cores()}, the cores that this process may "
-            f"use, not {threads}"
-        )
+    check_threads(threads)
     engine = choose_engine(engine)
     file = output or calibration_file(engine, threads)
     began, started = time.monotonic(), _now()
@@ -348,7 +346,7 @@ def roofline_s(trace: Trace, machine: Machine) -> float:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Measured:
     """What one group gave."""
 
     samples: list[Sample]
@@ -367,7 +365,7 @@ class _Groups:
         self._tools = replace(tools, probe=lambda _: probe)
         self._said = False
 
-    def measure(self, numbers: Sequence[int]) -> _Found:
+    def measure(self, numbers: Sequence[int]) -> _Measured:
         traces: dict[str, Trace] = {}
         models = {}
         cases = []
@@ -399,7 +397,7 @@ class _Groups:
             )
             for m in found.measurements
         ]
-        return _Found(
+        return _Measured(
             samples=samples,
             failures=found.failures,
             traces={by_name[name]: trace for name, trace in traces.items()},
@@ -433,7 +431,7 @@ def read(file: Path) -> Calibration:
     Raises:
         RecordError: there is none, or the file is not what ``calibrate`` wrote.
     """
-    return _read(file, Calibration)
+    return read_json(file, Calibration)
 
 
 def read_check(file: Path) -> Check:
@@ -442,18 +440,7 @@ def read_check(file: Path) -> Check:
     Raises:
         RecordError: there is none, or the file is not what ``check`` wrote.
     """
-    return _read(file, Check)
-
-
-def _read(file: Path, kind: type[Any]) -> Any:
-    try:
-        return parsed(json.loads(file.read_text(encoding="utf-8")), kind)
-    except OSError as error:
-        raise RecordError(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise RecordError(f"{file}: not JSON: {error}") from error
-    except RecordError as error:
-        raise RecordError(f"{file}: {error}") from error
+    return read_json(file, Check)
 
 
 def load(engine: str, threads: int = 1, file: Path | None = None) -> Calibration:

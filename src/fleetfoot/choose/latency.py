@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fleetfoot.count import vocabulary
 from fleetfoot.count.trace import Operator, Trace
 
 Array = NDArray[np.float64]
@@ -31,31 +32,19 @@ VECTOR = 16
 NEAR_BYTES, FAR_BYTES = float(1 << 20), float(32 << 20)
 """About what a core's own cache and the last cache hold: bytes beyond come from farther away."""
 
-_PRODUCTS = ("addmm", "mm", "bmm", "baddbmm", "linear", "mv", "dot")
-_CHEAP = "relu relu6 hardtanh hardswish hardsigmoid leaky_relu clamp clamp_min clamp_max prelu abs"
-_SMOOTH = "gelu silu sigmoid tanh mish elu celu selu softplus exp erf log pow sqrt rsqrt sin cos"
-_PAIRS = "add sub rsub mul div maximum minimum addcmul addcdiv lerp"
-_MOVES = """cat stack clone copy contiguous _to_copy constant_pad_nd roll index index_select gather
-channel_shuffle native_channel_shuffle pixel_shuffle pixel_unshuffle flip repeat im2col where
-upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa embedding fill"""
-_NORMS = """native_batch_norm _native_batch_norm_legit_no_training batch_norm native_layer_norm
-native_group_norm _fused_rms_norm"""
-_SOFTMAX = "_softmax _safe_softmax _log_softmax"
-_POOLS = """max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d"""
-_REDUCTIONS = "mean sum amax amin max min var var_mean std linalg_vector_norm argmax cumsum prod"
 KIND_OF = {
-    f"aten.{name}": kind
+    name: kind
     for kind, names in (
-        ("cheap", _CHEAP),
-        ("smooth", _SMOOTH),
-        ("pair", _PAIRS),
-        ("move", _MOVES),
-        ("norm", _NORMS),
-        ("softmax", _SOFTMAX),
-        ("pool", _POOLS),
-        ("reduce", _REDUCTIONS),
+        ("cheap", vocabulary.CHEAP),
+        ("smooth", vocabulary.SMOOTH),
+        ("pair", vocabulary.PAIRED),
+        ("move", vocabulary.MOVES),
+        ("norm", vocabulary.NORMS),
+        ("softmax", vocabulary.SOFTMAXES | vocabulary.LOG_SOFTMAXES),
+        ("pool", vocabulary.POOLS),
+        ("reduce", vocabulary.REDUCTIONS),
     )
-    for name in names.split()
+    for name in names
 }
 """Operators that are no products, by ATen name."""
 COMPUTE = ("window3", "window", "pointwise", "row", "depthwise", "grouped", "product")
@@ -81,8 +70,7 @@ _TERM = {name: index for index, name in enumerate(TERMS)}
 
 def kind_of(op: Operator) -> str:
     """Which of the kinds an operator is."""
-    bare = op.name.removesuffix("_")
-    if op.name in ("aten.convolution", "aten._convolution", "torchvision.deform_conv2d"):
+    if op.name in vocabulary.CONVOLUTIONS:
         ci, _, groups, taps = _window(op)
         if groups > 1:
             return "depthwise" if ci == 1 else "grouped"
@@ -96,14 +84,12 @@ def kind_of(op: Operator) -> str:
         if op.weight_bytes:
             return "row" if _pixels(op) == 1 else "pointwise"
         return "product"
-    if bare in KIND_OF:
-        kind = KIND_OF[bare]
-        if kind == "pair" and len(op.input_shapes) > 1:
-            largest = max(math.prod(shape) for shape in op.input_shapes)
-            if any(1 < math.prod(shape) < largest for shape in op.input_shapes):
-                return "gate"
-        return kind
-    return "other"
+    kind = KIND_OF.get(vocabulary.bare(op.name), "other")
+    if kind == "pair" and len(op.input_shapes) > 1:
+        largest = max(math.prod(shape) for shape in op.input_shapes)
+        if any(1 < math.prod(shape) < largest for shape in op.input_shapes):
+            return "gate"
+    return kind
 
 
 def _window(op: Operator) -> tuple[int, int, int, int]:
@@ -118,7 +104,7 @@ def _pixels(op: Operator) -> int:
     """Rows of a product: output values over channels out."""
     if not op.shape:
         return 1
-    channels = op.shape[1] if "conv" in op.name else op.shape[-1]
+    channels = op.shape[1] if op.name in vocabulary.CONVOLUTIONS else op.shape[-1]
     return max(1, math.prod(op.shape) // max(1, channels))
 
 
@@ -167,7 +153,7 @@ def _macs(op: Operator, kind: str) -> float:
     """Multiply-accumulates, channels out filled up to whole vectors."""
     if kind == "depthwise":
         channels = op.shape[1]
-    elif "conv" in op.name:
+    elif op.name in vocabulary.CONVOLUTIONS:
         channels = _window(op)[1]
     else:
         channels = op.shape[-1]

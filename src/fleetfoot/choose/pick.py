@@ -7,21 +7,28 @@ a top-1 is published, and each figure says which it is.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-from fleetfoot.choose.calibrate import CHECKING, OnEvent, calibrate, choose_engine, load, roofline_s
+from fleetfoot.choose.calibrate import (
+    CHECKING,
+    OnEvent,
+    calibrate,
+    calibration_file,
+    choose_engine,
+    load,
+    roofline_s,
+)
+from fleetfoot.choose.front import pareto as front_of
 from fleetfoot.count.trace import Trace, trace
-from fleetfoot.errors import FleetfootError, RecordError
-from fleetfoot.files import parsed, write_text
+from fleetfoot.errors import NoneFitsError, RecordError
+from fleetfoot.files import parsed, refuse_negatives, remembered
 from fleetfoot.machine import environment
 from fleetfoot.machine.measured import machine
 from fleetfoot.measure.clock import quantile
@@ -30,7 +37,6 @@ from fleetfoot.measure.networks import prepare
 from fleetfoot.measure.run import Case, Event, run
 from fleetfoot.models import list_models
 from fleetfoot.network import Size, height_width, native_size, published, resolved_size
-from fleetfoot.weights.hub import cache_folder
 
 log = logging.getLogger("fleetfoot")
 
@@ -67,10 +73,6 @@ class Tracing:
 Predict = Callable[[Trace], float]
 Measure = Callable[[Sequence["Candidate"]], tuple[Mapping[str, float], Mapping[str, str]]]
 """Seconds by name, and why the others could not run."""
-
-
-class NoneFitsError(FleetfootError, ValueError):
-    """No network is within the limits; the message says the nearest possible."""
 
 
 class Scored(NamedTuple):
@@ -248,7 +250,8 @@ def _model(engine: str, threads: int, on_event: OnEvent) -> Predict:
     try:
         made = load(engine, threads)
     except RecordError as error:
-        log.info("%s; calibrating now", error)
+        said = logging.WARNING if calibration_file(engine, threads).exists() else logging.INFO
+        log.log(said, "%s; calibrating now", error)
         made = calibrate(engine, threads=threads, on_event=on_event)
     return made.model.predict
 
@@ -316,22 +319,26 @@ def folded_trace(name: str, size: Size, batch: int, cache: Path | None = None) -
         "versions": environment.versions(),
         "commit": environment.commit(),
     }
-    text = json.dumps(question, sort_keys=True)
-    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    file = (cache or cache_folder()) / "traces" / f"{digest}.json"
-    if file.exists():
-        try:
-            return parsed(json.loads(file.read_text(encoding="utf-8")), Trace)
-        except (OSError, ValueError, RecordError) as error:
-            log.warning("%s is not used, and %s traced again: %s", file, name, error)
-    prepared = prepare(name, size, fold=True)
-    example = torch.zeros(batch, prepared.channels, *height_width(size))
-    made = trace(prepared.model, example)
-    try:
-        write_text(file, json.dumps(asdict(made)) + "\n")
-    except OSError as error:
-        log.warning("the trace of %s is not kept: %s", name, error)
-    return made
+    return remembered(
+        "traces",
+        question,
+        lambda: _folded_trace(name, size, batch),
+        read=_kept_trace,
+        cache=cache,
+    )
+
+
+def _folded_trace(name: str, size: Size, batch: int) -> Trace:
+    made = prepare(name, size, fold=True)
+    return trace(made.model, torch.zeros(batch, made.channels, *height_width(size)))
+
+
+def _kept_trace(raw: Any) -> Trace:
+    refuse_negatives(raw)
+    found = parsed(raw, Trace)
+    if not found.operators:
+        raise RecordError("a trace has operators")
+    return found
 
 
 def choose(
@@ -447,6 +454,5 @@ def _dominates(a: Candidate, b: Candidate) -> bool:
 
 
 def pareto(found: Sequence[Candidate]) -> list[Candidate]:
-    """Those that no other dominates, from fast to slow."""
-    front = [one for one in found if not any(_dominates(other, one) for other in found)]
-    return sorted(front, key=lambda one: (one.latency_s, -one.top1))
+    """The front of latency and published top-1, from fast to slow."""
+    return front_of(found, time_s=lambda one: one.latency_s, top1=lambda one: one.top1)

@@ -180,7 +180,7 @@ def pconv_pair() -> Claim:
 
 
 @dataclass(frozen=True)
-class Row:
+class Table3Row:
     """A line of table 3: a network as it can be had here, and its figures."""
 
     name: str
@@ -192,12 +192,12 @@ class Row:
 
 def _row(
     name: str, gmacs: float, gpu: float, cpu: float, arm: float | None, size: int = 224
-) -> Row:
-    return Row(name, gmacs, (gpu, cpu, arm), size)
+) -> Table3Row:
+    return Table3Row(name, gmacs, (gpu, cpu, arm), size)
 
 
 # the MobileViTs and EdgeNeXts at 256 pixels, at which their MACs are those that the paper prints
-GROUPS_OF_TABLE_3: tuple[tuple[Row, ...], ...] = (
+GROUPS_OF_TABLE_3: tuple[tuple[Table3Row, ...], ...] = (
     (
         _row("fasternet_t0", 0.34, 6807, 9.2, 143),
         _row("shufflenet_v2_x1_5", 0.30, 4878, 12.1, 266),
@@ -303,7 +303,7 @@ def table3() -> Claim:
     )
 
 
-def _network(row: Row) -> Subject:
+def _network(row: Table3Row) -> Subject:
     def build() -> nn.Module:
         return create_model(row.name)
 
@@ -316,7 +316,7 @@ def _network(row: Row) -> Subject:
     )
 
 
-def _ratio(over: Row, under: Row, earlier: Mapping[str, float]) -> Ratio:
+def _ratio(over: Table3Row, under: Table3Row, earlier: Mapping[str, float]) -> Ratio:
     (gpu, cpu, arm), (gpu_u, cpu_u, arm_u) = over.figures, under.figures
     published = {"GPU": gpu_u / gpu, "CPU": cpu / cpu_u}
     if arm is not None and arm_u is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fleetfoot.claims.base import Claim, Experiment, Subject, Verdict, verdict
+from fleetfoot.cores import check_threads
 from fleetfoot.engines import ENGINES
 from fleetfoot.errors import RecordError
 from fleetfoot.files import plain
@@ -94,11 +95,7 @@ def measure(
         RecordError: ``output`` holds a record already, or one of another machine, other versions or
             other threads.
     """
-    cores = environment.usable_cores()
-    if not 1 <= threads <= cores:
-        raise ValueError(
-            f"threads must be 1 to {cores}, the cores that this process may use, not {threads}"
-        )
+    check_threads(threads)
     if seconds <= 0:
         raise ValueError(f"seconds must be above 0, not {seconds:g}")
     names = [e for e in DEFAULT_ENGINES if e in ENGINES] if engines is None else engines

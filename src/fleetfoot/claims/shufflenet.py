@@ -32,7 +32,7 @@ Rates = Mapping[Device, tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
-class Row:
+class WidthRow:
     """One line of a table: a name, the channels for x1 of each device, and the rates."""
 
     name: str
@@ -74,7 +74,7 @@ class Parallel(nn.Module):
 
 def g1() -> Claim:
     rows = [
-        Row(name, {"GPU": gpu_channels, "ARM": arm_channels}, {"GPU": gpu, "ARM": arm})
+        WidthRow(name, {"GPU": gpu_channels, "ARM": arm_channels}, {"GPU": gpu, "ARM": arm})
         for name, gpu_channels, gpu, arm_channels, arm in (
             ("1:1", (128, 128), (1480, 723, 232), (32, 32), (76.2, 21.7, 5.3)),
             ("1:2", (90, 180), (1296, 586, 206), (22, 44), (72.9, 20.5, 5.1)),
@@ -83,7 +83,7 @@ def g1() -> Claim:
         )
     ]
 
-    def block(row: Row, channels: tuple[int, int]) -> nn.Module:
+    def block(row: WidthRow, channels: tuple[int, int]) -> nn.Module:
         narrow, wide = channels
         return nn.Sequential(
             nn.Conv2d(narrow, wide, 1, bias=False), nn.Conv2d(wide, narrow, 1, bias=False)
@@ -100,7 +100,7 @@ def g1() -> Claim:
 
 def g2() -> Claim:
     rows = [
-        Row(f"{groups} groups", {"GPU": c_gpu, "ARM": c_arm}, {"GPU": gpu, "ARM": arm})
+        WidthRow(f"{groups} groups", {"GPU": c_gpu, "ARM": c_arm}, {"GPU": gpu, "ARM": arm})
         for groups, c_gpu, gpu, c_arm, arm in (
             (1, 128, (2451, 1289, 437), 64, (40.0, 10.2, 2.3)),
             (2, 180, (1725, 873, 341), 90, (35.0, 9.5, 2.2)),
@@ -109,7 +109,7 @@ def g2() -> Claim:
         )
     ]
 
-    def block(row: Row, channels: tuple[int, int]) -> nn.Module:
+    def block(row: WidthRow, channels: tuple[int, int]) -> nn.Module:
         groups = int(row.name.split()[0])
         return nn.Conv2d(*channels, 1, groups=groups, bias=False)
 
@@ -127,7 +127,7 @@ def g2() -> Claim:
 
 def g3() -> Claim:
     rows = [
-        Row(name, {"GPU": c_gpu, "ARM": c_arm}, {"GPU": gpu, "ARM": arm})
+        WidthRow(name, {"GPU": c_gpu, "ARM": c_arm}, {"GPU": gpu, "ARM": arm})
         for name, c_gpu, gpu, c_arm, arm in (
             ("1-fragment", 128, (2446, 1274, 434), 64, (40.2, 10.1, 2.3)),
             ("2-fragment-series", 90, (1790, 909, 336), 45, (38.6, 10.1, 2.2)),
@@ -137,7 +137,7 @@ def g3() -> Claim:
         )
     ]
 
-    def block(row: Row, channels: tuple[int, int]) -> nn.Module:
+    def block(row: WidthRow, channels: tuple[int, int]) -> nn.Module:
         count, parallel = int(row.name[0]), row.name.endswith("parallel")
         if parallel:
             return Parallel(channels[0], count)
@@ -163,11 +163,11 @@ def g4() -> Claim:
         "neither": ((2842, 2376, 1782), (66.3, 20.2, 5.4)),
     }
     rows = [
-        Row(name, {"GPU": 32, "ARM": 32}, {"GPU": gpu, "ARM": arm})
+        WidthRow(name, {"GPU": 32, "ARM": 32}, {"GPU": gpu, "ARM": arm})
         for name, (gpu, arm) in kinds.items()
     ]
 
-    def block(row: Row, channels: tuple[int, int]) -> nn.Module:
+    def block(row: WidthRow, channels: tuple[int, int]) -> nn.Module:
         return Bottleneck(
             channels[0],
             relu=row.name.startswith("ReLU"),
@@ -187,12 +187,12 @@ def g4() -> Claim:
 
 
 def _experiments(
-    rows: Sequence[Row],
-    block: Callable[[Row, tuple[int, int]], nn.Module],
+    rows: Sequence[WidthRow],
+    block: Callable[[WidthRow, tuple[int, int]], nn.Module],
     *,
     slower: bool,
     gpu_scales: Sequence[int] = (),
-    multiple: Callable[[Row], int] = lambda row: 1,
+    multiple: Callable[[WidthRow], int] = lambda row: 1,
 ) -> tuple[Experiment, ...]:
     """One for each scale of the Snapdragon's channels, and for ``gpu_scales`` of the GPU's that are
     not among those. ``slower``: the rows are to be slower than the first, and a ratio is their time
@@ -251,6 +251,8 @@ def _channels(named: int | tuple[int, int], scale: int, multiple: int) -> tuple[
 
 
 def _stack(
-    block: Callable[[Row, tuple[int, int]], nn.Module], row: Row, channels: tuple[int, int]
+    block: Callable[[WidthRow, tuple[int, int]], nn.Module],
+    row: WidthRow,
+    channels: tuple[int, int],
 ) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(*(block(row, channels) for _ in range(STACK)))

@@ -27,14 +27,14 @@ def machine(
     Ten seconds a thread count, once: the result is kept, and measured again where the processor or
     a version changes, or with --fresh.
     """
-    from fleetfoot.machine import environment
+    from fleetfoot.cores import usable_cores
     from fleetfoot.machine.measured import machine as measured
     from fleetfoot.machine.measured import to_json
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Counter
     from fleetfoot.report.machine import print_card
 
-    counts = numbers("--threads", threads) or sorted({1, environment.usable_cores()})
+    counts = numbers("--threads", threads) or sorted({1, usable_cores()})
     if device == "cuda":
         counts = [1]
     for count in counts:

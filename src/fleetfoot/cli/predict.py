@@ -122,10 +122,10 @@ def predict(
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other")
 
+    from fleetfoot.cores import usable_cores
     from fleetfoot.data.images import MAX_PIXELS
     from fleetfoot.data.sources import find_images
     from fleetfoot.errors import UnknownNameError
-    from fleetfoot.machine.environment import usable_cores
     from fleetfoot.network import is_file, is_weights, parse_size
     from fleetfoot.predict import Predictor, truth_by
     from fleetfoot.tasks.classify import Accuracy

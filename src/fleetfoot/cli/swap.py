@@ -81,14 +81,15 @@ def swap(
 
     import torch
 
+    from fleetfoot.cores import check_threads
     from fleetfoot.measure import pair
     from fleetfoot.measure.grid import check_engines
-    from fleetfoot.measure.run import check_threads
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.swaps import print_swap
-    from fleetfoot.transform import surgery
+    from fleetfoot.transform import SwapOptions, swap_file
+    from fleetfoot.transform import swap as swap_in
 
-    options = surgery.SwapOptions(
+    options = SwapOptions(
         conv=conv,
         which=cast(Any, which),
         kernels=tuple(kernel or (3,)),
@@ -116,9 +117,9 @@ def swap(
     )
     image = given.image(engine) if measure else None  # said before the work
     torch.manual_seed(seed)
-    swapped = surgery.swap(given.module, given.arguments, options)
+    swapped = swap_in(given.module, given.arguments, options)
     if output is not None:
-        surgery.save(swapped, output, base=model, overwrite=force)
+        swap_file.save(swapped, output, base=model, overwrite=force)
     times = None
     if image is not None:
         times = pair.measure(
@@ -141,6 +142,6 @@ def swap(
     if output is not None:
         typer.echo(
             f"{output}: {len(swapped.kept) + len(swapped.new)} tensors; "
-            "fleetfoot.transform.surgery.load builds the network from it",
+            "fleetfoot.transform.swap_file.load builds the network from it",
             err=True,
         )

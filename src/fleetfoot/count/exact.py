@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fleetfoot.count import formulas
+from fleetfoot.count import formulas, vocabulary
 
 
 @dataclass(frozen=True)
@@ -287,17 +287,12 @@ EXACT: dict[str, Exact] = {
     "aten.dot": product,
     "aten.addmm": product_plus,
     "aten.baddbmm": product_plus,
-    **dict.fromkeys(formulas.ATTENTION, attention),
+    **dict.fromkeys(sorted(vocabulary.ATTENTION), attention),
     "aten._softmax": softmax,
     "aten._safe_softmax": softmax,
     "aten._log_softmax": log_softmax,
     "torchvision.deform_conv2d": deformable_convolution,
-    "aten.native_batch_norm": batch_norm,
-    "aten._native_batch_norm_legit": batch_norm,
-    "aten._native_batch_norm_legit_no_training": batch_norm,
-    "aten.cudnn_batch_norm": batch_norm,
-    "aten.miopen_batch_norm": batch_norm,
-    "aten.batch_norm": batch_norm,
+    **dict.fromkeys(sorted(vocabulary.BATCH_NORMS), batch_norm),
     "aten.native_layer_norm": layer_norm,
     "aten.native_group_norm": group_norm,
     "aten._fused_rms_norm": rms_norm,
@@ -342,5 +337,5 @@ their shapes do not give. Their bytes are counted; their exact operations are sa
 
 def exact_flops(name: str, call: Call) -> int | None:
     """Operations of that call; None where no formula has them."""
-    formula = EXACT.get(name) or EXACT.get(name.removesuffix("_"))
+    formula = EXACT.get(name) or EXACT.get(vocabulary.bare(name))
     return formula(call) if formula else None

@@ -14,6 +14,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fleetfoot.count import vocabulary
+
 Shape = Sequence[int]
 Formula = Callable[[Sequence[Any], Any], int]
 
@@ -53,15 +55,6 @@ def deformable_convolution(args: Sequence[Any], out: Any) -> int:
     return out.numel() * math.prod(args[1].shape[1:])
 
 
-ATTENTION = tuple(
-    f"aten._scaled_dot_product_{kind}"
-    for kind in """
-    flash_attention flash_attention_for_cpu efficient_attention cudnn_attention
-    fused_attention_overrideable
-    """.split()
-)
-"""Fused attention as the CPU, CUDA and other devices name it."""
-
 MACS: dict[str, Formula] = {
     "aten.convolution": convolution,
     "aten._convolution": convolution,
@@ -72,30 +65,15 @@ MACS: dict[str, Formula] = {
     "aten.dot": mm,
     "aten.addmm": addmm,
     "aten.baddbmm": addmm,
-    **dict.fromkeys(ATTENTION, attention),
+    **dict.fromkeys(sorted(vocabulary.ATTENTION), attention),
     "torchvision.deform_conv2d": deformable_convolution,
 }
 
-FREE = frozenset(
-    f"aten.{name}"
-    for name in """
-    view _unsafe_view reshape _reshape_alias expand permute transpose t squeeze unsqueeze slice
-    select split split_with_sizes unbind alias detach lift_fresh as_strided unfold chunk narrow
-    diagonal as_strided_ view_as_real view_as_complex _conj empty empty_like new_empty zeros
-    zeros_like ones ones_like full full_like new_zeros new_ones new_full arange scalar_tensor
-    eye linspace empty_strided is_same_size sym_size sym_stride sym_numel new_empty_strided
-    empty_permuted randint rand randn _shape_as_tensor unsafe_split unsafe_split_with_sizes
-    """.split()
+FIRST_OUTPUT_ONLY = (
+    vocabulary.NORMS
+    | vocabulary.WEIGHT_NORMS
+    | vocabulary.POOLS
+    | vocabulary.ATTENTION
+    | {"aten.native_dropout"}
 )
-"""Operators that only look at memory in another way, or make a constant: no traffic is counted."""
-
-FIRST_OUTPUT_ONLY = frozenset(
-    f"aten.{name}"
-    for name in """
-    native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
-    cudnn_batch_norm native_layer_norm native_group_norm max_pool2d_with_indices
-    max_pool3d_with_indices adaptive_max_pool2d native_dropout
-    _weight_norm_interface
-    """.split()
-).union(ATTENTION)
 """Operators whose further outputs (saved statistics, indices) only a backward pass would read."""

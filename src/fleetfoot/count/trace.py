@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fleetfoot.count.exact import EXACT, WITHOUT, Call, exact_flops
-from fleetfoot.count.formulas import FIRST_OUTPUT_ONLY, FREE, MACS
+from fleetfoot.count.formulas import FIRST_OUTPUT_ONLY, MACS
+from fleetfoot.count.vocabulary import FREE, bare
 from fleetfoot.errors import first_line
 
 Shape = tuple[int, ...]
@@ -399,8 +400,7 @@ class _Recorder(TorchDispatchMode):
 
 def _has_formula(name: str) -> bool:
     """Whether its multiply-accumulates are known, 0 among them."""
-    bare = name.removesuffix("_")
-    return name in MACS or name in EXACT or bare in EXACT or name in WITHOUT
+    return name in MACS or name in EXACT or bare(name) in EXACT or name in WITHOUT
 
 
 def _bytes(tensor: Tensor) -> int:
@@ -492,8 +492,8 @@ def trace(
     reason: Exception | None = None
     if on != "given":
         try:
-            bare = tree_map_only(Tensor, lambda t: t.to("meta"), inputs)
-            return _run(_copy(model, storage=False), bare, "meta", "")
+            empty = tree_map_only(Tensor, lambda t: t.to("meta"), inputs)
+            return _run(_copy(model, storage=False), empty, "meta", "")
         except Exception as error:  # whatever the network raises is said with the shape that it met
             reason = error
     if on == "given" or (on == "auto" and has_values):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError, FleetfootError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Options:
     """What an engine is asked for.
 
     Raises:
-        ValueError: ``threads`` is less than 1, or a name is none of those known.
+        ValueError: ``threads`` is not 1 to the usable cores, or a name is none of those known.
     """
 
     threads: int = 1
@@ -74,8 +75,7 @@ class Options:
     """"cpu" or "cuda"."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.threads, int) or self.threads < 1:
-            raise ValueError(f"threads must be a whole number of 1 or more, not {self.threads!r}")
+        check_threads(self.threads)
         for name, known in (
             ("precision", tuple(TOLERANCES)),
             ("layout", ("nchw", "nhwc")),

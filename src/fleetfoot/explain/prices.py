@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from fleetfoot import engines
 from fleetfoot.errors import EngineError, RecordError
 from fleetfoot.explain.explanation import explain
 from fleetfoot.explain.rules.examples import EXAMPLES, REPEATS
-from fleetfoot.files import parsed, write_text
+from fleetfoot.files import read_json, write_text
 from fleetfoot.machine import environment
 from fleetfoot.machine.machine import Machine
 from fleetfoot.machine.peaks import torch_threads
@@ -213,11 +212,7 @@ def read(folder: Path) -> list[PriceRecord]:
     """
     found = []
     for file in sorted(folder.glob("*.json")):
-        try:
-            raw: Any = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RecordError(f"{file} is not JSON: {error}") from None
-        record = parsed(raw, PriceRecord)
+        record = read_json(file, PriceRecord)
         if record.schema != SCHEMA:
             raise RecordError(f"{file} is of schema {record.schema}; this reads {SCHEMA}")
         found.append(record)

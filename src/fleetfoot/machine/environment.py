@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import fleetfoot
+from fleetfoot import cores
 
 PACKAGES = (
     "torch",
@@ -60,7 +61,7 @@ def machine() -> Host:
     """Processor, usable cores, clock governor, system, memory, GPU."""
     return Host(
         cpu=cpu_name(),
-        cores=usable_cores(),
+        cores=cores.usable_cores(),
         governor=governor(),
         os=f"{platform.system()} {platform.release()}",
         memory_bytes=memory_bytes(),
@@ -94,19 +95,6 @@ def commit() -> str:
         return ""
     return _output("git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40",
                    "--exclude=*")  # fmt: skip
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container where there is
-    one, rounded up."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    quota = _read("/sys/fs/cgroup/cpu.max").split()  # "200000 100000", or "max 100000"
-    if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit():
-        cores = min(cores, max(1, -(-int(quota[0]) // int(quota[1]))))
-    return cores
 
 
 def cpu_name() -> str:

@@ -23,6 +23,13 @@ class Rate:
     high: float
     samples: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.value <= self.high or self.samples < 1:
+            raise ValueError(
+                f"a rate has samples, and its value, {self.value:g}, lies between the smallest, "
+                f"{self.low:g}, and the largest, {self.high:g}, none of them negative"
+            )
+
     @classmethod
     def of(cls, samples: list[float], *, larger_is_faster: bool = True) -> Rate:
         """Raises:
@@ -111,6 +118,18 @@ class Machine:
     """ISO 8601, UTC."""
     instruction_set: str = ""
     """Of the native library, "" where it is absent."""
+
+    def __post_init__(self) -> None:
+        if "float32" not in self.compute or not self.levels or self.threads < 1:
+            raise ValueError("a machine has a rate in float32, a level of memory and a thread")
+        rates = {f"{name} matmul": one.matmul_flops_per_s for name, one in self.compute.items()}
+        for level in self.levels:
+            rates[f"{level.name} read"] = level.read_bytes_per_s
+            rates[f"{level.name} copy"] = level.copy_bytes_per_s
+        rates["element-wise"] = self.elementwise_bytes_per_s
+        for name, rate in rates.items():
+            if not rate.value > 0:  # a start of work may take no time that can be measured
+                raise ValueError(f"the rate {name!r} of a machine must be above 0")
 
     def peak_flops_per_s(self, precision: str = "float32") -> float:
         """Raises:

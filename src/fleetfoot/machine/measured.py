@@ -7,9 +7,7 @@ so there is a pause between torch's turns and those of the native library.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,14 +19,12 @@ import torch
 from torch import Tensor
 
 from fleetfoot import runtime
-from fleetfoot.errors import EngineError, RecordError
-from fleetfoot.files import parsed, plain, write_text
+from fleetfoot.cores import check_threads
+from fleetfoot.errors import EngineError
+from fleetfoot.files import parsed, parsed_text, remembered
 from fleetfoot.machine import environment
 from fleetfoot.machine.machine import Compute, Level, Machine, Rate
 from fleetfoot.machine.peaks import MATMUL_SIDE, SPIN_S, torch_threads
-from fleetfoot.weights.hub import cache_folder
-
-log = logging.getLogger("fleetfoot")
 
 ROUNDS = 15
 SAMPLE_S = 0.004
@@ -96,26 +92,20 @@ def machine(
 
     Args:
         fresh: measure again, and replace the file.
-        cache: folder of the file; fleetfoot's cache folder without it.
+        cache: folder of the file; default: fleetfoot's cache folder.
 
     Raises:
         ValueError, EngineError: as ``measure``.
     """
     _check(threads, device, 1)
-    question = _question(threads, device)
-    name = hashlib.blake2b(json.dumps(question, sort_keys=True).encode(), digest_size=16)
-    file = (cache or cache_folder()) / "machine" / f"{name.hexdigest()}.json"
-    if not fresh and file.exists():
-        try:
-            return from_json(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecordError) as error:
-            log.warning("%s is not used, and the machine measured again: %s", file, error)
-    made = measure(threads, device=device, on_round=on_round)
-    try:
-        write_text(file, to_json(made) + "\n")
-    except OSError as error:
-        log.warning("what this machine can do is not kept: %s", error)
-    return made
+    return remembered(
+        "machine",
+        _question(threads, device),
+        lambda: measure(threads, device=device, on_round=on_round),
+        read=lambda raw: parsed(raw, Machine),
+        fresh=fresh,
+        cache=cache,
+    )
 
 
 def to_json(made: Machine) -> str:
@@ -126,17 +116,11 @@ def from_json(text: str) -> Machine:
     """Raises:
     RecordError: the text is not what ``to_json`` wrote.
     """
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise RecordError(f"not JSON: {error}") from None
-    return parsed(raw, Machine)
+    return parsed_text(text, Machine)
 
 
 def _check(threads: int, device: str, rounds: int) -> None:
-    cores = environment.usable_cores()
-    if not 1 <= threads <= cores:
-        raise ValueError(f"threads must be 1 to {cores}, the cores that are usable, not {threads}")
+    check_threads(threads)
     if rounds < 1:
         raise ValueError(f"rounds must be 1 or more, not {rounds}")
     if device not in ("cpu", "cuda"):
@@ -148,15 +132,13 @@ def _check(threads: int, device: str, rounds: int) -> None:
 def _question(threads: int, device: str) -> dict[str, Any]:
     """What a remembered answer is for: another processor or version makes another file."""
     versions = environment.versions()
-    return plain(
-        {
-            "machine": environment.machine(),
-            "threads": threads,
-            "device": device,
-            "versions": {name: versions.get(name) for name in ("fleetfoot", "torch")},
-            "instruction_set": _instruction_set(),
-        }
-    )
+    return {
+        "machine": environment.machine(),
+        "threads": threads,
+        "device": device,
+        "versions": {name: versions.get(name) for name in ("fleetfoot", "torch")},
+        "instruction_set": _instruction_set(),
+    }
 
 
 def _instruction_set() -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from fleetfoot import runtime
+from fleetfoot.cores import check_threads
 
 MATMUL_SIDE = 1024
 """Three float matrices of this side are 12 MB: large enough for a full rate, small enough for a
@@ -88,12 +89,11 @@ class PeakProbe:
     own.
 
     Raises:
-        ValueError: ``threads`` is less than 1.
+        ValueError: ``threads`` is not 1 to the usable cores.
     """
 
     def __init__(self, threads: int) -> None:
-        if threads < 1:
-            raise ValueError(f"threads must be 1 or more, not {threads}")
+        check_threads(threads)
         self.threads = threads
         self._a = torch.randn(MATMUL_SIDE, MATMUL_SIDE)
         self._b = torch.randn(MATMUL_SIDE, MATMUL_SIDE)

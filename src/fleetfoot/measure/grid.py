@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
+from fleetfoot.cores import check_threads, usable_cores
 from fleetfoot.engines import ENGINES, available
 from fleetfoot.engines.nothing import Nothing
 from fleetfoot.errors import EngineError, UnknownNameError
-from fleetfoot.machine import environment
 from fleetfoot.measure.journal import Case
 from fleetfoot.measure.record import Failure
-from fleetfoot.measure.run import check_threads
 from fleetfoot.models import list_models
 from fleetfoot.models.peers import is_peer
 from fleetfoot.network import Size, is_file, is_weights, parse_size, resolved_size
@@ -191,7 +190,7 @@ class Grid:
             for setting in self.settings:
                 if model in setting.without:
                     continue
-                threads = setting.threads or min(environment.usable_cores(), MOST_THREADS)
+                threads = setting.threads or min(usable_cores(), MOST_THREADS)
                 check_threads(threads)
                 found += [
                     Case(model, engine, threads, setting.batch, self.size or own)

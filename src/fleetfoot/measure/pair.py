@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError
 from fleetfoot.measure.compare import Change, change
 from fleetfoot.measure.grid import check_engines
 from fleetfoot.measure.networks import Network, prepared
 from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import Failure, Measurement
-from fleetfoot.measure.run import Case, Form, Tools, check_threads, run
+from fleetfoot.measure.run import Case, Form, Tools, run
 from fleetfoot.network import Size, Workload
 
 PACE = Pace(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fleetfoot import engines
+from fleetfoot.cores import usable_cores
 from fleetfoot.engines import Engine, Options
 from fleetfoot.engines.agreement import compare
 from fleetfoot.engines.nothing import Nothing
@@ -126,16 +127,6 @@ class Run:
     failures: list[Failure]
     interrupted: str
     """The signal that ended it early, "SIGINT" or "SIGTERM"; "" when it came to its end."""
-
-
-def check_threads(threads: int) -> None:
-    """Raises ValueError where there are fewer usable cores than ``threads``, or none are asked
-    for."""
-    cores = environment.usable_cores()
-    if not 1 <= threads <= cores:
-        raise ValueError(
-            f"threads must be 1 to {cores}, the cores that this process may use, not {threads}"
-        )
 
 
 def run(
@@ -272,7 +263,7 @@ class _Work:
             waiting = rest
 
     def _note_load(self) -> None:
-        load, cores = environment.surroundings().load_average, environment.usable_cores()
+        load, cores = environment.surroundings().load_average, usable_cores()
         if load is not None and load > cores / 2:
             self.on_event(
                 Notice(

@@ -37,7 +37,7 @@ from fleetfoot.ops.dynamic_relu import TokenReLU
 from fleetfoot.ops.shuffle import ChannelShuffle
 
 
-class Row(NamedTuple):
+class FormerRow(NamedTuple):
     """One block with tokens."""
 
     channels: int
@@ -62,17 +62,17 @@ class Table(NamedTuple):
     stem: int
     """Channels of the first convolution."""
     lite: LiteRow
-    rows: tuple[Row, ...]
+    rows: tuple[FormerRow, ...]
 
 
 _SMALL = Table(
     8,
     LiteRow(2, 12, 3),
     (
-        Row(12, 3),
-        *(Row(24, 6, 4), Row(24, 3)),
-        *(Row(48, 6, 4), Row(48, 4), Row(64, 6)),
-        *(Row(96, 6, 4), Row(96, 6)),
+        FormerRow(12, 3),
+        *(FormerRow(24, 6, 4), FormerRow(24, 3)),
+        *(FormerRow(48, 6, 4), FormerRow(48, 4), FormerRow(64, 6)),
+        *(FormerRow(96, 6, 4), FormerRow(96, 6)),
     ),
 )
 
@@ -81,50 +81,50 @@ TABLES = {  # a line for each stage
         24,
         LiteRow(1, 24, 2),
         (
-            *(Row(40, 6, 4), Row(40, 3)),
-            *(Row(72, 6, 4), Row(72, 3)),
-            *(Row(128, 6, 4), Row(128, 4), Row(176, 6), Row(176, 6)),
-            *(Row(240, 6, 4), Row(240, 6), Row(240, 6)),
+            *(FormerRow(40, 6, 4), FormerRow(40, 3)),
+            *(FormerRow(72, 6, 4), FormerRow(72, 3)),
+            *(FormerRow(128, 6, 4), FormerRow(128, 4), FormerRow(176, 6), FormerRow(176, 6)),
+            *(FormerRow(240, 6, 4), FormerRow(240, 6), FormerRow(240, 6)),
         ),
     ),
     "294m": Table(
         16,
         LiteRow(1, 16, 2),
         (
-            *(Row(24, 6, 4), Row(24, 4)),
-            *(Row(48, 6, 4), Row(48, 4)),
-            *(Row(96, 6, 4), Row(96, 4), Row(128, 6), Row(128, 6)),
-            *(Row(192, 6, 4), Row(192, 6), Row(192, 6)),
+            *(FormerRow(24, 6, 4), FormerRow(24, 4)),
+            *(FormerRow(48, 6, 4), FormerRow(48, 4)),
+            *(FormerRow(96, 6, 4), FormerRow(96, 4), FormerRow(128, 6), FormerRow(128, 6)),
+            *(FormerRow(192, 6, 4), FormerRow(192, 6), FormerRow(192, 6)),
         ),
     ),
     "214m": Table(
         12,
         LiteRow(1, 12, 2),
         (
-            *(Row(20, 6, 4), Row(20, 3)),
-            *(Row(40, 6, 4), Row(40, 4)),
-            *(Row(80, 6, 4), Row(80, 4), Row(112, 6), Row(112, 6)),
-            *(Row(160, 6, 4), Row(160, 6), Row(160, 6)),
+            *(FormerRow(20, 6, 4), FormerRow(20, 3)),
+            *(FormerRow(40, 6, 4), FormerRow(40, 4)),
+            *(FormerRow(80, 6, 4), FormerRow(80, 4), FormerRow(112, 6), FormerRow(112, 6)),
+            *(FormerRow(160, 6, 4), FormerRow(160, 6), FormerRow(160, 6)),
         ),
     ),
     "151m": Table(
         12,
         LiteRow(1, 12, 2),
         (
-            *(Row(16, 6, 4), Row(16, 3)),
-            *(Row(32, 6, 4), Row(32, 3)),
-            *(Row(64, 6, 4), Row(64, 4), Row(88, 6), Row(88, 6)),
-            *(Row(128, 6, 4), Row(128, 6), Row(128, 6)),
+            *(FormerRow(16, 6, 4), FormerRow(16, 3)),
+            *(FormerRow(32, 6, 4), FormerRow(32, 3)),
+            *(FormerRow(64, 6, 4), FormerRow(64, 4), FormerRow(88, 6), FormerRow(88, 6)),
+            *(FormerRow(128, 6, 4), FormerRow(128, 6), FormerRow(128, 6)),
         ),
     ),
     "96m": Table(
         12,
         LiteRow(1, 12, 2),
         (
-            Row(16, 6, 4),
-            *(Row(32, 6, 4), Row(32, 3)),
-            *(Row(64, 6, 4), Row(64, 4), Row(88, 6)),
-            *(Row(128, 6, 4), Row(128, 6)),
+            FormerRow(16, 6, 4),
+            *(FormerRow(32, 6, 4), FormerRow(32, 3)),
+            *(FormerRow(64, 6, 4), FormerRow(64, 4), FormerRow(88, 6)),
+            *(FormerRow(128, 6, 4), FormerRow(128, 6)),
         ),
     ),
     "52m": _SMALL,
@@ -261,7 +261,9 @@ class Lite(nn.Module):
 class Mobile(nn.Module):
     """MobileNetV2's block with ReLUs that a token decides. (B, C, H, W), (B, D) -> (B, C', H, W)"""
 
-    def __init__(self, channels: int, row: Row, token_width: int, groups: int, drop: float) -> None:
+    def __init__(
+        self, channels: int, row: FormerRow, token_width: int, groups: int, drop: float
+    ) -> None:
         super().__init__()
         wide = channels * row.expand
         self.expand = conv_norm_act(channels, wide, groups=groups, act="identity")
@@ -285,7 +287,9 @@ class Downsample(nn.Module):
     """Twice a depthwise convolution that widens and a 1×1, the first of stride 2; the second two
     have a shortcut. (B, C, H, W), (B, D) -> (B, C', ceil(H / 2), ceil(W / 2))"""
 
-    def __init__(self, channels: int, row: Row, token_width: int, groups: int, drop: float) -> None:
+    def __init__(
+        self, channels: int, row: FormerRow, token_width: int, groups: int, drop: float
+    ) -> None:
         super().__init__()
         wide, again = channels * row.expand, row.channels * row.again
         self.first = conv_norm_act(channels, wide, 3, stride=2, groups=channels, act="identity")
@@ -308,7 +312,9 @@ class Block(nn.Module):
     """Bridge to the tokens, tokens, convolutions, bridge to the map. (B, C, H, W), (B, T, D) -> the
     new ones"""
 
-    def __init__(self, channels: int, row: Row, config: MobileFormerConfig, drop: float) -> None:
+    def __init__(
+        self, channels: int, row: FormerRow, config: MobileFormerConfig, drop: float
+    ) -> None:
         super().__init__()
         width = config.token_width
         mobile = Downsample if row.again else Mobile

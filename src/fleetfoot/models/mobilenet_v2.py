@@ -54,7 +54,7 @@ VARIANTS: dict[str, Config] = {
 }
 
 
-class Row(NamedTuple):
+class BottleneckRow(NamedTuple):
     """One line of table 2, in its columns t, c, n, s."""
 
     expansion: int
@@ -65,11 +65,11 @@ class Row(NamedTuple):
 
 
 STAGES = (  # one tuple of rows a feature map
-    (Row(1, 16, 1, 1),),
-    (Row(6, 24, 2, 2),),
-    (Row(6, 32, 3, 2),),
-    (Row(6, 64, 4, 2), Row(6, 96, 3, 1)),
-    (Row(6, 160, 3, 2), Row(6, 320, 1, 1)),
+    (BottleneckRow(1, 16, 1, 1),),
+    (BottleneckRow(6, 24, 2, 2),),
+    (BottleneckRow(6, 32, 3, 2),),
+    (BottleneckRow(6, 64, 4, 2), BottleneckRow(6, 96, 3, 1)),
+    (BottleneckRow(6, 160, 3, 2), BottleneckRow(6, 320, 1, 1)),
 )
 
 

@@ -64,7 +64,7 @@ class MobileNetV3Config(MobileNetConfig):
             raise ValueError(f"head_width must be 1 or more, not {self.head_width}")
 
 
-class Row(NamedTuple):
+class BneckRow(NamedTuple):
     """One bneck line of tables 1 and 2, in their columns."""
 
     kernel: int
@@ -76,49 +76,49 @@ class Row(NamedTuple):
 
 
 LARGE = (  # one tuple of rows a feature map
-    (Row(3, 16, 16, False, "RE", 1),),
+    (BneckRow(3, 16, 16, False, "RE", 1),),
     (
-        Row(3, 64, 24, False, "RE", 2),
-        Row(3, 72, 24, False, "RE", 1),
+        BneckRow(3, 64, 24, False, "RE", 2),
+        BneckRow(3, 72, 24, False, "RE", 1),
     ),
     (
-        Row(5, 72, 40, True, "RE", 2),
-        Row(5, 120, 40, True, "RE", 1),
-        Row(5, 120, 40, True, "RE", 1),
+        BneckRow(5, 72, 40, True, "RE", 2),
+        BneckRow(5, 120, 40, True, "RE", 1),
+        BneckRow(5, 120, 40, True, "RE", 1),
     ),
     (
-        Row(3, 240, 80, False, "HS", 2),
-        Row(3, 200, 80, False, "HS", 1),
-        Row(3, 184, 80, False, "HS", 1),
-        Row(3, 184, 80, False, "HS", 1),
-        Row(3, 480, 112, True, "HS", 1),
-        Row(3, 672, 112, True, "HS", 1),
+        BneckRow(3, 240, 80, False, "HS", 2),
+        BneckRow(3, 200, 80, False, "HS", 1),
+        BneckRow(3, 184, 80, False, "HS", 1),
+        BneckRow(3, 184, 80, False, "HS", 1),
+        BneckRow(3, 480, 112, True, "HS", 1),
+        BneckRow(3, 672, 112, True, "HS", 1),
     ),
     (
-        Row(5, 672, 160, True, "HS", 2),
-        Row(5, 960, 160, True, "HS", 1),
-        Row(5, 960, 160, True, "HS", 1),
+        BneckRow(5, 672, 160, True, "HS", 2),
+        BneckRow(5, 960, 160, True, "HS", 1),
+        BneckRow(5, 960, 160, True, "HS", 1),
     ),
 )
 
-SMALL: tuple[tuple[Row, ...], ...] = (
+SMALL: tuple[tuple[BneckRow, ...], ...] = (
     (),  # its first block has stride 2, so the first map is the stem's
-    (Row(3, 16, 16, True, "RE", 2),),
+    (BneckRow(3, 16, 16, True, "RE", 2),),
     (
-        Row(3, 72, 24, False, "RE", 2),
-        Row(3, 88, 24, False, "RE", 1),
+        BneckRow(3, 72, 24, False, "RE", 2),
+        BneckRow(3, 88, 24, False, "RE", 1),
     ),
     (
-        Row(5, 96, 40, True, "HS", 2),
-        Row(5, 240, 40, True, "HS", 1),
-        Row(5, 240, 40, True, "HS", 1),
-        Row(5, 120, 48, True, "HS", 1),
-        Row(5, 144, 48, True, "HS", 1),
+        BneckRow(5, 96, 40, True, "HS", 2),
+        BneckRow(5, 240, 40, True, "HS", 1),
+        BneckRow(5, 240, 40, True, "HS", 1),
+        BneckRow(5, 120, 48, True, "HS", 1),
+        BneckRow(5, 144, 48, True, "HS", 1),
     ),
     (
-        Row(5, 288, 96, True, "HS", 2),
-        Row(5, 576, 96, True, "HS", 1),
-        Row(5, 576, 96, True, "HS", 1),
+        BneckRow(5, 288, 96, True, "HS", 2),
+        BneckRow(5, 576, 96, True, "HS", 1),
+        BneckRow(5, 576, 96, True, "HS", 1),
     ),
 )
 

@@ -29,8 +29,10 @@ def parse_size(text: str | Size) -> Size:
         numbers = tuple(int(part) for part in parts)
     except ValueError:
         numbers = ()
-    if len(numbers) not in (1, 2) or min(numbers) < 1:
+    if len(numbers) not in (1, 2):
         raise ValueError(f"size must be 256 or 256x192 (height x width) in pixels, not {text!r}")
+    if min(numbers) < 1:
+        raise ValueError(f"size must be 1 pixel or more, not {text}")
     height, width = numbers[0], numbers[-1]
     return height if height == width else (height, width)
 

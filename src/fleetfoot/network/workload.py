@@ -346,7 +346,7 @@ def _from_file(
     stated = file.metadata.get("model", "") if "fleetfoot" in file.metadata else ""
     if "swap" in file.metadata:
         raise KeyMismatchError(
-            f"{name} holds a network after a swap; fleetfoot.transform.surgery.load builds it"
+            f"{name} holds a network after a swap; fleetfoot.transform.swap_file.load builds it"
         )
     fits = [stated] if stated else sorted({fit.name for fit in identify(file)})
     if len(fits) != 1:

@@ -29,7 +29,7 @@ def scaled(value: float, unit: str = "") -> str:
     return f"{value:g} {unit}".rstrip()
 
 
-class Column(NamedTuple):
+class CountColumn(NamedTuple):
     title: str
     text: Callable[[ModuleCost, Trace], str]
     spare: int = 0
@@ -37,15 +37,17 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("params", lambda row, _: scaled(row.params) if row.params else "-"),
-    Column("MACs", lambda row, _: _macs(row)),
-    Column("MACs %", lambda row, trace: _share(row.macs, trace.macs), 1),
-    Column("exact FLOPs", lambda row, _: scaled(row.exact_flops), 4),
-    Column("moved", lambda row, _: scaled(row.memory_access_bytes, "B")),
-    Column("moved %", lambda row, t: _share(row.memory_access_bytes, t.memory_access_bytes), 2),
-    Column("MACs/byte", lambda row, _: _intensity(row), 3),
-    Column("peak", lambda row, _: scaled(row.peak_activation_bytes, "B"), 5),
-    Column("operators", lambda row, _: str(row.operators), 6),
+    CountColumn("params", lambda row, _: scaled(row.params) if row.params else "-"),
+    CountColumn("MACs", lambda row, _: _macs(row)),
+    CountColumn("MACs %", lambda row, trace: _share(row.macs, trace.macs), 1),
+    CountColumn("exact FLOPs", lambda row, _: scaled(row.exact_flops), 4),
+    CountColumn("moved", lambda row, _: scaled(row.memory_access_bytes, "B")),
+    CountColumn(
+        "moved %", lambda row, t: _share(row.memory_access_bytes, t.memory_access_bytes), 2
+    ),
+    CountColumn("MACs/byte", lambda row, _: _intensity(row), 3),
+    CountColumn("peak", lambda row, _: scaled(row.peak_activation_bytes, "B"), 5),
+    CountColumn("operators", lambda row, _: str(row.operators), 6),
 )
 
 
@@ -147,7 +149,7 @@ def print_modules(console: Console, trace: Trace, depth: int | None) -> None:
     print_fitting(console, COLUMNS, lambda columns: _table(trace, rows, columns))
 
 
-def _table(trace: Trace, rows: tuple[ModuleCost, ...], columns: Sequence[Column]) -> Table:
+def _table(trace: Trace, rows: tuple[ModuleCost, ...], columns: Sequence[CountColumn]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("module", overflow="fold")
     for column in columns:

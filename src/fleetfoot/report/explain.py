@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.count.formulas import ATTENTION
 from fleetfoot.count.trace import Operator
+from fleetfoot.count.vocabulary import ATTENTION, CONVOLUTIONS, LINEAR
 from fleetfoot.explain.explanation import Explanation
 from fleetfoot.machine.roofline import Bound, Layer
 from fleetfoot.report.findings import print_findings
@@ -30,7 +30,7 @@ NAMED = 3
 """Unmapped nodes that are named."""
 
 
-class Row(NamedTuple):
+class LayerRow(NamedTuple):
     """One line of the table: a layer, or all layers below one path."""
 
     module: str
@@ -43,22 +43,22 @@ class Row(NamedTuple):
     bound: Bound
 
 
-class Column(NamedTuple):
+class LayerColumn(NamedTuple):
     title: str
     unit: str
-    text: Callable[[Row, Explanation], str]
+    text: Callable[[LayerRow, Explanation], str]
     spare: int = 0
     """Columns that do not fit are left out, the largest first; 0 stays."""
 
 
 COLUMNS = (
-    Column("time", "ms", lambda row, _: _ms(row.time_s)),
-    Column("share", "%", lambda row, e: f"{100 * row.time_s / e.nodes_s:.1f}"),
-    Column("floor", "ms", lambda row, _: _ms(row.floor_s), 2),
-    Column("times", "floor", lambda row, _: _times(row.time_s, row.floor_s)),
-    Column("GFLOP", "/s", lambda row, _: _or_none(row.flops / row.time_s / 1e9), 3),
-    Column("FLOP", "/byte", lambda row, _: _intensity(row), 4),
-    Column("bound", "by", lambda row, _: row.bound, 1),
+    LayerColumn("time", "ms", lambda row, _: _ms(row.time_s)),
+    LayerColumn("share", "%", lambda row, e: f"{100 * row.time_s / e.nodes_s:.1f}"),
+    LayerColumn("floor", "ms", lambda row, _: _ms(row.floor_s), 2),
+    LayerColumn("times", "floor", lambda row, _: _times(row.time_s, row.floor_s)),
+    LayerColumn("GFLOP", "/s", lambda row, _: _or_none(row.flops / row.time_s / 1e9), 3),
+    LayerColumn("FLOP", "/byte", lambda row, _: _intensity(row), 4),
+    LayerColumn("bound", "by", lambda row, _: row.bound, 1),
 )
 
 
@@ -137,7 +137,7 @@ def _what_ran(e: Explanation) -> str:
     return ", ".join(parts)
 
 
-def remarks(e: Explanation, rest: Sequence[Row]) -> list[str]:
+def remarks(e: Explanation, rest: Sequence[LayerRow]) -> list[str]:
     """What the table does not show: rows left out, time in no layer, layers without time."""
     lines = []
     if rest:
@@ -194,7 +194,7 @@ def _modules(count: int) -> str:
     return f"{count} module{'s' if count > 1 else ''}"
 
 
-def layer_rows(layers: Sequence[Layer], depth: int | None = None) -> list[Row]:
+def layer_rows(layers: Sequence[Layer], depth: int | None = None) -> list[LayerRow]:
     """Those that took time, the slowest first; with ``depth``, sums over the layers that share the
     first names of their paths.
 
@@ -212,11 +212,11 @@ def layer_rows(layers: Sequence[Layer], depth: int | None = None) -> list[Row]:
     return sorted(rows, key=lambda row: -row.time_s)
 
 
-def _row(path: str, group: Sequence[Layer], layers: Sequence[Layer]) -> Row:
+def _row(path: str, group: Sequence[Layer], layers: Sequence[Layer]) -> LayerRow:
     by_bound: dict[Bound, float] = {}
     for layer in group:
         by_bound[layer.floor.bound] = by_bound.get(layer.floor.bound, 0.0) + layer.time_s
-    return Row(
+    return LayerRow(
         module=path,
         what=what(group[0], layers) if len(group) == 1 else f"{len(group)} layers",
         time_s=sum(layer.time_s for layer in group),
@@ -244,9 +244,9 @@ def what(layer: Layer, layers: Sequence[Layer]) -> str:
 
 def _named(op: Operator) -> str:
     name = op.name.split(".", 1)[-1].strip("_")
-    if name == "convolution":
+    if op.name in CONVOLUTIONS:
         return _convolution(op)
-    if name in ("linear", "addmm", "mm") and len(op.shape) >= 1:
+    if op.name in LINEAR and len(op.shape) >= 1:
         return f"linear {op.input_shapes[name == 'addmm'][-1]}→{op.shape[-1]}"
     return "attention" if op.name in ATTENTION else name
 
@@ -265,7 +265,7 @@ def _convolution(op: Operator) -> str:
     return " ".join(parts)
 
 
-def _table(e: Explanation, rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+def _table(e: Explanation, rows: Sequence[LayerRow], columns: Sequence[LayerColumn]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("module", overflow="fold")
     table.add_column("what", overflow="fold")
@@ -289,5 +289,5 @@ def _or_none(value: float) -> str:
     return digits(value) if value else "-"
 
 
-def _intensity(row: Row) -> str:
+def _intensity(row: LayerRow) -> str:
     return digits(row.flops / row.moved_bytes, 2) if row.flops and row.moved_bytes else "-"

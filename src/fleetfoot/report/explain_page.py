@@ -65,7 +65,7 @@ def _dot(name: str) -> Element:
     return node("i", class_=f"dot k{list(KINDS).index(name)}")
 
 
-class Row(NamedTuple):
+class BranchRow(NamedTuple):
     """A row of the table."""
 
     id: str
@@ -76,20 +76,20 @@ class Row(NamedTuple):
     branch: Branch
 
 
-def _rows(root: Branch) -> list[Row]:
+def _rows(root: Branch) -> list[BranchRow]:
     """Each branch behind its parent: a layer is ``l`` and its number, a module ``m`` and its
     own."""
-    rows: list[Row] = []
+    rows: list[BranchRow] = []
     above: list[str] = []
     for order, (depth, branch) in enumerate(root.walk()):
         name = f"m{order}" if branch.index is None else f"l{branch.index}"
         del above[depth:]
-        rows.append(Row(name, above[-1] if above else "", depth, order, branch))
+        rows.append(BranchRow(name, above[-1] if above else "", depth, order, branch))
         above.append(name)
     return rows
 
 
-def _row_of(module: str, rows: Sequence[Row]) -> str:
+def _row_of(module: str, rows: Sequence[BranchRow]) -> str:
     """Id of the row that shows ``module``; of the nearest one below or above where it has none of
     its own."""
     for row in rows:
@@ -236,7 +236,7 @@ SHOWN = 8
 """Findings that are not folded away."""
 
 
-def _findings(e: Explanation, rows: Sequence[Row]) -> list[Element]:
+def _findings(e: Explanation, rows: Sequence[BranchRow]) -> list[Element]:
     """The dearest first, and behind them the rules that found them."""
     if not e.findings:
         return [node("p", "No rule found anything worth saying here.", class_="small")]
@@ -254,11 +254,11 @@ def _findings(e: Explanation, rows: Sequence[Row]) -> list[Element]:
     return found
 
 
-def _priced(findings: Sequence[Finding], e: Explanation, rows: Sequence[Row]) -> Element:
+def _priced(findings: Sequence[Finding], e: Explanation, rows: Sequence[BranchRow]) -> Element:
     return node("ol", *(_finding(one, e, rows) for one in findings), class_="priced")
 
 
-def _finding(finding: Finding, e: Explanation, rows: Sequence[Row]) -> Element:
+def _finding(finding: Finding, e: Explanation, rows: Sequence[BranchRow]) -> Element:
     row = _row_of(finding.module, rows)
     module = node("a", finding.module or e.model, href=f"#{row}", class_="to-row", data_row=row)
     price = node("b", f"{ms(finding.price_s)} ms")
@@ -312,7 +312,7 @@ def _inline(markdown: str) -> list[Element | str]:
     return [node("code", piece) if i % 2 else piece for i, piece in enumerate(pieces)]
 
 
-class Column(NamedTuple):
+class BranchColumn(NamedTuple):
     """One of the table."""
 
     title: str
@@ -356,56 +356,58 @@ def _nodes(branch: Branch, _: Explanation) -> str:
 
 
 COLUMNS = (
-    Column(
+    BranchColumn(
         "time",
         "ms",
         "median of what the engine's nodes for it took",
         lambda b, _: b.time_s or None,
         lambda b, _: _ms_or_not(b.time_s),
     ),
-    Column(
+    BranchColumn(
         "share",
         "%",
         "of the time of all layers",
         lambda b, _: b.time_s or None,
         lambda b, e: digits(100 * b.time_s / e.nodes_s, 2) if b.time_s else "-",
     ),
-    Column(
+    BranchColumn(
         "floor",
         "ms",
         "least time for the same operations and bytes at this machine's measured rates",
         lambda b, _: b.floor_s or None,
         lambda b, _: _ms_or_not(b.floor_s),
     ),
-    Column("× floor", "", "time / floor", lambda b, _: b.times_floor, lambda b, _: _times(b)),
-    Column(
+    BranchColumn("× floor", "", "time / floor", lambda b, _: b.times_floor, lambda b, _: _times(b)),
+    BranchColumn(
         "above",
         "ms",
         "time above the floor: what a perfect engine would save",
         lambda b, _: b.above_floor_s or None,
         lambda b, _: _ms_or_not(b.above_floor_s),
     ),
-    Column(
+    BranchColumn(
         "rate",
         "GFLOP/s",
         "achieved; two operations a multiply-accumulate",
         lambda b, _: b.rate or None,
         lambda b, _: digits(b.rate / 1e9) if b.rate else "-",
     ),
-    Column(
+    BranchColumn(
         "intensity",
         "FLOP/byte",
         "operations a byte that goes in or out of its nodes",
         lambda b, _: b.intensity or None,
         lambda b, _: digits(b.intensity, 2) if b.intensity else "-",
     ),
-    Column("bound", "", "what sets most of the floor", _bound, _bound, words=True),
-    Column("what", "", "what its nodes do, the costliest first", _what, _what, words=True),
-    Column("nodes", "of the engine", "what the engine ran for it", _nodes, _nodes, words=True),
+    BranchColumn("bound", "", "what sets most of the floor", _bound, _bound, words=True),
+    BranchColumn("what", "", "what its nodes do, the costliest first", _what, _what, words=True),
+    BranchColumn(
+        "nodes", "of the engine", "what the engine ran for it", _nodes, _nodes, words=True
+    ),
 )
 
 
-def _table(e: Explanation, rows: Sequence[Row]) -> Element:
+def _table(e: Explanation, rows: Sequence[BranchRow]) -> Element:
     titles = [("module", "", "in the order in which they run", False)]
     titles += [(c.title, c.unit, c.hint, not c.words) for c in COLUMNS]
     heads = [
@@ -428,7 +430,7 @@ def _table(e: Explanation, rows: Sequence[Row]) -> Element:
     )
 
 
-def _row(row: Row, e: Explanation, most_s: float) -> Element:
+def _row(row: BranchRow, e: Explanation, most_s: float) -> Element:
     branch, layer = row.branch, row.branch.layer
     if layer is None:
         parts: list[Element | str] = [

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from fleetfoot.count import vocabulary
 from fleetfoot.count.exact import EXACT
-from fleetfoot.count.formulas import ATTENTION
 from fleetfoot.count.trace import Operator
 from fleetfoot.machine.roofline import Bound, Layer
 from fleetfoot.report.kit.style import Colour
@@ -43,18 +43,18 @@ def kind(layer: Layer) -> str:
 
 
 def _kind(op: Operator, module_type: str) -> str:
-    name = op.name.split(".", 1)[-1].removesuffix("_")
-    if op.name in ATTENTION or (op.macs and "attention" in module_type.lower()):
+    name = vocabulary.bare(op.name)
+    if name in vocabulary.ATTENTION or (op.macs and "attention" in module_type.lower()):
         return "attention"
-    if "conv" in name:
+    if name in vocabulary.CONVOLUTIONS:
         return _convolution(op)
     if op.macs:
         return "linear, matmul"
-    if "norm" in name:
+    if name in vocabulary.NORMS:
         return "norm"
-    if "pool" in name or name in ("mean", "amax"):
+    if name in vocabulary.POOLS or name in ("aten.mean", "aten.amax"):
         return "pool"
-    if op.exact_flops == 0 and (f"aten.{name}" in EXACT):
+    if op.exact_flops == 0 and name in EXACT:
         return "copy"
     return "elementwise"
 

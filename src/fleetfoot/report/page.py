@@ -36,21 +36,8 @@ from fleetfoot.report.summary import (
     versus,
     versus_text,
 )
-from fleetfoot.report.tables import COLUMNS, half_interval_s
+from fleetfoot.report.tables import COLUMNS
 
-_SORT_KEYS = (
-    lambda m: m.top1,
-    lambda m: m.params,
-    lambda m: m.macs,
-    lambda m: m.memory_access_bytes,
-    lambda m: m.median_s,
-    half_interval_s,
-    lambda m: m.p90_s,
-    lambda m: m.images_per_s,
-    lambda m: m.achieved_gflops,
-    lambda m: m.peak_share if m.peak_gflops else None,
-)
-"""What each of ``COLUMNS`` is sorted by: the figure, not its text."""
 _HINTS = {
     "top-1": "ImageNet-1k validation top-1 as published, not measured here",
     "MACs": "multiply-accumulates for one image, of the network as it ran: folded unless it says "
@@ -249,8 +236,8 @@ def _row(m: Joined, row: str, group: int, hue: str, setting: str) -> Element:
     if not m.stable:
         name.append(node("span", mark(m), class_="note"))
     cells = []
-    for column, key in zip(COLUMNS, _SORT_KEYS, strict=True):
-        value = key(m)
+    for column in COLUMNS:
+        value = column.figure(m)
         cells.append(
             node("td", column.text(m), class_="number", data_v="" if value is None else repr(value))
         )

@@ -14,6 +14,7 @@ from itertools import pairwise, permutations
 from statistics import geometric_mean, median
 from typing import NamedTuple
 
+from fleetfoot.choose.front import pareto as front_of
 from fleetfoot.measure import compare
 from fleetfoot.measure.clock import stability
 from fleetfoot.measure.record import Failure, Measurement, Start, Timed, fastest
@@ -101,11 +102,7 @@ def pareto(measurements: Iterable[Joined]) -> list[Joined]:
     """Those that no other beats in both top-1 and latency, the fastest first. One without a top-1
     is not on it."""
     known = [m for m in measurements if m.top1 is not None]
-    front: list[Joined] = []
-    for m in sorted(known, key=lambda m: (m.median_s, -_top1(m))):
-        if not front or _top1(m) > _top1(front[-1]):
-            front.append(m)
-    return front
+    return front_of(known, time_s=lambda m: m.median_s, top1=_top1)
 
 
 class Versus(NamedTuple):

@@ -15,10 +15,10 @@ from fleetfoot.report.counts import scaled
 from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import digits
 from fleetfoot.report.tables import print_fitting
-from fleetfoot.transform.surgery import Replaced, Swapped, by_reason
+from fleetfoot.transform.replacement import Replaced, Swapped, by_reason
 
 
-class Column(NamedTuple):
+class SwapColumn(NamedTuple):
     title: str
     text: Callable[[Replaced], str]
     spare: int = 0
@@ -30,13 +30,15 @@ def _step(before: float, after: float, unit: str = "") -> str:
 
 
 COLUMNS = (
-    Column("was", lambda row: row.was, 4),
-    Column("is", lambda row: row.now),
-    Column("params", lambda row: _step(row.before.params, row.after.params), 1),
-    Column("MACs", lambda row: _step(row.before.macs, row.after.macs)),
-    Column("moved", lambda row: _step(row.before.moved_bytes, row.after.moved_bytes, "B"), 2),
+    SwapColumn("was", lambda row: row.was, 4),
+    SwapColumn("is", lambda row: row.now),
+    SwapColumn("params", lambda row: _step(row.before.params, row.after.params), 1),
+    SwapColumn("MACs", lambda row: _step(row.before.macs, row.after.macs)),
+    SwapColumn("moved", lambda row: _step(row.before.moved_bytes, row.after.moved_bytes, "B"), 2),
 )
-MISSED = Column("missed", lambda row: "-" if row.fit_error is None else f"{row.fit_error:.2f}", 3)
+MISSED = SwapColumn(
+    "missed", lambda row: "-" if row.fit_error is None else f"{row.fit_error:.2f}", 3
+)
 
 
 def print_swap(
@@ -104,7 +106,7 @@ def latency(times: PairTimes) -> str:
     return "; ".join((text, *made.notes))
 
 
-def _table(rows: Sequence[Replaced], columns: Sequence[Column]) -> Table:
+def _table(rows: Sequence[Replaced], columns: Sequence[SwapColumn]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("layer", overflow="fold")
     for column in columns:

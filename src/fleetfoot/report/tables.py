@@ -35,33 +35,47 @@ from fleetfoot.report.summary import (
 
 
 @dataclass(frozen=True)
-class Column:
+class MeasuredColumn:
     """One column of the table for people."""
 
     title: str
     unit: str
     text: Callable[[Joined], str]
+    figure: Callable[[Joined], float | None]
+    """What it is sorted by; None is not known."""
     spare: int = 0
     """Left out where the terminal is too narrow, the highest number first; 0 always stays."""
-
-
-COLUMNS = (
-    Column("top-1", "%", lambda m: "-" if m.top1 is None else f"{m.top1:.1f}"),
-    Column("params", "M", lambda m: digits(m.params / 1e6), spare=2),
-    Column("MACs", "M", lambda m: digits(m.macs / 1e6)),
-    Column("memory", "MB", lambda m: digits(m.memory_access_bytes / 1e6), spare=3),
-    Column("latency", "ms", lambda m: digits(m.median_s * 1e3)),
-    Column("±", "ms", lambda m: digits(half_interval_s(m) * 1e3, 2), spare=5),
-    Column("p90", "ms", lambda m: digits(m.p90_s * 1e3), spare=4),
-    Column("images", "/s", lambda m: digits(m.images_per_s), spare=1),
-    Column("GFLOPS", "", lambda m: digits(m.achieved_gflops)),
-    Column("peak", "%", lambda m: f"{100 * m.peak_share:.0f}" if m.peak_gflops else "-"),
-)
 
 
 def half_interval_s(m: Joined) -> float:
     """The larger half of the 95 % interval of the median, in seconds."""
     return max(m.median_s - m.ci95_s[0], m.ci95_s[1] - m.median_s)
+
+
+COLUMNS = (
+    MeasuredColumn(
+        "top-1", "%", lambda m: "-" if m.top1 is None else f"{m.top1:.1f}", lambda m: m.top1
+    ),
+    MeasuredColumn("params", "M", lambda m: digits(m.params / 1e6), lambda m: m.params, spare=2),
+    MeasuredColumn("MACs", "M", lambda m: digits(m.macs / 1e6), lambda m: m.macs),
+    MeasuredColumn(
+        "memory", "MB", lambda m: digits(m.memory_access_bytes / 1e6),
+        lambda m: m.memory_access_bytes, spare=3,
+    ),
+    MeasuredColumn("latency", "ms", lambda m: digits(m.median_s * 1e3), lambda m: m.median_s),
+    MeasuredColumn(
+        "±", "ms", lambda m: digits(half_interval_s(m) * 1e3, 2), half_interval_s, spare=5
+    ),
+    MeasuredColumn("p90", "ms", lambda m: digits(m.p90_s * 1e3), lambda m: m.p90_s, spare=4),
+    MeasuredColumn(
+        "images", "/s", lambda m: digits(m.images_per_s), lambda m: m.images_per_s, spare=1
+    ),
+    MeasuredColumn("GFLOPS", "", lambda m: digits(m.achieved_gflops), lambda m: m.achieved_gflops),
+    MeasuredColumn(
+        "peak", "%", lambda m: f"{100 * m.peak_share:.0f}" if m.peak_gflops else "-",
+        lambda m: m.peak_share if m.peak_gflops else None,
+    ),
+)  # fmt: skip
 
 
 def print_tables(
@@ -157,7 +171,7 @@ def print_starts(console: Console, starts: Sequence[Start]) -> None:
     console.print(table)
 
 
-def _table(rows: Sequence[Joined], columns: Sequence[Column], title: str) -> Table:
+def _table(rows: Sequence[Joined], columns: Sequence[MeasuredColumn], title: str) -> Table:
     table = plain_table()
     table.title, table.title_justify = Text(title, "bold"), "left"
     noisy = _mostly_unstable(rows)

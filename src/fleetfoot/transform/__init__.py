@@ -4,7 +4,7 @@ from fleetfoot.transform.certificate import Certificate
 from fleetfoot.transform.fold import fold_batchnorm
 from fleetfoot.transform.fusion import Folded, Fused, Left, fuse
 from fleetfoot.transform.merge import Kernel, merge
-from fleetfoot.transform.surgery import Replaced, SwapOptions, Swapped, swap
+from fleetfoot.transform.replacement import Replaced, SwapOptions, Swapped, swap
 
 __all__ = [
     "Certificate",

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from fleetfoot.errors import FoldError
 from fleetfoot.transform.branches import channelwise
-from fleetfoot.transform.certificate import Run
+from fleetfoot.transform.certificate import Observation
 from fleetfoot.transform.fold import (
     LINEAR,
     Affine,
@@ -68,7 +68,9 @@ class Region:
     one module of that network holds.
     """
 
-    def __init__(self, root: nn.Module, graph: fx.Graph, seen: Run, shared: set[Tensor]) -> None:
+    def __init__(
+        self, root: nn.Module, graph: fx.Graph, seen: Observation, shared: set[Tensor]
+    ) -> None:
         self.root = root
         self.graph = graph
         self.seen = seen

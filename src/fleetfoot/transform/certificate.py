@@ -119,7 +119,7 @@ class Difference:
 
 
 @dataclass
-class Run:
+class Observation:
     """One run of a network: its answer, and what was seen of its modules."""
 
     output: Any = None
@@ -149,10 +149,10 @@ def run(model: nn.Module, arguments: tuple[Any, ...]) -> Any:
         return model(*_mapped(arguments, torch.clone))
 
 
-def observe(model: nn.Module, arguments: tuple[Any, ...]) -> Run:
+def observe(model: nn.Module, arguments: tuple[Any, ...]) -> Observation:
     """Runs ``model`` and notes how often each module is called, on tensors of how many
     dimensions."""
-    seen = Run()
+    seen = Observation()
 
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         seen.calls[module] += 1

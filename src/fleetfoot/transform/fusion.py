@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from fleetfoot.errors import FoldError
+from fleetfoot.errors import FoldError, NotTraceableError
 from fleetfoot.transform import certificate as proof
 from fleetfoot.transform.absorb import Region, find_scale, shared_tensors, take_out
 from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf, rebuilt
@@ -27,7 +27,6 @@ from fleetfoot.transform.certificate import Certificate
 from fleetfoot.transform.fold import Affine, Layer, affine_of, is_batchnorm, loaded
 from fleetfoot.transform.trace import (
     CONTAINERS,
-    NotTraceableError,
     is_identity,
     is_leaf,
     trace_each,
@@ -146,7 +145,7 @@ class _Fusion:
         self.homes = {dict(_own_state(m))[name]: home for m, name, home in places}
         self.attributes = {m: (dict(vars(m)), dict(m._buffers)) for m in self.net.modules()}
         self.layer_homes = {m: home for m, name, home in places if name == "weight"}
-        self.seen = proof.Run()
+        self.seen = proof.Observation()
         self.algebras: dict[nn.Module, Branches | None] = {}
         self.graphs: dict[nn.Module, fx.Graph] = {}
         self.merged: dict[nn.Module, nn.Module] = {}
@@ -173,13 +172,15 @@ class _Fusion:
     # --- the given network's run, and the fused one's beside it
 
     def _observed(self, example: Any) -> tuple[Any, ...]:
-        failures = []
+        failures: list[str] = []
+        last: Exception | None = None
         for guess in proof.guesses(self.net) if example is None else [example]:
             arguments = proof.random_like(guess)
             try:
                 self.seen = proof.observe(self.net, arguments)
             except Exception as why:  # anything that a stranger's forward can raise
                 failures.append(f"{proof.describe(arguments)}: {type(why).__name__}: {why}")
+                last = why
             else:
                 return arguments
             finally:
@@ -188,7 +189,9 @@ class _Fusion:
         advice = "pass example=, an input that it takes" if example is None else (
             "it has to run in float64 on the CPU"
         )  # fmt: skip
-        raise FoldError(f"the network runs on no input that was tried; {advice}\n  {tried}")
+        raise FoldError(
+            f"the network runs on no input that was tried; {advice}\n  {tried}"
+        ) from last
 
     def _certified(self, arguments: tuple[Any, ...], *, guessed: bool) -> Certificate:
         parts = self._parts()

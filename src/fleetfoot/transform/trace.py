@@ -15,6 +15,7 @@ from typing import Any
 from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from fleetfoot.errors import NotTraceableError
 from fleetfoot.transform.fold import LINEAR, is_batchnorm, loaded
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
@@ -50,10 +51,6 @@ def is_identity(module: nn.Module) -> bool:
     hooked = module._forward_hooks or module._forward_pre_hooks
     kinds = (nn.Identity, _DropoutNd, *_drop_paths())
     return isinstance(module, kinds) and not hooked and not module.training
-
-
-class NotTraceableError(Exception):
-    """A forward whose path depends on its input, or that torch.fx cannot follow."""
 
 
 def _reason(why: Exception) -> str:

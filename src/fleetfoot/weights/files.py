@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from fleetfoot.errors import CorruptFileError, MissingExtraError, UnsafeFileError, WeightsError
+from fleetfoot.files import replacing
 
 WRAPPERS = (  # the averaged weights first: they are what the published figures were taken with
     "state_dict_ema",
@@ -116,14 +117,11 @@ def write(
     if path.exists() and not overwrite:
         raise WeightsError(f"{path} exists already; say overwrite (--force) to replace it")
     owned = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in state.items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        safetensors.torch.save_file(owned, partial, metadata=dict(metadata or {}))
-        os.replace(partial, path)
+        with replacing(path) as draft:
+            safetensors.torch.save_file(owned, draft, metadata=dict(metadata or {}))
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 KERAS_GROUP = "model_weights/"

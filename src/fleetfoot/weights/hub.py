@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,23 +17,10 @@ from typing import Any
 import torch
 
 from fleetfoot.errors import CorruptFileError, LicenceError, OfflineError, WeightsError
+from fleetfoot.files import cache_folder, write_text
 from fleetfoot.weights.pretrained import PretrainedConfig
 
 logger = logging.getLogger("fleetfoot")
-
-
-def cache_folder() -> Path:
-    """Where fleetfoot keeps what it remembers: ``FLEETFOOT_CACHE``, or the platform's folder for
-    caches."""
-    if named := os.environ.get("FLEETFOOT_CACHE"):
-        return Path(named)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "fleetfoot"
 
 
 def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
@@ -161,8 +146,4 @@ def _read_pins() -> dict[str, dict[str, str]]:
 
 
 def _write_pins(pins: Mapping[str, Mapping[str, str]]) -> None:
-    path = _pins_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(pins, indent=1, sort_keys=True) + "\n")
-    os.replace(partial, path)
+    write_text(_pins_path(), json.dumps(pins, indent=1, sort_keys=True) + "\n")

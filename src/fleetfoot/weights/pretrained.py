@@ -14,7 +14,6 @@ from typing import Any, Literal
 from fleetfoot.errors import UnknownNameError
 
 Interpolation = Literal["bilinear", "bicubic"]
-Triple = tuple[float, float, float]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

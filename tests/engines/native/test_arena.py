@@ -11,8 +11,8 @@ from fleetfoot.engines.native import arena
 from fleetfoot.engines.native.cpu import strips
 from fleetfoot.engines.native.cpu.strips import StripOptions
 from fleetfoot.engines.native.graph import Graph
-from fleetfoot.engines.native.passes.fuse import fuse
-from fleetfoot.engines.native.passes.place import place
+from fleetfoot.engines.native.passes.elide_copies import elide_copies
+from fleetfoot.engines.native.passes.fuse_nodes import fuse_nodes
 
 
 def placed(graph: Graph) -> arena.Memory:
@@ -58,7 +58,7 @@ def test_a_sum_takes_the_place_of_its_residual():
     for _ in range(3):
         x = hand.binary(hand.conv(hand.unary(hand.conv(x, 16)), 16), x)
     graph = hand.finish(x)
-    fuse(graph)
+    fuse_nodes(graph)
 
     assert placed(graph).arena == 2 * 4 * 8 * 8 * 16
 
@@ -67,7 +67,7 @@ def test_a_residual_that_the_window_reads_is_not_overwritten():
     hand = Hand(8, 8, 16)
     x = hand.binary(hand.conv(hand.x, 16, kernel=3, padding=1), hand.x)
     graph = hand.finish(x)
-    fuse(graph)
+    fuse_nodes(graph)
 
     assert placed(graph).arena == 2 * 4 * 8 * 8 * 16
 
@@ -103,8 +103,8 @@ def test_no_two_living_tensors_overlap(seed):
             case _:
                 maps.append(hand.unary(hand.depthwise(x)))
     graph = hand.finish(maps[-1], maps[-3])
-    fuse(graph)
-    place(graph)
+    fuse_nodes(graph)
+    elide_copies(graph)
     if seed % 2:
         options = StripOptions(small_bytes=0, pixels=1, budget_bytes=3000, halo=1.0)
         strips.group(graph, options)
@@ -118,7 +118,7 @@ def test_rings_of_a_strip_lie_apart_and_those_of_two_in_the_same_place():
         x = hand.conv(hand.depthwise(hand.unary(hand.conv(x, 32))), 16)
         x = hand.binary(x, repeated(hand.mean(x), x))
     graph = hand.finish(x)
-    fuse(graph)
+    fuse_nodes(graph)
     strips.group(graph, StripOptions(small_bytes=0, budget_bytes=60_000, halo=1.0))
     memory = placed(graph)
     sizes = []
@@ -135,7 +135,7 @@ def test_a_residual_behind_a_swept_activation_is_not_overwritten():
     hand = Hand(8, 8, 16)
     x = hand.binary(hand.unary(hand.conv(hand.x, 16), "gelu"), hand.x)
     graph = hand.finish(x)
-    fuse(graph)
+    fuse_nodes(graph)
 
     assert [node.op for node in graph.nodes] == ["copy", "conv", "copy"]
     assert placed(graph).arena == 2 * 4 * 8 * 8 * 16

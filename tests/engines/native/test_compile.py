@@ -14,8 +14,8 @@ from fleetfoot.engines.native.cpu.strips import StripOptions
 from fleetfoot.engines.native.cpu.winograd import winograd
 from fleetfoot.engines.native.graph import Graph
 from fleetfoot.engines.native.lower.lower import lower
-from fleetfoot.engines.native.passes.fuse import fuse
-from fleetfoot.engines.native.passes.place import place
+from fleetfoot.engines.native.passes.elide_copies import elide_copies
+from fleetfoot.engines.native.passes.fuse_nodes import fuse_nodes
 from fleetfoot.transform import fuse as fold
 from helpers import trained_
 
@@ -58,9 +58,9 @@ def test_each_pass_keeps_a_networks_output(name):
     expected = interpret(graph, inputs)
     assert np.isfinite(expected[0]).all()
 
-    fuse(graph)
+    fuse_nodes(graph)
     same(graph, inputs, expected)
-    place(graph)
+    elide_copies(graph)
     same(graph, inputs, expected)
     winograd(graph)
     strips.group(graph, SMALL)

@@ -23,7 +23,7 @@ from fleetfoot.errors import EngineError, FleetfootError
 
 if TYPE_CHECKING:
     from fleetfoot.engines.agreement import Agreement
-    from fleetfoot.engines.native.compile import Plan
+    from fleetfoot.engines.native.compile import CompiledGraph
 
 
 class Native(Engine):
@@ -46,8 +46,8 @@ class Native(Engine):
 
         self._open(compile(model, example, independent=independent))
 
-    def _open(self, compiled: Plan) -> None:
-        self._compiled: Plan | None = compiled
+    def _open(self, compiled: CompiledGraph) -> None:
+        self._compiled: CompiledGraph | None = compiled
         self._nodes = [_Labels.of(n) for node in compiled.graph.nodes for n in (node, *node.nodes)]
         self._plan = runtime.Plan.from_bytes(compiled.bytes(checksum=runtime.checksum))
         self._context = self._plan.context(self.info.threads)

@@ -19,8 +19,8 @@ from fleetfoot.engines.native.cpu import pack, strips, winograd
 from fleetfoot.engines.native.cpu.strips import StripOptions
 from fleetfoot.engines.native.graph import Graph
 from fleetfoot.engines.native.lower.lower import check_independence, exported, lowered
-from fleetfoot.engines.native.passes import place
-from fleetfoot.engines.native.passes.fuse import fuse
+from fleetfoot.engines.native.passes.elide_copies import elide_copies
+from fleetfoot.engines.native.passes.fuse_nodes import fuse_nodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class PlanSummary:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CompiledGraph:
     """A compiled network, for one shape of picture and any batch."""
 
     graph: Graph
@@ -52,7 +52,7 @@ class Plan:
     program: torch.export.ExportedProgram | None = None
     """What it was lowered from."""
 
-    def with_weights(self, weights: Mapping[str, Tensor]) -> Plan:
+    def with_weights(self, weights: Mapping[str, Tensor]) -> CompiledGraph:
         """The plan of the same network with other values of parameters, by name."""
         assert self.program is not None, "only a plan of a lowered network has parameters"
         return finish(lowered(self.program, self.graph.model, weights))
@@ -86,7 +86,7 @@ def compile(
     *,
     options: CompileOptions | None = None,
     independent: bool = False,
-) -> Plan:
+) -> CompiledGraph:
     """The plan of ``model``, in eval mode and usually folded, for pictures shaped as ``example``
     (B, C, H, W). ``independent``: that no picture of a batch affects another is known and need not
     be shown.
@@ -100,13 +100,13 @@ def compile(
     return replace(finish(lowered(program, type(model).__name__), options=options), program=program)
 
 
-def finish(graph: Graph, *, options: CompileOptions | None = None) -> Plan:
+def finish(graph: Graph, *, options: CompileOptions | None = None) -> CompiledGraph:
     """All passes behind the lowering. Changes the graph."""
     options = options or CompileOptions()
-    fuse(graph)
-    place.place(graph)
+    fuse_nodes(graph)
+    elide_copies(graph)
     winograd.winograd(graph)
     if options.strips is not None:
         strips.group(graph, options.strips)
     pack.pack(graph)
-    return Plan(graph, arena.place(graph))
+    return CompiledGraph(graph, arena.place(graph))

@@ -116,6 +116,18 @@ def _views(node: Node) -> Iterator[View]:
     yield node.out
 
 
+def prune(graph: Graph) -> None:
+    """Removes the nodes whose result nobody reads, and so what leads to no output. Changes the
+    graph."""
+    needed = {view.tensor for view in graph.outputs}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if node.out.tensor in needed:
+            kept.append(node)
+            needed.update(view.tensor for view in node.inputs.values())
+    graph.nodes = kept[::-1]
+
+
 def windows_fit(
     op: str,
     size: Sequence[int],

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from fleetfoot.engines.native.arena import Memory
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
+from fleetfoot.files import replacing
 
 VERSION = 2
 LINE = 64
@@ -79,23 +79,15 @@ def write(
         ValueError: an attribute is NaN or infinite.
     """
     content = to_bytes(graph, memory, checksum=checksum)
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(Path(path)) as draft:
+        draft.write_bytes(content)
 
 
 def graph_text(graph: Graph, memory: Memory) -> str:
     """The graph as JSON: tensors by number, views as [tensor, offset, shape, strides].
 
     Raises:
-        ValueError: an attribute is NaN or infinite (a clamp's bounds apart).
+        ValueError: an attribute is NaN or infinite (a clamp's bounds and a fill's value apart).
     """
     number = {tensor: i for i, tensor in enumerate(graph.tensors())}
     indices = {view.tensor: i for i, view in enumerate(graph.inputs)}
@@ -145,19 +137,19 @@ def _tensor(tensor: Tensor, indices: dict[Tensor, int]) -> dict[str, Any]:
 
 
 def _attribute(node: Node, key: str, value: Any) -> Any:
-    """An attribute as JSON has it. A clamp may be open to a side; no other number may."""
+    """An attribute as JSON has it. A clamp's bounds and what a fill writes may be infinite."""
     if isinstance(value, (list, tuple)):
-        open_sides = bool(value) and value[0] == "clamp"
-        return [_number(node, key, item, open_sides) for item in value]
-    return _number(node, key, value, False)
+        infinite = bool(value) and value[0] == "clamp"
+        return [_number(node, key, item, infinite) for item in value]
+    return _number(node, key, value, node.op == "fill")
 
 
-def _number(node: Node, key: str, value: Any, open_sides: bool) -> Any:
+def _number(node: Node, key: str, value: Any, infinite: bool) -> Any:
     if isinstance(value, bool):
         return int(value)
     if not isinstance(value, float) or math.isfinite(value):
         return value
-    if open_sides and not math.isnan(value):
+    if infinite and not math.isnan(value):
         return "inf" if value > 0 else "-inf"
     raise ValueError(
         f"{node.op} of {node.name}: {key} is {value}; a plan holds finite numbers only"
@@ -166,9 +158,3 @@ def _number(node: Node, key: str, value: Any, open_sides: bool) -> Any:
 
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -13,7 +13,7 @@ from fleetfoot.count.trace import Trace
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.explain.findings import Finding
 from fleetfoot.explain.rules.attention import A1
-from fleetfoot.explain.rules.base import Rule, Subject, modelled_layers
+from fleetfoot.explain.rules.base import Evidence, Rule, modelled_layers
 from fleetfoot.explain.rules.copies import C1, L1
 from fleetfoot.explain.rules.depthwise import D1
 from fleetfoot.explain.rules.elementwise import B1, G4
@@ -79,7 +79,7 @@ def findings(
                 f"{missing} of the {len(trace.operators)} operators of the trace are in no layer; "
                 "layers must be made from the same Trace object"
             )
-    subject = Subject(
+    evidence = Evidence(
         trace=trace,
         machine=machine,
         layers=modelled_layers(trace, machine) if layers is None else tuple(layers),
@@ -89,10 +89,10 @@ def findings(
         reference=reference or {},
     )
     found = [
-        Finding(rule=one.code, name=one.name, basis=subject.basis, **row._asdict())
+        Finding(rule=one.code, name=one.name, basis=evidence.basis, **row._asdict())
         for one in RULES.values()
         if one.code not in left_out
-        for row in one.check(subject)
+        for row in one.check(evidence)
     ]
     return sorted(found, key=lambda one: -one.price_s)
 

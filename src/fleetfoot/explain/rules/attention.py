@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fleetfoot.count.trace import Shape
-from fleetfoot.explain.rules.base import Found, Rule, Subject, megabytes
-from fleetfoot.explain.rules.graph import MATRIX_PRODUCTS, SOFTMAXES
+from fleetfoot.count.vocabulary import ATTENTION, MATRIX_PRODUCTS, SOFTMAXES
+from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
 
 
 class Attention(NamedTuple):
@@ -25,10 +25,10 @@ class Attention(NamedTuple):
     """d"""
 
 
-def attentions(subject: Subject) -> Iterator[Attention]:
-    graph, operators = subject.graph, subject.operators
+def attentions(evidence: Evidence) -> Iterator[Attention]:
+    graph, operators = evidence.graph, evidence.operators
     for index, op in enumerate(operators):
-        if op.name.startswith("aten._scaled_dot_product") and len(op.input_shapes) > 1:
+        if op.name in ATTENTION and len(op.input_shapes) > 1:
             query, key = op.input_shapes[:2]
             yield Attention(index, (index,), (*query[:-1], key[-2]), query[-1])
             continue
@@ -46,20 +46,20 @@ def attentions(subject: Subject) -> Iterator[Attention]:
         yield Attention(index, (before, index, *after), op.shape, head)
 
 
-def quadratic_attention(subject: Subject) -> Iterator[Found]:
-    for one in attentions(subject):
+def quadratic_attention(evidence: Evidence) -> Iterator[Breach]:
+    for one in attentions(evidence):
         queries, keys = one.scores[-2:]
         bound = 2 * (queries + keys) * one.head / queries
-        price_s = subject.time_s(*one.operators) * (1 - bound / keys)
+        price_s = evidence.time_s(*one.operators) * (1 - bound / keys)
         if keys <= bound or price_s <= 0:
             continue
-        op = subject.operators[one.softmax]
+        op = evidence.operators[one.softmax]
         maps = 1
         for side in one.scores[:-2]:
             maps *= side
         size = op.bytes_written // op.elements_written
         scores = maps * queries * keys * size
-        yield Found(
+        yield Breach(
             module=op.module,
             number=keys,
             bound=bound,

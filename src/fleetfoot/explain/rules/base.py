@@ -1,7 +1,7 @@
 """What a rule is, and what it looks at.
 
 A rule is a row: its code, its name, what it says of itself, and a function that looks at a
-``Subject``. It prices what it finds by the time that the change saves: at most what the layers
+``Evidence``. It prices what it finds by the time that the change saves: at most what the layers
 took, less what the machine's measured rates say that the changed ones need.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fleetfoot.count.trace import Operator, Trace
 from fleetfoot.explain.findings import Basis
-from fleetfoot.explain.rules.graph import Graph, Product, product
+from fleetfoot.explain.rules.dataflow import Dataflow, Product, product
 from fleetfoot.machine.machine import Machine
 from fleetfoot.machine.roofline import Floor, Layer, floor
 
@@ -27,8 +27,8 @@ LANES = {"avx512": 16, "avx2": 8, "neon": 4}
 """Floats in a vector, by the native library's instruction set; "plain" has none to fill."""
 
 
-class Found(NamedTuple):
-    """A finding before its rule has signed it; fields as in ``Finding``."""
+class Breach(NamedTuple):
+    """A place that breaks a rule: a ``Finding`` that the rule has not signed yet."""
 
     module: str
     number: float
@@ -56,11 +56,11 @@ class Rule:
     known_problems: str
     instead: str
     reference: str
-    check: Callable[[Subject], Iterable[Found]]
+    check: Callable[[Evidence], Iterable[Breach]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class Evidence:
     """A network on a machine, as the rules look at it."""
 
     trace: Trace
@@ -77,8 +77,8 @@ class Subject:
     """By the layer's module, nodes that it ran in kernels that are only right."""
 
     @cached_property
-    def graph(self) -> Graph:
-        return Graph(self.trace)
+    def graph(self) -> Dataflow:
+        return Dataflow(self.trace)
 
     @property
     def operators(self) -> tuple[Operator, ...]:
@@ -165,7 +165,7 @@ class Subject:
         return max(flops / rate, self.move_s(moved_bytes, moved_bytes)) + start
 
 
-def _hosted(index: int, graph: Graph, within: set[int] | None = None) -> bool:
+def _hosted(index: int, graph: Dataflow, within: set[int] | None = None) -> bool:
     """Whether an operator is taken as done by another. Measured layers say by their times which of
     them an engine fused, and only within one is it assumed."""
     return any(within is None or host in within for host in graph.hosts(index))
@@ -174,14 +174,14 @@ def _hosted(index: int, graph: Graph, within: set[int] | None = None) -> bool:
 def modelled_layers(trace: Trace, machine: Machine) -> tuple[Layer, ...]:
     """A layer a module, whose time is its floor: what no engine can be faster than that runs each
     operator by itself, but element-wise ones within the layer that feeds them."""
-    graph = Graph(trace)
+    graph = Dataflow(trace)
     members: dict[str, list[int]] = {}
     for index, op in enumerate(trace.operators):
         members.setdefault(op.module, []).append(index)
     return tuple(_modelled(indices, graph, machine) for indices in members.values())
 
 
-def _modelled(indices: list[int], graph: Graph, machine: Machine) -> Layer:
+def _modelled(indices: list[int], graph: Dataflow, machine: Machine) -> Layer:
     operators = tuple(graph.trace.operators[index] for index in indices)
     alone = [graph.trace.operators[index] for index in indices if not _hosted(index, graph)]
     made = floor(alone, machine, starts=len(alone))

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleetfoot.explain.rules.base import Found, Rule, Subject, megabytes
-from fleetfoot.explain.rules.graph import bare
+from fleetfoot.count.vocabulary import CLONES, CONCATENATIONS, REARRANGEMENTS, bare
+from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
 
-REARRANGING = frozenset(
-    f"aten.{name}"
-    for name in """
-    cat stack copy roll index_select index gather pixel_shuffle pixel_unshuffle channel_shuffle
-    native_channel_shuffle repeat slice_scatter flip split_with_sizes_copy split_copy
-    """.split()
-)
-COPIES = frozenset({"aten.clone", "aten.contiguous"})
-"""What makes a permuted view contiguous."""
 MOST_LAYOUT_AXES = 4
 """Of a map or of tokens and heads. A view of more splits one of them: a shuffle, or windows."""
 
 
-def rearranged(subject: Subject) -> Iterator[Found]:
-    for index, op in enumerate(subject.operators):
+def rearranged(evidence: Evidence) -> Iterator[Breach]:
+    for index, op in enumerate(evidence.operators):
         name = bare(op.name)
-        splits = name in COPIES and len(op.shape) > MOST_LAYOUT_AXES
-        price_s = subject.time_s(index)
-        if not (name in REARRANGING or splits) or price_s <= 0:
+        splits = name in CLONES and len(op.shape) > MOST_LAYOUT_AXES
+        price_s = evidence.time_s(index)
+        if not (name in CONCATENATIONS | REARRANGEMENTS or splits) or price_s <= 0:
             continue
         moved = op.bytes_read + op.bytes_written
         what = "copy of a shuffled view" if splits else name.removeprefix("aten.")
-        yield Found(
+        yield Breach(
             module=op.module,
             number=moved,
             bound=0,
@@ -41,13 +32,13 @@ def rearranged(subject: Subject) -> Iterator[Found]:
         )
 
 
-def layout_changes(subject: Subject) -> Iterator[Found]:
-    for index, op in enumerate(subject.operators):
-        price_s = subject.time_s(index)
-        if bare(op.name) not in COPIES or len(op.shape) > MOST_LAYOUT_AXES or price_s <= 0:
+def layout_changes(evidence: Evidence) -> Iterator[Breach]:
+    for index, op in enumerate(evidence.operators):
+        price_s = evidence.time_s(index)
+        if bare(op.name) not in CLONES or len(op.shape) > MOST_LAYOUT_AXES or price_s <= 0:
             continue
         moved = op.bytes_read + op.bytes_written
-        yield Found(
+        yield Breach(
             module=op.module,
             number=moved,
             bound=0,

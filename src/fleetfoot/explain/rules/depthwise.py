@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleetfoot.explain.rules.base import Found, Rule, Subject, megabytes
+from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
 
 PARTIAL_RATIO = 4
 """FasterNet's: PConv convolves a quarter of the channels."""
 
 
-def widened_depthwise(subject: Subject) -> Iterator[Found]:
-    products = {p.index: p for p in subject.products}
-    for layer in subject.products:
-        before = subject.graph.through(layer.index)
+def widened_depthwise(evidence: Evidence) -> Iterator[Breach]:
+    products = {p.index: p for p in evidence.products}
+    for layer in evidence.products:
+        before = evidence.graph.through(layer.index)
         if not layer.depthwise or before not in products:
             continue
         widening = products[before]
@@ -31,14 +31,14 @@ def widened_depthwise(subject: Subject) -> Iterator[Found]:
             continue
         part = max(1, block // PARTIAL_RATIO)
         weights = layer.taps * part * part
-        computed = layer.taps * part * subject.in_lanes(part)
-        partial_s = subject.dense_s(2 * layer.rows_out * computed, size * (rows * part + weights))
+        computed = layer.taps * part * evidence.in_lanes(part)
+        partial_s = evidence.dense_s(2 * layer.rows_out * computed, size * (rows * part + weights))
         copied = 2 * size * layer.rows_out * block  # the concat after it, where it is copied
-        price_s = subject.time_s(layer.index) - partial_s - subject.move_s(copied, copied)
+        price_s = evidence.time_s(layer.index) - partial_s - evidence.move_s(copied, copied)
         if price_s <= 0:
             continue
         kernel = "×".join(map(str, layer.kernel))
-        yield Found(
+        yield Breach(
             module=layer.operator.module,
             number=layer.moved_bytes,
             bound=bound,

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleetfoot.explain.rules.base import Found, Rule, Subject, megabytes
-from fleetfoot.explain.rules.graph import bare
+from fleetfoot.count.vocabulary import bare
+from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
 from fleetfoot.explain.rules.squeeze import gates
 
 
-def elementwise(subject: Subject) -> Iterator[Found]:
-    graph = subject.graph
-    gated = {gate.scaling for gate in gates(subject)}  # S1 prices these
-    for index, op in enumerate(subject.operators):
+def elementwise(evidence: Evidence) -> Iterator[Breach]:
+    graph = evidence.graph
+    gated = {gate.scaling for gate in gates(evidence)}  # S1 prices these
+    for index, op in enumerate(evidence.operators):
         if not graph.elementwise(index) or index in gated:
             continue
         moved = op.bytes_read + op.bytes_written
         # fused into the layer that writes its largest input, it reads only the others
         bound = op.bytes_read - min(op.bytes_read, op.bytes_written)
-        price_s = subject.time_s(index) * (1 - bound / moved) if moved else 0.0
+        price_s = evidence.time_s(index) * (1 - bound / moved) if moved else 0.0
         if price_s <= 0:
             continue
         name = bare(op.name).removeprefix("aten.")
-        yield Found(
+        yield Breach(
             module=op.module,
             number=moved,
             bound=bound,
@@ -39,11 +39,11 @@ def elementwise(subject: Subject) -> Iterator[Found]:
         )
 
 
-def unfolded_norms(subject: Subject) -> Iterator[Found]:
-    graph = subject.graph
-    convolutions = {p.index for p in subject.products}
-    for index, op in enumerate(subject.operators):
-        price_s = subject.time_s(index)
+def unfolded_norms(evidence: Evidence) -> Iterator[Breach]:
+    graph = evidence.graph
+    convolutions = {p.index for p in evidence.products}
+    for index, op in enumerate(evidence.operators):
+        price_s = evidence.time_s(index)
         if not graph.batch_norm(index) or price_s <= 0:
             continue
         moved = op.bytes_read + op.bytes_written
@@ -55,7 +55,7 @@ def unfolded_norms(subject: Subject) -> Iterator[Found]:
             else "Move it right after a convolution whose output nothing else reads; there it "
             "folds away."
         )
-        yield Found(
+        yield Breach(
             module=op.module,
             number=moved,
             bound=0,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from fleetfoot.explain.rules.base import Found, Rule, Subject
-from fleetfoot.explain.rules.graph import bare
+from fleetfoot.count.vocabulary import bare
+from fleetfoot.explain.rules.base import Breach, Evidence, Rule
 
 MOST_TIMES = 4.0
 """As whole networks, their memory-bound layers among them, general engines reach 0.2 to 0.9 of a
@@ -20,17 +20,17 @@ OPERATOR = re.compile(r"\baten\.(\w+)")
 """As engines name them in their notes: "aten.mean.dim"."""
 
 
-def far_above_floor(subject: Subject) -> Iterator[Found]:
-    if subject.basis != "measured":
+def far_above_floor(evidence: Evidence) -> Iterator[Breach]:
+    if evidence.basis != "measured":
         return
-    for layer in subject.layers:
-        if not layer.macs or layer.above_floor_s < LEAST_SHARE * subject.total_s:
+    for layer in evidence.layers:
+        if not layer.macs or layer.above_floor_s < LEAST_SHARE * evidence.total_s:
             continue
         times = layer.time_s / layer.floor.seconds
-        share = layer.above_floor_s / subject.total_s
+        share = layer.above_floor_s / evidence.total_s
         if times <= MOST_TIMES:
             continue
-        yield Found(
+        yield Breach(
             module=layer.module,
             number=times,
             bound=MOST_TIMES,
@@ -44,38 +44,38 @@ def far_above_floor(subject: Subject) -> Iterator[Found]:
         )
 
 
-def fallback(subject: Subject) -> Iterator[Found]:
-    for layer in subject.layers:
-        nodes = subject.reference.get(layer.module, ())
-        if nodes and layer.above_floor_s >= LEAST_PRICE * subject.total_s:
-            yield Found(
+def fallback(evidence: Evidence) -> Iterator[Breach]:
+    for layer in evidence.layers:
+        nodes = evidence.reference.get(layer.module, ())
+        if nodes and layer.above_floor_s >= LEAST_PRICE * evidence.total_s:
+            yield Breach(
                 module=layer.module,
                 number=len(nodes),
                 bound=0,
                 unit="nodes",
                 price_s=layer.above_floor_s,
-                text=f"{subject.engine} has no fast kernel for {', '.join(nodes)} and ran its "
+                text=f"{evidence.engine} has no fast kernel for {', '.join(nodes)} and ran its "
                 "reference kernel.",
                 change="Write it with operators that the engine has, or use another engine.",
             )
-    note = subject.engine_note
+    note = evidence.engine_note
     if not note:
         return
     named = {match.removesuffix("_copy") for match in OPERATOR.findall(note)}
     outside = [
         index
-        for index, op in enumerate(subject.operators)
+        for index, op in enumerate(evidence.operators)
         if bare(op.name).removeprefix("aten.") in named
     ]
-    price_s = subject.time_s(*outside) if subject.basis == "measured" else 0.0
-    where = ", ".join(dict.fromkeys(subject.operators[i].module for i in outside[:3]))
-    yield Found(
-        module=subject.operators[outside[0]].module if outside else "",
+    price_s = evidence.time_s(*outside) if evidence.basis == "measured" else 0.0
+    where = ", ".join(dict.fromkeys(evidence.operators[i].module for i in outside[:3]))
+    yield Breach(
+        module=evidence.operators[outside[0]].module if outside else "",
         number=len(outside),
         bound=0,
         unit="operators",
         price_s=price_s,
-        text=f"{subject.engine} did not run all of the network in its fast part: {note}."
+        text=f"{evidence.engine} did not run all of the network in its fast part: {note}."
         + (f" First at: {where}." if where else ""),
         change="Write these operators with others that the engine has, or use another engine.",
     )

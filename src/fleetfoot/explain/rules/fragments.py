@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from fleetfoot.explain.rules.base import Found, Rule, Subject, counted
-from fleetfoot.explain.rules.graph import JOINS, Product, bare, bits
+from fleetfoot.count.vocabulary import CONCATENATIONS, bare
+from fleetfoot.explain.rules.base import Breach, Evidence, Rule, counted
+from fleetfoot.explain.rules.dataflow import Product, bits
+
+JOINS = CONCATENATIONS | {"aten.add", "aten.mul"}
+"""Where branches come together again."""
 
 FEWEST_BRANCHES = 3
 """Two branches are what a shortcut or a stride that doubles the channels needs."""
@@ -17,24 +21,24 @@ FEWEST_IN_SERIES = 4
 """The paper's own blocks have three layers one after the other."""
 
 
-def _branches(subject: Subject, join: int) -> tuple[int, ...]:
+def _branches(evidence: Evidence, join: int) -> tuple[int, ...]:
     """What a join joins; a sum of sums is one join."""
-    graph = subject.graph
+    graph = evidence.graph
     found: list[int] = []
     for producer in graph.producers(join):
-        inner = _join(subject, producer) and graph.consumers[producer] == (join,)
-        found += _branches(subject, producer) if inner else [producer]
+        inner = _join(evidence, producer) and graph.consumers[producer] == (join,)
+        found += _branches(evidence, producer) if inner else [producer]
     return tuple(dict.fromkeys(found))
 
 
-def _join(subject: Subject, index: int) -> bool:
-    name = bare(subject.operators[index].name)
-    return name in JOINS and len(set(subject.graph.producers(index))) > 1
+def _join(evidence: Evidence, index: int) -> bool:
+    name = bare(evidence.operators[index].name)
+    return name in JOINS and len(set(evidence.graph.producers(index))) > 1
 
 
-def _outermost(subject: Subject, join: int) -> bool:
-    after = subject.graph.consumers[join]
-    return not (len(after) == 1 and _join(subject, after[0]))
+def _outermost(evidence: Evidence, join: int) -> bool:
+    after = evidence.graph.consumers[join]
+    return not (len(after) == 1 and _join(evidence, after[0]))
 
 
 class Fragments(NamedTuple):
@@ -44,16 +48,16 @@ class Fragments(NamedTuple):
     pieces: tuple[Product, ...]
 
 
-def _fragments(subject: Subject) -> list[Fragments]:
+def _fragments(evidence: Evidence) -> list[Fragments]:
     """Maps that enough branches make together; no convolution is in two of them."""
-    graph = subject.graph
-    products = {p.index: p for p in subject.products}
+    graph = evidence.graph
+    products = {p.index: p for p in evidence.products}
     claimed: set[int] = set()
     found = []
-    for join in range(len(subject.operators)):
-        if not _join(subject, join) or not _outermost(subject, join):
+    for join in range(len(evidence.operators)):
+        if not _join(evidence, join) or not _outermost(evidence, join):
             continue
-        ends = _branches(subject, join)
+        ends = _branches(evidence, join)
         common = ~0
         for end in ends:
             common &= graph.with_ancestors(end)
@@ -69,16 +73,16 @@ def _fragments(subject: Subject) -> list[Fragments]:
     return found
 
 
-def parallel_fragments(subject: Subject) -> Iterator[Found]:
-    every = _fragments(subject)
+def parallel_fragments(evidence: Evidence) -> Iterator[Breach]:
+    every = _fragments(evidence)
     but = {p.index for one in every for p in one.pieces}  # they are no measure of themselves
     for one in every:
-        price_s = _price(subject, one.pieces, but)
+        price_s = _price(evidence, one.pieces, but)
         if price_s <= 0:
             continue
         count = len(one.pieces)
-        yield Found(
-            module=subject.operators[one.join].module,
+        yield Breach(
+            module=evidence.operators[one.join].module,
             number=count,
             bound=1,
             unit="convolutions",
@@ -90,23 +94,23 @@ def parallel_fragments(subject: Subject) -> Iterator[Found]:
         )
 
 
-def _price(subject: Subject, pieces: Sequence[Product], but: Collection[int]) -> float:
+def _price(evidence: Evidence, pieces: Sequence[Product], but: Collection[int]) -> float:
     """Their time, less that of one layer of their operations that reads the widest input once and
     writes what the last ones write."""
     indices = [p.index for p in pieces]
     read = max(p.element_bytes * p.rows_in * p.channels_in for p in pieces)
-    after = subject.graph.ancestors
+    after = evidence.graph.ancestors
     ends = [p for p in pieces if not any(after[o] >> p.index & 1 for o in indices)]
     written = sum(p.operator.bytes_written for p in ends)
     weights = sum(p.element_bytes * p.weights for p in pieces)
-    one_s = subject.dense_s(2 * sum(p.macs for p in pieces), read + written + weights, but)
-    return subject.time_s(*indices) - one_s
+    one_s = evidence.dense_s(2 * sum(p.macs for p in pieces), read + written + weights, but)
+    return evidence.time_s(*indices) - one_s
 
 
-def series_fragments(subject: Subject) -> Iterator[Found]:
+def series_fragments(evidence: Evidence) -> Iterator[Breach]:
     """Rows of layers each of which takes longer to start than to do."""
-    graph = subject.graph
-    tiny = {p.index for p in subject.products if subject.floor(p.index).bound == "start"}
+    graph = evidence.graph
+    tiny = {p.index for p in evidence.products if evidence.floor(p.index).bound == "start"}
     chains: list[list[int]] = []
     for index in sorted(tiny):
         before = graph.through(index)
@@ -116,25 +120,25 @@ def series_fragments(subject: Subject) -> Iterator[Found]:
         else:
             home.append(index)
     for chain in chains:
-        price_s = (len(chain) - 1) * subject.machine.region_s.value
-        price_s = min(price_s, subject.time_s(*chain))
+        price_s = (len(chain) - 1) * evidence.machine.region_s.value
+        price_s = min(price_s, evidence.time_s(*chain))
         if len(chain) < FEWEST_IN_SERIES or price_s <= 0:
             continue
-        yield Found(
-            module=subject.operators[chain[0]].module,
+        yield Breach(
+            module=evidence.operators[chain[0]].module,
             number=len(chain),
             bound=FEWEST_IN_SERIES - 1,
             unit="convolutions",
             price_s=price_s,
             text=f"{counted(len(chain), 'layer')} in a row each take longer to start on "
-            f"{subject.machine.threads} threads than to compute.",
+            f"{evidence.machine.threads} threads than to compute.",
             change="Make fewer and wider ones of them, or run them on one thread.",
         )
 
 
-def fragmentation(subject: Subject) -> Iterator[Found]:
-    yield from parallel_fragments(subject)
-    yield from series_fragments(subject)
+def fragmentation(evidence: Evidence) -> Iterator[Breach]:
+    yield from parallel_fragments(evidence)
+    yield from series_fragments(evidence)
 
 
 G3 = Rule(

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleetfoot.explain.rules.base import Found, Rule, Subject
+from fleetfoot.explain.rules.base import Breach, Evidence, Rule
 
 MOST_EMPTY = 0.1
 """Share of the lanes. 1000 classes leave 1 % of 16 empty, 116 channels 9 %, 40 channels 17 %: below
 a tenth, tails cost no more than other small things."""
 
 
-def empty_lanes(subject: Subject) -> Iterator[Found]:
-    lanes = subject.lanes
+def empty_lanes(evidence: Evidence) -> Iterator[Breach]:
+    lanes = evidence.lanes
     if lanes == 1:
         return
-    for layer in subject.products:
+    for layer in evidence.products:
         channels = layer.channels_out
         fewer = channels // lanes * lanes
-        padded = subject.in_lanes(channels)
+        padded = evidence.in_lanes(channels)
         empty = 1 - channels / padded
         if empty < MOST_EMPTY or layer.rows_out == 1:
             continue
-        floor = subject.floor(layer.index)
+        floor = evidence.floor(layer.index)
         full_s = max(floor.compute_s, floor.memory_s)
         saved_s = floor.compute_s / (1 - empty) - full_s  # of the floor, were the lanes filled
-        price_s = min(saved_s, subject.time_s(layer.index) * empty)
+        price_s = min(saved_s, evidence.time_s(layer.index) * empty)
         if price_s <= 0:
             continue
-        yield Found(
+        yield Breach(
             module=layer.operator.module,
             number=empty,
             bound=MOST_EMPTY,

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from math import prod
 from typing import NamedTuple
 
-from fleetfoot.explain.rules.base import Found, Rule, Subject, counted, megabytes
-from fleetfoot.explain.rules.graph import bare, bits
+from fleetfoot.count.vocabulary import bare
+from fleetfoot.explain.rules.base import Breach, Evidence, Rule, counted, megabytes
+from fleetfoot.explain.rules.dataflow import bits
 
 
 class Gate(NamedTuple):
@@ -26,9 +27,9 @@ SMALL_MAP = 14 * 14
 """Pixels of the maps of a last stage, or of the one before."""
 
 
-def gates(subject: Subject) -> list[Gate]:
+def gates(evidence: Evidence) -> list[Gate]:
     """Products of a map and one value a channel of it that follows from that map's own mean."""
-    graph, operators = subject.graph, subject.operators
+    graph, operators = evidence.graph, evidence.operators
     found = []
     for index, op in enumerate(operators):
         producers = tuple(dict.fromkeys(graph.producers(index)))
@@ -43,18 +44,18 @@ def gates(subject: Subject) -> list[Gate]:
     return found
 
 
-def squeeze_excite(subject: Subject) -> Iterator[Found]:
-    ridge = subject.machine.ridge_flops_per_byte()
-    for gate in gates(subject):
+def squeeze_excite(evidence: Evidence) -> Iterator[Breach]:
+    ridge = evidence.machine.ridge_flops_per_byte()
+    for gate in gates(evidence):
         indices = (*gate.between, gate.scaling)
-        price_s = subject.time_s(*indices)
+        price_s = evidence.time_s(*indices)
         if price_s <= 0:
             continue
-        operators = [subject.operators[i] for i in indices]
+        operators = [evidence.operators[i] for i in indices]
         moved = sum(op.bytes_read + op.bytes_written for op in operators)
         flops = sum(op.exact_flops or op.mac_flops or 0 for op in operators)
-        op = subject.operators[gate.scaling]
-        yield Found(
+        op = evidence.operators[gate.scaling]
+        yield Breach(
             module=op.module,
             number=flops / moved,
             bound=ridge,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import sqrt
 
-from fleetfoot.explain.rules.base import Found, Rule, Subject, counted, megabytes
-from fleetfoot.explain.rules.graph import Product
+from fleetfoot.explain.rules.base import Breach, Evidence, Rule, counted, megabytes
+from fleetfoot.explain.rules.dataflow import Product
 
 LEAST_EXTRA = 0.1
 """Share of a layer's bytes. Widths of 1 : 2 move 6 % more than they must, of 1 : 2.6 10 %; in the
@@ -31,25 +31,25 @@ def least_bytes(layer: Product) -> float:
     return layer.element_bytes * (maps + layer.weights)
 
 
-def unequal_widths(subject: Subject) -> Iterator[Found]:
-    for layer in subject.products:
-        if layer.taps > 1 or layer.groups > 1 or subject.graph.reads_input(layer):
+def unequal_widths(evidence: Evidence) -> Iterator[Breach]:
+    for layer in evidence.products:
+        if layer.taps > 1 or layer.groups > 1 or evidence.graph.reads_input(layer):
             continue
         bound = least_bytes(layer)
         extra = layer.moved_bytes - bound
         if extra < LEAST_EXTRA * layer.moved_bytes:
             continue
-        floor = subject.floor(layer.index)
-        if subject.basis == "modelled" and floor.memory_s <= floor.compute_s:
+        floor = evidence.floor(layer.index)
+        if evidence.basis == "modelled" and floor.memory_s <= floor.compute_s:
             continue
-        above_s = subject.time_s(layer.index) - floor.compute_s
+        above_s = evidence.time_s(layer.index) - floor.compute_s
         share = extra / layer.moved_bytes
-        price_s = min(subject.move_s(extra, layer.moved_bytes), share * above_s)
+        price_s = min(evidence.move_s(extra, layer.moved_bytes), share * above_s)
         if price_s <= 0:
             continue
         narrow, wide = sorted((layer.channels_in, layer.channels_out))
         equal = round(sqrt(narrow * wide))
-        yield Found(
+        yield Breach(
             module=layer.operator.module,
             number=layer.moved_bytes,
             bound=bound,
@@ -61,19 +61,19 @@ def unequal_widths(subject: Subject) -> Iterator[Found]:
         )
 
 
-def many_groups(subject: Subject) -> Iterator[Found]:
-    for layer in subject.products:
+def many_groups(evidence: Evidence) -> Iterator[Breach]:
+    for layer in evidence.products:
         if layer.groups == 1 or layer.depthwise:
             continue
         bound = least_bytes(layer)
         if layer.moved_bytes - bound < LEAST_EXTRA * layer.moved_bytes:
             continue
-        time_s = subject.time_s(layer.index)
-        price_s = time_s - subject.dense_s(2 * layer.macs, round(bound))
+        time_s = evidence.time_s(layer.index)
+        price_s = time_s - evidence.dense_s(2 * layer.macs, round(bound))
         if price_s <= 0:
             continue
         equal = round(sqrt(layer.channels_in * layer.channels_out / layer.groups))
-        yield Found(
+        yield Breach(
             module=layer.operator.module,
             number=layer.moved_bytes,
             bound=bound,

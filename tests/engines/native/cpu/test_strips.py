@@ -9,8 +9,8 @@ from rows import Rings
 from fleetfoot.engines.native.cpu import strips
 from fleetfoot.engines.native.cpu.strips import StripOptions, live_rows
 from fleetfoot.engines.native.graph import Graph, View
-from fleetfoot.engines.native.passes.fuse import fuse
-from fleetfoot.engines.native.passes.place import place
+from fleetfoot.engines.native.passes.elide_copies import elide_copies
+from fleetfoot.engines.native.passes.fuse_nodes import fuse_nodes
 
 EAGER = StripOptions(small_bytes=0, pixels=1, budget_bytes=14_000, halo=1.0)
 """Small maps by few rows, whatever it costs."""
@@ -21,8 +21,8 @@ def by_rows(graph: Graph, *, options: StripOptions = EAGER, threads: int = 1) ->
 
     In float64, where the same sums are taken in the same order.
     """
-    fuse(graph)
-    place(graph)
+    fuse_nodes(graph)
+    elide_copies(graph)
     random = np.random.default_rng(1)
     inputs = [random.normal(size=view.shape) for view in graph.inputs]
     expected = interpret(graph, inputs)
@@ -152,8 +152,8 @@ def test_stretches_keep_to_the_budget():
         hand = Hand(56, 28, 16)
         graph = hand.finish(fasternet_block(hand, hand.conv(hand.x, 16)))
         options = StripOptions(small_bytes=0, budget_bytes=budget)
-        fuse(graph)
-        place(graph)
+        fuse_nodes(graph)
+        elide_copies(graph)
         strips.group(graph, options)
         found = [node for node in graph.nodes if node.op == "strip"]
         assert found

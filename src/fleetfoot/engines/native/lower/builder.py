@@ -20,13 +20,10 @@ import torch
 
 from fleetfoot.engines.native.graph import Node, Tensor, View
 from fleetfoot.engines.native.lower.values import Value, channels_last, merged, refine
+from fleetfoot.errors import LackingError
 
 MAX_RANK = 6
 """The core's ``kMaxRank``."""
-
-
-class LackingError(Exception):
-    """Something of one operator that the engine lacks. ``lower`` collects them and names all."""
 
 
 class Builder:

@@ -18,12 +18,12 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fleetfoot.engines.base import quiet, reason, relative_error
-from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
-from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.graph import Graph, Tensor, View, prune
+from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
 from fleetfoot.engines.native.lower.operators.reductions import normalised
 from fleetfoot.engines.native.lower.values import Value
-from fleetfoot.errors import EngineError, UnsupportedOperatorError
+from fleetfoot.errors import EngineError, LackingError, UnsupportedOperatorError
 
 INDEPENDENCE = 1e-4
 """Largest ``relative_error`` between a picture alone and beside another. Float32 sums in another
@@ -58,7 +58,7 @@ def lowered(
         UnsupportedOperatorError: operators that the engine lacks; all are named, with their paths.
     """
     graph = _Lowering(program, model, weights or {}).run()
-    _remove_unread(graph)
+    prune(graph)
     return graph
 
 
@@ -378,14 +378,3 @@ def _share_memory(a: fx.Node, b: fx.Node) -> bool:
 
 def _same_place(a: torch.Tensor, b: torch.Tensor) -> bool:
     return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
-
-
-def _remove_unread(graph: Graph) -> None:
-    """Drops nodes whose result nobody reads: parts of the network that lead to no output."""
-    read = {id(view.tensor) for view in graph.outputs}
-    kept: list[Node] = []
-    for node in reversed(graph.nodes):
-        if id(node.out.tensor) in read:
-            read.update(id(view.tensor) for view in node.inputs.values())
-            kept.append(node)
-    graph.nodes = kept[::-1]

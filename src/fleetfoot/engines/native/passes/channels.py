@@ -23,21 +23,14 @@ H, W space · C channels
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
+from fleetfoot.engines.native.graph import Graph, Node, Tensor, View, prune
 from fleetfoot.engines.native.passes.flow import (
     Flow,
     Use,
-    constant,
-    is_constant,
     legal,
-    prune,
     transferred,
-    values,
 )
 from fleetfoot.engines.native.passes.moves import (
     RUNS,
@@ -50,8 +43,7 @@ from fleetfoot.engines.native.passes.moves import (
     slice_of,
     whole_of,
 )
-
-Edit = Callable[[], None]
+from fleetfoot.engines.native.passes.reader_orders import permute_outputs, readers_take
 
 
 @dataclass(eq=False)
@@ -118,7 +110,7 @@ def _reorder_concatenations(graph: Graph) -> None:
     for concat in concats.values():
         for node, begin, end in concat.parts:
             if node.op == "conv":
-                _permute_outputs(node, [c - begin for c in concat.inside[begin:end]])
+                permute_outputs(node, [c - begin for c in concat.inside[begin:end]])
     for index, node in enumerate(graph.nodes):
         move = as_move(node)
         if move is not None and (move.source.tensor in concats or move.out.tensor in concats):
@@ -373,7 +365,7 @@ def _into_readers(flow: Flow, index: int, end: int, move: Move) -> bool:
     for channel, place in enumerate(move.order):
         inverse[place - low] = channel
     window = View(move.source.tensor, move.out.shape, move.source.strides, move.source.offset + low)
-    edits = _absorbed(flow, move.out, inverse, window)
+    edits = readers_take(flow, move.out, inverse, window)
     if edits is None:
         return False
     for edit in edits:
@@ -392,135 +384,8 @@ def _into_writer(graph: Graph, flow: Flow, index: int, move: Move) -> bool:
         return False
     if source.tensor.kind != "arena" or not flow.movable(conv, writes[0].index, index):
         return False
-    _permute_outputs(conv, move.order)
+    permute_outputs(conv, move.order)
     conv.out = move.out
     graph.nodes[index] = conv
     del graph.nodes[writes[0].index]
     return True
-
-
-def _absorbed(flow: Flow, view: View, order: Order, window: View | None) -> list[Edit] | None:
-    """How all readers of ``view`` take its channels in another order: what was channel order[i] is
-    then at place i. Their edits, or None where one cannot.
-
-    ``window``: where they then read, if elsewhere.
-    """
-    edits: list[Edit] = []
-    for use in flow.reads(view.tensor):
-        found = _reader_absorbed(flow, use, view, order, window)
-        if found is None:
-            return None
-        edits += found
-    return edits
-
-
-def _reader_absorbed(
-    flow: Flow, use: Use, view: View, order: Order, window: View | None
-) -> list[Edit] | None:
-    node, seen = use.node, use.view
-    channels = len(order)
-    axes = [i for i, (n, s) in enumerate(zip(seen.shape, seen.strides, strict=True)) if s == 1]
-    # Every dimension but the channels' steps over whole pixels, and the channels are all there.
-    pixel = view.strides[1]
-    whole = len(axes) == 1 and seen.shape[axes[0]] == channels and seen.offset % pixel == 0
-    if not whole or any(s % pixel for i, s in enumerate(seen.strides) if i != axes[0]):
-        return None
-    axis = axes[0]
-    moved = seen
-    if window is not None:
-        strides = []
-        for n, s in zip(seen.shape, seen.strides, strict=True):
-            if n == 1 or s == 1:
-                strides.append(s)
-            elif s % view.strides[0] == 0:
-                strides.append(s // view.strides[0] * window.strides[0])
-            elif view.strides[0] * window.strides[1] == window.strides[0] * pixel:
-                strides.append(s // pixel * window.strides[1])
-            elif n * s <= view.strides[0]:
-                strides.append(s // pixel * window.strides[1])
-            else:
-                return None
-        row, rest = divmod(seen.offset, view.strides[0])
-        offset = window.offset + row * window.strides[0] + rest // pixel * window.strides[1]
-        moved = View(window.tensor, seen.shape, tuple(strides), offset)
-    if (
-        not legal(node, use.role, moved)
-        or [v.tensor for v in node.inputs.values()].count(view.tensor) != 1
-    ):
-        return None
-
-    def reread() -> None:
-        node.inputs[use.role] = moved
-
-    def passed_on(out_axis: int) -> list[Edit] | None:
-        """The node keeps the order: its own readers have to take it."""
-        out = node.out
-        if (
-            out.tensor.kind != "arena"
-            or len(flow.writes(out.tensor)) != 1
-            or out.tensor.size != out.size
-            or (out.strides[out_axis] != 1 and channels > 1)
-            or out.offset
-        ):
-            return None
-        others = [s for i, s in enumerate(out.strides) if i != out_axis and out.shape[i] > 1]
-        if any(s % channels for s in others):
-            return None
-        row = channels if not others else max(others)
-        as_map = View(out.tensor, (1, 1, channels), (row, channels, 1), 0)
-        return _absorbed(flow, as_map, order, None)
-
-    if node.op == "conv" and use.role == "x" and axis == 2:
-        if node.attributes["groups"] != 1 or "gate" in node.inputs:
-            return None
-        return [reread, lambda: _permute_inputs(node, order)]
-    if node.op == "depthwise" and use.role == "x" and axis == 2:
-        if node.attributes["multiplier"] != 1 or "residual" in node.inputs:
-            return None
-        behind = passed_on(2)
-        return None if behind is None else [reread, lambda: _permute_outputs(node, order), *behind]
-    if node.op in ("unary", "pool", "copy") and use.role == "x":
-        if node.op == "copy" and as_move(node) is None:
-            return None
-        behind = passed_on(axis)
-        return None if behind is None else [reread, *behind]
-    if node.op == "reduce" and use.role == "x":
-        if axis >= len(seen.shape) - node.attributes["trailing"]:
-            return [reread]
-        behind = passed_on(axis)
-        return None if behind is None else [reread, *behind]
-    if node.op == "binary":
-        role = "b" if use.role == "a" else "a"
-        other = node.inputs[role]
-        behind = passed_on(axis)
-        if behind is None or any(s for i, s in enumerate(other.strides) if i != axis):
-            return None
-        if not other.strides[axis]:
-            return [reread, *behind]
-        if not is_constant(other):
-            return None
-
-        def permute_operand() -> None:
-            vector = values(View(other.tensor, (channels,), (other.strides[axis],), other.offset))
-            permuted = constant(other.tensor.name, vector[np.array(order)]).tensor
-            strides = tuple(int(i == axis) for i in range(len(other.shape)))
-            node.inputs[role] = View(permuted, other.shape, strides, 0)
-
-        return [reread, permute_operand, *behind]
-    return None
-
-
-def _permute_outputs(conv: Node, order: Order) -> None:
-    """Lets a convolution write what was its channel order[i] at place i."""
-    for role in ("weight", "bias"):
-        if role in conv.inputs:
-            view = conv.inputs[role]
-            data = values(view)[np.array(order)] if role == "weight" else values(view).reshape(-1)
-            data = data if role == "weight" else data[np.array(order)]
-            conv.inputs[role] = constant(view.tensor.name, data)
-
-
-def _permute_inputs(conv: Node, order: Order) -> None:
-    """Lets a convolution read what was its channel order[i] at place i."""
-    view = conv.inputs["weight"]
-    conv.inputs["weight"] = constant(view.tensor.name, values(view)[:, np.array(order)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -259,7 +259,7 @@ def is_constant(view: View) -> bool:
 
 def normalise(graph: Graph) -> None:
     """Orders the dimensions of each pointwise node as its result lies in memory, so that a map is
-    (H, W, C) to all of them, however the network spoke of it."""
+    (H, W, C) to all of them, however the network spoke of it. Changes the graph."""
     for node in graph.nodes:
         if node.op in ("unary", "binary", "copy", "fill"):
             shape, strides = node.out.shape, node.out.strides
@@ -271,22 +271,7 @@ def normalise(graph: Graph) -> None:
             node.inputs, node.out = replaced_inputs, permuted(node.out, order)
 
 
-def prune(graph: Graph) -> None:
-    """Removes what nobody reads."""
-    needed = {view.tensor for view in graph.outputs}
-    kept: list[Node] = []
-    for node in reversed(graph.nodes):
-        if node.out.tensor in needed:
-            kept.append(node)
-            needed.update(view.tensor for view in node.inputs.values())
-    graph.nodes = kept[::-1]
-
-
 def same_attributes(node: Node, **changes: Any) -> dict[str, Any]:
     """The node's attributes with some replaced; those given as None go away."""
     merged = {**node.attributes, **changes}
     return {name: value for name, value in merged.items() if value is not None}
-
-
-def retargeted(view: View, tensor: Tensor) -> View:
-    return replace(view, tensor=tensor)

@@ -33,7 +33,8 @@ class Move:
 
 
 def lower_moves(graph: Graph) -> None:
-    """Makes each move that is left copies of a few runs of channels, or one gather."""
+    """Makes each move that is left copies of a few runs of channels, or one gather. Changes the
+    graph."""
     nodes: list[Node] = []
     for node in graph.nodes:
         move = as_move(node)

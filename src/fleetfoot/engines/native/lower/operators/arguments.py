@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from fleetfoot.engines.native.lower.builder import LackingError
 from fleetfoot.engines.native.lower.values import Value
+from fleetfoot.errors import LackingError
 
 Operand = Value | torch.Tensor
 """What depends on the picture, or a constant of the network."""

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, number
 from fleetfoot.engines.native.lower.values import Value
+from fleetfoot.errors import LackingError
 
 
 def unary(build: Builder, x: Value, name: str, a: float = 0.0, b: float = 0.0) -> Value:

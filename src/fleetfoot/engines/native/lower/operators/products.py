@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from fleetfoot.engines.native.graph import View
-from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators.arguments import Operand
 from fleetfoot.engines.native.lower.operators.elementwise import add, multiply
 from fleetfoot.engines.native.lower.operators.reductions import softmax
 from fleetfoot.engines.native.lower.operators.windows import as_linear
 from fleetfoot.engines.native.lower.values import Value
+from fleetfoot.errors import LackingError
 
 
 def product(

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from fleetfoot.engines.native.graph import View
-from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, positive
 from fleetfoot.engines.native.lower.operators.elementwise import add, multiply, unary
 from fleetfoot.engines.native.lower.values import Value
+from fleetfoot.errors import LackingError
 
 
 def reduced(

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, positive
 from fleetfoot.engines.native.lower.operators.windows import gathered
 from fleetfoot.engines.native.lower.values import Value
+from fleetfoot.errors import LackingError
 
 
 def same(build: Builder, x: Value, *ignored: Any) -> Value:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from fleetfoot.engines.native.graph import View, windows_fit
-from fleetfoot.engines.native.lower.builder import Builder, LackingError
+from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, pair
 from fleetfoot.engines.native.lower.operators.reductions import reduced
 from fleetfoot.engines.native.lower.values import Value, channels_last
+from fleetfoot.errors import LackingError
 
 CHANNELS_LAST = channels_last(4)
 

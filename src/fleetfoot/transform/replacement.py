@@ -1,14 +1,15 @@
 """Replace the K×K convolutions of any network by PConv and a 1×1.
 
 Chen et al. 2023, "Run, Don't Walk", https://arxiv.org/abs/2303.03667, section 3: a PConv convolves
-C / ratio of the channels, and the 1×1 right behind it lets all channels hear of them. Here the 1×1
+C / ratio of the channels, and the 1×1 that follows mixes them into all channels. Here the 1×1
 has the convolution's outputs, its stride and its bias, so that every shape stays; what stood around
 the convolution, its batch norm for one, stays with its weights. The new layers must be trained.
 
-A depthwise convolution may have its 1×1 already. Where that is the only layer behind it, with at
+A depthwise convolution may have its 1×1 already. If that is the only layer after it, with at
 most a batch norm between, a second 1×1 would add nothing, since two linear maps in a row are one:
 the PConv alone takes the place. Where norm and activation stand between (MobileNets), the paper's
-pair is kept whole, with a 1×1 of its own, unless ``pointwise="own"`` asks to use the one behind.
+pair is kept whole, with a 1×1 of its own, unless ``pointwise="own"`` asks to use the one that is
+there.
 
 PConv has stride 1 in the paper, which changes resolution by convolutions of their own. So a strided
 convolution is left, unless ``strided`` asks for a pair whose 1×1 has the stride.
@@ -20,11 +21,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -32,13 +31,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-import fleetfoot
 from fleetfoot.count.trace import Operator, Trace, trace
-from fleetfoot.errors import CorruptFileError, SurgeryError, UnknownNameError, WeightsError
-from fleetfoot.models import configure, create_model
-from fleetfoot.models.base import Backbone
-from fleetfoot.models.peers import is_peer
-from fleetfoot.network import is_file
+from fleetfoot.errors import SwapError, UnknownNameError
 from fleetfoot.ops.branches import (
     BranchSum,
     ConditionalPositionalEncoding,
@@ -49,13 +43,18 @@ from fleetfoot.ops.conv import SamePadConv2d
 from fleetfoot.ops.pconv import PConv
 from fleetfoot.transform import certificate as proof
 from fleetfoot.transform.absorb import shared_tensors
-from fleetfoot.transform.behind import ones_behind
 from fleetfoot.transform.fold import loaded, why_not
 from fleetfoot.transform.fusion import Left
-from fleetfoot.transform.pairs import KINDS, Kind, Pair, kind_of, layers, pair, sides, words
-from fleetfoot.weights import own
-from fleetfoot.weights.files import read, write
-from fleetfoot.weights.loading import load as load_state
+from fleetfoot.transform.pointwise import following_pointwise
+from fleetfoot.transform.substitute import (
+    KINDS,
+    Kind,
+    Substitute,
+    kind_of,
+    sides,
+    substitute,
+    words,
+)
 from fleetfoot.weights.pretrained import PretrainedConfig
 
 CONVS = ("pconv",)
@@ -89,7 +88,7 @@ class SwapOptions:
     """The PConv convolves Ci // ratio channels. Where ratio does not divide Ci, the convolution is
     left, and the reason names the ratios that do."""
     pointwise: Literal["new", "own"] = "new"
-    """``own``: a depthwise convolution's own 1×1, behind norm and activation, serves as the pair's
+    """``own``: a depthwise convolution's own 1×1, after norm and activation, serves as the pair's
     1×1 although they stand between."""
     strided: bool = False
     """Take strided convolutions too: a pair whose 1×1 has the stride."""
@@ -131,7 +130,7 @@ class Replaced:
     was: str
     now: str
     pointwise: str
-    """"new", or the path of the 1×1 behind it that was there before and keeps its weights."""
+    """"new", or the path of the 1×1 after it that was there before and keeps its weights."""
     between: tuple[str, ...]
     """What stands between the PConv and a 1×1 that was there before."""
     before: Cost
@@ -223,42 +222,42 @@ def swap(model: nn.Module, example: Any, options: SwapOptions | None = None) -> 
             holds several arguments.
 
     Raises:
-        SurgeryError: nothing is replaced, and why for each candidate; or the new network does not
+        SwapError: nothing is replaced, and why for each candidate; or the new network does not
             run, or changes a shape.
         ValueError: a pattern matches no candidate, or the network does not run on ``example``.
         TypeError: ``model`` is no module.
     """
     options = options or SwapOptions()
     if isinstance(model, torch.jit.ScriptModule):
-        raise SurgeryError("model is compiled by torch.jit; swap in the module it was made from")
+        raise SwapError("model is compiled by torch.jit; swap in the module it was made from")
     if isinstance(model, nn.Module) and any(is_lazy(tensor) for tensor in model.parameters()):
-        raise SurgeryError("model has lazy layers that have no size yet; run it once before")
+        raise SwapError("model has lazy layers that have no size yet; run it once before")
     before = trace(model, example)
     inputs = example if isinstance(example, tuple) else (example,)
     net = copy.deepcopy(model)
     candidates = {path: module for path, module in net.named_modules() if _is_candidate(module)}
     _check_patterns(options, candidates)
     seen = _observed(net, candidates, inputs)
-    behind = ones_behind(net, across_activations=options.pointwise == "own")
+    following = following_pointwise(net, across_activations=options.pointwise == "own")
     chosen, left = _selected(net, candidates, seen[0], options)
     if not chosen:
-        raise SurgeryError(_nothing(model, left))
+        raise SwapError(_nothing(model, left))
     made = {
-        path: pair(candidates[path], behind.get(path), options.ratio, options.init)
+        path: substitute(candidates[path], following.get(path), options.ratio, options.init)
         for path in chosen
     }
-    places = _put(net, {candidates[path]: new.module for path, new in made.items()})
+    places = put_(net, {candidates[path]: new.module for path, new in made.items()})
     try:
         checked = _compared(net, made, candidates, inputs, seen, shapes_vary=bool(before.note))
         after = trace(net, example)
-    except SurgeryError:
+    except SwapError:
         raise
     except Exception as why:  # anything that a stranger's forward can raise
-        raise SurgeryError(
+        raise SwapError(
             f"the new network does not run: {type(why).__name__}: {why}. A block may ask its "
             "convolution for what the new layers lack; leave that block out by skip (--skip)"
         ) from why
-    _without_accuracy(net)
+    forget_accuracy_(net)
     within = {path: places[new.module] for path, new in made.items()}
     replaced = []
     for path, new in made.items():
@@ -390,14 +389,14 @@ def _nothing(model: nn.Module, left: Sequence[Left]) -> str:
 # --- the new network
 
 
-def _put(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> dict[nn.Module, list[str]]:
-    """Each value where its key was, in all places; the paths of those.
+def put_(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> dict[nn.Module, list[str]]:
+    """Puts each value where its key was, in all places of ``net``; the paths of those.
 
     Raises:
-        SurgeryError: the network is itself one of the keys.
+        SwapError: the network is itself one of the keys.
     """
     if net in swaps:
-        raise SurgeryError("the network is one convolution; fleetfoot.ops.pconv has what you need")
+        raise SwapError("the network is one convolution; fleetfoot.ops.pconv has what you need")
     places: dict[nn.Module, list[str]] = {new: [] for new in swaps.values()}
     for path, parent in list(net.named_modules(remove_duplicate=False)):
         for name, child in parent._modules.items():
@@ -408,8 +407,8 @@ def _put(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> dict[nn.Module
     return places
 
 
-def _without_accuracy(net: nn.Module) -> None:
-    """The published accuracy is that of the network before."""
+def forget_accuracy_(net: nn.Module) -> None:
+    """Drops the published accuracy, which is that of the network before."""
     published = vars(net).get("pretrained_cfg")
     if isinstance(published, PretrainedConfig):
         vars(net)["pretrained_cfg"] = replace(published, top1=None, top1_source="")
@@ -440,7 +439,7 @@ def _observed(
 
 def _compared(
     net: nn.Module,
-    made: Mapping[str, Pair],
+    made: Mapping[str, Substitute],
     candidates: Mapping[str, nn.Conv2d],
     inputs: tuple[Any, ...],
     seen: tuple[Calls, dict[str, tuple[int, ...]]],
@@ -450,7 +449,7 @@ def _compared(
     """Runs the new network and says what was found to be the same.
 
     Raises:
-        SurgeryError: a shape is not.
+        SwapError: a shape is not.
     """
     calls, outputs = _observed(net, made, inputs)
     for path, shapes in calls.items():
@@ -458,15 +457,15 @@ def _compared(
         for given, answered in shapes:
             expected = tuple(conv(torch.empty(given, device="meta", dtype=conv.weight.dtype)).shape)
             if answered != expected:
-                raise SurgeryError(
+                raise SwapError(
                     f"{path} answers {given} with {answered}; the convolution answered {expected}"
                 )
         if not shapes_vary and shapes != seen[0][path]:
-            raise SurgeryError(f"{path} meets the shapes {shapes}, not {seen[0][path]} as before")
+            raise SwapError(f"{path} meets the shapes {shapes}, not {seen[0][path]} as before")
     first = 1 if shapes_vary else 0
     now, then = ({w: s[first:] for w, s in found.items()} for found in (outputs, seen[1]))
     if now != then:
-        raise SurgeryError(f"the outputs have the shapes {now}, and had {then} before")
+        raise SwapError(f"the outputs have the shapes {now}, and had {then} before")
     text = f"the same at the replaced layers and the outputs ({len(outputs)}), in a run of both"
     if shapes_vary:
         text += "; the first side of an output follows from values and is not compared"
@@ -485,91 +484,3 @@ def _cost(found: Trace, module: nn.Module, places: Sequence[str]) -> Cost:
         macs=sum(operator.macs or 0 for operator in operators),
         moved_bytes=sum(operator.bytes_read + operator.bytes_written for operator in operators),
     )
-
-
-# --- files
-
-
-def save(
-    swapped: Swapped, path: str | os.PathLike[str], *, base: str, overwrite: bool = False
-) -> None:
-    """Writes the weights as safetensors; the header says how to build the network again.
-
-    Args:
-        base: name of the network that was given to ``swap``, as ``create_model`` takes it, or
-            ``path.py:factory``.
-
-    Raises:
-        WeightsError: ``path`` exists and ``overwrite`` is false, or it cannot be written.
-    """
-    model = swapped.model
-    stated: dict[str, Any] = {
-        **asdict(swapped.options),
-        "alone": {row.path: row.pointwise != "new" for row in swapped.replaced},
-    }
-    changed: dict[str, Any] = {}
-    if isinstance(model, Backbone) and not is_file(base):
-        row = configure(base)
-        changed = {
-            field.name: getattr(model.config, field.name)
-            for field in fields(row)
-            if getattr(model.config, field.name) != getattr(row, field.name)
-            and field.name != "num_classes"  # which may have been reset
-        }
-        stated["num_classes"] = model.num_classes
-    published = vars(model).get("pretrained_cfg")
-    if isinstance(published, PretrainedConfig):
-        header = own.header(base, changed, published, "swap")
-    else:
-        header = {"fleetfoot": fleetfoot.__version__, "model": base}
-    header["swap"] = json.dumps(stated)
-    write(path, model.state_dict(), header, overwrite=overwrite)
-
-
-def load(path: str | os.PathLike[str], base: nn.Module | None = None) -> nn.Module:
-    """The network of a file that ``save`` wrote, in train mode.
-
-    Args:
-        base: the network before the swap, which stays as it was; built from the name in the file
-            without it. A network of a user's own file must be given, since naming a file of weights
-            should not run another file.
-
-    Raises:
-        WeightsError: the file is none of ``save``'s, or its base must be given.
-        CorruptFileError: its header does not fit the network.
-        KeyMismatchError: its tensors do not.
-    """
-    file = read(path)
-    if "swap" not in file.metadata or "model" not in file.metadata:
-        raise WeightsError(f"{path}: no file of fleetfoot swap; its header names no swap")
-    name = file.metadata["model"]
-    try:
-        stated = json.loads(file.metadata["swap"])
-        ratio, alone = stated["ratio"], dict(stated["alone"])
-        classes = stated.get("num_classes", 0)
-        numbers = (ratio, classes, *map(int, alone.values()))
-        if not all(isinstance(number, int) for number in numbers) or ratio < 1:
-            raise ValueError(f"ratio {ratio!r}, num_classes {classes!r}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptFileError(f"{path}: its header's swap is unsound: {error}") from error
-    if base is not None:
-        net = copy.deepcopy(base)
-    elif is_file(name):
-        raise WeightsError(
-            f"{path}: its network is {name}, a file of its author's; build it and give it as base, "
-            "surgery.load(path, base=...)"
-        )
-    elif is_peer(name):
-        net = create_model(name)
-    else:
-        net = create_model(name, **own.options(file, configure(name)), num_classes=classes)
-    try:
-        convs = {place: net.get_submodule(place) for place in alone}
-        _put(net, {c: layers(c, ratio, alone=alone[p]) for p, c in convs.items()})  # type: ignore[arg-type]
-    except (AttributeError, ValueError, SurgeryError) as error:
-        raise CorruptFileError(f"{path}: its swap does not fit {name}: {error}") from error
-    prefix = "".join(file.wrappers)  # what read took for a wrapper is the network's own
-    state = {f"{prefix}{key}": tensor for key, tensor in file.state.items()}
-    load_state(net.train(), replace(file, state=state, wrappers=()))
-    _without_accuracy(net)
-    return net

@@ -6,13 +6,13 @@ from hand import Hand, channels, kept, ops, repeated
 from fleetfoot.engines.native.cpu.strips import StripOptions, group
 from fleetfoot.engines.native.graph import Graph, View
 from fleetfoot.engines.native.passes.channels import reorder_channels
-from fleetfoot.engines.native.passes.fuse import fuse
-from fleetfoot.engines.native.passes.place import place
+from fleetfoot.engines.native.passes.elide_copies import elide_copies
+from fleetfoot.engines.native.passes.fuse_nodes import fuse_nodes
 
 
 def fused_and_placed(graph: Graph) -> None:
-    fuse(graph)
-    place(graph)
+    fuse_nodes(graph)
+    elide_copies(graph)
 
 
 def moved_channels(graph: Graph) -> list[int]:

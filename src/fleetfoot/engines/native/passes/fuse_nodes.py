@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fleetfoot.engines.native.graph import Graph, Node, View, windows_fit
+from fleetfoot.engines.native.graph import Graph, Node, View, prune, windows_fit
 from fleetfoot.engines.native.passes.flow import (
     Flow,
     Use,
@@ -24,7 +24,6 @@ from fleetfoot.engines.native.passes.flow import (
     is_constant,
     legal,
     normalise,
-    prune,
     same_attributes,
     same_place,
     transferred,
@@ -35,7 +34,7 @@ Rule = Callable[[Graph, Flow, int], bool]
 """Looks at one node, by its index; whether it changed the graph."""
 
 
-def fuse(graph: Graph) -> None:
+def fuse_nodes(graph: Graph) -> None:
     """Applies every rule wherever it holds. Changes the graph."""
     normalise(graph)
     for rule in (

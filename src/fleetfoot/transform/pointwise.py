@@ -1,4 +1,4 @@
-"""The 1×1 that stands behind a depthwise convolution."""
+"""The 1×1 that follows a depthwise convolution, read off a network's forward."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import fx, nn
 
+from fleetfoot.errors import NotTraceableError
 from fleetfoot.transform.fold import is_batchnorm
-from fleetfoot.transform.pairs import Behind, kind_of
+from fleetfoot.transform.substitute import FollowingPointwise, kind_of
 from fleetfoot.transform.trace import (
     CONTAINERS,
-    NotTraceableError,
     is_identity,
     is_leaf,
     operation,
@@ -30,7 +30,9 @@ _ACTIVATION_MODULES = (
 )  # fmt: skip
 
 
-def ones_behind(net: nn.Module, *, across_activations: bool) -> dict[str, Behind]:
+def following_pointwise(
+    net: nn.Module, *, across_activations: bool
+) -> dict[str, FollowingPointwise]:
     """By path of a depthwise convolution: the dense 1×1 that alone reads it, where at most a batch
     norm stands between, or also an activation.
 
@@ -40,7 +42,7 @@ def ones_behind(net: nn.Module, *, across_activations: bool) -> dict[str, Behind
     net = copy.deepcopy(net).eval()
     places = Counter(module for _, module in net.named_modules(remove_duplicate=False))
     once = {module for module, count in places.items() if count == 1}
-    found: dict[str, Behind] = {}
+    found: dict[str, FollowingPointwise] = {}
     waiting: list[tuple[str, nn.Module]] = [("", net)]
     reached = set()
     while waiting:
@@ -69,7 +71,7 @@ def _ones_in(
     paths: Mapping[nn.Module, str],
     once: Collection[nn.Module],
     across_activations: bool,
-) -> Iterator[tuple[str, Behind]]:
+) -> Iterator[tuple[str, FollowingPointwise]]:
     called = {n: root.get_submodule(str(n.target)) for n in graph.nodes if n.op == "call_module"}
     calls = Counter(called.values())
     for start, conv in called.items():
@@ -92,7 +94,7 @@ def _ones_in(
                 between.append(type(module).__name__)
             else:
                 if _is_dense_one(module):
-                    yield paths[conv], Behind(paths[module], tuple(between))
+                    yield paths[conv], FollowingPointwise(paths[module], tuple(between))
                 break
 
 

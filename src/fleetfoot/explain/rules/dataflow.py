@@ -8,31 +8,7 @@ from functools import cached_property
 from math import prod
 
 from fleetfoot.count.trace import Operator, Trace
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(f"aten.{name}" for name in text.split())
-
-
-ELEMENTWISE = _names(
-    """add sub rsub mul div neg abs exp log pow sqrt rsqrt reciprocal square clamp clamp_min
-    clamp_max maximum minimum relu relu6 leaky_relu prelu _prelu_kernel elu selu celu gelu silu
-    mish sigmoid tanh erf softplus hardtanh hardswish hardsigmoid where addcmul lerp"""
-)
-"""Each value of the output follows from one value of each input."""
-BATCH_NORMS = _names(
-    """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
-    cudnn_batch_norm miopen_batch_norm batch_norm"""
-)
-MATRIX_PRODUCTS = _names("bmm baddbmm matmul einsum")
-SOFTMAXES = _names("_softmax _safe_softmax")
-JOINS = _names("cat stack add mul")
-LINEAR = _names("linear addmm mm")
-
-
-def bare(name: str) -> str:
-    """The name of an operator without the mark of one that works in place."""
-    return name.removesuffix("_")
+from fleetfoot.count.vocabulary import BATCH_NORMS, ELEMENTWISE, LINEAR, bare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +96,7 @@ def product(index: int, op: Operator) -> Product | None:
     return None
 
 
-class Graph:
+class Dataflow:
     """Who feeds whom. Operators are named by their index in the trace."""
 
     def __init__(self, trace: Trace) -> None:

@@ -16,7 +16,7 @@ from fleetfoot.engines.native.passes.flow import (
     transferred,
     values,
 )
-from fleetfoot.engines.native.passes.fuse import fuse
+from fleetfoot.engines.native.passes.fuse_nodes import fuse_nodes
 
 
 def test_an_activation_joins_the_convolution_before_it():
@@ -25,7 +25,7 @@ def test_an_activation_joins_the_convolution_before_it():
     x = hand.unary(hand.depthwise(x), "gelu")
     graph = hand.finish(x)
 
-    assert kept(graph, fuse) == ["copy", "conv", "depthwise", "copy"]
+    assert kept(graph, fuse_nodes) == ["copy", "conv", "depthwise", "copy"]
     assert [node.attributes.get("act") for node in graph.nodes[1:3]] == [
         ["silu", 0.0, 0.0],
         ["gelu", 0.0, 0.0],
@@ -37,14 +37,14 @@ def test_a_result_that_others_read_is_not_activated_in_place():
     x = hand.conv(hand.x, 4)
     graph = hand.finish(hand.unary(x), x)
 
-    assert kept(graph, fuse).count("unary") == 1
+    assert kept(graph, fuse_nodes).count("unary") == 1
 
 
 def test_two_activations_in_a_row_are_act_and_post():
     hand = Hand(4, 4, 3)
     graph = hand.finish(hand.unary(hand.unary(hand.conv(hand.x, 5), "tanh"), "exp"))
 
-    kept(graph, fuse)
+    kept(graph, fuse_nodes)
     conv = graph.nodes[1]
     assert (conv.attributes["act"][0], conv.attributes["post"][0]) == ("tanh", "exp")
 
@@ -55,7 +55,7 @@ def test_a_sum_and_the_relu_behind_it_join_the_later_convolution():
     main = hand.conv(hand.unary(hand.conv(hand.x, 8)), 8, kernel=3, padding=1)
     graph = hand.finish(hand.unary(hand.binary(shortcut, main)))
 
-    assert kept(graph, fuse) == ["copy", "conv", "conv", "conv", "copy"]
+    assert kept(graph, fuse_nodes) == ["copy", "conv", "conv", "conv", "copy"]
     last = graph.nodes[3]
     assert "residual" in last.inputs
     assert last.attributes["post"][0] == "relu"
@@ -66,7 +66,7 @@ def test_a_sum_with_a_repeated_vector_is_no_residual():
     vector = hand.mean(hand.x)
     x = hand.binary(hand.conv(hand.x, 4), repeated(vector, hand.x))
 
-    assert "binary" in kept(hand.finish(x), fuse)
+    assert "binary" in kept(hand.finish(x), fuse_nodes)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -77,7 +77,7 @@ def test_squeeze_excitation_gates_the_convolution_behind_it(swapped):
     product = hand.binary(*(operands[::-1] if swapped else operands), "mul")
     graph = hand.finish(hand.conv(product, 12))
 
-    assert kept(graph, fuse) == ["copy", "reduce", "conv", "conv", "copy"]
+    assert kept(graph, fuse_nodes) == ["copy", "reduce", "conv", "conv", "copy"]
     assert graph.nodes[3].inputs["gate"].shape == (8,)
 
 
@@ -86,7 +86,7 @@ def test_a_gated_map_that_others_read_is_made():
     product = hand.binary(hand.x, repeated(hand.mean(hand.x), hand.x), "mul")
     graph = hand.finish(hand.conv(product, 12), product)
 
-    assert "binary" in kept(graph, fuse)
+    assert "binary" in kept(graph, fuse_nodes)
 
 
 @pytest.mark.parametrize("kind", ["mul", "add", "sub", "div"])
@@ -96,7 +96,7 @@ def test_a_constant_behind_a_convolution_is_folded(kind, depthwise):
     x = hand.depthwise(hand.x) if depthwise else hand.conv(hand.x, 6, groups=2)
     x = hand.binary(x, repeated(hand.constant(6), x), kind)
 
-    assert "binary" not in kept(hand.finish(x), fuse)
+    assert "binary" not in kept(hand.finish(x), fuse_nodes)
 
 
 @pytest.mark.parametrize("kind", ["mul", "add"])
@@ -105,14 +105,14 @@ def test_a_constant_before_an_unpadded_convolution_is_folded(kind, groups):
     hand = Hand(5, 5, 6)
     x = hand.binary(hand.x, repeated(hand.constant(6), hand.x), kind)
 
-    assert "binary" not in kept(hand.finish(hand.conv(x, 9, kernel=3, groups=groups)), fuse)
+    assert "binary" not in kept(hand.finish(hand.conv(x, 9, kernel=3, groups=groups)), fuse_nodes)
 
 
 def test_an_addend_before_a_padded_convolution_stays():
     hand = Hand(5, 5, 6)
     x = hand.binary(hand.x, repeated(hand.constant(6), hand.x), "add")
 
-    assert "binary" in kept(hand.finish(hand.depthwise(x)), fuse)
+    assert "binary" in kept(hand.finish(hand.depthwise(x)), fuse_nodes)
 
 
 def test_scales_in_a_row_become_one_and_then_the_weight():
@@ -120,7 +120,7 @@ def test_scales_in_a_row_become_one_and_then_the_weight():
     x = hand.unary(hand.unary(hand.x, "scale", 2.0, -1.0), "scale", 0.5, 3.0)
     graph = hand.finish(hand.conv(x, 4))
 
-    assert kept(graph, fuse) == ["copy", "conv", "copy"]
+    assert kept(graph, fuse_nodes) == ["copy", "conv", "copy"]
 
 
 def padded(hand: Hand, value: float) -> View:
@@ -137,7 +137,7 @@ def test_zeros_around_a_map_become_padding():
     hand = Hand(6, 7, 4)
     graph = hand.finish(hand.conv(padded(hand, 0.0), 5, kernel=3, stride=2))
 
-    assert kept(graph, fuse) == ["copy", "conv", "copy"]
+    assert kept(graph, fuse_nodes) == ["copy", "conv", "copy"]
     assert list(graph.nodes[1].attributes["padding"]) == [1, 0]
 
 
@@ -150,7 +150,7 @@ def test_more_zeros_after_a_map_than_a_window_holds_stay(rows):
     hand.add("copy", {"x": hand.x}, View(whole.tensor, hand.x.shape, whole.strides))
     graph = hand.finish(hand.conv(whole, 5))
 
-    assert ("fill" in kept(graph, fuse)) == (rows > 0)
+    assert ("fill" in kept(graph, fuse_nodes)) == (rows > 0)
 
 
 def pooled(hand: Hand, x: View, mode: str) -> View:
@@ -176,7 +176,7 @@ def test_a_pool_takes_over_the_pad_that_is_neutral_to_it(mode, value, folded):
     hand = Hand(6, 7, 4)
     graph = hand.finish(pooled(hand, padded(hand, value), mode))
 
-    assert ("fill" not in kept(graph, fuse)) == folded
+    assert ("fill" not in kept(graph, fuse_nodes)) == folded
 
 
 def test_copies_of_a_slice_are_not_made():
@@ -185,7 +185,7 @@ def test_copies_of_a_slice_are_not_made():
     again = hand.add("copy", {"x": channels(hand.x, 0, 4)}, hand.map(4, 4, 4))
     graph = hand.finish(hand.conv(low, 3), hand.conv(again, 5))
 
-    assert kept(graph, fuse) == ["copy", "conv", "conv", "copy", "copy"]
+    assert kept(graph, fuse_nodes) == ["copy", "conv", "conv", "copy", "copy"]
 
 
 def test_a_transposing_copy_is_made_once():
@@ -198,7 +198,7 @@ def test_a_transposing_copy_is_made_once():
         copies.append(hand.add("copy", {"x": turned}, out))
     graph = hand.finish(hand.conv(copies[0], 3), hand.conv(copies[1], 5))
 
-    assert kept(graph, fuse).count("copy") == 4
+    assert kept(graph, fuse_nodes).count("copy") == 4
 
 
 def test_what_nobody_reads_is_removed():
@@ -206,7 +206,7 @@ def test_what_nobody_reads_is_removed():
     hand.conv(hand.x, 5)
 
     assert ops(hand.finish(hand.x)) == ["copy", "conv", "copy"]
-    assert "conv" not in kept(hand.graph, fuse)
+    assert "conv" not in kept(hand.graph, fuse_nodes)
 
 
 def flat(shape: tuple[int, ...]) -> View:
@@ -269,6 +269,6 @@ def test_a_scaled_product_takes_the_scale_as_its_factor_and_keeps_its_activation
     scores = hand.add("matmul", {"a": rows, "b": columns}, hand.map(1, 16, 16), alpha=2.0)
     graph = hand.finish(hand.unary(hand.unary(scores, "scale", 0.25), "relu"))
 
-    assert [op for op in kept(graph, fuse) if op != "copy"] == ["matmul", "unary"]
+    assert [op for op in kept(graph, fuse_nodes) if op != "copy"] == ["matmul", "unary"]
     product = next(node for node in graph.nodes if node.op == "matmul")
     assert product.attributes == {"alpha": 0.5}

@@ -21,13 +21,13 @@ from fleetfoot.engines import TOLERANCES, available, load, relative_error
 from fleetfoot.errors import (
     CorruptFileError,
     KeyMismatchError,
-    SurgeryError,
+    SwapError,
     UnknownNameError,
     WeightsError,
 )
 from fleetfoot.models import create_model
 from fleetfoot.ops.pconv import PConv, PConvPointwise
-from fleetfoot.transform import SwapOptions, fuse, pairs, surgery, swap
+from fleetfoot.transform import SwapOptions, fuse, substitute, swap, swap_file
 from helpers import trained_
 
 
@@ -503,7 +503,7 @@ def test_shared_weights_unreached_layers_and_a_pconvs_own_are_left():
 
 def test_branches_are_left_and_the_convolution_that_they_fold_into_is_taken():
     model = trained_(create_model("mobileone_s0")).eval()
-    with pytest.raises(SurgeryError, match="it is a branch of a sum"):
+    with pytest.raises(SwapError, match="it is a branch of a sum"):
         swap(model, IMAGE)
 
     fused = fuse(model, IMAGE).model
@@ -516,7 +516,7 @@ def test_branches_are_left_and_the_convolution_that_they_fold_into_is_taken():
 
 
 def test_nothing_to_replace_is_an_error_that_names_each_candidate_and_its_reason():
-    with pytest.raises(SurgeryError) as caught:
+    with pytest.raises(SwapError) as caught:
         swapped(mixed(), kernels=(5,), which="depthwise")
     assert str(caught.value) == (
         "nothing to replace in Sequential; each of its 3 convolutions is left:\n"
@@ -524,9 +524,9 @@ def test_nothing_to_replace_is_an_error_that_names_each_candidate_and_its_reason
         "  its kernel is 3×3, and 5×5 was asked for: 1\n"
         "  it is grouped, and depthwise was asked for: 3"
     )
-    with pytest.raises(SurgeryError, match="Conv2d has no K×K convolution"):
+    with pytest.raises(SwapError, match="Conv2d has no K×K convolution"):
         swapped(nn.Conv2d(8, 8, 1))
-    with pytest.raises(SurgeryError, match="the network is one convolution"):
+    with pytest.raises(SwapError, match="the network is one convolution"):
         swapped(nn.Conv2d(8, 8, 3, padding=1))
 
 
@@ -539,7 +539,7 @@ def test_a_block_that_asks_its_convolution_for_more_is_an_error():
         def forward(self, x):
             return self.conv(x.to(self.conv.weight.dtype))
 
-    with pytest.raises(SurgeryError, match=r"no attribute 'weight'.*leave that block out by skip"):
+    with pytest.raises(SwapError, match=r"no attribute 'weight'.*leave that block out by skip"):
         swapped(Asks())
 
 
@@ -548,8 +548,8 @@ def test_a_changed_shape_is_an_error(monkeypatch):
         def forward(self, x):
             return nn.functional.pad(super().forward(x), (1, 1))
 
-    monkeypatch.setattr(pairs, "PConvPointwise", Grows)
-    with pytest.raises(SurgeryError, match=r"0 answers \(1, 8, 6, 6\) with \(1, 8, 6, 8\)"):
+    monkeypatch.setattr(substitute, "PConvPointwise", Grows)
+    with pytest.raises(SwapError, match=r"0 answers \(1, 8, 6, 6\) with \(1, 8, 6, 8\)"):
         swapped(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1)))
 
 
@@ -637,8 +637,8 @@ def test_a_saved_network_comes_back_from_its_file_alone(tmp_path, name, made):
     options = SwapOptions(strided=True, ratio=2)
     done = swap(trained_(create_model(name, **made)), IMAGE, options)
     file = tmp_path / "swapped.safetensors"
-    surgery.save(done, file, base=name)
-    back = surgery.load(file)
+    swap_file.save(done, file, base=name)
+    back = swap_file.load(file)
 
     assert back.training
     images = torch.randn(2, 3, 32, 32)
@@ -665,11 +665,11 @@ class Wrapped(nn.Module):
 def test_a_network_of_the_users_own_is_given_to_load(tmp_path):
     base, file = Wrapped(), tmp_path / "own.safetensors"
     done = swap(base, IMAGE)
-    surgery.save(done, file, base="nets/mine.py:build")
+    swap_file.save(done, file, base="nets/mine.py:build")
     with pytest.raises(WeightsError, match=r"nets/mine.py:build.*base=\.\.\."):
-        surgery.load(file)
+        swap_file.load(file)
 
-    back = surgery.load(file, base)
+    back = swap_file.load(file, base)
     state = done.model.state_dict()
     assert all(torch.equal(t, state[key]) for key, t in back.state_dict().items())
     assert isinstance(base.model.join, nn.Conv2d)
@@ -678,26 +678,26 @@ def test_a_network_of_the_users_own_is_given_to_load(tmp_path):
 def test_files_that_are_no_swap_or_do_not_fit(tmp_path):
     done = swap(Yolo(), IMAGE)
     file = tmp_path / "swapped.safetensors"
-    surgery.save(done, file, base="mine.py:build")
+    swap_file.save(done, file, base="mine.py:build")
     with pytest.raises(WeightsError, match="exists already"):
-        surgery.save(done, file, base="mine.py:build")
+        swap_file.save(done, file, base="mine.py:build")
     with pytest.raises(CorruptFileError, match=r"does not fit mine\.py:build"):
-        surgery.load(file, mixed())
+        swap_file.load(file, mixed())
 
     narrow = Yolo()
     narrow.heads = nn.ModuleList([nn.Conv2d(32, 10, 1), nn.Conv2d(64, 11, 1)])
     with pytest.raises(KeyMismatchError, match=r"heads.1.weight"):
-        surgery.load(file, narrow)
+        swap_file.load(file, narrow)
 
     plain = tmp_path / "plain.safetensors"
     safetensors.torch.save_file(Yolo().state_dict(), plain)
     with pytest.raises(WeightsError, match="no file of fleetfoot swap"):
-        surgery.load(plain)
+        swap_file.load(plain)
     for unsound in ("{", "[]", '{"ratio": 0, "alone": {}}', '{"ratio": 4, "alone": {"a": "b"}}'):
         header = {"model": "timm:resnet18", "swap": unsound}
         safetensors.torch.save_file(Yolo().state_dict(), plain, metadata=header)
         with pytest.raises(CorruptFileError, match="its header's swap is unsound"):
-            surgery.load(plain)
+            swap_file.load(plain)
 
 
 def test_a_header_cannot_make_load_fetch_or_read_another_file(tmp_path):
@@ -710,7 +710,7 @@ def test_a_header_cannot_make_load_fetch_or_read_another_file(tmp_path):
     }
     safetensors.torch.save_file({"a": torch.zeros(1)}, file, metadata=header)
     with pytest.raises(CorruptFileError, match="its header's options are unsound: weights"):
-        surgery.load(file)
+        swap_file.load(file)
 
 
 def test_the_published_accuracy_does_not_come_along():

@@ -39,7 +39,7 @@ def words(conv: nn.Conv2d) -> str:
 
 
 @dataclass(frozen=True)
-class Behind:
+class FollowingPointwise:
     """A dense 1×1 that alone reads a depthwise convolution."""
 
     pointwise: str
@@ -49,7 +49,7 @@ class Behind:
 
 
 @dataclass(frozen=True)
-class Pair:
+class Substitute:
     """What takes a convolution's place."""
 
     module: nn.Module
@@ -62,15 +62,17 @@ class Pair:
     """Size of what its kernel misses of the old one, over the old one's; None where not fitted."""
 
 
-def pair(conv: nn.Conv2d, behind: Behind | None, ratio: int, init: Literal["fresh", "fit"]) -> Pair:
-    """For ``conv``; a 1×1 ``behind`` serves as the pair's."""
-    module = layers(conv, ratio, alone=behind is not None)
+def substitute(
+    conv: nn.Conv2d, following: FollowingPointwise | None, ratio: int, init: Literal["fresh", "fit"]
+) -> Substitute:
+    """What takes the place of ``conv``; a 1×1 that is ``following`` it serves as its own."""
+    module = layers(conv, ratio, alone=following is not None)
     error = _fit_(module, conv) if init == "fit" else None
-    return Pair(
+    return Substitute(
         module,
-        _new_words(module, conv, behind),
-        behind.pointwise if behind else "",
-        behind.between if behind else (),
+        _new_words(module, conv, following),
+        following.pointwise if following else "",
+        following.between if following else (),
         error,
     )
 
@@ -93,11 +95,11 @@ def layers(conv: nn.Conv2d, ratio: int, *, alone: bool) -> nn.Module:
     return made.requires_grad_(conv.weight.requires_grad)
 
 
-def _new_words(module: nn.Module, conv: nn.Conv2d, behind: Behind | None) -> str:
+def _new_words(module: nn.Module, conv: nn.Conv2d, following: FollowingPointwise | None) -> str:
     pconv = module if isinstance(module, PConv) else module.pconv
     assert isinstance(pconv, PConv)
     text = f"PConv {sides(conv.kernel_size)} {pconv.convolved}/{conv.in_channels}"
-    if behind is not None:
+    if following is not None:
         return f"{text}, own 1×1" + (", without the bias" if conv.bias is not None else "")
     text += f" + 1×1 {conv.in_channels}→{conv.out_channels}"
     return text + (f", stride {sides(conv.stride)}" if conv.stride != (1, 1) else "")

@@ -8,13 +8,13 @@ Channel shuffles and splits are ``channels.py``'s.
 
 from __future__ import annotations
 
-from fleetfoot.engines.native.graph import Graph, View
+from fleetfoot.engines.native.graph import Graph, View, prune
 from fleetfoot.engines.native.passes.channels import reorder_channels
-from fleetfoot.engines.native.passes.flow import Flow, Use, legal, prune, transferred
-from fleetfoot.engines.native.passes.fuse import remove_copy, sweep
+from fleetfoot.engines.native.passes.flow import Flow, Use, legal, transferred
+from fleetfoot.engines.native.passes.fuse_nodes import remove_copy, sweep
 
 
-def place(graph: Graph) -> None:
+def elide_copies(graph: Graph) -> None:
     """Applies all of the above. Changes the graph."""
     sweep(graph, elide_copy)
     reorder_channels(graph)

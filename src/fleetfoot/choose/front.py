@@ -1,0 +1,25 @@
+"""The networks worth taking: those that no other beats in both time and accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Choice = TypeVar("Choice")
+
+
+def pareto(
+    found: Iterable[Choice], *, time_s: Callable[[Choice], float], top1: Callable[[Choice], float]
+) -> list[Choice]:
+    """Those than which none is faster and as accurate, or as fast and more accurate; from fast to
+    slow. Of two that are equal in both, both are on it."""
+    front: list[Choice] = []
+    for one in sorted(found, key=lambda one: (time_s(one), -top1(one))):
+        last = front[-1] if front else None
+        if (
+            last is None
+            or top1(one) > top1(last)
+            or (time_s(one), top1(one)) == (time_s(last), top1(last))
+        ):
+            front.append(one)
+    return front
