@@ -68,14 +68,14 @@ class Fake(Engine):
     def missing(cls):
         return None
 
-    def _run(self, batch):
+    def _run(self, inputs):
         self.calls += 1
         if self.calls == self.dies_at:
             raise RuntimeError("out of luck")
         self.log.append(self.label)
         time.sleep(self.seconds)
         with torch.inference_mode():
-            return self.model(batch) + self.wrong
+            return self.model(*inputs) + self.wrong
 
 
 class Probe:

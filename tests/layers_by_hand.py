@@ -92,10 +92,10 @@ class Told(Engine):
     def missing(cls):
         return None
 
-    def _run(self, batch):
-        return torch.zeros(len(batch), 3)
+    def _run(self, inputs):
+        return torch.zeros(len(inputs[0]), 3)
 
-    def _profile(self, batch):
+    def _profile(self, inputs):
         self.calls += 1
         return list(self.runs[(self.calls - 1) % len(self.runs)])
 

@@ -35,6 +35,7 @@ from fleetfoot.measure.record import (
 )
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.kit.terminal import console
+from fleetfoot.report.summary import OWN, PEERS
 from fleetfoot.report.tables import escaped, plain_table
 
 STARTING_PEERS = ("onnxruntime", "openvino", "ncnn", "executorch")
@@ -248,7 +249,7 @@ class _Holes:
 
 
 def _wanted(target: Speed) -> list[str]:
-    (row,) = (r for r in COMPARED_ROWS if (r.threads, r.batch) == _setting(target))
+    (row,) = (r for r in GRIDS["peers"].settings if (r.threads, r.batch) == _setting(target))
     return [model for model in COMPARED_MODELS if model not in row.without]
 
 
@@ -311,8 +312,8 @@ def _share(target: Share, own: Iterable[Measurement]) -> TargetVerdict:
     ]:
         share, worst = min(bounded, key=lambda pair: pair[0])
         remarks.append(
-            f"of the multiply-adds that the core does in registers alone, {worst.registers_gflops:.0f} "
-            f"GFLOP/s: least {share:.2f} on {worst.model}"
+            "of the multiply-adds that the core does in registers alone, "
+            f"{worst.registers_gflops:.0f} GFLOP/s: least {share:.2f} on {worst.model}"
         )
     if not cells:
         return TargetVerdict(

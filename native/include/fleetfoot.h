@@ -101,6 +101,9 @@ FF_API void ff_plan_free(ff_plan *plan);
 /* Texts and shapes below live as long as the plan. An index out of range gives NULL or -1. */
 FF_API int32_t ff_plan_version(const ff_plan *plan);
 FF_API const char *ff_plan_model(const ff_plan *plan);
+/* JSON: {"inputs": [names], "outputs": their nest, numbers standing for outputs}. "" where the network takes one
+ * tensor and answers with one. docs/engine.md, "The plan". */
+FF_API const char *ff_plan_signature(const ff_plan *plan);
 
 FF_API int32_t ff_plan_input_count(const ff_plan *plan);
 FF_API int32_t ff_plan_output_count(const ff_plan *plan);

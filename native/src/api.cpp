@@ -164,6 +164,7 @@ void ff_plan_free(ff_plan* plan) { delete plan; }
 
 int32_t ff_plan_version(const ff_plan* plan) { return plan ? FF_PLAN_VERSION : -1; }
 const char* ff_plan_model(const ff_plan* plan) { return plan ? plan->plan->model.c_str() : nullptr; }
+const char* ff_plan_signature(const ff_plan* plan) { return plan ? plan->plan->signature.c_str() : nullptr; }
 int32_t ff_plan_input_count(const ff_plan* plan) { return plan ? static_cast<int32_t>(plan->plan->inputs.size()) : -1; }
 int32_t ff_plan_output_count(const ff_plan* plan) {
     return plan ? static_cast<int32_t>(plan->plan->outputs.size()) : -1;

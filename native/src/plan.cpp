@@ -133,6 +133,19 @@ void check_identity(const Safetensors& file) {
                  " of its content): the file is damaged");
 }
 
+// Nothing here depends on it, so only that it is what was written is checked.
+std::string read_signature(const Safetensors& file) {
+    const auto at = file.metadata.find("signature");
+    if (at == file.metadata.end()) return "";
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016llx",
+                  static_cast<unsigned long long>(checksum(at->second.data(), at->second.size(), 0)));
+    if (metadata(file, "signature_checksum") != digits)
+        bad_plan("the checksum of the signature differs (" + metadata(file, "signature_checksum") + " in the file, " +
+                 digits + " of its content): the file is damaged");
+    return at->second;
+}
+
 // A convolution by Winograd's tiles reads its direct weights only if a tile is not finite. The checksum has read
 // them all, so that they fill memory now.
 void set_aside(const Plan& plan, const Node& node) {
@@ -165,6 +178,7 @@ Plan load_plan(File file) {
     Plan plan;
     plan.weight_bytes = static_cast<int64_t>(stored.data_bytes);
     read_graph(plan, metadata(stored, "graph"), stored);
+    plan.signature = read_signature(stored);
     plan.file = std::move(file);  // its bytes stay where they are
     validate(plan);
     set_aside(plan);

@@ -98,6 +98,7 @@ struct Node {
 struct Plan {
     File file;
     std::string model;
+    std::string signature;  // JSON: names and nest of inputs and outputs, for whoever calls; "" where there is none
     int64_t arena_bytes = 0;
     int64_t ring_bytes = 0;  // for each thread
     int64_t weight_bytes = 0;

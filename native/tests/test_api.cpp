@@ -26,6 +26,7 @@ ff_plan* load() {
 void a_plan_answers() {
     ff_plan* plan = load();
     CHECK(ff_plan_version(plan) == FF_PLAN_VERSION && std::string(ff_plan_model(plan)) == "test");
+    CHECK(std::string(ff_plan_signature(plan)).empty() && !ff_plan_signature(nullptr));
     CHECK(ff_plan_input_count(plan) == 1 && ff_plan_output_count(plan) == 1);
     CHECK(ff_plan_input_rank(plan, 0) == 3 && ff_plan_input_shape(plan, 0)[1] == graphs::kSide);
     CHECK(ff_plan_output_rank(plan, 0) == 1 && ff_plan_output_shape(plan, 0)[0] == kClasses);

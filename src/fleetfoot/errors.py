@@ -15,6 +15,7 @@ FleetfootError
 ├── NotTraceableError    a forward that torch.fx cannot follow
 ├── SwapError            nothing to replace as asked, or a network that does not bear it
 ├── EngineError          an engine that cannot build or run a network
+│   ├── ArtifactError      a saved engine that is missing, damaged, changed or of another kind
 │   ├── PlanError          a compiled plan that is damaged, invalid or of another version
 │   ├── DisagreementError  an engine that answers otherwise than eager
 │   ├── LackingError       one operator that the engine lacks, while a network is lowered
@@ -112,6 +113,11 @@ class SwapError(FleetfootError):
 
 class EngineError(FleetfootError):
     """An engine cannot build or run a network."""
+
+
+class ArtifactError(EngineError):
+    """A saved engine whose manifest or files are missing, damaged or changed, or that cannot be
+    opened here."""
 
 
 class PlanError(EngineError):

@@ -215,6 +215,8 @@ def _hints(kind: type) -> dict[str, Any]:
 def _value(value: object, hint: Any, name: str) -> Any:
     """``value`` as ``hint`` wants it: a number, a string, a list for a tuple, an object for a
     dict."""
+    if hint is Any:
+        return value
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None:

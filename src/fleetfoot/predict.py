@@ -146,10 +146,12 @@ class Predictor:
         else:
             built = load(engine, ready, example=example, threads=threads)
         logits = built.run(example)
-        if logits.ndim != 2 or len(logits) != batch:
+        is_tensor = isinstance(logits, torch.Tensor)
+        if not is_tensor or logits.ndim != 2 or len(logits) != batch:
+            found = tuple(logits.shape) if is_tensor else f"a {type(logits).__name__}"
             raise EngineError(
                 f"{engine}: a classifier answers with ({batch}, classes), "
-                f"and this network with {tuple(logits.shape)}"
+                f"and this network with {found}"
             )
         return cls(built, batch, preprocess, Labels.of(logits.shape[1], labels))
 

@@ -35,13 +35,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 import fleetfoot
 from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError, PlanError
+
+if TYPE_CHECKING:
+    from fleetfoot.artifact import Nest
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Bytes: TypeAlias = bytes | bytearray | memoryview | np.ndarray[Any, Any]
@@ -80,6 +83,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ff_plan_load_memory": (c_int32, (c_void_p, c_size_t, POINTER(c_void_p))),
     "ff_plan_free": (None, (c_void_p,)),
     "ff_plan_model": (c_char_p, (c_void_p,)),
+    "ff_plan_signature": (c_char_p, (c_void_p,)),
     "ff_plan_input_count": (c_int32, (c_void_p,)),
     "ff_plan_output_count": (c_int32, (c_void_p,)),
     "ff_plan_input_rank": (c_int32, (c_void_p, c_int32)),
@@ -252,6 +256,22 @@ def region_time(threads: int = 1, *, seconds: float = 0.005) -> float:
     return found.value
 
 
+def _signature(text: bytes) -> tuple[tuple[str, ...], Nest]:
+    """The names of a plan's inputs and the nest of its outputs."""
+    import json
+
+    from fleetfoot.artifact import Nest
+
+    try:
+        record = json.loads(text)
+        names, nest = record["inputs"], Nest(record["outputs"])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("its inputs have no names")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PlanError(f"the signature of the plan is damaged: {error}") from None
+    return tuple(names), nest
+
+
 def _encoded(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
 
@@ -293,6 +313,12 @@ class Plan:
         self._free = weakref.finalize(self, library.ff_plan_free, handle)
         self.model: str = library.ff_plan_model(handle).decode()
         """Name of the network that it was compiled from."""
+        signature = library.ff_plan_signature(handle)
+        self.input_names: tuple[str, ...] = ()
+        """Names of the inputs; none if there is one input and one output."""
+        self._nest: Nest | None = None
+        if signature:
+            self.input_names, self._nest = _signature(signature)
         self.input_shapes = tuple(
             tuple(library.ff_plan_input_shape(handle, i)[: library.ff_plan_input_rank(handle, i)])
             for i in range(library.ff_plan_input_count(handle))
@@ -308,6 +334,21 @@ class Plan:
         """Intermediate maps of one picture."""
         self.ring_bytes: int = library.ff_plan_ring_bytes(handle)
         """Rows kept inside strips, for each thread."""
+
+        names = 1 if self._nest is None else len(self._nest.names)
+        if self._nest is not None and (
+            names != len(self.output_shapes) or len(self.input_names) != len(self.input_shapes)
+        ):
+            raise PlanError(
+                f"the plan has {len(self.input_shapes)} inputs and {len(self.output_shapes)} "
+                f"outputs, and names {len(self.input_names)} and {names}"
+            )
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Path of each output in what ``Context.run`` gives, keys and places joined by dots; ()
+        if the plan does not tell."""
+        return () if self._nest is None else self._nest.names
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -401,6 +442,7 @@ class Context:
     def __init__(self, plan: Plan, handle: c_void_p) -> None:
         library = _library()
         self.input_shapes, self.output_shapes = plan.input_shapes, plan.output_shapes
+        self._input_names, self._nest = plan.input_names, plan._nest
         self.threads: int = library.ff_context_threads(handle)
         self.instruction_set: str = library.ff_context_instruction_set(handle).decode()
         self._nodes = plan.nodes
@@ -411,18 +453,40 @@ class Context:
         self._inputs = (c_void_p * len(self.input_shapes))()
         self._outputs = (c_void_p * len(self.output_shapes))()
 
-    def run(self, *batches: Array) -> Array | list[Array]:
-        """(B, C, H, W) float32 in C order, one for each input -> the output, (B, N) for a
-        classifier; a list where the plan has several.
+    def run(self, *batches: Array, **named: Array) -> Any:
+        """(B, C, H, W) float32 in C order, one for each input, in their order or by
+        ``Plan.input_names`` -> what the network answers: (B, N) for a classifier, or the dicts,
+        lists and tuples of arrays that the network gives. A list if a plan of several outputs does
+        not tell how they lie.
 
         Raises:
-            ValueError: a batch has another shape, type or order than the plan's input.
+            ValueError: a batch has another shape, type or order than the plan's input, or there is
+                no input of that name.
             EngineError: the context is closed.
+        """
+        if named:
+            missing = self._input_names[len(batches) :]
+            if set(missing) != set(named):
+                raise ValueError(
+                    f"inputs {', '.join(missing) or '(none)'} are wanted by name, not "
+                    f"{', '.join(named)}"
+                )
+            batches = (*batches, *(named[name] for name in missing))
+        outputs = self.run_flat(batches)
+        if self._nest is not None:
+            return self._nest.filled(outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def run_flat(self, batches: Sequence[Array]) -> list[Array]:
+        """``run`` for inputs in their order, and every output in a list.
+
+        Raises:
+            ValueError, EngineError: as in ``run``.
         """
         size = _batch_size(batches, self.input_shapes, "input")
         outputs = [np.empty((size, *shape), np.float32) for shape in self.output_shapes]
         self.run_pointers(_addresses(batches), _addresses(outputs), size)
-        return outputs[0] if len(outputs) == 1 else outputs
+        return outputs
 
     def run_into(self, batches: Sequence[Array], outputs: Sequence[Array]) -> None:
         """``run`` with the outputs written where the caller wants them. After the first run nothing

@@ -15,7 +15,8 @@ from fleetfoot import engines, runtime
 from fleetfoot.choose import auto, pick
 from fleetfoot.cli import app
 from fleetfoot.data.preprocess import Preprocess
-from fleetfoot.engines import TOLERANCES, agreement, load
+from fleetfoot.engines import TOLERANCES, Inputs, agreement, load
+from fleetfoot.engines.export import OnnxGraph
 from fleetfoot.engines.native import compile, save_plan
 from fleetfoot.engines.native.graph import Graph
 from fleetfoot.engines.native.lower.operators import OPERATORS
@@ -252,16 +253,17 @@ def test_another_engines_node_is_named_too(monkeypatch):
 
     from fleetfoot.engines import onnxruntime
 
-    exported = onnxruntime.onnx_bytes
+    exported = onnxruntime.onnx_graph
 
-    def with_another_activation(model: nn.Module, example: torch.Tensor) -> bytes:
-        graph = onnx.load_from_string(exported(model, example))
+    def with_another_activation(model: nn.Module, inputs: Inputs) -> OnnxGraph:
+        found = exported(model, inputs)
+        graph = onnx.load_from_string(found.content)
         for node in graph.graph.node:
             if node.op_type == "HardSwish":
                 node.op_type = "Relu"
-        return graph.SerializeToString()
+        return OnnxGraph(graph.SerializeToString(), found.outputs)
 
-    monkeypatch.setattr(onnxruntime, "onnx_bytes", with_another_activation)
+    monkeypatch.setattr(onnxruntime, "onnx_graph", with_another_activation)
     with pytest.raises(DisagreementError) as caught:
         load("onnxruntime", network(), example=EXAMPLE)
     assert caught.value.engine == "onnxruntime"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -117,7 +118,7 @@ def test_a_plan_on_disk_runs_any_batch_as_eager_does(network, tmp_path):
 
 @needs_library
 def test_a_plan_that_answers_otherwise_is_not_written(network, tmp_path, monkeypatch):
-    monkeypatch.setattr("fleetfoot.engines.agreement.relative_error", lambda a, b: 0.5)
+    monkeypatch.setattr("fleetfoot.engines.agreement.relative_errors", lambda a, b: [0.5])
     with pytest.raises(DisagreementError, match=r"is off eager's by 5\.0e-01 of the largest value"):
         save_plan(network, torch.zeros(1, 3, 64, 64), tmp_path / "network.plan")
     assert not list(tmp_path.iterdir())
@@ -133,6 +134,20 @@ def test_the_command_writes_the_file_that_the_runtime_runs(tmp_path):
     with runtime.Plan.load(file) as plan:
         assert plan.input_shapes == ((3, 64, 64),)
         assert plan.output_shapes == ((1000,),)
+
+
+@needs_library
+@pytest.mark.slow  # folding its branches takes most of a minute
+def test_the_command_compiles_a_network_that_answers_with_a_dict(tmp_path):
+    name, file = "torchvision:lraspp_mobilenet_v3_large", tmp_path / "lraspp.plan"
+    words = ["compile", name, "--no-pretrained", "--size", "64", "--output", str(file)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    with runtime.Plan.load(file) as plan, plan.context() as context:
+        assert plan.output_names == ("out",)
+        answer = context.run(np.zeros((2, 3, 64, 64), np.float32))
+    assert list(answer) == ["out"]
+    assert answer["out"].shape == (2, 21, 64, 64)
 
 
 @needs_library

@@ -206,8 +206,8 @@ def test_an_engine_without_times_says_which_have():
     class Silent(Told):
         name = "compiled"
 
-        def _profile(self, batch):
-            return super(Told, self)._profile(batch)
+        def _profile(self, inputs):
+            return super(Told, self)._profile(inputs)
 
     with pytest.raises(EngineError, match=r"compiled has no times of its nodes; native, eager, .*"):
         profile(Silent(), torch.zeros_like(X))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 
@@ -157,6 +158,8 @@ def test_spread_and_drift_counted_by_hand():
     assert spread(samples) == 1.0
     assert drift([1.0, 1.0, 5.0, 1.2, 1.2]) == pytest.approx(0.2)
     assert drift([1.0]) == 0.0
+    assert drift([0.0, 0.0, 0.0, 0.0]) == 0.0  # layers below OpenVINO's microsecond
+    assert drift([0.0, 0.0, 1.0, 1.0]) == math.inf
 
 
 def test_the_verdict_says_what_is_wrong():

@@ -8,6 +8,9 @@ from dataclasses import replace
 import pytest
 
 from fleetfoot.engines import available
+from fleetfoot.engines.base import Written
+from fleetfoot.engines.onnxruntime import OnnxRuntime
+from fleetfoot.engines.openvino import OpenVino
 from fleetfoot.errors import RecordError
 from fleetfoot.measure import start as starting
 from fleetfoot.measure.record import STARTS_FILE, read_starts, write
@@ -34,14 +37,15 @@ def test_an_engine_answers_from_its_own_file_without_torch(tmp_path):
 
 
 def test_an_engine_that_cannot_write_or_answer_is_a_failure_with_its_reason(monkeypatch):
-    def empty(model, example, folder, threads):
-        (folder / "network.param").write_text("not a graph")
-        return starting.Written((folder / "network.param",), {})
+    def empty(engine, folder):
+        (folder / "network.onnx").write_text("not a graph")
+        return Written(("network.onnx",), {})
 
-    def broken(model, example, folder, threads):
+    def broken(engine, folder):
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(starting, "WRITERS", {"onnxruntime": empty, "openvino": broken})
+    monkeypatch.setattr(OnnxRuntime, "_write", empty)
+    monkeypatch.setattr(OpenVino, "_write", broken)
     monkeypatch.setattr(
         starting.engines, "available", lambda: {"onnxruntime": None, "openvino": None}
     )

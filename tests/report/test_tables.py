@@ -71,6 +71,17 @@ def test_an_unstable_cell_is_marked_in_words():
     assert "unstable: spread 31 %" in printed([row], width=80)
 
 
+def test_every_engine_beside_the_own_one_leaves_room_for_the_names():
+    engines = ("native", "executorch", "ncnn", "onnxruntime", "openvino")
+    rows = [measurement(model="timm:mobilenetv3_large_100", engine=engine) for engine in engines]
+    for width in (60, 80, 120):
+        text = printed(rows, width=width).split("every engine, ms")[1].split("noise", 1)[1]
+        assert max(len(line) for line in text.splitlines()) <= width
+        assert "…" not in text
+        assert "mobilenetv3_" in text
+        assert ("no room for onnxruntime, openvino: " in text) is (width == 60)
+
+
 def test_absent_engines_are_said_with_their_reasons():
     assert "did not run: fastvit_t8 on compiled: torch.compile needs" in printed(
         record(), [failure()]

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+import os
 
+import torch
+from torch import nn
+
+from fleetfoot.artifact import Artifact, Facts
 from fleetfoot.engines.agreement import Agreement, compare
 from fleetfoot.engines.base import (
     TOLERANCES,
@@ -21,23 +24,28 @@ from fleetfoot.engines.base import (
 from fleetfoot.engines.compiled import Compiled
 from fleetfoot.engines.eager import CudaGraph, Eager
 from fleetfoot.engines.executorch import ExecuTorch
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native import Native
 from fleetfoot.engines.ncnn import Ncnn
 from fleetfoot.engines.nothing import Nothing
 from fleetfoot.engines.onnxruntime import OnnxRuntime
 from fleetfoot.engines.openvino import OpenVino
-from fleetfoot.errors import EngineError, FleetfootError, UnknownNameError
+from fleetfoot.errors import ArtifactError, EngineError, FleetfootError, UnknownNameError
 
 __all__ = [
     "ENGINES",
     "TOLERANCES",
     "Agreement",
+    "Artifact",
     "Engine",
     "EngineInfo",
+    "Facts",
+    "Inputs",
     "NodeTime",
     "Options",
     "available",
     "load",
+    "open",
     "relative_error",
 ]
 
@@ -67,14 +75,15 @@ def load(
     engine: str,
     model: nn.Module,
     *,
-    example: Tensor,
+    example: Given,
     threads: int = 1,
     precision: str = "float32",
     layout: str = "nchw",
     device: str = "cpu",
 ) -> Engine:
-    """Builds ``engine`` for ``model``, in eval mode and usually folded, and for batches shaped as
-    ``example`` (B, C, H, W).
+    """Builds ``engine`` for ``model``, in eval mode and usually folded, and for inputs shaped as
+    ``example``: a batch (B, C, H, W), a sequence of tensors for a network of several parameters, or
+    a mapping of tensors by the parameters' names.
 
     The engine that was asked for, or an error; never another one. Its answer to random pictures was
     compared with eager's: ``agreement`` says how far apart they are. The given model is left as it
@@ -83,8 +92,8 @@ def load(
     Raises:
         UnknownNameError: no engine has that name.
         MissingExtraError: its package is not installed; the message names the extra.
-        ValueError: the model is in train mode, the example is no float32 batch on the CPU, or an
-        option is none of those known.
+        ValueError: the model is in train mode, the example holds no tensors on the CPU or names
+        that the network's forward does not have, or an option is none of those known.
         EngineError: it cannot be used here, does not offer an option, or cannot build this network.
         DisagreementError: it answers otherwise than eager; the first node that differs is named.
     """
@@ -97,12 +106,7 @@ def load(
             f"{type(model).__name__} is in train mode, in which its batch norms follow the batch; "
             "call model.eval() first"
         )
-    if example.ndim != 4 or example.dtype != torch.float32 or example.device.type != "cpu":
-        raise ValueError(
-            "example must be a float32 batch (B, C, H, W) on the CPU, not "
-            f"{tuple(example.shape)}, {str(example.dtype).removeprefix('torch.')}, on "
-            f"{example.device}"
-        )
+    inputs = Inputs.of(model, example)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise EngineError("device 'cuda' was asked for, and torch sees no CUDA device here")
     kind = ENGINES[engine]
@@ -110,13 +114,12 @@ def load(
     if missing is not None:
         raise missing
     try:
-        built = kind(model, example, options)
+        built = kind(model, inputs, options)
     except FleetfootError:
         raise
     except Exception as error:  # each runtime raises its own kinds
         raise EngineError(
-            f"{engine} cannot build {type(model).__name__} for a batch {tuple(example.shape)}: "
-            f"{reason(error)}"
+            f"{engine} cannot build {type(model).__name__} for {inputs}: {reason(error)}"
         ) from error
     try:
         compare(built, model)
@@ -124,3 +127,44 @@ def load(
         built.close()
         raise
     return built
+
+
+def open(artifact: Artifact | str | os.PathLike[str], *, threads: int | None = None) -> Engine:
+    """The engine that ``Engine.save`` wrote, as it was; no network is needed.
+
+    Args:
+        artifact: the folder, or what ``Artifact.read`` gave.
+        threads: default: those that it was saved with.
+
+    Raises:
+        ArtifactError: the folder, its manifest or a file of it is missing, damaged or changed, or
+            was written for another processor or version.
+        MissingExtraError: its package is not installed; the message names the extra.
+        EngineError: it cannot be used here, or its runtime refuses the files.
+        ValueError: ``threads`` is less than 1.
+    """
+    if not isinstance(artifact, Artifact):
+        artifact = Artifact.read(artifact)
+    said = artifact.manifest
+    if said.engine not in ENGINES or not ENGINES[said.engine].saves:
+        raise ArtifactError(
+            f"{artifact.path} was written by an engine {said.engine!r}, unknown here"
+        )
+    try:
+        options = Options(
+            threads=said.threads if threads is None else threads, precision=said.precision
+        )
+    except ValueError as error:
+        if threads is not None:
+            raise
+        raise ArtifactError(f"{artifact.path} has a damaged manifest: {error}") from None
+    kind = ENGINES[said.engine]
+    missing = kind.missing()
+    if missing is not None:
+        raise missing
+    try:
+        return kind.opened(artifact, options)
+    except FleetfootError:
+        raise
+    except Exception as error:  # each runtime raises its own kinds
+        raise EngineError(f"{said.engine} cannot open {artifact.path}: {reason(error)}") from error

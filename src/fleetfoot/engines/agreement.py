@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fleetfoot.engines.base import TOLERANCES, Engine, relative_error
+from fleetfoot.engines.base import TOLERANCES, Engine, relative_errors
 from fleetfoot.engines.diagnosis import first_difference
+from fleetfoot.engines.inputs import Inputs
 from fleetfoot.errors import DisagreementError, EngineError
 from fleetfoot.machine.peaks import torch_threads
 
@@ -66,24 +67,22 @@ def compare(engine: Engine, model: nn.Module) -> None:
     """
     if not engine.compared or engine.agreement is not None:
         return
-    pictures = torch.randn(engine.shape, generator=torch.Generator().manual_seed(SEED))
+    inputs = engine.inputs.random(SEED)
     with torch_threads(engine.info.threads), torch.no_grad():
-        expected = pytree.tree_leaves(model(pictures))
+        expected = inputs.call(model)
         if not _finite(expected):
             raise EngineError(
                 f"{engine.name} cannot be compared with eager: the answer of "
                 f"{type(model).__name__} to random pictures has no finite value"
             )
-        error = _error(engine, model, {}, pictures, expected)
+        error = _error(engine, model, {}, inputs, expected)
         weights = redrawn(model)
         second = None
         if weights and (other := engine.with_weights(weights)) is not None:
             with other:
-                expected = pytree.tree_leaves(
-                    torch.func.functional_call(model, weights, (pictures,))
-                )
+                expected = torch.func.functional_call(model, weights, inputs.args, inputs.kwargs)
                 if _finite(expected):
-                    second = _error(other, model, weights, pictures, expected)
+                    second = _error(other, model, weights, inputs, expected)
     engine.agreed(Agreement(error, len({id(value) for value in weights.values()}), second))
 
 
@@ -123,28 +122,28 @@ def _error(
     engine: Engine,
     model: nn.Module,
     weights: Mapping[str, Tensor],
-    pictures: Tensor,
-    expected: list[Any],
+    inputs: Inputs,
+    expected: Any,
 ) -> float:
     """The largest error of any output of ``engine``, in which ``weights`` take the place of the
     model's own.
 
     Raises:
         DisagreementError: it is more than the tolerance.
-        EngineError: the engine fails, or has another number of outputs.
+        EngineError: the engine fails, or its outputs are nested otherwise.
     """
-    answer: Any = engine.run(pictures)
-    answers = answer if isinstance(answer, list) else [answer]
-    if len(answers) != len(expected):
+    answer = engine.run(inputs.tensors)
+    nests = [pytree.tree_structure(nest) for nest in (answer, expected)]
+    if nests[0] != nests[1]:
         raise EngineError(
-            f"{engine.name} gives {len(answers)} outputs of {type(model).__name__}, and eager "
-            f"{len(expected)}"
+            f"{engine.name} gives the outputs of {type(model).__name__} as {nests[0]}, and eager "
+            f"as {nests[1]}"
         )
-    errors = [relative_error(one, wanted) for one, wanted in zip(answers, expected, strict=True)]
+    errors = relative_errors(answer, expected)
     worst, tolerance = errors.index(max(errors)), TOLERANCES[engine.info.precision]
     if errors[worst] <= tolerance:
         return errors[worst]
-    place = first_difference(engine, model, weights, pictures[:1], worst, tolerance)
+    place = first_difference(engine, model, weights, inputs.one, worst, tolerance)
     raise DisagreementError(
         engine=engine.name,
         network=type(model).__name__,
@@ -156,6 +155,9 @@ def _error(
     )
 
 
-def _finite(outputs: list[Any]) -> bool:
+def _finite(outputs: Any) -> bool:
     """Whether each output has a finite value at least, and is a tensor."""
-    return all(isinstance(out, Tensor) and bool(out.isfinite().any()) for out in outputs)
+    return all(
+        isinstance(out, Tensor) and bool(out.isfinite().any())
+        for out in pytree.tree_leaves(outputs)
+    )

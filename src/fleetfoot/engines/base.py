@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import weakref
 from abc import ABC, abstractmethod
@@ -15,14 +16,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
+from fleetfoot import artifact as artifacts
+from fleetfoot.artifact import Artifact, Facts, Manifest, Nest
 from fleetfoot.cores import check_threads
-from fleetfoot.errors import EngineError, FleetfootError, MissingExtraError, first_line
+from fleetfoot.engines.inputs import Given, Inputs, Matcher, described
+from fleetfoot.errors import (
+    ArtifactError,
+    EngineError,
+    FleetfootError,
+    MissingExtraError,
+    first_line,
+)
 
 if TYPE_CHECKING:
     from fleetfoot.engines.agreement import Agreement
@@ -37,9 +49,29 @@ float32: sums over up to 9 x 2048 products in another order, and Winograd's tran
 """
 
 
-def relative_error(output: Tensor, reference: Tensor) -> float:
-    """Largest difference over the largest value of the reference; infinite where the shapes differ,
-    or where one is not finite and the other is not the same."""
+def relative_error(output: Any, reference: Any) -> float:
+    """Largest difference over the largest value of the reference; infinite if the shapes differ,
+    or if one is not finite and the other is not the same.
+
+    Nests of tensors are compared tensor by tensor, each over its own largest value; the worst one
+    counts, and it is infinite if they are nested otherwise.
+    """
+    return max(relative_errors(output, reference), default=0.0)
+
+
+def relative_errors(output: Any, reference: Any) -> list[float]:
+    """``relative_error`` of each tensor of a nest."""
+    found, nest = pytree.tree_flatten(output)
+    wanted, expected = pytree.tree_flatten(reference)
+    if nest != expected:
+        return [math.inf] * max(1, len(wanted))
+    return [_error(one, other) for one, other in zip(found, wanted, strict=True)]
+
+
+def _error(output: Any, reference: Any) -> float:
+    if not isinstance(output, Tensor) or not isinstance(reference, Tensor):
+        same = type(output) is type(reference) and output == reference
+        return 0.0 if same else math.inf
     if output.shape != reference.shape:
         return math.inf
     output, reference = output.double(), reference.double()
@@ -123,8 +155,17 @@ class NodeTime:
     """The engine has no kernel of its own for it here, and ran one that is only right."""
 
 
+class Written(NamedTuple):
+    """What an engine wrote into a folder."""
+
+    files: tuple[str, ...]
+    """Their names, in the order in which ``readers.py`` wants them."""
+    settings: dict[str, Any]
+    """What is set when they are opened."""
+
+
 class Engine(ABC):
-    """One network, built for batches of the shape of ``example``. Ends with ``close`` or a ``with``
+    """One network, built for inputs of the shapes of ``example``. Ends with ``close`` or a ``with``
     block."""
 
     name: ClassVar[str]
@@ -134,13 +175,56 @@ class Engine(ABC):
     """Whether it is compared with eager; not where it is eager itself, or computes nothing."""
     agreement: Agreement | None = None
     """How far its answer is from eager's; None until that was compared, or if it is not."""
+    artifact: Artifact | None = None
+    """What it was opened from; None if it was built from a network."""
+    saves: ClassVar[bool] = False
+    """Whether it has files of its own, from which it is opened again."""
+    portable: ClassVar[bool] = True
+    """Whether its files serve another processor and another version of its package too."""
     decided_by: object = None
     """Where ``choose.auto`` chose this engine, its ``Decision``."""
 
-    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
-        self.shape = tuple(example.shape)
+    def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
+        self._begin(Inputs.of(model, example), options)
+
+    def _begin(self, inputs: Inputs, options: Options) -> None:
+        self.inputs = inputs
+        """The example that it was built for."""
+        self.shape = tuple(inputs.tensors[0].shape)
+        """Shape of the first input."""
         self.info = EngineInfo(name=self.name, version=version(self.package), **vars(options))
+        self._matched = Matcher(self.name, inputs)
+        self._fill: Callable[[list[Tensor]], Any] | None = None
         self._closed = False
+
+    @classmethod
+    def opened(cls, artifact: Artifact, options: Options) -> Engine:
+        """The engine that wrote ``artifact``, as it was.
+
+        Raises:
+            ArtifactError: another engine wrote it, or one for another machine or version.
+            EngineError: its runtime refuses the files.
+        """
+        said = artifact.manifest
+        if said.engine != cls.name or not cls.saves:
+            raise ArtifactError(f"{artifact.path} was written by {said.engine}, not by {cls.name}")
+        if not cls.portable:
+            for what, wrote, here in (
+                ("on", said.platform, artifacts.here()),
+                (f"by {cls.package}", said.engine_version, version(cls.package)),
+            ):
+                if wrote != here:
+                    raise ArtifactError(
+                        f"{artifact.path} was written {what} {wrote}, and this is {here}: the "
+                        f"files of {cls.name} serve only the like; save the network again here"
+                    )
+        engine = cls.__new__(cls)
+        engine._begin(Inputs.described(said.inputs, said.by_name), options)
+        nest = Nest(said.nest)
+        engine._fill = None if nest.plain else nest.filled
+        engine.artifact = artifact
+        engine._read(artifact)
+        return engine
 
     @classmethod
     @abstractmethod
@@ -148,7 +232,7 @@ class Engine(ABC):
         """The error that says why this engine cannot be used here; None where it can."""
 
     @classmethod
-    def of_part(cls, part: nn.Module, example: Tensor, options: Options) -> Engine:
+    def of_part(cls, part: nn.Module, example: Given | Inputs, options: Options) -> Engine:
         """The engine of a part of a network that the engine was built from before."""
         return cls(part, example, options)
 
@@ -161,16 +245,21 @@ class Engine(ABC):
         """Keeps what the comparison with eager gave; what only that needed is given back."""
         self.agreement = agreement
 
-    def run(self, batch: Tensor) -> Tensor:
-        """(B, C, H, W) float32 on the CPU -> logits (B, N), float32 on the CPU.
+    def run(self, inputs: Given) -> Any:
+        """Inputs on the CPU -> what the network answers, on the CPU: one tensor, or the same dicts,
+        lists and tuples of tensors. A classifier: (B, C, H, W) float32 -> logits (B, N), float32.
+
+        Args:
+            inputs: one tensor, a sequence of them, or a mapping by the names of the network's
+                parameters (``self.inputs.names``).
 
         Raises:
-            ValueError: the batch is not of the shape, type or place that the engine was built for.
+            ValueError: an input is not of the shape, type or place that the engine was built for.
             EngineError: the engine failed, or is closed.
         """
-        return self._checked(self._run, batch)
+        return self._checked(self._run, inputs)
 
-    def profile(self, batch: Tensor) -> list[NodeTime]:
+    def profile(self, inputs: Given) -> list[NodeTime]:
         """Runs once and says what each node took, in the order in which they ran. The first call
         may build a second engine that takes times.
 
@@ -178,39 +267,107 @@ class Engine(ABC):
             ValueError: as in ``run``.
             EngineError: as in ``run``, or this engine has no times of its nodes.
         """
-        return self._checked(self._profile, batch)
+        if self.artifact is not None:
+            raise EngineError(
+                f"this {self.name} engine was opened from {self.artifact.path}, which does not "
+                "tell whose work its nodes hold; load it from the network to profile it"
+            )
+        return self._checked(self._profile, inputs)
 
-    def _checked(self, work: Callable[[Tensor], Result], batch: Tensor) -> Result:
-        if tuple(batch.shape) != self.shape:
-            raise ValueError(
-                f"batch has shape {tuple(batch.shape)}, but this {self.name} engine was built for "
-                f"{self.shape}; load another with an example of the new shape"
+    def save(self, path: str | os.PathLike[str], *, facts: Facts | None = None) -> Artifact:
+        """Writes the engine's own files and a manifest into the new folder ``path``: all of it, or
+        nothing. ``engines.open`` gives the engine back.
+
+        Raises:
+            EngineError: the engine has no files of its own, is closed, was opened from an artifact,
+                or the network that it was built from is gone.
+            OSError: there is something at ``path``, or it cannot be written.
+        """
+        if not self.saves:
+            raise EngineError(
+                f"{self.name} has no files of its own; native, onnxruntime, openvino, ncnn and "
+                "executorch have"
             )
-        if batch.dtype != torch.float32 or batch.device.type != "cpu":
-            raise ValueError(
-                "batch must be float32 on the CPU, not "
-                f"{str(batch.dtype).removeprefix('torch.')} on {batch.device}"
+        if self.artifact is not None:
+            raise EngineError(
+                f"this {self.name} engine was opened from {self.artifact.path}; copy that folder"
             )
+        answer = self.run(self.inputs.random().tensors)
+        leaves, spec = pytree.tree_flatten(answer)
+        try:
+            nest = Nest.of(pytree.tree_unflatten(range(len(leaves)), spec))
+        except ValueError as error:
+            raise EngineError(
+                f"the answer of this network has no place in a manifest: {error}"
+            ) from error
+        written = Written((), {})
+
+        def fill(folder: Path) -> tuple[str, ...]:
+            nonlocal written
+            written = self._write(folder)
+            return written.files
+
+        return artifacts.write(
+            path,
+            fill,
+            lambda files: Manifest(
+                format=artifacts.FORMAT,
+                engine=self.name,
+                engine_version=self.info.version,
+                settings=written.settings,
+                threads=self.info.threads,
+                precision=self.info.precision,
+                platform=artifacts.here(),
+                inputs=self.inputs.describe(),
+                by_name=self.inputs.by_name,
+                outputs=tuple(map(described, nest.names, leaves)),
+                nest=nest.record,
+                files=files,
+                error=None if self.agreement is None else self.agreement.error,
+                versions={name: version(name) for name in ("fleetfoot", "torch")},
+                facts=facts or Facts(),
+            ),
+        )
+
+    def _write(self, folder: Path) -> Written:
+        """The engine's own files, into an empty folder. For engines that save."""
+        raise NotImplementedError
+
+    def _read(self, artifact: Artifact) -> None:
+        """Makes ready to run what ``_write`` wrote. For engines that save."""
+        raise NotImplementedError
+
+    def _checked(self, work: Callable[[tuple[Tensor, ...]], Result], inputs: Given) -> Result:
+        tensors = self._matched(inputs)
         if self._closed:
             raise EngineError(f"this {self.name} engine is closed; load it again")
         try:
-            return work(batch)
+            return work(tensors)
         except EngineError:
             raise
         except Exception as error:  # each runtime raises its own kinds
             raise EngineError(f"{self.name} failed on a batch {self.shape}: {error}") from error
 
-    @abstractmethod
-    def _run(self, batch: Tensor) -> Tensor: ...
+    def _answers_as(self, nest: pytree.TreeSpec) -> None:
+        """Outputs are put together as ``nest`` says from now on."""
+        if not nest.is_leaf():
+            self._fill = lambda outputs: pytree.tree_unflatten(outputs, nest)
 
-    def _profile(self, batch: Tensor) -> list[NodeTime]:
+    def _nested(self, outputs: list[Tensor]) -> Any:
+        """What the network would answer, of its tensors."""
+        return outputs[0] if self._fill is None else self._fill(outputs)
+
+    @abstractmethod
+    def _run(self, inputs: tuple[Tensor, ...]) -> Any: ...
+
+    def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
         raise EngineError(
             f"{self.name} has no times of its nodes; native, eager, onnxruntime and openvino have"
         )
 
-    def timed_call(self, batch: Tensor) -> Callable[[], object]:
-        """What a benchmark times: ``run``; on CUDA the network alone, its batch already there."""
-        return lambda: self.run(batch)
+    def timed_call(self, inputs: Given) -> Callable[[], object]:
+        """What a benchmark times: ``run``; on CUDA the network alone, its inputs already there."""
+        return lambda: self.run(inputs)
 
     def close(self) -> None:
         """Gives back what the engine holds. A second call does nothing."""
@@ -280,8 +437,8 @@ def built_from(engine: Engine, network: weakref.ref[nn.Module]) -> nn.Module:
     model = network()
     if model is None:
         raise EngineError(
-            f"{engine.name} takes times in a second engine, and the network that it would be built "
-            "from is gone; keep the network while you profile"
+            f"{engine.name} takes times in a second engine and saves what it builds anew, and the "
+            "network that it would be built from is gone; keep the network until then"
         )
     return model
 

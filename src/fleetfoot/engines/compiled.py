@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fleetfoot.engines.base import Engine, NodeTime, Options, quiet
 from fleetfoot.engines.eager import Eager
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.errors import EngineError, FleetfootError
 
 COMPILER = "cl" if sys.platform == "win32" else "clang++" if sys.platform == "darwin" else "g++"
@@ -28,21 +29,22 @@ class Compiled(Eager):
 
     name = "compiled"
 
-    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+    def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         super().__init__(model, example, options)
-        network, placed = self._forward, self._place(example)
+        network = self._forward
+        placed = self.inputs.with_tensors([self._place(tensor) for tensor in self.inputs.tensors])
         assert isinstance(network, nn.Module)
         with self._as_stated():
             with quiet():
-                graph = torch.export.export(network, (placed,)).module()
+                graph = torch.export.export(network, placed.args, placed.kwargs).module()
             compiled = torch.compile(
                 graph, fullgraph=True, dynamic=False, options={"freezing": True}
             )
-            compiled(placed)  # compiles
+            placed.call(compiled)  # compiles
         self._forward = compiled
 
-    def _profile(self, batch: Tensor) -> list[NodeTime]:
-        return Engine._profile(self, batch)  # its kernels do not tell whose work they hold
+    def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
+        return Engine._profile(self, inputs)  # its kernels do not tell whose work they hold
 
     @classmethod
     def missing(cls) -> FleetfootError | None:

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from fleetfoot.engines.base import Engine, Options, relative_error
+from fleetfoot.engines.inputs import Inputs
 from fleetfoot.errors import EngineError
 
 LONGEST_S = 120.0
@@ -26,7 +27,7 @@ def first_difference(
     engine: Engine,
     model: nn.Module,
     weights: Mapping[str, Tensor],
-    picture: Tensor,
+    picture: Inputs,
     output: int,
     tolerance: float,
 ) -> str:
@@ -74,7 +75,7 @@ def _replace(graph: nn.Module, name: str, value: Tensor) -> None:
 
 class _Search:
     def __init__(
-        self, engine: Engine, graph: fx.GraphModule, picture: Tensor, tolerance: float
+        self, engine: Engine, graph: fx.GraphModule, picture: Inputs, tolerance: float
     ) -> None:
         self._engine, self._graph = type(engine), graph
         self._options = Options(
@@ -83,7 +84,7 @@ class _Search:
             layout=engine.info.layout,
             device=engine.info.device,
         )
-        self._picture, self._tolerance = picture, tolerance
+        self._picture, self._tolerance = list(picture.tensors), tolerance
         self._nodes = [node for node in graph.graph.nodes if node.op != "call_module"]  # guards
         self._known: dict[fx.Node, bool | None] = {}
         self._found: fx.Node | None = None
@@ -143,7 +144,7 @@ class _Search:
             and isinstance(value, Tensor)
             and value.is_floating_point()
             and value.ndim > 0
-            and len(value) == len(self._picture)
+            and len(value) == len(self._picture[0])
         )
 
     def _narrow(self, end: fx.Node) -> list[fx.Node]:
@@ -181,7 +182,7 @@ class _Search:
         try:
             with self._engine.of_part(part, self._picture, self._options) as engine:
                 answer = engine.run(self._picture)
-            return not relative_error(answer, part(self._picture)) <= self._tolerance
+            return not relative_error(answer, part(*self._picture)) <= self._tolerance
         except Exception:  # each runtime raises its own kinds, and the next node may do
             return None
 

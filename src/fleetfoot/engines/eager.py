@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fleetfoot.count.trace import Modules
 from fleetfoot.engines.base import Engine, NodeTime, Options
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.errors import EngineError, FleetfootError
 from fleetfoot.machine.peaks import torch_threads
 
@@ -28,7 +30,7 @@ class Eager(Engine):
     name = "eager"
     package = "torch"
 
-    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+    def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         super().__init__(model, example, options)
         self._dtype = getattr(torch, options.precision)
         self._format = torch.channels_last if options.layout == "nhwc" else torch.contiguous_format
@@ -37,14 +39,16 @@ class Eager(Engine):
             model = model.to(memory_format=self._format)
         elif type(self) is Eager:
             self.compared = False  # it is what the others are compared with
-        self._forward: Callable[[Tensor], Tensor] | None = model
+        self._forward: Callable[..., Any] | None = model
 
     @classmethod
     def missing(cls) -> FleetfootError | None:
         return None
 
-    def _place(self, batch: Tensor) -> Tensor:
-        return batch.to(device=self.info.device, dtype=self._dtype, memory_format=self._format)
+    def _place(self, tensor: Tensor) -> Tensor:
+        dtype = self._dtype if tensor.is_floating_point() else tensor.dtype
+        form = self._format if tensor.ndim == 4 else torch.contiguous_format
+        return tensor.to(device=self.info.device, dtype=dtype, memory_format=form)
 
     @contextmanager
     def _as_stated(self) -> Iterator[None]:
@@ -56,21 +60,15 @@ class Eager(Engine):
             with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
                 yield
 
-    def _run(self, batch: Tensor) -> Tensor:
-        output = self._answer(batch)
-        if not isinstance(output, Tensor):
-            raise EngineError(
-                f"the network answers with a {type(output).__name__}, and an engine runs one that "
-                "answers with a tensor; give it the part that does, a backbone for one"
-            )
-        return output.to(device="cpu", dtype=torch.float32)
+    def _run(self, inputs: tuple[Tensor, ...]) -> Any:
+        return pytree.tree_map_only(Tensor, _answered, self._answer(inputs))
 
-    def _answer(self, batch: Tensor) -> object:
+    def _answer(self, inputs: tuple[Tensor, ...]) -> Any:
         assert self._forward is not None, "a closed engine is refused before"
         with self._as_stated():
-            return self._forward(self._place(batch))
+            return self.inputs.call(self._forward, [self._place(tensor) for tensor in inputs])
 
-    def _profile(self, batch: Tensor) -> list[NodeTime]:
+    def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
         if self.info.device != "cpu":
             raise EngineError("eager has times of its operators on the CPU only")
         network = self._forward
@@ -79,28 +77,32 @@ class Eager(Engine):
         stopwatch = _Stopwatch(modules)
         try:
             with self._as_stated():
-                placed = self._place(batch)
+                placed = [self._place(tensor) for tensor in inputs]
                 with stopwatch:
-                    network(placed)
+                    self.inputs.call(network, placed)
         finally:
             modules.remove()
         return stopwatch.nodes
 
-    def timed_call(self, batch: Tensor) -> Callable[[], object]:
-        if self.info.device == "cpu":  # of any answer, as a detector's list
-            return lambda: self._checked(self._answer, batch)
-        placed = self._place(batch)
+    def timed_call(self, inputs: Given) -> Callable[[], object]:
+        if self.info.device == "cpu":
+            return lambda: self._checked(self._answer, inputs)
+        placed = [self._place(tensor) for tensor in self._matched(inputs)]
 
-        def call() -> Tensor:
+        def call() -> Any:
             assert self._forward is not None
             with self._as_stated():
-                return self._forward(placed)
+                return self.inputs.call(self._forward, placed)
 
         return call
 
     def close(self) -> None:
         super().close()
         self._forward = None
+
+
+def _answered(output: Tensor) -> Tensor:
+    return output.to("cpu", torch.float32 if output.is_floating_point() else output.dtype)
 
 
 class _Stopwatch(TorchDispatchMode):
@@ -135,42 +137,45 @@ class CudaGraph(Eager):
 
     name = "cudagraph"
 
-    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+    def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         if options.device != "cuda":
             raise EngineError(f"cudagraph runs on device 'cuda' only, not {options.device!r}")
         super().__init__(model, example, options)
         network = self._forward
         assert network is not None
-        self._input = self._place(example).clone()
+        self._inputs = [self._place(tensor).clone() for tensor in self.inputs.tensors]
         with self._as_stated():
             side = torch.cuda.Stream()  # torch asks for warm-up runs beside the main stream
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(3):
-                    network(self._input)
+                    self.inputs.call(network, self._inputs)
             torch.cuda.current_stream().wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
-                self._output = network(self._input)
+                self._output = self.inputs.call(network, self._inputs)
         self._forward = self._replay
 
     @classmethod
     def missing(cls) -> FleetfootError | None:
         return None if torch.cuda.is_available() else EngineError("cudagraph: no CUDA device here")
 
-    def _replay(self, placed: Tensor) -> Tensor:
-        if placed is not self._input:
-            self._input.copy_(placed)
+    def _replay(self, *placed: Tensor, **named: Tensor) -> Any:
+        """The last inputs are given by name, in their order."""
+        for own, given in zip(self._inputs, (*placed, *named.values()), strict=True):
+            if given is not own:
+                own.copy_(given)
         self._graph.replay()
         return self._output
 
-    def _profile(self, batch: Tensor) -> list[NodeTime]:
-        return Engine._profile(self, batch)  # one graph: eager's operators are not what runs
+    def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
+        return Engine._profile(self, inputs)  # one graph: eager's operators are not what runs
 
-    def timed_call(self, batch: Tensor) -> Callable[[], object]:
-        self._input.copy_(self._place(batch))
-        return lambda: self._replay(self._input)
+    def timed_call(self, inputs: Given) -> Callable[[], object]:
+        for own, given in zip(self._inputs, self._matched(inputs), strict=True):
+            own.copy_(self._place(given))
+        return lambda: self._replay(*self._inputs)
 
     def close(self) -> None:
         super().close()
-        del self._graph, self._input, self._output
+        del self._graph, self._inputs, self._output

@@ -10,13 +10,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from fleetfoot.engines.base import Engine, Options, missing_package, quiet, refuse
-from fleetfoot.engines.export import Last
+from fleetfoot.artifact import Artifact
+from fleetfoot.engines.base import Engine, Options, Written, missing_package, quiet, refuse
+from fleetfoot.engines.export import Last, output_nest
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.errors import EngineError, FleetfootError
 
 
@@ -27,7 +31,11 @@ class Program(NamedTuple):
     """Of a .pte file."""
     outside: str
     """The operators that XNNPACK did not take, as "2 aten.split_copy"; "" where it took all."""
+    outputs: pytree.TreeSpec
+    """How the program's outputs lie in what the network answers."""
 
+
+FILE = "network.pte"
 
 _last = Last[Program]()
 
@@ -52,23 +60,25 @@ def _quiet() -> Iterator[None]:
         logging.root.handlers[:] = handlers
 
 
-def executorch_program(model: nn.Module, example: Tensor) -> Program:
-    """The network for batches of exactly the shape of ``example``, lowered to XNNPACK by
+def executorch_program(model: nn.Module, example: Given | Inputs) -> Program:
+    """The network for inputs of exactly the shapes of ``example``, lowered to XNNPACK by
     ``to_edge_transform_and_lower``; 10 to 50 s.
 
     XNNPACK takes slices but no splits, and each split would cut its part of the graph in two and
     run in ExecuTorch's portable operators; so splits are first written as slices.
     """
-    return _last.of(model, example, _lower)
+    return _last.of(model, Inputs.of(model, example), _lower)
 
 
-def _lower(model: nn.Module, example: Tensor) -> Program:
+def _lower(model: nn.Module, inputs: Inputs) -> Program:
     with _quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
         with quiet():
-            exported = torch.export.export(model, (example,)).run_decompositions(_as_slices())
+            exported = torch.export.export(model, inputs.args, inputs.kwargs)
+            nest = output_nest(exported, model)
+            exported = exported.run_decompositions(_as_slices())
         lowered = to_edge_transform_and_lower(
             exported,
             partitioner=[XnnpackPartitioner()],
@@ -79,7 +89,8 @@ def _lower(model: nn.Module, example: Tensor) -> Program:
     calls = [n for n in lowered.exported_program().graph.nodes if n.op == "call_function"]
     names = (_operator(node.target) for node in calls)
     outside = Counter(n for n in names if n not in ("executorch_call_delegate", "getitem"))
-    return Program(content, ", ".join(f"{count} {name}" for name, count in outside.items()))
+    told = ", ".join(f"{count} {name}" for name, count in outside.items())
+    return Program(content, told, nest)
 
 
 def _operator(target: Any) -> str:
@@ -125,21 +136,20 @@ class ExecuTorch(Engine):
     _pools: ClassVar[int] = 0
     """Pools made so far in this process: the number of the one at hand."""
 
-    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+    saves = True
+
+    def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         refuse(self.name, options, precision="float32", layout="nchw", device="cpu")
         super().__init__(model, example, options)
-        program = executorch_program(model, example)
-        with _quiet():
-            from executorch.extension.pybindings import portable_lib
-
-            self._runtime: Any = portable_lib
-        self._content: bytes | None = program.content  # the module reads it where it lies
-        self._module: Any  # set by _take_pool
-        self._pool = -1
-        self._take_pool()
+        program = executorch_program(model, self.inputs)
+        self._answers_as(program.outputs)
+        self._use(program.content)
         outputs = self._module.method_meta("forward").num_outputs()
-        if outputs != 1:
-            raise EngineError(f"{type(model).__name__} has {outputs} outputs; an engine runs one")
+        if outputs != program.outputs.num_leaves:
+            raise EngineError(
+                f"executorch keeps {outputs} of the {program.outputs.num_leaves} outputs of "
+                f"{type(model).__name__}"
+            )
         if program.outside:
             self.info = replace(self.info, note=f"outside XNNPACK: {program.outside}")
 
@@ -147,6 +157,25 @@ class ExecuTorch(Engine):
     def missing(cls) -> FleetfootError | None:
         # ruamel.yaml, tabulate, torchao: what its lowering imports of its many requirements
         return missing_package(cls.name, cls.package, "ruamel.yaml", "tabulate", "torchao")
+
+    def _write(self, folder: Path) -> Written:
+        assert self._content is not None, "a closed engine is refused before"
+        (folder / FILE).write_bytes(self._content)
+        return Written((FILE,), {})
+
+    def _read(self, artifact: Artifact) -> None:
+        (file,) = artifact.files
+        self._use(file.read_bytes())
+
+    def _use(self, content: bytes) -> None:
+        with _quiet():
+            from executorch.extension.pybindings import portable_lib
+
+            self._runtime: Any = portable_lib
+        self._content: bytes | None = content  # the module reads it where it lies
+        self._module: Any  # set by _take_pool
+        self._pool = -1
+        self._take_pool()
 
     def _take_pool(self) -> None:
         """Gives the process a pool of this engine's size, where it has another, and loads the
@@ -159,14 +188,15 @@ class ExecuTorch(Engine):
             self._module = self._runtime._load_for_executorch_from_buffer(self._content)
             self._pool = ExecuTorch._pools
 
-    def _run(self, batch: Tensor) -> Tensor:
+    def _run(self, inputs: tuple[Tensor, ...]) -> Any:
         if (
             self._pool != ExecuTorch._pools
             or self._runtime._threadpool_get_thread_count() != self.info.threads
         ):
             self._take_pool()
-        (logits,) = self._module.forward((batch.contiguous(),))
-        return logits
+        return self._nested(
+            list(self._module.forward(tuple(tensor.contiguous() for tensor in inputs)))
+        )
 
     def close(self) -> None:
         super().close()

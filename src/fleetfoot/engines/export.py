@@ -13,12 +13,15 @@ import hashlib
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.export.graph_signature import OutputKind, TensorArgument
+from torch.utils import _pytree as pytree
 
 from fleetfoot.engines.base import missing_package, quiet
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.errors import EngineError, MissingExtraError
 
 Made = TypeVar("Made")
@@ -32,17 +35,25 @@ class Last(Generic[Made]):
         self._kept: tuple[weakref.ref[nn.Module], bytes, Made] | None = None
 
     def of(
-        self, model: nn.Module, example: Tensor, make: Callable[[nn.Module, Tensor], Made]
+        self, model: nn.Module, inputs: Inputs, make: Callable[[nn.Module, Inputs], Made]
     ) -> Made:
-        fingerprint = _fingerprint(model, example)
+        fingerprint = _fingerprint(model, inputs)
         kept = self._kept
         if kept is None or kept[0]() is not model or kept[1] != fingerprint:
             self._kept = None  # the earlier one need not be in memory beside this one
-            kept = self._kept = (weakref.ref(model), fingerprint, make(model, example))
+            kept = self._kept = (weakref.ref(model), fingerprint, make(model, inputs))
         return kept[2]
 
 
-_last = Last[bytes]()
+class OnnxGraph(NamedTuple):
+    """A network as an ONNX graph."""
+
+    content: bytes
+    outputs: pytree.TreeSpec
+    """How the graph's outputs lie in what the network answers."""
+
+
+_last = Last[OnnxGraph]()
 
 
 def missing(engine: str, runtime: str) -> MissingExtraError | None:
@@ -51,33 +62,76 @@ def missing(engine: str, runtime: str) -> MissingExtraError | None:
     return missing_package(engine, runtime, "onnx", "onnxscript")
 
 
-def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
-    """The graph and its weights, for batches of exactly the shape of ``example``.
+def onnx_graph(model: nn.Module, example: Given | Inputs) -> OnnxGraph:
+    """The graph and its weights, for inputs of exactly the shapes of ``example``.
 
     Raises:
-        EngineError: the network has more than one output.
+        EngineError: an output of the network is no tensor.
     """
-    return _last.of(model, example, _export)
+    return _last.of(model, Inputs.of(model, example), _export)
 
 
-def _export(model: nn.Module, example: Tensor) -> bytes:
+def _refuse_constants(model: nn.Module, inputs: Inputs) -> None:
+    with torch.no_grad():
+        for leaf in pytree.tree_leaves(inputs.call(model)):
+            if not isinstance(leaf, Tensor):
+                raise no_tensor(model, leaf)
+
+
+def no_tensor(model: nn.Module, output: object) -> EngineError:
+    """The error that says that ``output``, which the network returns, is no tensor."""
+    return EngineError(
+        f"an engine runs networks whose outputs are tensors; {type(model).__name__} also returns "
+        f"{output!r}"
+    )
+
+
+def output_nest(program: torch.export.ExportedProgram, model: nn.Module) -> pytree.TreeSpec:
+    """How the outputs of an exported network lie in what it answers.
+
+    Raises:
+        EngineError: one of them is no tensor.
+    """
+    for output in program.graph_signature.output_specs:
+        if output.kind is OutputKind.USER_OUTPUT and not isinstance(output.arg, TensorArgument):
+            raise no_tensor(model, getattr(output.arg, "value", output.arg))
+    return program.call_spec.out_spec
+
+
+def _export(model: nn.Module, inputs: Inputs) -> OnnxGraph:
     with warnings.catch_warnings(), quiet():
         # the exporter warns of its own dependencies' ageing parts, which nobody here can change
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            model, (example,), dynamo=True, input_names=["images"], verbose=False
-        )
+        try:
+            program = torch.onnx.export(
+                model,
+                inputs.args,
+                kwargs=inputs.kwargs or None,
+                dynamo=True,
+                input_names=["images"] if len(inputs.tensors) == 1 else list(inputs.names),
+                verbose=False,
+            )
+        except Exception:
+            _refuse_constants(model, inputs)  # the exporter does not say that it was that
+            raise
     assert program is not None, "dynamo=True returns a program"
+    exported = program.exported_program
+    assert exported is not None, "the program was made from one"
+    nest = output_nest(exported, model)
     outputs = len(program.model.graph.outputs)
-    if outputs != 1:
-        raise EngineError(f"{type(model).__name__} has {outputs} outputs; an engine runs one")
-    return program.model_proto.SerializeToString()
+    if outputs != nest.num_leaves:
+        raise EngineError(
+            f"torch's ONNX exporter keeps {outputs} of the {nest.num_leaves} outputs of "
+            f"{type(model).__name__}"
+        )
+    return OnnxGraph(program.model_proto.SerializeToString(), nest)
 
 
-def _fingerprint(model: nn.Module, example: Tensor) -> bytes:
-    """Changes with the modules' options, the weights and the shape: all are written into the
-    graph."""
-    digest = hashlib.blake2b(f"{model!r}\n{tuple(example.shape)}".encode(), digest_size=16)
+def _fingerprint(model: nn.Module, inputs: Inputs) -> bytes:
+    """Changes with the modules' options, the weights and the inputs' shapes: all are written into
+    the graph."""
+    given = f"{model!r}\n{inputs.describe()} {inputs.by_name}"
+    digest = hashlib.blake2b(given.encode(), digest_size=16)
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -5,17 +5,24 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable
+import weakref
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from fleetfoot.engines.base import Engine, Options, missing_package, refuse
-from fleetfoot.engines.export import Last
+from fleetfoot import readers
+from fleetfoot.artifact import Artifact
+from fleetfoot.engines.base import Engine, Options, Written, built_from, missing_package, refuse
+from fleetfoot.engines.export import Last, no_tensor
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.errors import EngineError, FleetfootError
+from fleetfoot.readers import Net
 
 PARAM_FILE, BIN_FILE = "network.ncnn.param", "network.ncnn.bin"
 SETTINGS = {
@@ -36,30 +43,68 @@ SETTINGS = {
 }
 """Of ``ncnn.Net.opt``, beside the number of threads."""
 
-_last = Last[dict[str, bytes]]()
+
+class Converted(NamedTuple):
+    """A network as pnnx gives it."""
+
+    files: dict[str, bytes]
+    """The graph and its weights by the names of their files."""
+    outputs: pytree.TreeSpec
+    """How the graph's outputs lie in what the network answers."""
 
 
-def ncnn_files(model: nn.Module, example: Tensor) -> dict[str, bytes]:
-    """The graph and its weights, in float32 and for one picture, by the names of their files.
+_last = Last[Converted]()
+
+
+def converted(model: nn.Module, example: Given | Inputs) -> Converted:
+    """The network in float32 and for one picture.
 
     pnnx reads what ``torch.jit.trace`` saw: of a branch that depends on the data it keeps the side
     that the example took.
 
     Raises:
-        EngineError: pnnx fails, or leaves operators for which ncnn has no layer; they are named.
+        EngineError: an input is not float32 or they share no batch, an output is no tensor, pnnx
+            fails, or leaves operators for which ncnn has no layer; they are named.
     """
-    return _last.of(model, example[:1], _convert)
+    inputs = Inputs.of(model, example)
+    if inputs.batch is None or any(t.dtype != torch.float32 or t.ndim < 2 for t in inputs.tensors):
+        told = ", ".join(f"{one.name} {one.shape} {one.dtype}" for one in inputs.describe())
+        raise EngineError(
+            "ncnn takes float32 inputs (B, ...) of one batch, and those of "
+            f"{type(model).__name__} are {told}"
+        )
+    return _last.of(model, inputs.one, _convert)
 
 
-def _convert(model: nn.Module, picture: Tensor) -> dict[str, bytes]:
+class _Flat(nn.Module):
+    """A network that answers with its tensors in one tuple, and is called with tensors by place."""
+
+    def __init__(self, network: nn.Module, inputs: Inputs) -> None:
+        super().__init__()
+        self.network = network
+        self._inputs = inputs
+        self.outputs: pytree.TreeSpec | None = None
+
+    def forward(self, *tensors: Tensor) -> Any:
+        leaves, self.outputs = pytree.tree_flatten(self._inputs.call(self.network, tensors))
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor):
+                raise no_tensor(self.network, leaf)
+        return leaves[0] if len(leaves) == 1 else tuple(leaves)
+
+
+def _convert(model: nn.Module, inputs: Inputs) -> Converted:
     import pnnx
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # tracing is deprecated, and pnnx reads nothing else
-            torch.jit.trace(model, picture, check_trace=False).save(folder / "network.pt")
-        shape = f"inputshape={list(picture.shape)}f32".replace(" ", "")
+            flat = _Flat(model, inputs).eval()
+            traced = torch.jit.trace(flat, inputs.tensors, check_trace=False)
+            traced.save(folder / "network.pt")
+        shapes = ",".join(f"{list(tensor.shape)}f32" for tensor in inputs.tensors)
+        shape = f"inputshape={shapes}".replace(" ", "")
         done = subprocess.run(
             [pnnx.EXEC_PATH, "network.pt", shape, "fp16=0"],
             cwd=folder,
@@ -78,7 +123,8 @@ def _convert(model: nn.Module, picture: Tensor) -> dict[str, bytes]:
     unknown = dict.fromkeys(kind for kind in kinds if "." in kind or "::" in kind)
     if unknown:
         raise EngineError(f"ncnn has no layer for {', '.join(unknown)}, as pnnx left them")
-    return files
+    assert flat.outputs is not None, "it was traced"
+    return Converted(files, flat.outputs)
 
 
 class Ncnn(Engine):
@@ -96,55 +142,55 @@ class Ncnn(Engine):
     name = "ncnn"
     package = "ncnn"
 
-    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+    saves = True
+
+    def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         refuse(self.name, options, precision="float32", layout="nchw", device="cpu")
         super().__init__(model, example, options)
-        import ncnn
-
-        apart = len(example) >= options.threads
-        net = ncnn.Net()
-        net.opt.num_threads = 1 if apart else options.threads
-        for name, value in SETTINGS.items():
-            setattr(net.opt, name, value)
-        files = ncnn_files(model, example)
+        self._network = weakref.ref(model)
+        made = converted(model, self.inputs)
+        self._answers_as(made.outputs)
         with tempfile.TemporaryDirectory() as scratch:
-            for name, content in files.items():
+            for name, content in made.files.items():
                 (Path(scratch) / name).write_bytes(content)
-            refused = net.load_param(f"{scratch}/{PARAM_FILE}") or net.load_model(
-                f"{scratch}/{BIN_FILE}"
-            )
-        if refused:
-            raise EngineError("ncnn refused the graph that pnnx made")
-        if len(net.output_names()) != 1:
+            self._use([f"{scratch}/{PARAM_FILE}", f"{scratch}/{BIN_FILE}"], SETTINGS)
+        assert self._runner is not None
+        kept = len(self._runner.inputs), len(self._runner.outputs)
+        if kept != (len(self.inputs.tensors), made.outputs.num_leaves):
             raise EngineError(
-                f"{type(model).__name__} has {len(net.output_names())} outputs; an engine runs one"
+                f"pnnx keeps {kept[0]} inputs and {kept[1]} outputs of {type(model).__name__}, "
+                f"which has {len(self.inputs.tensors)} and {made.outputs.num_leaves}"
             )
-        self._net: Any = net
-        self._mat: Callable[..., Any] = ncnn.Mat
-        workers = options.threads if apart and options.threads > 1 else 0
+
+    def _write(self, folder: Path) -> Written:
+        for name, content in converted(built_from(self, self._network), self.inputs).files.items():
+            (folder / name).write_bytes(content)
+        return Written((PARAM_FILE, BIN_FILE), SETTINGS)
+
+    def _read(self, artifact: Artifact) -> None:
+        self._use([str(file) for file in artifact.files], artifact.manifest.settings)
+
+    def _use(self, files: list[str], settings: Mapping[str, Any]) -> None:
+        threads = self.info.threads
+        apart = self.shape[0] >= threads
+        self._runner: Net | None = readers.ncnn()(files, settings, 1 if apart else threads)
+        self._net: Any = self._runner.net
+        workers = threads if apart and threads > 1 else 0
         self._pool = ThreadPoolExecutor(workers) if workers else None
 
     @classmethod
     def missing(cls) -> FleetfootError | None:
         return missing_package(cls.name, cls.package, "pnnx")
 
-    def _run(self, batch: Tensor) -> Tensor:
-        pictures = batch.contiguous().unbind()
-        found = self._pool.map(self._one, pictures) if self._pool else map(self._one, pictures)
-        return torch.stack(list(found))
-
-    def _one(self, picture: Tensor) -> Tensor:
-        values = picture.numpy()  # lives as long as the Mat, which is a view of it
-        extractor = self._net.create_extractor()
-        status = extractor.input(self._net.input_names()[0], self._mat(values))
-        if not status:
-            status, logits = extractor.extract(self._net.output_names()[0])
-        if status:
-            raise EngineError(f"ncnn ended with status {status}")
-        return torch.from_numpy(logits.numpy().copy())
+    def _run(self, inputs: tuple[Tensor, ...]) -> Any:
+        assert self._runner is not None, "a closed engine is refused before"
+        pictures = zip(*(tensor.contiguous().numpy() for tensor in inputs), strict=True)
+        found = list((self._pool.map if self._pool else map)(self._runner.one, pictures))
+        outputs = zip(*found, strict=True)
+        return self._nested([torch.from_numpy(np.stack(output)) for output in outputs])
 
     def close(self) -> None:
         super().close()
         if self._pool is not None:
             self._pool.shutdown()
-        self._net = self._pool = None
+        self._net = self._runner = self._pool = None

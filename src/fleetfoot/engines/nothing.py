@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from fleetfoot.engines.base import Engine, Options
+from fleetfoot.engines.inputs import Given, Inputs
 
 
 class Nothing(Engine):
@@ -14,13 +16,14 @@ class Nothing(Engine):
     package = "torch"
     compared = False
 
-    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+    def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         super().__init__(model, example, options)
-        self._answer = example.new_empty(example.shape[0], 0)
+        first = self.inputs.tensors[0]
+        self._answer = torch.empty(first.shape[0] if first.ndim else 0, 0)
 
     @classmethod
     def missing(cls) -> None:
         return None
 
-    def _run(self, batch: Tensor) -> Tensor:
+    def _run(self, inputs: tuple[Tensor, ...]) -> Tensor:
         return self._answer

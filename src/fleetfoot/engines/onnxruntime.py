@@ -9,15 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.engines.base import Engine, NodeTime, Options, built_from, refuse
-from fleetfoot.engines.export import missing, onnx_bytes
+from fleetfoot import readers
+from fleetfoot.artifact import Artifact
+from fleetfoot.engines.base import Engine, NodeTime, Options, Written, built_from, refuse
+from fleetfoot.engines.export import missing, onnx_graph
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.onnxgraph import RuntimeGraph
 from fleetfoot.errors import EngineError, FleetfootError
+from fleetfoot.readers import PROVIDERS, Session
 
-PROVIDERS = ["CPUExecutionProvider"]
+FILE = "network.onnx"
+STOP_SPINNING = {"session.force_spinning_stop": "1"}
 WARM_RUNS = 2
 """Of a session that takes times, before the run that counts."""
 
@@ -34,7 +40,10 @@ class OnnxRuntime(Engine):
     name = "onnxruntime"
     package = "onnxruntime"
 
-    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+    saves = True
+    portable = False  # layouts and operators in the file are those of one processor and version
+
+    def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         refuse(self.name, options, precision="float32", layout="nchw", device="cpu")
         super().__init__(model, example, options)
         import onnxruntime
@@ -42,9 +51,35 @@ class OnnxRuntime(Engine):
         onnxruntime.disable_telemetry_events()  # its Windows builds send some
         self._network = weakref.ref(model)
         self._optimised: _Optimised | None = None
-        self._session: Any = onnxruntime.InferenceSession(
-            onnx_bytes(model, example), self._settings(), providers=PROVIDERS
+        graph = onnx_graph(model, self.inputs)
+        self._answers_as(graph.outputs)
+        self._use(
+            Session(
+                onnxruntime.InferenceSession(graph.content, self._settings(), providers=PROVIDERS)
+            )
         )
+
+    def _write(self, folder: Path) -> Written:
+        """The graph as it was optimised."""
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        settings.optimized_model_filepath = str(folder / FILE)
+        settings.log_severity_level = 3  # it warns that the graph fits this processor only
+        graph = onnx_graph(built_from(self, self._network), self.inputs)
+        onnxruntime.InferenceSession(graph.content, settings, providers=PROVIDERS)
+        return Written((FILE,), {})
+
+    def _read(self, artifact: Artifact) -> None:
+        files = [str(file) for file in artifact.files]
+        settings = {**artifact.manifest.settings, **STOP_SPINNING}
+        self._optimised = None
+        self._use(readers.onnxruntime()(files, settings, self.info.threads))
+
+    def _use(self, session: Session) -> None:
+        self._runner: Session | None = session
+        self._session: Any = session.session
         if self._session.get_providers() != PROVIDERS:
             raise EngineError(
                 f"onnxruntime took providers {self._session.get_providers()}, not {PROVIDERS}"
@@ -58,7 +93,8 @@ class OnnxRuntime(Engine):
         settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         settings.intra_op_num_threads = self.info.threads
         settings.inter_op_num_threads = 1
-        settings.add_session_config_entry("session.force_spinning_stop", "1")
+        for name, value in STOP_SPINNING.items():
+            settings.add_session_config_entry(name, value)
         settings.log_severity_level = 3  # errors
         return settings
 
@@ -66,28 +102,31 @@ class OnnxRuntime(Engine):
     def missing(cls) -> FleetfootError | None:
         return missing(cls.name, cls.package)
 
-    def _run(self, batch: Tensor) -> Tensor:
-        (logits,) = self._session.run(None, {"images": batch.contiguous().numpy()})
-        return torch.from_numpy(logits)
+    def _run(self, inputs: tuple[Tensor, ...]) -> Any:
+        assert self._runner is not None, "a closed engine is refused before"
+        answers = self._runner.run([tensor.contiguous().numpy() for tensor in inputs])
+        return self._nested([torch.from_numpy(np.asarray(answer)) for answer in answers])
 
-    def _profile(self, batch: Tensor) -> list[NodeTime]:
+    def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
         """In a session of its own each time: one gives its times only when it ends."""
         import onnxruntime
 
         if self._optimised is None:
             network = built_from(self, self._network)
-            self._optimised = _Optimised.of(onnx_bytes(network, batch), self._settings())
+            self._optimised = _Optimised.of(
+                onnx_graph(network, self.inputs).content, self._settings()
+            )
         settings = self._settings()
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         settings.enable_profiling = True
         with tempfile.TemporaryDirectory() as folder:
             settings.profile_file_prefix = str(Path(folder) / "times")
-            session = onnxruntime.InferenceSession(
-                self._optimised.model, settings, providers=PROVIDERS
+            runner = Session(
+                onnxruntime.InferenceSession(self._optimised.model, settings, providers=PROVIDERS)
             )
             for _ in range(WARM_RUNS + 1):
-                session.run(None, {"images": batch.contiguous().numpy()})
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+                runner.run([tensor.contiguous().numpy() for tensor in inputs])
+            events = json.loads(Path(runner.session.end_profiling()).read_text(encoding="utf-8"))
         last_run = max(event["ts"] for event in events if event["name"] == "model_run")
         nodes = []
         for event in events:
@@ -105,7 +144,7 @@ class OnnxRuntime(Engine):
 
     def close(self) -> None:
         super().close()
-        self._session = self._optimised = None
+        self._session = self._runner = self._optimised = None
 
 
 @dataclass(frozen=True)

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import sys
+import io
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.engines.base import Engine, NodeTime, Options, built_from, refuse
-from fleetfoot.engines.export import missing, onnx_bytes
+from fleetfoot import readers
+from fleetfoot.artifact import Artifact
+from fleetfoot.engines.base import Engine, NodeTime, Options, Written, built_from, refuse
+from fleetfoot.engines.export import missing, onnx_graph
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.onnxgraph import main_first, module_paths
 from fleetfoot.errors import EngineError, FleetfootError
+from fleetfoot.readers import TELEMETRY as TELEMETRY
+from fleetfoot.readers import Request, without_telemetry
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-TELEMETRY = "openvino_telemetry"
-
-
-@contextmanager
-def without_telemetry() -> Iterator[None]:
-    """OpenVINO imported inside finds no telemetry package, and takes the stub that it carries for
-    that case.
-
-    ``import openvino`` reports itself to Intel unless a file in the home directory says no.
-    """
-    before = sys.modules.get(TELEMETRY)
-    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # makes its import fail
-    try:
-        yield
-    finally:
-        del sys.modules[TELEMETRY]
-        if before is not None:
-            sys.modules[TELEMETRY] = before
+FILE = "network.blob"
 
 
 def settings(options: Options) -> dict[str, str | int]:
@@ -58,7 +46,10 @@ class OpenVino(Engine):
     name = "openvino"
     package = "openvino"
 
-    def __init__(self, model: nn.Module, example: Tensor, options: Options) -> None:
+    saves = True
+    portable = False  # a blob is compiled for one processor by one version
+
+    def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         refuse(self.name, options, layout="nchw", device="cpu")
         super().__init__(model, example, options)
         with without_telemetry():
@@ -71,40 +62,60 @@ class OpenVino(Engine):
                 "openvino offers bfloat16 only on a CPU that has it; this one offers "
                 f"{', '.join(capabilities)}"
             )
-        compiled = core.compile_model(
-            core.read_model(onnx_bytes(model, example)), "CPU", settings(options)
-        )
+        graph = onnx_graph(model, self.inputs)
+        self._answers_as(graph.outputs)
+        compiled = core.compile_model(core.read_model(graph.content), "CPU", settings(options))
+        self._network, self._options = weakref.ref(model), options
+        self._timed: _Timed | None = None
+        self._use(Request(compiled.create_infer_request()))
+
+    def _write(self, folder: Path) -> Written:
+        """The compiled network."""
+        blob = io.BytesIO()
+        self._request.get_compiled_model().export_model(blob)
+        (folder / FILE).write_bytes(blob.getvalue())
+        return Written((FILE,), settings(self._options))
+
+    def _read(self, artifact: Artifact) -> None:
+        files = [str(file) for file in artifact.files]
+        self._timed = None
+        self._use(readers.openvino()(files, artifact.manifest.settings, self.info.threads))
+
+    def _use(self, request: Request) -> None:
+        with without_telemetry():
+            import openvino
+
+        compiled = request.request.get_compiled_model()
         asked = {
             "EXECUTION_DEVICES": ["CPU"],
-            "INFERENCE_NUM_THREADS": options.threads,
-            "INFERENCE_PRECISION_HINT": getattr(openvino.Type, PRECISIONS[options.precision]),
+            "INFERENCE_NUM_THREADS": self.info.threads,
+            "INFERENCE_PRECISION_HINT": getattr(openvino.Type, PRECISIONS[self.info.precision]),
         }
         for name, value in asked.items():
             got = compiled.get_property(name)
             if got != value:
                 raise EngineError(f"openvino was asked for {name} {value} and took {got}")
-        self._network, self._options = weakref.ref(model), options
-        self._timed: _Timed | None = None
-        self._request: Any = compiled.create_infer_request()
+        self._runner: Request | None = request
+        self._request: Any = request.request
 
     @classmethod
     def missing(cls) -> FleetfootError | None:
         return missing(cls.name, cls.package)
 
-    def _run(self, batch: Tensor) -> Tensor:
-        # the input is read where it lies, as by every other engine; the output is the caller's own
-        answers = self._request.infer({0: batch.contiguous().numpy()}, share_inputs=True)
-        return torch.from_numpy(answers[0])
+    def _run(self, inputs: tuple[Tensor, ...]) -> Any:
+        assert self._runner is not None, "a closed engine is refused before"
+        answers = self._runner.run([tensor.contiguous().numpy() for tensor in inputs])
+        return self._nested([torch.from_numpy(np.asarray(answer)) for answer in answers])
 
-    def _profile(self, batch: Tensor) -> list[NodeTime]:
+    def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
         if self._timed is None:
-            model = built_from(self, self._network)
-            self._timed = _Timed(onnx_bytes(model, batch), self._options)
-        return self._timed.run(batch)
+            graph = onnx_graph(built_from(self, self._network), self.inputs)
+            self._timed = _Timed(graph.content, self._options)
+        return self._timed.run(inputs)
 
     def close(self) -> None:
         super().close()
-        self._request = self._timed = None
+        self._request = self._runner = self._timed = None
 
 
 class _Timed:
@@ -131,14 +142,15 @@ class _Timed:
         self._nodes = {name: node for node in graph.node for name in (*node.output, node.name)}
         """Of the exported graph, by their names and by those of what they give."""
 
-    def run(self, batch: Tensor) -> list[NodeTime]:
-        images = batch.contiguous().numpy()
+    def run(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
+        arrays = [tensor.contiguous().numpy() for tensor in inputs]
         compiled = self._core.compile_model(self._read, "CPU", self._settings)
         request = compiled.create_infer_request()
+        runner = Request(request)
 
         def means_s(runs: int) -> dict[str, float]:
             for _ in range(runs):
-                request.infer({0: images}, share_inputs=True)
+                runner.run(arrays)
             return {n.node_name: n.real_time.total_seconds() for n in request.profiling_info}
 
         first, every = means_s(1), means_s(self.RUNS)

@@ -76,7 +76,8 @@ def bench(
     done = run(
         cases, pace, form=form, output=folder, resume=resume, on_event=on_event, tools=tools
     )
-    failures, starts = [*done.failures, *absent], []
+    failures = [*done.failures, *absent]
+    starts: list[Start] = []
     scores = published_scores((m.model, m.size) for m in done.measurements)
     if folder is not None:
         write(folder / FAILURES_FILE, failures)

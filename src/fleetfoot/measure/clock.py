@@ -177,7 +177,10 @@ def drift(samples: Sequence[float]) -> float:
     half = len(samples) // 2
     if half == 0:
         return 0.0
-    return statistics.median(samples[-half:]) / statistics.median(samples[:half]) - 1
+    earlier, later = statistics.median(samples[:half]), statistics.median(samples[-half:])
+    if not earlier:  # an engine that tells whole microseconds has layers of none
+        return 0.0 if not later else math.inf
+    return later / earlier - 1
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,20 @@
 """How soon a network answers in a new process, from its engine's own file, and how much memory it
 takes while it runs.
 
-Each engine writes the file from which it starts quickest by its own documentation: ONNX Runtime the
-graph as it optimised it, OpenVINO the compiled blob, ncnn its .param and .bin, ExecuTorch the .pte,
-``native`` its plan. Then processes, one after the other and the engines in turn, each open the file
-and answer once (``first_answer.py``). The file lies in the system's cache by then: what is measured is
-the engine, not the disk.
+``Engine.save`` writes the files from which each engine starts quickest by its own documentation:
+ONNX Runtime the graph as it optimised it, OpenVINO the compiled blob, ncnn its .param and .bin,
+ExecuTorch the .pte, ``native`` its plan. Then processes, one after the other and the engines in
+turn, each open the files and answer once (``first_answer.py``). The files lie in the system's cache
+by then: what is measured is the engine, not the disk.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from fleetfoot import engines
-from fleetfoot.engines import TOLERANCES, Options, relative_error
+from fleetfoot.artifact import Artifact
+from fleetfoot.engines import ENGINES, TOLERANCES, relative_error
 from fleetfoot.errors import EngineError
 from fleetfoot.machine import environment
 from fleetfoot.measure.networks import prepare
@@ -40,79 +39,6 @@ REPEATS = 7
 """Processes for each engine."""
 LONGEST_S = 120.0
 """After which a process that has not answered is ended, and that is its failure."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """An engine's files, the first of which is named to the process, and what it sets."""
-
-    files: tuple[Path, ...]
-    settings: dict[str, Any]
-
-
-def _onnxruntime(model: nn.Module, example: Tensor, folder: Path, threads: int) -> Written:
-    import onnxruntime
-
-    from fleetfoot.engines.export import onnx_bytes
-
-    file = folder / "network.onnx"
-    settings = onnxruntime.SessionOptions()
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    settings.optimized_model_filepath = str(file)
-    settings.log_severity_level = 3  # it warns that the graph fits this processor only
-    onnxruntime.InferenceSession(
-        onnx_bytes(model, example), settings, providers=["CPUExecutionProvider"]
-    )
-    return Written((file,), {})
-
-
-def _openvino(model: nn.Module, example: Tensor, folder: Path, threads: int) -> Written:
-    from fleetfoot.engines.export import onnx_bytes
-    from fleetfoot.engines.openvino import settings, without_telemetry
-
-    with without_telemetry():
-        import openvino
-    file, asked = folder / "network.blob", settings(Options(threads=threads))
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(onnx_bytes(model, example)), "CPU", asked)
-    blob = io.BytesIO()
-    compiled.export_model(blob)
-    file.write_bytes(blob.getvalue())
-    return Written((file,), asked)
-
-
-def _ncnn(model: nn.Module, example: Tensor, folder: Path, threads: int) -> Written:
-    from fleetfoot.engines.ncnn import BIN_FILE, PARAM_FILE, SETTINGS, ncnn_files
-
-    for name, content in ncnn_files(model, example).items():
-        (folder / name).write_bytes(content)
-    return Written((folder / PARAM_FILE, folder / BIN_FILE), {**SETTINGS, "num_threads": threads})
-
-
-def _executorch(model: nn.Module, example: Tensor, folder: Path, threads: int) -> Written:
-    from fleetfoot.engines.executorch import executorch_program
-
-    file = folder / "network.pte"
-    file.write_bytes(executorch_program(model, example).content)
-    return Written((file,), {})
-
-
-def _native(model: nn.Module, example: Tensor, folder: Path, threads: int) -> Written:
-    from fleetfoot.engines.native import save_plan
-
-    file = folder / "network.plan"
-    save_plan(model, example, file)
-    return Written((file,), {})
-
-
-WRITERS: dict[str, Callable[[nn.Module, Tensor, Path, int], Written]] = {
-    "onnxruntime": _onnxruntime,
-    "openvino": _openvino,
-    "ncnn": _ncnn,
-    "executorch": _executorch,
-    "native": _native,
-}
-"""The engines that run from a file of their own."""
 
 
 def measure(
@@ -140,7 +66,8 @@ def measure(
         raise ValueError(f"repeats and threads must be 1 or more, not {repeats} and {threads}")
     found: list[Start] = []
     failures: list[Failure] = []
-    names = [name for name in dict.fromkeys(engine_names) if name in WRITERS]
+    saving = [name for name, kind in ENGINES.items() if kind.saves]
+    names = [name for name in dict.fromkeys(engine_names) if name in saving]
     for model in dict.fromkeys(models):
         with tempfile.TemporaryDirectory() as scratch:
             one = _Model(model, threads, Path(scratch), failures, on_note)
@@ -172,33 +99,31 @@ class _Model:
         self.example = images(1, self.size, self.network.channels)
         np.save(folder / "images.npy", self.example.numpy())
         with torch.inference_mode():
-            self.reference = self.network.model(self.example)
-        self.written: dict[str, Written] = {}
+            self.reference = pytree.tree_leaves(self.network.model(self.example))
+        self.written: dict[str, Artifact] = {}
         self.said: dict[str, list[dict[str, Any]]] = {}
 
     def write(self, names: Sequence[str]) -> None:
         reasons = engines.available()
         for engine in names:
             self.on_note(f"{self.name}: writing the file of {engine}")
-            folder = self.folder / engine
-            folder.mkdir()
             try:
-                if reasons.get(engine, "no such engine") is not None:
-                    raise EngineError(str(reasons.get(engine, f"there is no engine {engine!r}")))
-                writer = WRITERS[engine]
-                self.written[engine] = writer(
-                    self.network.model, self.example, folder, self.threads
-                )
+                if reasons[engine] is not None:
+                    raise EngineError(reasons[engine])
+                with engines.load(
+                    engine, self.network.model, example=self.example, threads=self.threads
+                ) as built:
+                    self.written[engine] = built.save(self.folder / engine)
             except Exception as error:  # each runtime raises its own kinds; the others go on
                 self.fail(engine, f"{type(error).__name__}: {error}")
 
     def start(self, engine: str) -> None:
         """One process; what it said, or its failure."""
-        written, answer = self.written[engine], self.folder / f"{engine}.npy"
+        written, answer = self.written[engine], self.folder / f"{engine}.npz"
         request = {
             "engine": engine,
             "files": [str(file) for file in written.files],
-            "settings": written.settings,
+            "settings": written.manifest.settings,
             "threads": self.threads,
             "images": str(self.folder / "images.npy"),
             "answer": str(answer),
@@ -213,7 +138,9 @@ class _Model:
                     f"its process ended with {done.returncode}: {done.stderr.strip()[-300:]}"
                 )
             said = json.loads(done.stdout.splitlines()[-1])
-            error = relative_error(torch.from_numpy(np.load(answer)), self.reference)
+            with np.load(answer) as stored:
+                found = [torch.from_numpy(stored[name]) for name in stored.files]
+            error = relative_error(found, self.reference)
             if not error <= TOLERANCES["float32"]:
                 raise EngineError(f"its logits are off eager's by {error:.1e} of the largest")
         except (EngineError, subprocess.TimeoutExpired, ValueError, IndexError, OSError) as error:
@@ -246,7 +173,7 @@ class _Model:
                 opening_bytes=_all(one["opening_bytes"] for one in said),
                 running_bytes=_all(one["running_bytes"] for one in said),
                 torch_imported=any(one["torch_imported"] for one in said),
-                engine_version=version(engines.ENGINES[engine].package),
+                engine_version=version(ENGINES[engine].package),
                 started=started,
                 machine=environment.machine(),
                 versions=environment.versions(),

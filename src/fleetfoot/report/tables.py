@@ -21,6 +21,7 @@ from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import (
     GAIN_TITLE,
     VERSUS_TITLE,
+    Versus,
     circumstances,
     digits,
     findings,
@@ -137,16 +138,27 @@ def print_fitting(
 
 def print_versus(console: Console, rows: Sequence[Joined], group: str) -> None:
     """Each network on each engine, if fleetfoot's own is among them; an engine that is faster than
-    each other one beyond noise is bold."""
+    each other one beyond noise is bold. Engines for which the names leave no room are named
+    below."""
     engines, lines = versus(rows)
     if not lines:
         return
+    shown = engines
+    while len(shown) > 2 and _least_width(_versus_table(lines, shown, group)) > console.width:
+        shown = shown[:-1]
+    console.print(_versus_table(lines, shown, group))
+    if gone := engines[len(shown) :]:
+        console.print(Text(f"no room for {', '.join(gone)}: a wider terminal shows them", "dim"))
+
+
+def _versus_table(lines: Sequence[Versus], engines: Sequence[str], group: str) -> Table:
     table = plain_table()
     table.title, table.title_justify = Text(f"{group}: {VERSUS_TITLE}", "bold"), "left"
     _add_networks(table, [line.model for line in lines])
     for engine in engines:
-        table.add_column(engine, justify="right", no_wrap=True)
-    table.add_column(GAIN_TITLE.replace(" / ", "\n/ "), justify="right", no_wrap=True)
+        table.add_column(engine, justify="right", no_wrap=True, min_width=len(engine))
+    gain, _, own = GAIN_TITLE.partition(" / ")
+    table.add_column(f"{gain}\n/ {own}", justify="right", no_wrap=True, min_width=len(gain))
     for line in lines:
         winner = line.winner
         cells = [
@@ -154,7 +166,7 @@ def print_versus(console: Console, rows: Sequence[Joined], group: str) -> None:
             for engine in engines
         ]
         table.add_row(Name(line.model), *cells, gain_text(line))
-    console.print(table)
+    return table
 
 
 def print_starts(console: Console, starts: Sequence[Start]) -> None:
@@ -214,6 +226,12 @@ def _width(table: Table) -> int:
     """What the table asks for when nothing holds it back."""
     wide = Console(width=10_000, file=io.StringIO())
     return table.__rich_measure__(wide, wide.options).maximum
+
+
+def _least_width(table: Table) -> int:
+    """What the table needs when its names wrap at every word."""
+    wide = Console(width=10_000, file=io.StringIO())
+    return table.__rich_measure__(wide, wide.options).minimum
 
 
 # timm's benchmark columns, by its names and in its units: milliseconds a batch, millions of

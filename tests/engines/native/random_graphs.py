@@ -158,8 +158,7 @@ def _ran(
 
 
 def _run(context: runtime.Context, picture: torch.Tensor) -> list[np.ndarray]:
-    found = context.run(picture.numpy())
-    return found if isinstance(found, list) else [found]
+    return context.run_flat([picture.numpy()])
 
 
 # ---- Cutting down

@@ -82,8 +82,7 @@ def answers_as_eager(
             for count in threads:
                 with plan.context(count, instruction_set) as context:
                     for batch in batches:
-                        found = context.run(pictures[:batch].numpy())
-                        found = found if isinstance(found, list) else [found]
+                        found = context.run_flat([pictures[:batch].numpy()])
                         assert len(found) == len(wanted)
                         for out, reference in zip(found, wanted, strict=True):
                             error = relative_error(torch.from_numpy(out), reference[:batch])

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import copy
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from fleetfoot import runtime
-from fleetfoot.engines.base import Engine, NodeTime, Options, refuse
+from fleetfoot.artifact import Artifact
+from fleetfoot.engines.base import Engine, NodeTime, Options, Written, built_from, refuse
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native.graph import Node
 from fleetfoot.errors import EngineError, FleetfootError
 
@@ -25,36 +29,65 @@ if TYPE_CHECKING:
     from fleetfoot.engines.agreement import Agreement
     from fleetfoot.engines.native.compile import CompiledGraph
 
+FILE = "network.plan"
+
 
 class Native(Engine):
     """The plan in memory and one context of ``threads`` threads, the calling one among them.
 
-    A batch is read where it lies if it is contiguous. Several outputs, as of ``features_only``, are
-    a list.
+    Inputs are float32 and share their first dimension, the batch; they are read where they lie if
+    they are contiguous.
     """
 
     name = "native"
     package = "fleetfoot"
 
+    saves = True
+
     def __init__(
-        self, model: nn.Module, example: Tensor, options: Options, *, independent: bool = False
+        self,
+        model: nn.Module,
+        example: Given | Inputs,
+        options: Options,
+        *,
+        independent: bool = False,
     ) -> None:
         """``independent``: as ``compile`` takes it."""
         refuse(self.name, options, precision="float32", layout="nchw", device="cpu")
         super().__init__(model, example, options)
         from fleetfoot.engines.native.compile import compile
 
-        self._open(compile(model, example, independent=independent))
+        self._network = weakref.ref(model)
+        self._open(compile(model, self.inputs, independent=independent))
 
     def _open(self, compiled: CompiledGraph) -> None:
         self._compiled: CompiledGraph | None = compiled
         self._nodes = [_Labels.of(n) for node in compiled.graph.nodes for n in (node, *node.nodes)]
-        self._plan = runtime.Plan.from_bytes(compiled.bytes(checksum=runtime.checksum))
+        assert compiled.program is not None, "it was lowered from one"
+        self._answers_as(compiled.program.call_spec.out_spec)
+        self._use(runtime.Plan.from_bytes(compiled.bytes(checksum=runtime.checksum)))
+
+    def _use(self, plan: runtime.Plan) -> None:
+        self._plan = plan
         self._context = self._plan.context(self.info.threads)
         self._shapes = [(self.shape[0], *shape) for shape in self._plan.output_shapes]
 
+    def _write(self, folder: Path) -> Written:
+        from fleetfoot.engines.native.compile import compile
+
+        network = built_from(self, self._network)  # compiled anew, not held twice until then
+        compile(network, self.inputs, independent=True).save(
+            folder / FILE, checksum=runtime.checksum
+        )
+        return Written((FILE,), {})
+
+    def _read(self, artifact: Artifact) -> None:
+        (file,) = artifact.files
+        self._compiled = None
+        self._use(runtime.Plan.load(file))
+
     @classmethod
-    def of_part(cls, part: nn.Module, example: Tensor, options: Options) -> Native:
+    def of_part(cls, part: nn.Module, example: Given | Inputs, options: Options) -> Native:
         return cls(part, example, options, independent=True)
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Native:
@@ -72,17 +105,19 @@ class Native(Engine):
         reason = runtime.missing()
         return None if reason is None else EngineError(reason)
 
-    def _run(self, batch: Tensor) -> Any:
-        batch = batch.contiguous()
+    def _run(self, inputs: tuple[Tensor, ...]) -> Any:
+        read = [tensor.contiguous() for tensor in inputs]
         outputs = [torch.empty(shape) for shape in self._shapes]
         self._context.run_pointers(
-            [batch.data_ptr()], [out.data_ptr() for out in outputs], len(batch)
+            [tensor.data_ptr() for tensor in read],
+            [out.data_ptr() for out in outputs],
+            self.shape[0],
         )
-        return outputs[0] if len(outputs) == 1 else outputs
+        return self._nested(outputs)
 
-    def _profile(self, batch: Tensor) -> list[NodeTime]:
+    def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
         """A strip's own time is what is left of it beside that of its nodes."""
-        times = self._context.profile(batch.contiguous().numpy())
+        times = self._context.profile(*(tensor.contiguous().numpy() for tensor in inputs))
         inside = [0.0] * len(times)
         for time in times:
             if time.node.strip is not None:
@@ -132,9 +167,10 @@ def _name(times: Sequence[runtime.NodeTime], number: int | None) -> str:
     return f"{number}: {node.op} {node.name}".rstrip()
 
 
-def save_plan(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> Agreement:
+def save_plan(model: nn.Module, example: Given | Inputs, path: str | os.PathLike[str]) -> Agreement:
     """Compiles ``model``, in eval mode and folded, for pictures of ``example``'s size (1, C, H, W),
-    and writes the plan for ``fleetfoot.runtime`` and for C programs. Any batch may be run with it.
+    or for several inputs, and writes the plan for ``fleetfoot.runtime`` and for C programs. Any
+    batch may be run with it.
 
     Returns:
         How far the plan's answer to random pictures is from eager's.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native import arena, plan
 from fleetfoot.engines.native.cpu import pack, strips, winograd
 from fleetfoot.engines.native.cpu.strips import StripOptions
@@ -55,7 +56,8 @@ class CompiledGraph:
     def with_weights(self, weights: Mapping[str, Tensor]) -> CompiledGraph:
         """The plan of the same network with other values of parameters, by name."""
         assert self.program is not None, "only a plan of a lowered network has parameters"
-        return finish(lowered(self.program, self.graph.model, weights))
+        made = finish(lowered(self.program, self.graph.model, weights))
+        return replace(made, program=self.program)
 
     def bytes(self, *, checksum: plan.Checksum) -> bytes:
         """The plan file's content. ``checksum`` is XXH64 of bytes under a seed."""
@@ -82,7 +84,7 @@ class CompiledGraph:
 
 def compile(
     model: nn.Module,
-    example: Tensor,
+    example: Given | Inputs,
     *,
     options: CompileOptions | None = None,
     independent: bool = False,
@@ -94,9 +96,10 @@ def compile(
     Raises:
         EngineError: an operator has no kernel, or the network mixes the pictures of a batch.
     """
+    inputs = Inputs.of(model, example)
     if not independent:
-        check_independence(model, example)
-    program = exported(model, example[:1])
+        check_independence(model, inputs)
+    program = exported(model, inputs.one)
     return replace(finish(lowered(program, type(model).__name__), options=options), program=program)
 
 

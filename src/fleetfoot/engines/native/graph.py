@@ -93,6 +93,8 @@ class Graph:
     outputs: list[View]
     """Likewise dense and without the batch."""
     nodes: list[Node] = field(default_factory=list)
+    signature: str = ""
+    """JSON: the names of the inputs and the nest of the outputs; "" where there is one of each."""
 
     def tensors(self) -> Iterator[Tensor]:
         """Each tensor once, in the order of first use."""

@@ -64,6 +64,12 @@ def to_bytes(graph: Graph, memory: Memory, *, checksum: Checksum) -> bytes:
         "checksum": f"{digest:016x}",
         "graph": text,
     }
+    if graph.signature:
+        digest = checksum(graph.signature.encode(), 0)
+        header["__metadata__"] |= {
+            "signature": graph.signature,
+            "signature_checksum": f"{digest:016x}",
+        }
     head = _json(header).encode()
     head += b" " * (-(8 + len(head)) % LINE)
     return len(head).to_bytes(8, "little") + head + data

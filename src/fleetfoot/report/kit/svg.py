@@ -280,7 +280,7 @@ class _Chart:
                 group.insert(0, node("path", class_="leader", d=line))
             self.add(group)
 
-    def _spot(self, m: Measurement) -> tuple[float, float]:
+    def _spot(self, m: Joined) -> tuple[float, float]:
         return self.x(self.x_of(m)), self.y(self.y_of(m))
 
     def svg(self, title: str) -> Element:

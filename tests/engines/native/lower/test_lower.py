@@ -174,6 +174,9 @@ SHAPES = {
     "roll": lambda x: x.roll((1, -3), (2, 3)) + x.roll(2, 1),
     "zeros around": lambda x: F.pad(x, (1, 2, 3, 0)) ** 2,
     "a cut by negative padding": lambda x: F.pad(x, (-1, 2, 0, -3), value=0.5),
+    "a cut that leaves nothing": lambda x: (
+        F.pad(x[..., :2, :], (0, 0, -2, 3), value=0.5) + x[..., :3, :]
+    ),
     "reflection": lambda x: F.pad(x, (1, 2, 3, 0), mode="reflect"),
     "replication": lambda x: F.pad(x, (1, 2, 3, 0), mode="replicate"),
     "circle": lambda x: F.pad(x, (1, 2, 3, 0), mode="circular"),

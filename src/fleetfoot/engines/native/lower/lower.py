@@ -9,6 +9,7 @@ through ``operators``; nothing is fused or packed yet, weights lie as PyTorch ha
 from __future__ import annotations
 
 import copy
+import json
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,9 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from fleetfoot.artifact import Nest
 from fleetfoot.engines.base import quiet, reason, relative_error
+from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native.graph import Graph, Tensor, View, prune
 from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
@@ -31,19 +34,21 @@ order, as PyTorch chooses by batch: 1e-6 to 1e-5 is seen; a picture that matters
 1e-2 or more."""
 
 
-def lower(model: nn.Module, example: torch.Tensor) -> Graph:
+def lower(model: nn.Module, example: Given | Inputs) -> Graph:
     """The graph of ``model``, in eval mode and usually folded, for one picture.
 
     Args:
-        example: a batch (B, C, H, W) of the shape to build for; B does not matter.
+        example: a batch (B, C, H, W) of the shape to build for, or several inputs of one batch; B
+            does not matter.
 
     Raises:
         UnsupportedOperatorError: operators that the engine lacks; all are named, with their paths.
         EngineError: pictures of a batch affect each other, an output has no batch, or PyTorch
             cannot export the network.
     """
-    check_independence(model, example)
-    return lowered(exported(model, example[:1]), type(model).__name__)
+    inputs = Inputs.of(model, example)
+    check_independence(model, inputs)
+    return lowered(exported(model, inputs.one), type(model).__name__)
 
 
 def lowered(
@@ -59,22 +64,53 @@ def lowered(
     """
     graph = _Lowering(program, model, weights or {}).run()
     prune(graph)
+    graph.signature = _signature(program)
     return graph
 
 
+def _signature(program: torch.export.ExportedProgram) -> str:
+    """The names of the inputs and the nest of the outputs, as a plan keeps them; "" where there is
+    one input and one output that lies in nothing.
+
+    Raises:
+        EngineError: the outputs lie in something that a plan cannot tell of.
+    """
+    names, spec = program.graph_signature.user_inputs, program.call_spec.out_spec
+    try:
+        nest = Nest.of(pytree.tree_unflatten(range(spec.num_leaves), spec))
+    except ValueError as error:
+        raise EngineError(f"native cannot keep the outputs' names: {error}") from error
+    if nest.plain and len(names) == 1:
+        return ""
+    record = {"inputs": list(names), "outputs": nest.record}
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+
+
 @torch.no_grad()
-def check_independence(model: nn.Module, example: torch.Tensor) -> None:
+def check_independence(model: nn.Module, example: Given | Inputs) -> None:
     """Shows that the network treats each picture of a batch by itself, as a graph of one must.
 
     Raises:
-        EngineError: two random pictures together give other outputs than each alone, or an output
-            is no tensor with the batch as its first dimension.
+        EngineError: two random pictures together give other outputs than each alone, an output is
+            no tensor with the batch as its first dimension, or the inputs share no batch of
+            float32.
     """
-    rng = torch.Generator().manual_seed(0)
-    pictures = torch.randn((2, *example.shape[1:]), generator=rng)
+    inputs = Inputs.of(model, example)
+    for one in inputs.describe():
+        if one.dtype != "float32":
+            raise EngineError(f"native takes float32 inputs, and {one.name!r} is {one.dtype}")
+    if inputs.batch is None:
+        told = ", ".join(f"{one.name} {one.shape}" for one in inputs.describe())
+        raise EngineError(
+            "native runs one picture at a time, and the inputs of "
+            f"{type(model).__name__} share no first dimension that could be the batch: {told}. "
+            "Run this network with another engine"
+        )
+    pictures = inputs.random(batch=2)
     error = _dependence(model, pictures)
     if error > INDEPENDENCE:  # rounding may grow as far in a deep network: float64 tells them apart
-        error = _dependence(copy.deepcopy(model).double(), pictures.double())
+        doubled = pictures.with_tensors([tensor.double() for tensor in pictures.tensors])
+        error = _dependence(copy.deepcopy(model).double(), doubled)
     if error > INDEPENDENCE:
         raise EngineError(
             f"native runs one picture at a time, and {type(model).__name__} gives a picture "
@@ -83,10 +119,10 @@ def check_independence(model: nn.Module, example: torch.Tensor) -> None:
         )
 
 
-def _dependence(model: nn.Module, pictures: torch.Tensor) -> float:
+def _dependence(model: nn.Module, pictures: Inputs) -> float:
     """Largest relative error between what two pictures give together and each alone."""
     name = type(model).__name__
-    together = pytree.tree_leaves(model(pictures))
+    together = pytree.tree_leaves(pictures.call(model))
     for output in together:
         if not isinstance(output, torch.Tensor):
             raise EngineError(
@@ -94,7 +130,8 @@ def _dependence(model: nn.Module, pictures: torch.Tensor) -> float:
             )
     largest = 0.0
     for i in range(2):
-        alone = pytree.tree_leaves(model(pictures[i : i + 1]))
+        picture = [tensor[i : i + 1] for tensor in pictures.tensors]
+        alone = pytree.tree_leaves(pictures.call(model, picture))
         for whole, single in zip(together, alone, strict=True):
             if whole.shape != (2, *single.shape[1:]):
                 raise EngineError(
@@ -106,7 +143,7 @@ def _dependence(model: nn.Module, pictures: torch.Tensor) -> float:
     return largest
 
 
-def exported(model: nn.Module, picture: torch.Tensor) -> torch.export.ExportedProgram:
+def exported(model: nn.Module, picture: Inputs) -> torch.export.ExportedProgram:
     """The network as ``torch.export`` writes it down for one picture.
 
     Raises:
@@ -117,7 +154,7 @@ def exported(model: nn.Module, picture: torch.Tensor) -> torch.export.ExportedPr
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with quiet():
-            return torch.export.export(model, (picture,), strict=False)
+            return torch.export.export(model, picture.args, picture.kwargs, strict=False)
     except Exception as error:  # the exporter raises whatever tracing ran into
         raise EngineError(
             f"native cannot build {type(model).__name__}: torch.export failed with {reason(error)}"

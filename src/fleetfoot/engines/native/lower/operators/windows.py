@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -34,19 +34,20 @@ def unpadded(
     x: Value | Padded,
     op: str,
     stride: Sequence[int],
-    padding: tuple[int, int],
+    padding: Sequence[int],
     value: float,
 ) -> tuple[Value, tuple[int, int], tuple[int, int]]:
     """The map that a node reads, and its padding before and after it: the node's own and what it
     takes over from a ``Padded`` map. Where that is more than a kernel takes, the padded map is
     made."""
+    own = (padding[0], padding[1])
     if not isinstance(x, Padded):
-        return x, padding, padding
+        return x, own, own
     before = (padding[0] + x.before[0], padding[1] + x.before[1])
     if windows_fit(op, x.inner.shape[2:], build.shape[2:], stride, before):
         return x.inner, before, (padding[0] + x.after[0], padding[1] + x.after[1])
     sides = {2: (x.before[0], x.after[0]), 3: (x.before[1], x.after[1])}
-    return filled(build, x.inner, sides, value), padding, padding
+    return filled(build, x.inner, sides, value), own, own
 
 
 def convolution(
@@ -299,7 +300,7 @@ def pad(
     return filled(build, x, sides, float(value or 0.0))
 
 
-def filled(build: Builder, x: Value, sides: dict[int, tuple[int, int]], value: float) -> Value:
+def filled(build: Builder, x: Value, sides: Mapping[int, Sequence[int]], value: float) -> Value:
     """``x`` with ``value`` around it, (low, high) by dimension: a fill of the whole result, then a
     copy into its middle. Negative amounts cut instead."""
     shape, order = list(x.shape), x.order()
@@ -308,6 +309,8 @@ def filled(build: Builder, x: Value, sides: dict[int, tuple[int, int]], value: f
     out = build.fresh(tuple(shape), order)
     if max(max(amounts) for amounts in sides.values()) > 0:
         build.emit("fill", {}, build.align([out], order)[0], value=value)
+    if any(x.shape[dim] + min(low, 0) + min(high, 0) < 1 for dim, (low, high) in sides.items()):
+        return out  # nothing of the map is left
     place = out
     for dim, (low, high) in sides.items():
         have = x.shape[dim]
