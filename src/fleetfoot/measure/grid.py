@@ -1,5 +1,5 @@
-"""What is measured: networks, engines, and settings of batch and threads; the grids that have names,
-and the way from a grid to the cells that can run here.
+"""What is measured: networks, engines, and settings of batch and threads; the grids that have
+names, and the way from a grid to the cells that can run here.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ COMPARED_MODELS = (
 than 24 GiB for shufflenet_v2_exlarge), some between, and the peers that users bring."""
 SECONDS_A_BATCH = ("fasternet_l", "fastvit_ma36")
 """Of those, the networks that take seconds for 32 pictures: six engines would take minutes."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """In which every network and engine is timed once."""

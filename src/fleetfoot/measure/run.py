@@ -1,5 +1,5 @@
-"""One run: everything is prepared, then every cell has its turn in every round, at the pace asked for
-(``measure.pace``).
+"""One run: everything is prepared, then every cell has its turn in every round, at the pace asked
+for (``measure.pace``).
 """
 
 from __future__ import annotations

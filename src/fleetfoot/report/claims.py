@@ -188,7 +188,9 @@ def markdown(
         lines += _section(v, [p for p in pictures if p.stem.split(".")[0] == v.claim.name], page)
     lines += ["## How it was measured", ""]
     # absences stand with the claims that they concern
-    told = [row for row in circumstances(join(measurements, ()), failures) if row[0] != "did not run"]
+    told = [
+        row for row in circumstances(join(measurements, ()), failures) if row[0] != "did not run"
+    ]
     lines += [f"- {name}: {_cell(text)}" for name, text in told]
     return "\n".join([*lines, ""])
 

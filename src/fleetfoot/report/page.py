@@ -259,9 +259,7 @@ def _row(m: Joined, row: str, group: int, hue: str, setting: str) -> Element:
     )
 
 
-def _circumstances(
-    measurements: Sequence[Joined], failures: Sequence[Failure]
-) -> list[Element]:
+def _circumstances(measurements: Sequence[Joined], failures: Sequence[Failure]) -> list[Element]:
     rows = []
     for name, text in circumstances(measurements, failures):
         texts = absences(failures) if name == "did not run" else [text]
