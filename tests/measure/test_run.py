@@ -398,8 +398,6 @@ def test_another_pace_machine_version_or_set_of_cases_is_refused(tmp_path, monke
         measure(form=Form(fold=False), output=tmp_path, resume=True)
     with pytest.raises(RecordError, match="cells: 6 before, 5 now"):
         measure(wanted=CASES[:5], output=tmp_path, resume=True)
-    with pytest.raises(RecordError, match="fold: True before, False now"):
-        measure(fold=False, output=tmp_path, resume=True)
     with monkeypatch.context() as patch:
         patch.setattr(environment, "versions", lambda: {**versions, "torch": "9.9"})
         versions = dict(

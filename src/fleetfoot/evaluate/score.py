@@ -88,6 +88,13 @@ class Score:
             return f"the value {self.value:g} lies outside its interval {list(made.ci95)}"
         return ""
 
+    def __str__(self) -> str:
+        if self.evaluation is None:
+            where = f"published: {self.source}" if self.source else "published"
+            return f"{self.metric} {self.value:.1f} % ({where})"
+        low, high = self.evaluation.ci95
+        return f"{self.metric} {self.value:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+
     @property
     def published(self) -> bool:
         """Printed elsewhere; otherwise it was measured here."""
