@@ -22,7 +22,7 @@ def published_top1(model: str, size: Size) -> Score | None:
     is that of another input size; None if none is known, or ``model`` is a file of the user's.
 
     >>> published_top1("fastvit_t8", 256).value
-    76.176
+    76.184
     """
     if is_file(model) or is_weights(model):
         return None
