@@ -34,7 +34,7 @@ class Evaluation:
     examples: int
     """Examples that were judged; for a classifier, pictures with a known true class."""
     fingerprint: str
-    """Of the data: ``fingerprint`` makes it."""
+    """Digest of the data, made by ``fingerprint``."""
     ci95: tuple[float, float]
     """95 % interval of the value, as far as the number of examples goes: low, high."""
 
@@ -128,7 +128,7 @@ def measured_top1(
 
     Args:
         data: what the pictures are, in words.
-        fingerprint: of the pictures and their classes.
+        fingerprint: what ``fingerprint`` makes of the pictures' names and classes.
 
     Raises:
         ValueError: no picture was counted.
@@ -152,8 +152,8 @@ def measured_top1(
 
 
 def fingerprint(pairs: Iterable[tuple[str, str]]) -> str:
-    """Changes with the examples, their order and their truth: a digest of their names and true
-    answers. It does not read the examples themselves.
+    """A digest of the names and true answers of examples, in their order. It does not read the
+    examples themselves.
 
     >>> fingerprint([("a.jpg", "cat")]) == fingerprint([("a.jpg", "dog")])
     False

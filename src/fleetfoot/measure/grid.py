@@ -94,7 +94,7 @@ SECONDS_A_BATCH = ("fasternet_l", "fastvit_ma36")
 
 @dataclass(frozen=True)
 class Setting:
-    """In which every network and engine is timed once."""
+    """A batch and a number of threads, at which every network is timed on every engine."""
 
     batch: int
     threads: int | None
@@ -133,7 +133,7 @@ class Grid:
     engines: tuple[str, ...] = DEFAULT_ENGINES
     """Names, or "all"."""
     size: Size | None = None
-    """Of every input. Default: each network's own."""
+    """Height and width of every input, in pixels. Default: each network's own."""
     starts: tuple[str, ...] = ()
     """Networks of which also the start from a file and the memory are measured."""
 

@@ -64,9 +64,11 @@ class Measurement:
     size: int | tuple[int, int]
     """Height and width of the input, in pixels; one number when they are equal."""
     median_s: float
-    """Of ``samples_s``, as are the next three; one sample is one batch."""
+    """Median of ``samples_s``. One sample is the time of one batch."""
     p90_s: float
+    """Nine of ten samples are at most this."""
     p99_s: float
+    """99 of 100 samples are at most this."""
     ci95_s: tuple[float, float]
     """95 % confidence interval of the median: low, high."""
     samples_s: tuple[float, ...]

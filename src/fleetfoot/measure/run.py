@@ -94,7 +94,7 @@ class Probe(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """In which form every network runs; a part of what a measurement's ``cell`` says."""
+    """The form in which every network runs; a measurement's ``cell`` holds it."""
 
     fold: bool = True
     """Batch norms and linear branches are folded first."""
