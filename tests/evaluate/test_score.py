@@ -74,6 +74,7 @@ def test_the_interval_is_wilsons():
     for percent, end in ((0.0, 0), (100.0, 1)):
         interval = share_interval(percent, 50)
         assert interval[end] == percent
+        assert 0 <= interval[0] < interval[1] <= 100
         assert 0 < interval[1] - interval[0] < 10
 
 

@@ -179,5 +179,6 @@ def share_interval(percent: float, count: int) -> tuple[float, float]:
     half = (z / (1 + z * z / count)) * math.sqrt(
         share * (1 - share) / count + z * z / (4 * count * count)
     )
-    # none or all right: the exact ends are 0 and 100, which rounding may miss
-    return min(percent, 100 * (centre - half)), max(percent, 100 * (centre + half))
+    low, high = 100 * (centre - half), 100 * (centre + half)
+    # rounding may put an end just past the value, or past 0 or 100, if none or all are right
+    return max(0.0, min(percent, low)), min(100.0, max(percent, high))
