@@ -13,10 +13,8 @@ from pathlib import Path
 from statistics import geometric_mean
 
 from fleetfoot.measure.compare import Tally, Verdict, contests
-from fleetfoot.measure.protocols import OWN, PEERS
-from fleetfoot.measure.record import Measurement, read
-from fleetfoot.report import update_between_markers
-from fleetfoot.report.summary import digits, findings, grouped
+from fleetfoot.report import Joined, read_joined, update_between_markers
+from fleetfoot.report.summary import OWN, PEERS, digits, findings, grouped
 from fleetfoot.report.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +44,7 @@ WORDS: dict[Verdict, str] = {
 }
 
 
-def readme_table(measurements: Sequence[Measurement]) -> str:
+def readme_table(measurements: Sequence[Joined]) -> str:
     """The dozen networks in the record's first setting, what they show, and where they ran."""
     setting, rows = next(iter(grouped(measurements).items()))
     found = contests(rows, OWN, PEERS)
@@ -81,7 +79,7 @@ def readme_table(measurements: Sequence[Measurement]) -> str:
     )
 
 
-def settings_table(records: Sequence[tuple[str, Sequence[Measurement]]]) -> str:
+def settings_table(records: Sequence[tuple[str, Sequence[Joined]]]) -> str:
     """A row a record and setting: on how many networks the native engine is faster than the best
     peer beyond noise, and by how much in the mean."""
     titles = ["record", "setting", "networks", "faster beyond noise", "within noise"]
@@ -106,7 +104,7 @@ def settings_table(records: Sequence[tuple[str, Sequence[Measurement]]]) -> str:
 
 def main() -> None:
     """Puts both tables between the markers of their documents."""
-    records = [(name, read(ROOT / "benchmarks" / name)) for name in RECORDS]
+    records = [(name, read_joined(ROOT / "benchmarks" / name)) for name in RECORDS]
     for document, text in (
         (README, readme_table(records[0][1])),
         (ENGINE_PAGE, settings_table(records)),

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from fleetfoot.errors import RecordError
 from fleetfoot.measure.compare import ratio_interval
-from fleetfoot.measure.protocols import COMPARED_MODELS, COMPARED_ROWS, OWN, PEERS
+from fleetfoot.measure.grid import COMPARED_MODELS, GRIDS
 from fleetfoot.measure.record import (
     Failure,
     Measurement,
@@ -35,6 +35,7 @@ from fleetfoot.measure.record import (
 )
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.kit.terminal import console
+from fleetfoot.report.summary import OWN, PEERS
 from fleetfoot.report.tables import escaped, plain_table
 
 STARTING_PEERS = ("onnxruntime", "openvino", "ncnn", "executorch")
@@ -248,7 +249,7 @@ class _Holes:
 
 
 def _wanted(target: Speed) -> list[str]:
-    (row,) = (r for r in COMPARED_ROWS if (r.threads, r.batch) == _setting(target))
+    (row,) = (r for r in GRIDS["peers"].settings if (r.threads, r.batch) == _setting(target))
     return [model for model in COMPARED_MODELS if model not in row.without]
 
 

@@ -1,7 +1,7 @@
 """Opens an engine's own files, and runs them on numpy arrays: no torch unless the engine needs it.
 
 Each function of ``READERS`` imports the engine's package and returns what opens its files. The
-engines build on them, and ``measure/started.py`` times them in a process of its own.
+engines build on them, and ``measure/first_answer.py`` times them in a process of its own.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def test_the_command_compiles_a_network_that_answers_with_a_dict(tmp_path):
 
 @needs_library
 def test_the_engine_is_one_of_those_that_auto_and_bench_try():
-    from fleetfoot.measure.protocols import default_engines
+    from fleetfoot.measure.grid import default_engines
 
     assert Native.name in default_engines()[0]
 
