@@ -1,4 +1,4 @@
-"""Fetching published weights: once, pinned, with their licence said.
+"""Fetching published weights: once, pinned, with their licence reported.
 
 Hub repositories can change under a name. The commit and the SHA-256 of the first download are
 therefore written to ``pins.json`` in fleetfoot's cache folder; every later load asks for that
@@ -24,7 +24,7 @@ logger = logging.getLogger("fleetfoot")
 
 
 def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
-    """The file of these weights, from the cache or the network.
+    """Path of the file of these weights, from the cache or fetched from the network.
 
     Raises:
         LicenceError: the licence asks for an explicit yes and ``accept_licence`` is false.
@@ -68,7 +68,7 @@ def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
 
 
 def _from_hub(published: PretrainedConfig, revision: str) -> tuple[Path, str]:
-    """The file in the hub's own cache, and the commit that it is of."""
+    """The file in the hub's own cache, and its commit."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
