@@ -1,4 +1,4 @@
-"""Weights into a network of the zoo: what a file needs said, compared, loaded and reported."""
+"""Loading weights into a network of the zoo: options, comparison, report."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def load_weights(
     """The network ``name`` with the tensors of ``file``; ``create_model`` says how options combine.
 
     Raises:
-        UnknownNameError: no such network or option.
+        UnknownNameError: there is no such network or option.
         KeyMismatchError: the tensors are not those of this network.
     """
     family, row = variant(name)
-    configure(name, **options)  # a wrong option is said before anything else
+    configure(name, **options)  # a wrong option is reported before anything else
     translation = translate(file, family.name)
     layout = translation.layout
-    if published:  # whose row says what the keys do not
+    if published:  # its row states what the keys do not
         layout = replace(layout, note="")
         translation = replace(translation, layout=layout)
     needed = {
