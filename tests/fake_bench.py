@@ -14,6 +14,7 @@ from fleetfoot.machine.peaks import Peaks
 from fleetfoot.measure.networks import NOT_FOLDED, Network
 from fleetfoot.measure.protocols import Protocol, Row
 from fleetfoot.measure.run import Case, Tools
+from fleetfoot.network import Size, Workload
 
 PROTOCOL = Protocol(
     name="small",
@@ -36,17 +37,18 @@ def case(model: str = "a", engine: str = "eager", **changes) -> Case:
 CASES = [case(model, engine) for model in "abc" for engine in ("eager", "openvino")]
 
 
-def network(name: str, size: int, fold: bool) -> Network:
+def network(name: str, size: Size, fold: bool) -> Network:
     torch.manual_seed(len(name))
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    workload = Workload.of(name, model, size=size)
+    pixels = workload.image("fake").shape[2:].numel()
     return Network(
-        model=nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(),
+        workload=workload,
         folded=fold,
         fold=NOT_FOLDED,
         params=16,
-        macs=12 * size * size,
+        macs=12 * pixels,
         memory_access_bytes=100,
-        top1=None,
-        top1_source="",
     )
 
 

@@ -223,8 +223,14 @@ def _value(value: object, hint: Any, name: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None:
             return None
-        (hint,) = [arg for arg in args if arg is not type(None)]
-        return _value(value, hint, name)
+        kinds = [arg for arg in args if arg is not type(None)]
+        errors = []
+        for kind in kinds:
+            try:
+                return _value(value, kind, name)
+            except RecordError as error:
+                errors.append(error)
+        raise errors[0]
     if typing.is_typeddict(hint) and isinstance(value, dict):
         return fields(value, hint, f"{name}.")
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):

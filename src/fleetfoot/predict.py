@@ -4,7 +4,7 @@ Decoding runs ahead in a few threads (Pillow releases the interpreter while it d
 more than two batches, so a folder of any size takes the same memory. A picture that cannot be used
 becomes a prediction with an ``error`` in its place, and takes no place in a batch.
 
-B batch · S size · N classes
+B batch · C channels · H W space · N classes
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Decoded:
-    """(3, S, S) uint8 as the network wants it, or the reason why not."""
+    """(C, H, W) uint8 as the network wants it, or the reason why not."""
 
     path: str
     pixels: Tensor | None = None
@@ -117,7 +117,7 @@ class Predictor:
             labels: a file of class names; ImageNet's for 1,000 classes by default.
 
         Raises:
-            ValueError: the network has no classifier, does not take three channels, or the labels
+            ValueError: the network has no classifier, takes other channels, or the labels
             are not its own.
             EngineError: the engine cannot build or run it, or it does not answer with (B, N).
         """
@@ -133,12 +133,14 @@ class Predictor:
             raise ValueError(
                 "the network has no classifier (num_classes is 0), so it names nothing"
             )
-        channels = getattr(getattr(model, "config", None), "in_chans", 3)
-        if channels != 3:
-            raise ValueError(f"the network takes {channels} channels, and a picture has 3")
         preprocess = preprocess or Preprocess.of(model)
-        example = torch.zeros(batch, 3, preprocess.size, preprocess.size)
-        ready = fuse(model).model if fold else copy.deepcopy(model).eval()
+        channels = getattr(getattr(model, "config", None), "in_chans", preprocess.channels)
+        if channels != preprocess.channels:
+            raise ValueError(
+                f"the network takes {channels} channels, and a picture has {preprocess.channels}"
+            )
+        example = torch.zeros(batch, channels, preprocess.height, preprocess.width)
+        ready = fuse(model, example[:1]).model if fold else copy.deepcopy(model).eval()
         if engine == "auto":
             built = load_auto(ready, example=example, threads=threads)
         else:

@@ -309,6 +309,14 @@ class NodeTime:
 class Plan:
     """A compiled network, opened by ``Plan.load`` or ``Plan.from_bytes``. ``close`` or a ``with``
     block ends it; its contexts may outlive it.
+
+    >>> import torch
+    >>> from fleetfoot.engines.native import save_plan
+    >>> model = torch.nn.Conv2d(3, 8, 3).eval()
+    >>> agreement = save_plan(model, torch.zeros(1, 3, 16, 16), "conv.plan")
+    >>> with Plan.load("conv.plan") as plan:
+    ...     plan.input_shapes, plan.output_shapes
+    (((3, 16, 16),), ((8, 14, 14),))
     """
 
     def __init__(self, handle: c_void_p) -> None:
@@ -442,6 +450,14 @@ class Context:
 
     Calls from several Python threads wait for each other: to run side by side, take one context a
     thread. A context with more than one thread does not survive ``os.fork``.
+
+    >>> import numpy, torch
+    >>> from fleetfoot.engines.native import save_plan
+    >>> model = torch.nn.Conv2d(3, 8, 3).eval()
+    >>> agreement = save_plan(model, torch.zeros(1, 3, 16, 16), "conv.plan")
+    >>> with Plan.load("conv.plan") as plan, plan.context(threads=1) as context:
+    ...     context.run(numpy.zeros((2, 3, 16, 16), numpy.float32)).shape
+    (2, 8, 14, 14)
     """
 
     def __init__(self, plan: Plan, handle: c_void_p) -> None:

@@ -31,7 +31,8 @@ from fleetfoot.errors import EngineError, RecordError, UnknownNameError
 from fleetfoot.files import write_text
 from fleetfoot.machine.machine import Compute, Level, Machine, Rate
 from fleetfoot.measure.clock import quantile
-from fleetfoot.network import native_size
+from fleetfoot.measure.networks import Network
+from fleetfoot.network import Workload, native_size
 
 
 def exactly(value: float) -> Rate:
@@ -193,11 +194,12 @@ def test_what_cannot_be_calibrated(options, words):
 
 def test_a_check_sets_predictions_beside_measurements(bench, tmp_path, monkeypatch):
     made = calibrated(bench, tmp_path / "made.json")
-    monkeypatch.setattr(module, "native_size", lambda name: 8)
+    monkeypatch.setattr(module, "resolved_size", lambda name: 8)
 
     def network(name: str, size: int, fold: bool):
         model = tiny(int(name)).model
-        return module._network(model, trace(model, torch.zeros(1, 3, size, size)))
+        made = trace(model, torch.zeros(1, 3, size, size))
+        return Network.counted(Workload.of(name, model, size=size), made, folded=True)
 
     tools = replace(bench.tools, networks=network)
 

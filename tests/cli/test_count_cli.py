@@ -95,8 +95,9 @@ def test_an_unknown_operator_makes_the_totals_lower_bounds(own):
 
 def test_channels_of_the_input(own):
     assert run(f"{own}:wide", "--size", "2", "--channels", "1").exit_code == 0
+    assert "input (1, 1, 2, 4)" in run(f"{own}:wide", "--size", "2x4").stdout
     assert "cannot be counted at input (1, 3, 2, 2)" in str(
-        run(f"{own}:wide", "--size", "2").exception
+        run(f"{own}:wide", "--size", "2", "--channels", "3").exception
     )
 
 

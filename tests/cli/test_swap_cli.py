@@ -128,4 +128,5 @@ def test_what_is_wrong_is_said(own, tmp_path):
     absent = str(tmp_path / "absent.pth")
     assert isinstance(run(own, "--weights", absent).exception, WeightsError)
     assert "nobody published weights" in run(own, "--pretrained").output
-    assert "add --no-measure" in run(own, "--channels", "1").output
+    refused = run(own, "--channels", "1", "--no-measure").exception
+    assert "at input (1, 1, 8, 8)" in str(refused)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from fleetfoot import engines
 from fleetfoot.errors import EngineError, FoldError, RecordError, UnknownNameError
-from fleetfoot.explain.explanation import Explanation, explain, from_json, network, to_json
+from fleetfoot.explain.explanation import Explanation, explain, folded, from_json, to_json
 from fleetfoot.explain.findings import Finding
+from fleetfoot.network import resolve
 from layers_by_hand import NODES, Net, Told, X, machine
 
 FINDING = Finding(
@@ -128,13 +129,11 @@ def test_a_network_whose_shapes_follow_from_values_is_noted():
 
 
 def test_a_network_of_the_zoo_is_folded():
-    model, folded, note = network("shufflenet_v2_x0_5", torch.zeros(1, 3, 64, 64))
-    assert folded
+    given = resolve("shufflenet_v2_x0_5", size=64)
+    made, note = folded(given)
     assert note == ""
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
-    given, folded, note = network("shufflenet_v2_x0_5", torch.zeros(1, 3, 64, 64), fold=False)
-    assert (folded, note) == (False, "")
-    assert any(isinstance(m, nn.BatchNorm2d) for m in given.modules())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in made.module.modules())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in given.module.modules())
 
 
 def test_a_users_network_that_cannot_be_folded_runs_as_it_is(tmp_path, monkeypatch):
@@ -144,11 +143,12 @@ def test_a_users_network_that_cannot_be_folded_runs_as_it_is(tmp_path, monkeypat
     monkeypatch.setattr("fleetfoot.explain.explanation.fuse", refuse)
     file = tmp_path / "own.py"
     file.write_text("from torch import nn\ndef build():\n    return nn.Conv2d(3, 4, 1)\n")
-    model, folded, note = network(f"{file}:build", torch.zeros(1, 3, 8, 8))
-    assert (folded, note) == (False, "not folded: no proof")
-    assert not model.training
+    given = resolve(f"{file}:build", size=8)
+    made, note = folded(given)
+    assert (made, note) == (given, "not folded: no proof")
+    assert not made.module.training
     with pytest.raises(FoldError, match="no proof"):
-        network("shufflenet_v2_x0_5", torch.zeros(1, 3, 64, 64))
+        folded(resolve("shufflenet_v2_x0_5", size=64))
 
 
 def test_explaining_leaves_no_hooks_on_the_network():

@@ -524,8 +524,11 @@ def test_sizes_and_accuracies_are_those_published():
     assert native_size("timm:mobilevit_xxs") == 256
     assert native_size("torchvision:resnet50") == 224
     resnet = prepare("torchvision:resnet18", 32, True)
-    assert resnet.top1 == pytest.approx(69.758)  # torchvision's model page
-    assert resnet.top1_source == "torchvision's model page, IMAGENET1K_V1, at 224 pixels"
+    assert resnet.workload.facts.top1 == pytest.approx(69.758)  # torchvision's model page
+    assert (
+        resnet.workload.facts.top1_source
+        == "torchvision's model page, IMAGENET1K_V1, at 224 pixels"
+    )
 
 
 def test_a_real_network_runs_on_eager():

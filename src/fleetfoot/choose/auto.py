@@ -24,10 +24,11 @@ from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, RecordError
 from fleetfoot.files import parsed, remembered
 from fleetfoot.machine import environment
-from fleetfoot.measure.networks import NOT_FOLDED, Network
+from fleetfoot.measure.networks import Network
 from fleetfoot.measure.protocols import Protocol, Row, default_engines
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Tools, run
+from fleetfoot.network import Workload, named_inputs
 
 log = logging.getLogger("fleetfoot")
 
@@ -154,17 +155,10 @@ def _measured(
 ) -> Decision:
     cost = count(model, example)
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    network = Network(
-        model=model,
-        folded=not norms,
-        fold=NOT_FOLDED,  # whoever folded it knows; no certificate comes with a module
-        params=cost.params,
-        macs=cost.macs,
-        memory_access_bytes=cost.memory_access_bytes,
-        top1=None,
-        top1_source="",
-    )
-    batch, _, size, _ = example.shape
+    workload = Workload.of(type(model).__name__, model, inputs=named_inputs(model, example))
+    # whoever folded the network knows; no certificate comes with a module
+    network = Network.counted(workload, cost, folded=not norms)
+    batch, size = len(example), workload.size
     found = run(
         [Case(type(model).__name__, name, threads, batch, size) for name in names],
         PROTOCOL,

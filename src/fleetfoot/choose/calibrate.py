@@ -38,11 +38,11 @@ from fleetfoot.machine.measured import machine as measured_machine
 from fleetfoot.machine.peaks import PeakProbe
 from fleetfoot.machine.roofline import floor
 from fleetfoot.measure.clock import quantile
-from fleetfoot.measure.networks import NOT_FOLDED, Network
+from fleetfoot.measure.networks import Network
 from fleetfoot.measure.protocols import Protocol, Row
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Event, Notice, Tools, run
-from fleetfoot.network import native_size
+from fleetfoot.network import Size, Workload, height_width, resolved_size
 
 SCHEMA = 1
 CALIBRATED = ("native", "onnxruntime", "openvino", "eager")
@@ -154,7 +154,7 @@ class Checked:
     """A network that was predicted, then measured."""
 
     model: str
-    size: int
+    size: Size
     macs: int
     activations: int
     measured_s: float
@@ -375,9 +375,10 @@ class _Groups:
             models[drawn.name] = drawn.model
             cases.append(Case(drawn.name, self._engine, self._threads, 1, drawn.size))
 
-        def network(name: str, size: int, fold: bool) -> Network:
+        def network(name: str, size: Size, fold: bool) -> Network:
+            workload = Workload.of(name, models[name], size=size, channels=3)
             traces[name] = count(models[name], _example(size))
-            return _network(models[name], traces[name])
+            return Network.counted(workload, traces[name], folded=True)
 
         found = run(
             cases,
@@ -409,21 +410,8 @@ class _Groups:
             self._on_event(event)
 
 
-def _network(model: torch.nn.Module, trace: Trace) -> Network:
-    return Network(
-        model=model,
-        folded=True,
-        fold=NOT_FOLDED,
-        params=trace.params,
-        macs=trace.macs,
-        memory_access_bytes=trace.memory_access_bytes,
-        top1=None,
-        top1_source="",
-    )
-
-
-def _example(size: int, batch: int = 1) -> torch.Tensor:
-    return torch.zeros(batch, 3, size, size)
+def _example(size: Size) -> torch.Tensor:
+    return torch.zeros(1, 3, *height_width(size))
 
 
 def _engine_version(engine: str) -> str:
@@ -513,14 +501,14 @@ def check(
     tools = tools or Tools()
     roof = machine or measured_machine(calibration.threads)
     cases = [
-        Case(name, calibration.engine, calibration.threads, 1, native_size(name))
+        Case(name, calibration.engine, calibration.threads, 1, resolved_size(name))
         for name in dict.fromkeys(names)
     ]
     traces: dict[str, Trace] = {}
 
-    def network(name: str, size: int, fold: bool) -> Network:
+    def network(name: str, size: Size, fold: bool) -> Network:
         made = tools.networks(name, size, fold)
-        traces[name] = count(made.model, _example(size))
+        traces[name] = count(made.model, made.workload.image("measuring"))
         return made
 
     found = run(

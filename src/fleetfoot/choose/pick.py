@@ -36,7 +36,7 @@ from fleetfoot.measure.networks import prepare
 from fleetfoot.measure.plan import networks
 from fleetfoot.measure.run import Case, Event, run
 from fleetfoot.models import list_models
-from fleetfoot.network import native_size, published
+from fleetfoot.network import Size, height_width, native_size, published, resolved_size
 
 log = logging.getLogger("fleetfoot")
 
@@ -79,7 +79,7 @@ class Scored(NamedTuple):
     """A network and its published top-1, in percent."""
 
     model: str
-    size: int
+    size: Size
     top1: float
     top1_source: str
 
@@ -89,7 +89,7 @@ class Candidate:
     """A network, what is published of it, what is counted, and its latency as far as known."""
 
     model: str
-    size: int
+    size: Size
     top1: float
     """Published ImageNet-1k top-1, percent; not measured here."""
     top1_source: str
@@ -166,6 +166,7 @@ def pick(
     engine: str = "auto",
     batch: int = 1,
     timm: str | None = None,
+    own: Mapping[str, float] | None = None,
     calibrated: bool = True,
     on_event: Callable[[Event | Tracing], None] = lambda event: None,
 ) -> Pick:
@@ -179,6 +180,8 @@ def pick(
         engine: one with a latency model; "auto" is the first of these that is here, native before
             ONNX Runtime, OpenVINO and eager.
         timm: a shell pattern of timm's networks to consider too, or "all".
+        own: networks to consider too, in any form that ``network.resolve`` takes, each with its
+            top-1 in percent, as their owner knows it.
         calibrated: predict by the latency model, which is calibrated now where it was not yet;
             otherwise by the roofline.
         on_event: is told the events of calibration, tracing and measurement.
@@ -198,6 +201,11 @@ def pick(
     engine = choose_engine(engine)
     names = default_names() + (networks([f"timm:{'*' if timm == 'all' else timm}"]) if timm else [])
     scored, without = accurate(names, limits.min_top1)
+    scored += [
+        Scored(name, resolved_size(name), top1, "as its owner says")
+        for name, top1 in (own or {}).items()
+        if top1 >= limits.min_top1
+    ]
     predict = _model(engine, threads, on_event) if calibrated else _roofline(threads)
     found, failures = candidates(scored, predict, batch, on_event)
 
@@ -301,7 +309,7 @@ def candidates(
     return found, failures
 
 
-def folded_trace(name: str, size: int, batch: int, cache: Path | None = None) -> Trace:
+def folded_trace(name: str, size: Size, batch: int, cache: Path | None = None) -> Trace:
     """The trace of a folded network, kept in ``cache`` since folding with its proof takes a second:
     it depends on the network and on versions alone."""
     question = {
@@ -314,10 +322,15 @@ def folded_trace(name: str, size: int, batch: int, cache: Path | None = None) ->
     return remembered(
         "traces",
         question,
-        lambda: trace(prepare(name, size, fold=True).model, torch.zeros(batch, 3, size, size)),
+        lambda: _folded_trace(name, size, batch),
         read=_kept_trace,
         cache=cache,
     )
+
+
+def _folded_trace(name: str, size: Size, batch: int) -> Trace:
+    made = prepare(name, size, fold=True)
+    return trace(made.model, torch.zeros(batch, made.channels, *height_width(size)))
 
 
 def _kept_trace(raw: Any) -> Trace:

@@ -36,6 +36,7 @@ from fleetfoot.measure.record import (
     write,
 )
 from fleetfoot.measure.run import Event, Notice, Tools, run
+from fleetfoot.network import Size
 
 Line = TypeVar("Line", Measurement, Failure)
 
@@ -218,8 +219,8 @@ def _weight(experiment: Experiment) -> int:
     return sum(3 if subject.channels == 3 else 1 for subject in experiment.subjects)
 
 
-def _networks(subjects: dict[str, Subject]) -> Callable[[str, int, bool], Network]:
-    def network(name: str, size: int, fold: bool) -> Network:
+def _networks(subjects: dict[str, Subject]) -> Callable[[str, Size, bool], Network]:
+    def network(name: str, size: Size, fold: bool) -> Network:
         subject = subjects[name]
         return built(name, subject.build, size=size, channels=subject.channels, fold=subject.fold)
 

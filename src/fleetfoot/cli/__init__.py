@@ -25,7 +25,7 @@ from fleetfoot.cli.pick import pick
 from fleetfoot.cli.predict import predict
 from fleetfoot.cli.swap import swap
 from fleetfoot.cli.weights import weights_app
-from fleetfoot.errors import FleetfootError
+from fleetfoot.errors import FactoryError, FleetfootError, first_line
 
 app = typer.Typer(
     name="fleetfoot",
@@ -78,13 +78,30 @@ app.add_typer(weights_app)
 
 def main() -> None:
     """Entry point: what a user did wrong is one line on stderr and exit code 2, not a traceback."""
-    said = logging.StreamHandler()  # licences and what was done with weights: on stderr
-    said.setFormatter(logging.Formatter("%(message)s"))
+    handler = logging.StreamHandler()  # licences and what was done with weights: on stderr
+    handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("fleetfoot")
-    logger.addHandler(said)
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         app()
-    except (FleetfootError, ValueError, OSError) as error:
-        typer.echo(f"fleetfoot: {error}", err=True)
+    except Exception as error:
+        place = _place(error)
+        if not place and not isinstance(error, FleetfootError | ValueError | OSError):
+            raise
+        said = str(error) if isinstance(error, FleetfootError | ValueError) else _named(error)
+        shown = "" if isinstance(error, FactoryError) else place  # which says it already
+        typer.echo(f"fleetfoot: {said}{shown}", err=True)
         sys.exit(2)
+
+
+def _place(error: Exception) -> str:
+    """The line of a user's file that an error came through; "" if none was loaded."""
+    user = sys.modules.get("fleetfoot.network.user")
+    return "" if user is None else str(user.place_of(error))
+
+
+def _named(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return str(error)
+    return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli.network import Channels, Inputs, Size, one_image
 from fleetfoot.cli.values import numbers, split_names
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
@@ -21,8 +22,8 @@ def bench(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names or shell patterns, as 'fastvit_*' or 'timm:ghostnet_*'; about a dozen "
-            "networks without one."
+            help="Names or shell patterns, for example 'fastvit_*' or 'timm:ghostnet_*'; your own "
+            "as 'path.py:factory'; files of weights. Default: about a dozen networks."
         ),
     ] = None,
     engines: Annotated[
@@ -39,9 +40,9 @@ def bench(
         str | None,
         typer.Option(help="One number or more, as '1,32'; the protocol's without it."),
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Input height and width; each network's own without it.")
-    ] = None,
+    size: Size = None,
+    inputs: Inputs = None,
+    channels: Channels = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -75,7 +76,10 @@ def bench(
     ] = False,
 ) -> None:
     """Measure which networks are really fast on this machine."""
+    from functools import partial
+
     from fleetfoot.engines import Options
+    from fleetfoot.measure.networks import prepare
     from fleetfoot.measure.plan import plan
     from fleetfoot.measure.record import (
         FAILURES_FILE,
@@ -85,12 +89,13 @@ def bench(
         to_json,
         write,
     )
-    from fleetfoot.measure.run import run
+    from fleetfoot.measure.run import Tools, run
     from fleetfoot.measure.start import measure
     from fleetfoot.report import print_starts, print_tables, save
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Progress
 
+    size, channels = one_image("bench", size, inputs, channels)
     folder = output_folder(output, resume, protocol)
     planned = plan(
         models or (),
@@ -110,6 +115,7 @@ def bench(
             output=folder,
             resume=resume,
             on_event=progress,
+            tools=Tools(networks=partial(prepare, channels=channels)),
         )
     failures = [*done.failures, *planned.absent]
     write(folder / FAILURES_FILE, failures)

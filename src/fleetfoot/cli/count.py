@@ -7,22 +7,17 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli.network import Channels, Inputs, Model, Option, Size, Weights, resolved
+
 
 def count(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A name, as 'fasternet_t0' or 'timm:resnet18', or your own as 'path.py:factory'."
-        ),
-    ],
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Input height and width; the network's own without it, or else 224."
-        ),
-    ] = None,
+    model: Model,
+    size: Size = None,
+    inputs: Inputs = None,
+    channels: Channels = None,
+    weights: Weights = None,
+    option: Option = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 1,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of the input.")] = 3,
     depth: Annotated[
         int | None,
         typer.Option(
@@ -45,24 +40,26 @@ def count(
     if as_table + as_json + as_csv > 1:
         raise typer.BadParameter("--table, --json and --csv exclude each other")
 
-    import torch
-
     from fleetfoot.count import trace
-    from fleetfoot.network import is_file, native_size, network
     from fleetfoot.report.counts import print_card, print_modules, record, to_csv
     from fleetfoot.report.kit.terminal import console
 
-    torch.manual_seed(0)
-    made = network(model)
-    pixels = size or (224 if is_file(model) else native_size(model))
-    found = trace(made, torch.zeros(batch, channels, pixels, pixels))
+    made = resolved(
+        model,
+        size=size,
+        inputs=inputs,
+        channels=channels,
+        batch=batch,
+        weights=weights,
+        option=option,
+    )
+    found = trace(made.module, made.arguments)
     if as_json:
-        given = {"model": model, "batch": batch, "channels": channels, "size": pixels}
-        typer.echo(json.dumps({**given, **record(found, depth)}))
+        typer.echo(json.dumps({**made.record(), **record(found, depth)}))
     elif as_csv:
         typer.echo(to_csv(found), nl=False)
     elif as_table:
         print_modules(console(), found, depth)
     else:
-        title = f"{model}, input ({batch}, {channels}, {pixels}, {pixels})"
+        title = f"{model}, input {made.describe()}"
         print_card(console(), found, title, 2 if depth is None else depth)

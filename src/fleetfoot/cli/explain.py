@@ -7,26 +7,21 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli.network import Channels, Inputs, Model, Option, Size, Weights, resolved
+
 
 def explain(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A name, as 'fasternet_t0' or 'timm:resnet18', or your own as 'path.py:factory'."
-        ),
-    ],
+    model: Model,
     engine: Annotated[
         str, typer.Option(help="'native', 'eager', 'onnxruntime' or 'openvino'.")
     ] = "native",
     threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Images a run.")] = 1,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Input height and width; the network's own without it, or else 224."
-        ),
-    ] = None,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of the input.")] = 3,
+    size: Size = None,
+    inputs: Inputs = None,
+    channels: Channels = None,
+    weights: Weights = None,
+    option: Option = None,
     fold: Annotated[
         bool, typer.Option("--fold/--no-fold", help="Fold batch norms and branches first.")
     ] = True,
@@ -55,32 +50,36 @@ def explain(
     Weights are random and the image is noise: times do not depend on them. The machine is measured
     once, ten seconds a thread count, and remembered.
     """
-    import torch
-
     from fleetfoot.explain.explanation import explain as explained
-    from fleetfoot.explain.explanation import network, to_json
+    from fleetfoot.explain.explanation import folded, to_json
     from fleetfoot.files import write_text
     from fleetfoot.machine.measured import machine
-    from fleetfoot.network import is_file, native_size
     from fleetfoot.report import explain_page
     from fleetfoot.report.explain import print_card
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Counter
 
-    pixels = size or (224 if is_file(model) else native_size(model))
-    noise = torch.Generator().manual_seed(0)
-    example = torch.randn(batch, channels, pixels, pixels, generator=noise)
-    made, folded, fold_note = network(model, example[:1], fold=fold)
+    made = resolved(
+        model,
+        size=size,
+        inputs=inputs,
+        channels=channels,
+        batch=batch,
+        weights=weights,
+        option=option,
+    ).with_noise()
+    example = made.image(engine)  # before it is folded, which takes time
+    made, fold_note = folded(made) if fold else (made, "")
     with Counter(console(stderr=True), "measuring the machine") as counter:
         ceilings = machine(threads, on_round=counter)
     found = explained(
-        made,
+        made.module,
         example,
         machine=ceilings,
         engine=engine,
         threads=threads,
         name=model,
-        folded=folded,
+        folded=fold and not fold_note,
         fold_note=fold_note,
         seconds=seconds,
     )

@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli.network import FORMS, Channels, Inputs, Option, Size, Weights, resolved
+
 
 def lint(
     model: Annotated[
         str | None,
-        typer.Argument(help="A name, as 'fasternet_t0', or your own as 'path.py:factory'."),
+        typer.Argument(help=FORMS),
     ] = None,
     max_ms: Annotated[
         float | None, typer.Option(min=0, help="Fail where the network takes longer.")
@@ -21,10 +23,11 @@ def lint(
         str, typer.Option(help="That takes the times: native, eager, onnxruntime or openvino.")
     ] = "native",
     threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
-    size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Input height and width; the network's own, or else 224."),
-    ] = None,
+    size: Size = None,
+    inputs: Inputs = None,
+    channels: Channels = None,
+    weights: Weights = None,
+    option: Option = None,
     disable: Annotated[
         list[str] | None,
         typer.Option(metavar="RULE=REASON", help="A rule that does not apply; more than once."),
@@ -68,15 +71,12 @@ def lint(
     if model is None:
         raise typer.BadParameter("name a network, or list the rules with --rules")
 
-    import torch
-
+    from fleetfoot.explain.explanation import folded
     from fleetfoot.explain.lint import Settings, read_settings
     from fleetfoot.explain.lint import lint as run
     from fleetfoot.machine.measured import machine
-    from fleetfoot.network import is_file, native_size, network
     from fleetfoot.report.findings import print_lint
     from fleetfoot.report.kit.terminal import console
-    from fleetfoot.transform import fuse
 
     kept = read_settings()
     settings = Settings(
@@ -84,14 +84,16 @@ def lint(
         min_price_ms=kept.min_price_ms if min_price_ms is None else min_price_ms,
         disable={**kept.disable, **_reasons(disable or [])},
     )
-    torch.manual_seed(0)
-    pixels = size or (224 if is_file(model) else native_size(model))
-    example = torch.zeros(1, 3, pixels, pixels)
-    made = network(model).eval()
+    made = resolved(
+        model, size=size, inputs=inputs, channels=channels, weights=weights, option=option
+    )
+    example = made.image(engine) if measure else made.arguments
     if fold:
-        made = fuse(made, example).model
+        made, note = folded(made)
+        if note:
+            typer.echo(f"{model}: {note}", err=True)
     found = run(
-        made,
+        made.module,
         example,
         machine=machine(threads),
         engine=engine,

@@ -4,11 +4,24 @@ does, and plans for the native engine."""
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from fleetfoot.cli.network import (
+    AcceptLicence,
+    Channels,
+    Inputs,
+    Model,
+    Option,
+    Pretrained,
+    Size,
+    Weights,
+    resolved,
+)
 
 Json = Annotated[bool, typer.Option("--json", help="One record for programs instead of a card.")]
 
@@ -34,12 +47,16 @@ def models(
 
 
 def info(
-    model: Annotated[str, typer.Argument(help="A name, as 'fastvit_t8' or 'timm:ghostnet_100'.")],
+    model: Model,
     as_json: Json = False,
 ) -> None:
     """Say what is known of a network: size, feature maps, published weights and their terms."""
     from fleetfoot.models import model_info
+    from fleetfoot.network import is_file, is_weights
 
+    if is_file(model) or is_weights(model):
+        _info_of_a_file(model, as_json)
+        return
     found = model_info(model)
     if as_json:
         typer.echo(json.dumps(asdict(found)))
@@ -63,6 +80,19 @@ def info(
         typer.echo(f"{name:12}  {text or 'none'}")
 
 
+def _info_of_a_file(model: str, as_json: bool) -> None:
+    """What a network that has no published facts shows of itself: learned values and input."""
+    made = resolved(model)
+    params = sum(parameter.numel() for parameter in made.module.parameters())
+    if as_json:
+        family = made.facts.family
+        typer.echo(json.dumps({**made.record(), "family": family, "params": params}))
+        return
+    rows = {"family": made.facts.family or "your own", "parameters": f"{params:,}"}
+    for name, text in {**rows, "input": made.describe()}.items():
+        typer.echo(f"{name:12}  {text}")
+
+
 def engines(as_json: Json = False) -> None:
     """List the engines, and why one is absent."""
     from fleetfoot.engines import available
@@ -77,15 +107,24 @@ def engines(as_json: Json = False) -> None:
 
 
 def fuse(
-    model: Annotated[str, typer.Argument(help="A name, as 'fastvit_t8' or 'timm:repvit_m1'.")],
-    weights: Annotated[Path | None, typer.Option(help="A file of weights.")] = None,
+    model: Model,
+    size: Size = None,
+    inputs: Inputs = None,
+    channels: Channels = None,
+    weights: Weights = None,
+    option: Option = None,
     as_json: Json = False,
 ) -> None:
     """Fold a network's batch norms and linear branches, and print the certificate."""
-    from fleetfoot.models import create_model
+    from fleetfoot.network import is_file
     from fleetfoot.transform import fuse as fold
 
-    fused = fold(create_model(model, weights=weights))
+    made = resolved(
+        model, size=size, inputs=inputs, channels=channels, weights=weights, option=option
+    )
+    # what is proved does not depend on the size, so fuse takes a small one if none is asked for
+    stated = is_file(model) or size or inputs or channels
+    fused = fold(made.module, made.arguments if stated else None)
     if as_json:
         typer.echo(json.dumps(fused.record()))
     else:
@@ -93,37 +132,52 @@ def fuse(
 
 
 def compile_plan(
-    model: Annotated[str, typer.Argument(help="A name, as 'fastvit_t8' or 'timm:resnet18'.")],
+    model: Model,
     output: Annotated[
-        Path | None, typer.Option(help="The plan's file; MODEL.plan without it.")
+        Path | None, typer.Option(help="The plan's file. Default: the network's name and .plan.")
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Input height and width; the network's own without it."),
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="A file of weights.")] = None,
-    pretrained: Annotated[
-        bool, typer.Option(help="Fetch the published weights, unless --weights names a file.")
-    ] = True,
-    accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="Yes to weights for research only.")
-    ] = False,
+    size: Size = None,
+    inputs: Inputs = None,
+    channels: Channels = None,
+    weights: Weights = None,
+    pretrained: Pretrained = None,
+    accept_licence: AcceptLicence = False,
+    option: Option = None,
 ) -> None:
     """Fold a network and write its plan, which fleetfoot.runtime and C programs run."""
-    import torch
-
     from fleetfoot.engines.native import save_plan
-    from fleetfoot.models import create_model
-    from fleetfoot.network import native_size
-    from fleetfoot.transform import fuse as fold
+    from fleetfoot.explain.explanation import folded
 
-    made: dict[str, Any] = {"weights": weights} if weights else {"pretrained": pretrained}
-    if accept_licence:
-        made["accept_licence"] = True
-    network = fold(create_model(model, **made)).model
-    pixels = size or native_size(model)
-    file = output or Path(f"{model.replace(':', '-')}.plan")
-    agreement = save_plan(network, torch.zeros(1, 3, pixels, pixels), file)
-    typer.echo(
-        f"{file}: {file.stat().st_size / 1e6:.1f} MB, input (B, 3, {pixels}, {pixels}); {agreement}"
+    made = resolved(
+        model,
+        size=size,
+        inputs=inputs,
+        channels=channels,
+        weights=weights,
+        pretrained=pretrained,
+        by_default=True,
+        accept_licence=accept_licence,
+        option=option,
     )
+    example = made.image("native")
+    made, note = folded(made)
+    if note:
+        typer.echo(f"{model}: {note}", err=True)
+    file = output or Path(f"{plan_stem(model)}.plan")
+    agreement = save_plan(made.module, example, file)
+    shape = ", ".join(map(str, example.shape[1:]))
+    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB, input (B, {shape}); {agreement}")
+
+
+def plan_stem(model: str) -> str:
+    """The name of a network as that of a file in the working folder.
+
+    >>> plan_stem("timm:resnet18"), plan_stem("nets/mine.py:Net(depth=2)"), plan_stem("a/best.pth")
+    ('timm-resnet18', 'mine-Net-depth-2', 'best')
+    """
+    if ".py:" in model:
+        path, _, factory = model.partition(".py:")
+        model = f"{Path(path).name}-{factory}"
+    elif "/" in model or Path(model).is_file():
+        model = Path(model).stem
+    return re.sub(r"[^\w.+]+", "-", model).strip("-")

@@ -28,6 +28,14 @@ def pick(
         str | None,
         typer.Option(help="Networks of timm to consider too: a shell pattern, or 'all'."),
     ] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NETWORK=TOP1",
+            help="A network of yours to consider too, with its top-1 in percent, for example "
+            "'path.py:factory=71.3'; repeatable.",
+        ),
+    ] = None,
     calibrate: Annotated[
         bool,
         typer.Option(
@@ -59,6 +67,7 @@ def pick(
             engine=engine,
             batch=batch,
             timm=timm,
+            own=dict(map(_with_top1, network or ())),
             calibrated=calibrate,
             on_event=progress,
         )
@@ -66,3 +75,18 @@ def pick(
         typer.echo(json.dumps(record(made)))
     else:
         print_card(console(), made)
+
+
+def _with_top1(text: str) -> tuple[str, float]:
+    """The network and the number of ``path.py:factory=71.3``; arguments of a factory may hold
+    ``=`` too."""
+    name, equals, top1 = text.rpartition("=")
+    try:
+        value = float(top1)
+    except ValueError:
+        value = -1.0
+    if not (equals and name) or not 0 <= value <= 100:
+        raise typer.BadParameter(
+            f"--network takes NETWORK=TOP1, with a top-1 of 0 to 100 percent, not {text!r}"
+        )
+    return name, value

@@ -15,9 +15,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from fleetfoot.cli.network import (
+    PANEL,
+    AcceptLicence,
+    Channels,
+    Inputs,
+    Model,
+    Option,
+    Pretrained,
+    Size,
+    Weights,
+    resolved,
+)
 
 if TYPE_CHECKING:
     from fleetfoot.predict import Prediction
@@ -25,11 +38,11 @@ if TYPE_CHECKING:
 BAR = 20
 """Width of the bar of a certain guess, in characters."""
 
-NETWORK, ENGINE, INPUT = "The network", "The engine", "The input (the network's own by default)"
+ENGINE, INPUT = "The engine", "The input (the network's own by default)"
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A name, as 'mobileone_s0' or 'timm:resnet18'.")],
+    model: Model,
     images: Annotated[
         list[str],
         typer.Argument(
@@ -50,32 +63,19 @@ def predict(
             "CSV or JSON file of path and class."
         ),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="A file of weights.", rich_help_panel=NETWORK)
-    ] = None,
-    pretrained: Annotated[
-        bool,
-        typer.Option(
-            help="Fetch the published weights, unless --weights names a file.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = True,
-    accept_licence: Annotated[
-        bool,
-        typer.Option(
-            "--accept-licence", help="Yes to weights for research only.", rich_help_panel=NETWORK
-        ),
-    ] = False,
+    size: Size = None,
+    inputs: Inputs = None,
+    channels: Channels = None,
+    weights: Weights = None,
+    pretrained: Pretrained = None,
+    accept_licence: AcceptLicence = False,
     num_classes: Annotated[
-        int | None, typer.Option(help="Outputs of the classifier.", rich_help_panel=NETWORK)
+        int | None, typer.Option(help="Outputs of the classifier.", rich_help_panel=PANEL)
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="A field of it, as small_input=true.", rich_help_panel=NETWORK),
-    ] = None,
+    option: Option = None,
     fold: Annotated[
         bool,
-        typer.Option(help="Fold batch norms and linear branches first.", rich_help_panel=NETWORK),
+        typer.Option(help="Fold batch norms and linear branches first.", rich_help_panel=PANEL),
     ] = True,
     engine: Annotated[
         str,
@@ -87,10 +87,6 @@ def predict(
         int | None, typer.Option(min=1, help="Every core by default.", rich_help_panel=ENGINE)
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures a run.", rich_help_panel=ENGINE)] = 8,
-    size: Annotated[
-        int | None,
-        typer.Option(help="Pixels a side that the network sees.", rich_help_panel=INPUT),
-    ] = None,
     crop_pct: Annotated[
         float | None,
         typer.Option(help="Share of the resized side that the crop keeps.", rich_help_panel=INPUT),
@@ -128,10 +124,9 @@ def predict(
 
     from fleetfoot.cores import usable_cores
     from fleetfoot.data.images import MAX_PIXELS
-    from fleetfoot.data.preprocess import Preprocess
     from fleetfoot.data.sources import find_images
     from fleetfoot.errors import UnknownNameError
-    from fleetfoot.models import create_model
+    from fleetfoot.network import is_file, is_weights, parse_size
     from fleetfoot.predict import Predictor, truth_by
     from fleetfoot.tasks.classify import Accuracy
 
@@ -141,28 +136,30 @@ def predict(
         sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text
     true_class = truth_by(truth) if truth else None
     found = list(find_images(images))
-    made: dict[str, Any] = dict(map(option_pair, option or ()))
-    if num_classes is not None:
-        made["num_classes"] = num_classes
-    if weights:
-        made["weights"] = weights
-    elif pretrained:
-        made["pretrained"] = True
-    else:
+    classes = [] if num_classes is None else [f"num_classes={num_classes}"]
+    if pretrained is False and not (weights or is_file(model) or is_weights(model)):
         typer.echo("the weights are random, so the names mean nothing", err=True)
-    if accept_licence:
-        made["accept_licence"] = True
-    network = create_model(model, **made)
+    network = resolved(
+        model,
+        size=size,
+        inputs=inputs,
+        channels=channels,
+        weights=weights,
+        pretrained=pretrained,
+        by_default=True,
+        accept_licence=accept_licence,
+        option=[*(option or ()), *classes],
+    )
+    network.image("predict")
     predictor = Predictor.of(
-        network,
+        network.module,
         engine=engine,
         threads=threads or usable_cores(),
         batch=min(batch, len(found)),
         fold=fold,
         labels=labels,
-        preprocess=Preprocess.of(
-            network,
-            size=size,
+        preprocess=network.preprocess(
+            size=None if size is None else parse_size(size),
             crop_pct=crop_pct,
             interpolation=interpolation,
             mean=_channels("mean", mean),
@@ -242,17 +239,6 @@ def _stop_when_asked() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def option_pair(text: str) -> tuple[str, Any]:
-    """``small_input=true`` -> ("small_input", True); what is not JSON is a word."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(f"--option takes name=value, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
 
 
 def _channels(name: str, text: str | None) -> tuple[float, ...] | None:

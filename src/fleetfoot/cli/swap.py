@@ -8,15 +8,21 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from fleetfoot.cli.network import (
+    AcceptLicence,
+    Channels,
+    Inputs,
+    Model,
+    Option,
+    Pretrained,
+    Size,
+    Weights,
+    resolved,
+)
+
 
 def swap(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A name, as 'timm:resnet18' or 'mobilenetv2_100', or your own as "
-            "'path.py:factory'."
-        ),
-    ],
+    model: Model,
     conv: Annotated[str, typer.Option(help="What takes their place; 'pconv'.")] = "pconv",
     which: Annotated[
         str, typer.Option(help="'depthwise', 'grouped', 'plain' or 'all' convolutions.")
@@ -47,19 +53,14 @@ def swap(
     init: Annotated[
         str, typer.Option(help="'fresh', or 'fit' to the old weights by least squares.")
     ] = "fresh",
-    weights: Annotated[Path | None, typer.Option(help="A file of weights to start from.")] = None,
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Start from the published weights.")
-    ] = False,
-    accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="Yes to weights for research only.")
-    ] = False,
-    size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Input height and width; the network's own without it, or 224."),
-    ] = None,
+    size: Size = None,
+    inputs: Inputs = None,
+    channels: Channels = None,
+    weights: Weights = None,
+    pretrained: Pretrained = None,
+    accept_licence: AcceptLicence = False,
+    option: Option = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 1,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of the input.")] = 3,
     engine: Annotated[str, typer.Option(help="To measure both on.")] = "native",
     threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
     measure: Annotated[
@@ -77,17 +78,12 @@ def swap(
     """Replace convolutions by PConv and a 1×1, and say what that costs and saves."""
     if output is not None and output.exists() and not force:
         raise typer.BadParameter(f"--output {output} exists already; --force replaces it")
-    if measure and channels != 3:
-        raise typer.BadParameter(
-            f"--channels {channels}: times are taken on images of 3; add --no-measure"
-        )
 
     import torch
 
     from fleetfoot.cores import check_threads
     from fleetfoot.measure import pair
     from fleetfoot.measure.run import check_engines
-    from fleetfoot.network import is_file, native_size
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.swaps import print_swap
     from fleetfoot.transform import SwapOptions, swap_file
@@ -107,30 +103,41 @@ def swap(
     if measure:  # a wrong name is said before the work
         check_engines([engine])
         check_threads(threads)
+    given = resolved(
+        model,
+        size=size,
+        inputs=inputs,
+        channels=channels,
+        batch=batch,
+        weights=weights,
+        pretrained=pretrained,
+        accept_licence=accept_licence,
+        option=option,
+        seed=seed,
+    )
+    image = given.image(engine) if measure else None  # said before the work
     torch.manual_seed(seed)
-    given = _network(model, weights, pretrained, accept_licence)
-    pixels = size or (224 if is_file(model) else native_size(model))
-    swapped = swap_in(given, torch.zeros(batch, channels, pixels, pixels), options)
+    swapped = swap_in(given.module, given.arguments, options)
     if output is not None:
         swap_file.save(swapped, output, base=model, overwrite=force)
     times = None
-    if measure:
+    if image is not None:
         times = pair.measure(
-            given,
+            given.module,
             swapped.model,
             engine=engine,
             name=model,
             changed_name=f"{model}, swapped",
             threads=threads,
-            batch=batch,
-            size=pixels,
+            batch=len(image),
+            size=given.size,
+            channels=image.shape[1],
         )
     if as_json:
-        asked = {"model": model, "batch": batch, "channels": channels, "size": pixels}
         latency = times and times.record()
-        typer.echo(json.dumps({**asked, **swapped.record(), "latency": latency}))
+        typer.echo(json.dumps({**given.record(), **swapped.record(), "latency": latency}))
     else:
-        title = f"{model}, input ({batch}, {channels}, {pixels}, {pixels})"
+        title = f"{model}, input {given.describe()}"
         print_swap(console(), swapped, title, times)
     if output is not None:
         typer.echo(
@@ -138,23 +145,3 @@ def swap(
             "fleetfoot.transform.swap_file.load builds the network from it",
             err=True,
         )
-
-
-def _network(model: str, weights: Path | None, pretrained: bool, accept_licence: bool) -> Any:
-    from fleetfoot.models import create_model
-    from fleetfoot.network import create, is_file
-    from fleetfoot.weights.files import read
-    from fleetfoot.weights.loading import load
-
-    if not is_file(model):
-        return create_model(
-            model, pretrained=pretrained, weights=weights, accept_licence=accept_licence
-        )
-    if pretrained:
-        raise typer.BadParameter(
-            f"--pretrained: nobody published weights of {model}; --weights takes a file"
-        )
-    made = create(model)
-    if weights is not None:
-        load(made, read(weights))
-    return made

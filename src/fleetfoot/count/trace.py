@@ -482,7 +482,7 @@ def trace(
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"model must be an nn.Module, not {type(model).__name__}; fleetfoot.create_model makes "
-            "one by name, fleetfoot.network.network by path.py:factory too"
+            "one by name, fleetfoot.network.resolve by path.py:factory too"
         )
     if on not in ("auto", "meta", "given"):
         raise ValueError(f"on must be 'auto', 'meta' or 'given', not {on!r}")

@@ -5,7 +5,7 @@ server cannot differ in it. It equals exactly the pipelines that the published a
 measured with: timm's evaluation transform and torchvision's classification preset (both resize
 bytes with Pillow's antialiased filters), and, with ``antialias=False``, OpenCV's bilinear resize.
 
-B batch · S size
+B batch · C channels · H W space
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ RESIZED_PIXELS = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """Turns a picture of any size into a tensor, (3, S, S) float32.
+    """Turns a picture of any size into a tensor, (C, H, W) float32.
 
-    >>> preprocess = Preprocess(size=64)
+    >>> preprocess = Preprocess(size=(64, 96))
     >>> preprocess(Image.new("RGB", (100, 80))).shape
-    torch.Size([3, 64, 64])
+    torch.Size([3, 64, 96])
 
     Raises:
         ValueError: a field is out of range.
     """
 
-    size: int = 224
-    """Height and width of the network's input, in pixels."""
+    size: int | tuple[int, int] = 224
+    """Height and width of the network's input, in pixels; one number if they are equal."""
     crop_pct: float = 0.875
     """Share of the resized side that the centre crop keeps; above 1 (some of timm's: 1.15) it adds
     a black border."""
@@ -66,9 +66,11 @@ class Preprocess:
     """Factor on each byte before mean and std."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    channels: Literal[1, 3] = 3
+    """Channels of the network's input: 3 colours, or 1 grey (Pillow's, by luminance)."""
 
     def __post_init__(self) -> None:
-        if self.size < 1:
+        if min(self.height, self.width) < 1:
             raise ValueError(f"size must be 1 pixel or more, not {self.size}")
         if not 0 < self.crop_pct <= 2:
             raise ValueError(f"crop_pct is a share, above 0 and at most 2, not {self.crop_pct}")
@@ -82,8 +84,9 @@ class Preprocess:
         if not self.pixel_scale > 0:
             raise ValueError(f"pixel_scale must be above 0, not {self.pixel_scale}")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != 3 or not all(map(math.isfinite, values)):
-                raise ValueError(f"{name} must be three numbers, one a channel, not {values}")
+            if len(values) != self.channels or not all(map(math.isfinite, values)):
+                count = "three numbers" if self.channels == 3 else "one number"
+                raise ValueError(f"{name} must be {count}, one a channel, not {values}")
         if 0 in self.std:
             raise ValueError(f"std must not hold a zero: {self.std}")
 
@@ -98,7 +101,7 @@ class Preprocess:
 
         Raises:
             ValueError: the network does not state how its input is made, or needs something that
-            this preprocessing does not offer (a side ratio other than 1, other than 3 channels).
+                this preprocessing does not offer (other than 3 channels).
         """
         config = getattr(model, "pretrained_cfg", None)
         if isinstance(config, PretrainedConfig):
@@ -128,10 +131,10 @@ class Preprocess:
 
         config: Mapping[str, Any] = resolve_model_data_config(model)
         channels, height, width = config["input_size"]
-        if channels != 3 or height != width:
+        if channels != 3:
             raise ValueError(
                 f"{type(model).__name__} takes {channels} × {height} × {width}; "
-                "only square input of three channels can be made from a picture here"
+                "only input of three channels can be made from a picture here"
             )
         modes: dict[str, Literal["shortest", "squash"]] = {
             "center": "shortest",
@@ -143,7 +146,7 @@ class Preprocess:
                 f"known are {' and '.join(modes)}"
             )
         return cls(
-            size=height,
+            size=height if height == width else (height, width),
             crop_pct=config["crop_pct"],
             resize_mode=modes[config["crop_mode"]],
             interpolation=config["interpolation"],
@@ -152,13 +155,33 @@ class Preprocess:
         )
 
     @property
-    def resized(self) -> int:
-        """Side in pixels to which the picture is resized before the crop. 224 at 0.9 is 248, not
-        249: timm rounds down."""
+    def height(self) -> int:
+        return self.size[0] if isinstance(self.size, tuple) else self.size
+
+    @property
+    def width(self) -> int:
+        return self.size[1] if isinstance(self.size, tuple) else self.size
+
+    @property
+    def resized(self) -> int | tuple[int, int]:
+        """Side, or height and width, in pixels to which the picture is resized before the crop.
+        224 at 0.9 is 248, not 249: timm rounds down."""
+        if isinstance(self.size, tuple):
+            return tuple(math.floor(side / self.crop_pct) for side in self.size)  # type: ignore[return-value]
         return math.floor(self.size / self.crop_pct)
 
+    def grey(self) -> Preprocess:
+        """This preprocessing for a network of one channel; mean and std are the averages of those
+        of the colours."""
+        return replace(
+            self,
+            channels=1,
+            mean=(math.fsum(self.mean) / len(self.mean),),
+            std=(math.fsum(self.std) / len(self.std),),
+        )
+
     def __call__(self, image: Image.Image) -> Tensor:
-        """Preprocesses an RGB picture. -> (3, S, S) float32
+        """Preprocesses an RGB picture. -> (C, H, W) float32
 
         Raises:
             ValueError: the picture is not RGB, or so narrow that its resized form would not fit in
@@ -167,35 +190,40 @@ class Preprocess:
         return self.normalise(self.pixels(image))
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """An RGB picture resized and cropped, channels in the network's order. -> (3, S, S)
+        """An RGB picture resized and cropped, channels in the network's order. -> (C, H, W)
         uint8"""
         if image.mode != "RGB":
             raise ValueError(f"the picture must be RGB, not {image.mode}")
-        resized = self._crop(self._resize(image))
+        resized = self._crop(self._resize(image if self.channels == 3 else image.convert("L")))
         return resized.flip(0) if self.channel_order == "bgr" else resized
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Scales and normalises bytes. (3, S, S) or (B, 3, S, S) uint8 -> the same shape, float32
+        """Scales and normalises bytes. (C, H, W) or (B, C, H, W) uint8 -> the same shape, float32
 
         Divides by 1 / pixel_scale, since x / 255 and x · (1 / 255) differ in the last bit and the
         libraries divide.
         """
-        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
         return pixels.float().div_(1 / self.pixel_scale).sub_(mean).div_(std)
 
     def _resize(self, image: Image.Image) -> Tensor:
-        """The resized picture, (3, H, W) uint8; H and W depend on ``resize_mode``."""
+        """The resized picture, (C, H', W') uint8; H' and W' depend on ``resize_mode``."""
         width, height = image.size
-        if self.resize_mode == "squash":
-            new = (self.resized, self.resized)
+        to = self.resized
+        if isinstance(to, tuple):  # as in timm: the smallest size that covers both sides
+            ratio = min(height / to[0], width / to[1])
+            covering = (round(width / ratio), round(height / ratio))
+            new = (to[1], to[0]) if self.resize_mode == "squash" else covering
+        elif self.resize_mode == "squash":
+            new = (to, to)
         elif width <= height:
-            new = (self.resized, int(self.resized * height / width))
+            new = (to, int(to * height / width))
         else:
-            new = (int(self.resized * width / height), self.resized)
+            new = (int(to * width / height), to)
         if new[0] * new[1] > RESIZED_PIXELS:
             raise ValueError(
-                f"{width} × {height} is too narrow: its shorter side at {self.resized} pixels "
+                f"{width} × {height} is too narrow: its shorter side at {to} pixels "
                 f"would make it {new[0]} × {new[1]}"
             )
         if self.antialias:
@@ -210,11 +238,12 @@ class Preprocess:
 
     def _crop(self, pixels: Tensor) -> Tensor:
         """The centre of a picture, black if the picture is smaller. An odd pixel goes to the side
-        that torchvision chooses: half of it rounds to the even offset. (3, H, W) -> (3, S, S)"""
-        for dim in (1, 2):
-            spare = pixels.shape[dim] - self.size
+        that torchvision chooses: half of it rounds to the even offset. (C, H', W') -> (C, H,
+        W)"""
+        for dim, size in ((1, self.height), (2, self.width)):
+            spare = pixels.shape[dim] - size
             if spare >= 0:
-                pixels = pixels.narrow(dim, round(spare / 2), self.size)
+                pixels = pixels.narrow(dim, round(spare / 2), size)
             else:
                 before, after = -spare // 2, (1 - spare) // 2
                 sides = (before, after) if dim == 2 else (0, 0, before, after)
@@ -223,5 +252,6 @@ class Preprocess:
 
 
 def _tensor(image: Image.Image) -> Tensor:
-    """An RGB picture as a tensor, (3, H, W) uint8."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    """A picture as a tensor of bytes. RGB -> (3, H, W), grey -> (1, H, W)"""
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -92,7 +92,7 @@ def load(
     >>> from fleetfoot.models import create_model
     >>> model = create_model("fasternet_t0").eval()
     >>> pictures = torch.zeros(1, 3, 64, 64)
-    >>> with load("eager", model, pictures) as engine:
+    >>> with load(model, pictures, engine="eager") as engine:
     ...     engine.run(pictures).shape
     torch.Size([1, 1000])
 
@@ -140,6 +140,14 @@ def load(
 
 def open(artifact: Artifact | str | os.PathLike[str], *, threads: int | None = None) -> Engine:
     """Opens the engine that ``Engine.save`` wrote; no network is needed.
+
+    >>> import torch
+    >>> model, pictures = torch.nn.Conv2d(3, 8, 3).eval(), torch.zeros(1, 3, 16, 16)
+    >>> with load(model, pictures, engine="native") as engine:
+    ...     artifact = engine.save("conv.native")
+    >>> with open(artifact) as engine:
+    ...     engine.run(pictures).shape
+    torch.Size([1, 8, 14, 14])
 
     Args:
         artifact: the folder, or the result of ``Artifact.read``.

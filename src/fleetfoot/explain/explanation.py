@@ -8,15 +8,13 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fleetfoot import engines
-from fleetfoot import network as user
 from fleetfoot.count.trace import trace
 from fleetfoot.engines import EngineInfo
 from fleetfoot.errors import FoldError, RecordError
@@ -29,6 +27,7 @@ from fleetfoot.machine.machine import Machine
 from fleetfoot.machine.peaks import torch_threads
 from fleetfoot.machine.roofline import Bound, Layer
 from fleetfoot.measure.clock import median_interval, quantile
+from fleetfoot.network import Workload, is_file
 from fleetfoot.transform import fuse
 
 SCHEMA = 1
@@ -184,29 +183,23 @@ def _drop(raw: dict[str, Any], names: Sequence[str]) -> None:
         raw.pop(name, None)
 
 
-def network(name: str, example: Tensor, *, fold: bool = True) -> tuple[nn.Module, bool, str]:
-    """The network of that name in eval mode, with weights drawn from a fixed seed; whether it is
-    folded, and why not where it was to be.
+def folded(workload: Workload) -> tuple[Workload, str]:
+    """The workload with its network folded; or as it is, and why.
 
-    Args:
-        name: of the zoo, or ``path.py:factory``; the fold of the latter may be one that cannot be
-            proved, and then it is left as it is.
+    The fold of a user's network may be one that cannot be proved, and then it is left as it is.
 
     Raises:
-        UnknownNameError, FactoryError: as ``network.network``.
-        FoldError: the fold of a network of the zoo cannot be proved.
+        FoldError: the fold of a network of the zoo, timm or torchvision cannot be proved.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = user.network(name).eval()
-    if not fold:
-        return model, False, ""
+    example = workload.arguments
+    if len(example) == 1:  # one image proves as much as a batch, sooner
+        example = (example[0][:1],)
     try:
-        return fuse(model, example).model, True, ""
+        return replace(workload, module=fuse(workload.module, example).model), ""
     except FoldError as error:
-        if not user.is_file(name):
+        if not is_file(workload.name):
             raise
-        return model, False, f"not folded: {error}"
+        return workload, f"not folded: {error}"
 
 
 def explain(
@@ -228,7 +221,7 @@ def explain(
         example: the batch that it runs on, (B, C, H, W).
         machine: what this machine can do with that many threads.
         name: of the network in the explanation; its class without it.
-        folded, fold_note: what ``network`` says of ``model``; said here, not done.
+        folded, fold_note: whether ``model`` is folded, and why not; said here, not done.
         seconds: budget of the runs.
 
     Raises:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from fleetfoot.count import trace
 from fleetfoot.explain.explanation import explain
@@ -94,7 +94,7 @@ class Lint:
 
 def lint(
     model: nn.Module,
-    example: Tensor,
+    example: Any,
     *,
     machine: Machine,
     engine: str = "native",
@@ -106,7 +106,8 @@ def lint(
     """Asks every rule about ``model``, in eval mode, on ``machine.threads`` threads.
 
     Args:
-        example: the batch that it runs on, (B, C, H, W).
+        example: the batch that it runs on, (B, C, H, W); without ``measure`` it may be a tuple of
+            several inputs.
         measure: take the layers' times on ``engine``; otherwise each is taken to run at its floor,
             and a network that passes ``max_ms`` may still be slower.
         name: of the network in the verdict; its class without it.
@@ -130,7 +131,7 @@ def lint(
     kept = [one for one in found if one.price_s * 1e3 >= settings.min_price_ms]
     return Lint(
         model=name or type(model).__name__,
-        input_shape=tuple(example.shape),
+        input_shape=tuple((example[0] if isinstance(example, tuple) else example).shape),
         engine=engine if measure else "",
         threads=machine.threads,
         basis="measured" if measure else "modelled",

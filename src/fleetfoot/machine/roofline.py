@@ -18,7 +18,11 @@ Bound = Literal["compute", "memory", "start"]
 
 @dataclass(frozen=True, kw_only=True)
 class Floor:
-    """The least time of some work, by the resource that bounds it."""
+    """The least time of some work, by the resource that bounds it.
+
+    >>> Floor(compute_s=2e-6, memory_s=5e-6, start_s=1e-6).bound
+    'memory'
+    """
 
     compute_s: float
     """Time of the operations at the machine's peak."""

@@ -237,7 +237,7 @@ def contests(
         measurements: of one setting: they differ in network and engine only.
         rivals: engines; default: every other one.
     """
-    cells: dict[tuple[str, int], dict[str, Measurement]] = {}
+    cells: dict[tuple[str, int | tuple[int, int]], dict[str, Measurement]] = {}
     for m in measurements:
         cells.setdefault((m.model, m.size), {})[m.engine] = m
     found = []

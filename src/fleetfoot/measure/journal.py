@@ -20,6 +20,7 @@ from fleetfoot.errors import RecordError
 from fleetfoot.machine.peaks import Peaks
 from fleetfoot.measure import clock
 from fleetfoot.measure.record import Failure, Measurement
+from fleetfoot.network import Size, parse_size
 
 JOURNAL_FILE = "samples.jsonl"
 
@@ -28,16 +29,21 @@ Note = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One cell of a run before it has run. ``size`` is height and width in pixels."""
+    """One cell of a run before it has run."""
 
     model: str
     engine: str
     threads: int
     batch: int
-    size: int
+    size: Size
+
+    @classmethod
+    def parsed(cls, raw: dict[str, Any]) -> Case:
+        """The case in a journal, where a pair of sizes is a list."""
+        return cls(**{**raw, "size": parse_size(raw["size"])})
 
     @property
-    def setting(self) -> tuple[int, int, int]:
+    def setting(self) -> tuple[int, int, Size]:
         """What the harness is timed for: threads, batch, size."""
         return self.threads, self.batch, self.size
 
@@ -63,10 +69,10 @@ class Journal:
 
     def __init__(self, header: Note, path: Path | None) -> None:
         self.header = header
-        self.cases = [Case(**case) for case in header["cases"]]
+        self.cases = [Case.parsed(case) for case in header["cases"]]
         self.progress = {case: Progress() for case in self.cases}
-        self.networks: dict[tuple[str, int], Note] = {}
-        self.harness: dict[tuple[int, int, int], list[float]] = {}
+        self.networks: dict[tuple[str, Size], Note] = {}
+        self.harness: dict[tuple[int, int, Size], list[float]] = {}
         self.ceilings: dict[int, list[tuple[float, float, float]]] = {}
         """Samples by threads: seconds of a matrix product and of a copy, operations a second in
         registers."""
@@ -137,9 +143,9 @@ class Journal:
     def _take(self, note: Note) -> None:
         kind = note["kind"]
         if kind == "network":
-            self.networks[note["model"], note["size"]] = note
+            self.networks[note["model"], parse_size(note["size"])] = note
         elif kind == "harness":
-            setting = (note["threads"], note["batch"], note["size"])
+            setting = (note["threads"], note["batch"], parse_size(note["size"]))
             self.harness.setdefault(setting, []).extend(note["samples_s"])
         elif kind == "ceilings":
             sample = (note["matmul_s"], note["copy_s"], note["fma_flops_per_s"])

@@ -17,6 +17,7 @@ from fleetfoot.measure.networks import Network, prepared
 from fleetfoot.measure.protocols import Protocol, Row
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Tools, check_engines, run
+from fleetfoot.network import Size, Workload
 
 PROTOCOL = Protocol(
     name="pair",
@@ -57,12 +58,13 @@ def measure(
     changed_name: str = "after",
     threads: int = 1,
     batch: int = 1,
-    size: int = 224,
+    size: Size = 224,
+    channels: int = 3,
     fold: bool = True,
     protocol: Protocol = PROTOCOL,
     tools: Tools | None = None,
 ) -> PairTimes:
-    """Times both networks in turns, in eval mode and folded, on (batch, 3, size, size).
+    """Times both networks in turns, in eval mode and folded, on (batch, channels, H, W).
 
     A network that the engine cannot run is a failure with its reason.
 
@@ -77,13 +79,13 @@ def measure(
     check_threads(threads)
     networks = {name: before, changed_name: after}
 
-    def network(wanted: str, size: int, fold: bool) -> Network:
-        model, example = copy.deepcopy(networks[wanted]).eval(), torch.zeros(1, 3, size, size)
+    def network(wanted: str, size: Size, fold: bool) -> Network:
+        made = Workload.of(wanted, copy.deepcopy(networks[wanted]), size=size, channels=channels)
         with torch.inference_mode():  # before it is folded, which takes a detector a minute
-            answer = model(example)
+            answer = made.module(*made.arguments)
         if not isinstance(answer, torch.Tensor):
             raise EngineError(f"it answers with a {type(answer).__name__}, not one tensor")
-        return prepared(model, example, fold, wanted)
+        return prepared(made, fold)
 
     tools = tools or Tools()
     found = run(

@@ -15,6 +15,7 @@ from fleetfoot.measure.record import Failure
 from fleetfoot.measure.run import Case, cases, check_engines
 from fleetfoot.models import list_models
 from fleetfoot.models.peers import is_peer
+from fleetfoot.network import Size, is_file, is_weights, parse_size
 
 ALL = "all"
 
@@ -36,7 +37,7 @@ def plan(
     protocol_name: str = "default",
     threads: Sequence[int] = (),
     batches: Sequence[int] = (),
-    size: int | None = None,
+    size: Size | str | None = None,
     budget_s: float | None = None,
 ) -> Plan:
     """The cells that these choices mean.
@@ -46,7 +47,7 @@ def plan(
         engines: names, or "all"; the protocol's without it. Those that cannot be used here are left
             out, with the reason.
         threads, batches: in place of the protocol's; each number with each.
-        size: height and width of the input in pixels, for all; each network's own without it.
+        size: height and width of the input in pixels. Default: each network's own.
         budget_s: in place of the protocol's wall time.
 
     Raises:
@@ -58,8 +59,7 @@ def plan(
     for name, numbers in (("threads", threads), ("batch", batches)):
         if any(number < 1 for number in numbers):
             raise ValueError(f"{name} must be 1 or more, not {min(numbers)}")
-    if size is not None and size < 1:
-        raise ValueError(f"size must be 1 pixel or more, not {size}")
+    size = None if size is None else parse_size(size)
     if budget_s is not None and budget_s <= 0:
         raise ValueError(f"seconds must be above 0, not {budget_s:g}")
     rows = dict.fromkeys(
@@ -106,13 +106,17 @@ def engines_here(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 def networks(patterns: Sequence[str]) -> list[str]:
     """The names that ``patterns`` mean, each once: ``fastvit_*``, ``timm:ghostnet_*``,
-    ``torchvision:resnet50``.
+    ``torchvision:resnet50``. A user's file with its factory, and a file of weights, stay as they
+    are.
 
     Raises:
         UnknownNameError: a pattern matches nothing.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
+        if is_file(pattern) or is_weights(pattern):
+            found[pattern] = None
+            continue
         prefix, known = _known(pattern)
         bare = pattern.removeprefix(prefix)
         matching = [name for name in known if fnmatch.fnmatchcase(name, bare)]

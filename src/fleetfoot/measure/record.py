@@ -54,8 +54,8 @@ class Measurement:
     engine: str
     threads: int
     batch: int
-    size: int
-    """Height and width of the input, in pixels."""
+    size: int | tuple[int, int]
+    """Height and width of the input, in pixels; one number when they are equal."""
     median_s: float
     """Of ``samples_s``, as are the next three; one sample is one batch."""
     p90_s: float
@@ -144,7 +144,7 @@ class Cell(typing.NamedTuple):
     engine: str
     threads: int
     batch: int
-    size: int
+    size: int | tuple[int, int]
     folded: bool
     precision: str
     layout: str
@@ -159,7 +159,7 @@ class Failure:
     engine: str
     threads: int
     batch: int
-    size: int
+    size: int | tuple[int, int]
     reason: str
 
 
@@ -175,7 +175,7 @@ class Start:
     model: str
     engine: str
     threads: int
-    size: int
+    size: int | tuple[int, int]
     """Height and width of the one picture, in pixels."""
     weight_bytes: int
     """Of the network's parameters in float32."""
@@ -234,7 +234,9 @@ def _problems(m: Measurement) -> Iterable[str]:
     if not all(math.isfinite(number) for number in numbers):
         yield "it holds a figure that is not finite"
         return
-    for name in ("threads", "batch", "size", "params", "macs", "memory_access_bytes"):
+    if min(m.size if isinstance(m.size, tuple) else (m.size,)) < 1:
+        yield f"size must be 1 or more, not {m.size}"
+    for name in ("threads", "batch", "params", "macs", "memory_access_bytes"):
         if getattr(m, name) < 1:
             yield f"{name} must be 1 or more, not {getattr(m, name)}"
     for name in ("warmup_s", "spread", "harness_s", "peak_gflops", "fma_gflops", "copy_gb_per_s"):

@@ -38,7 +38,7 @@ from fleetfoot.measure.journal import JOURNAL_FILE, Case, Journal, Note, finishe
 from fleetfoot.measure.networks import Network, prepare
 from fleetfoot.measure.protocols import MOST_THREADS, Protocol
 from fleetfoot.measure.record import Failure, Measurement
-from fleetfoot.network import native_size
+from fleetfoot.network import Size, height_width, resolved_size
 
 __all__ = ["Case", "Run", "Tools", "cases", "run"]
 
@@ -104,7 +104,7 @@ class Probe(Shape):
 class Tools:
     """What a run is made with; a test, or a user with networks of their own, puts in others."""
 
-    networks: Callable[[str, int, bool], Network] = prepare
+    networks: Callable[[str, Size, bool], Network] = prepare
     """Name, size, whether to fold."""
     load: Callable[..., Engine] = engines.load
     probe: Callable[[int], Probe] = PeakProbe
@@ -142,13 +142,13 @@ def cases(
     engine_names: Sequence[str],
     protocol: Protocol,
     *,
-    size: int | None = None,
+    size: Size | None = None,
     threads: int | None = None,
 ) -> list[Case]:
     """Every model on every engine in every row of the protocol.
 
     Args:
-        models: names of ``create_model``; one named twice counts once.
+        models: names that ``network.resolve`` takes; one named twice counts once.
         engine_names: likewise, of ``fleetfoot.engines``.
         size: of the input, for all; each network's own without it.
         threads: in place of the protocol's.
@@ -160,7 +160,7 @@ def cases(
     check_engines(engine_names)
     found = []
     for model in dict.fromkeys(models):
-        own = native_size(model)
+        own = resolved_size(model)  # a wrong name is said here, whatever the size
         for row in protocol.rows:
             if model in row.without:
                 continue
@@ -394,10 +394,9 @@ class _Work:
 
     def _network(self, case: Case) -> Network:
         network = self.tools.networks(case.model, case.size, self.fold)
-        facts = {name: value for name, value in vars(network).items() if name != "model"}
-        for text in facts.pop("notices"):
+        for text in network.notices:
             self.on_event(Notice(text))
-        self.journal.add("network", model=case.model, size=case.size, **facts)
+        self.journal.add("network", model=case.model, size=case.size, **network.record())
         return network
 
     def _build(self, case: Case, network: Network, held: ExitStack) -> _Live:
@@ -522,10 +521,10 @@ class _Work:
             )
 
 
-def images(batch: int, size: int, channels: int = 3) -> Tensor:
-    """(batch, channels, size, size), normal, the same on every call: what every engine is timed
-    on."""
-    return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(0))
+def images(batch: int, size: Size, channels: int = 3) -> Tensor:
+    """(batch, channels, H, W), normal, the same on every call: what every engine is timed on."""
+    shape = (batch, channels, *height_width(size))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def _check_answer(network: Network, case: Case) -> None:

@@ -33,7 +33,7 @@ from fleetfoot.machine import environment
 from fleetfoot.measure.networks import prepare
 from fleetfoot.measure.record import Failure, Start
 from fleetfoot.measure.run import images
-from fleetfoot.network import native_size
+from fleetfoot.network import resolved_size
 
 REPEATS = 7
 """Processes for each engine."""
@@ -95,9 +95,9 @@ class _Model:
     ) -> None:
         self.name, self.threads, self.folder = name, threads, folder
         self.failures, self.on_note = failures, on_note
-        self.size = native_size(name)
+        self.size = resolved_size(name)
         self.network = prepare(name, self.size, True)
-        self.example = images(1, self.size)
+        self.example = images(1, self.size, self.network.channels)
         np.save(folder / "images.npy", self.example.numpy())
         with torch.inference_mode():
             self.reference = pytree.tree_leaves(self.network.model(self.example))

@@ -6,6 +6,7 @@ from fleetfoot.models.catalogue import (
     Family,
     ModelInfo,
     configure,
+    family_of,
     list_models,
     model_info,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "configure",
     "convert",
     "create_model",
+    "family_of",
     "identify",
     "inspect_weights",
     "list_models",

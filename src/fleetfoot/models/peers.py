@@ -192,7 +192,7 @@ def _of_torchvision(bare: str) -> tuple[PretrainedConfig, ...]:
         transform = one.transforms()
         sizes: dict[str, Any] = {}
         if hasattr(transform, "crop_size"):  # segmentation and detection take whole images
-            (crop,), (resize,) = transform.crop_size, transform.resize_size
+            crop, resize = transform.crop_size[-1], transform.resize_size[-1]
             sizes = {
                 "input_size": crop,
                 "crop_pct": crop / resize,

@@ -52,7 +52,7 @@ class ShuffleNetV2PlusConfig(ShuffleNetConfig):
         super().__post_init__()
         planned = tuple(len(choices) for choices in self.plan)
         if planned != self.depths:
-            raise ValueError(f"plan has {planned} units a stage where depths has {self.depths}")
+            raise ValueError(f"plan has {planned} units a stage, but depths has {self.depths}")
         if any(width % 2 for width in self.widths):
             raise ValueError(f"widths must be even, since units halve them; not {self.widths}")
         if self.drop_path_rate:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from fleetfoot.errors import FoldError
+from fleetfoot.network import Size, height_width, stated_size
 
 SEED = 0
 BOUND = 1e-9
@@ -276,20 +277,12 @@ def guesses(model: nn.Module) -> Iterator[Any]:
         for size in (256, 32, 16) if space == 1 else (32, 16):
             yield torch.empty(1, channels, *[size] * space)
         return
-    stated = _stated_size(model)
-    sizes = (128, *([stated] if stated else []), 224, 256, 64, 32)
+    stated = stated_size(model)
+    sides: tuple[Size, ...] = (128, *([stated] if stated else []), 224, 256, 64, 32)
     for count in dict.fromkeys([channels, 3]):  # the first module need not be the first to run
-        for size in dict.fromkeys(sizes):
-            yield torch.empty(1, count, size, size)
+        for one in dict.fromkeys(sides):
+            yield torch.empty(1, count, *height_width(one))
         yield [torch.empty(count, 224, 224)]
 
 
 _FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-
-
-def _stated_size(model: nn.Module) -> int | None:
-    """Height and width from the zoo's config or timm's ``pretrained_cfg``."""
-    config, cfg = getattr(model, "config", None), getattr(model, "pretrained_cfg", None)
-    shape = cfg.get("input_size") if isinstance(cfg, dict) else None
-    size = shape[-1] if shape else getattr(config, "input_size", None)
-    return size if isinstance(size, int) else None

@@ -172,13 +172,15 @@ class _Fusion:
     # --- the given network's run, and the fused one's beside it
 
     def _observed(self, example: Any) -> tuple[Any, ...]:
-        failures = []
+        failures: list[str] = []
+        last: Exception | None = None
         for guess in proof.guesses(self.net) if example is None else [example]:
             arguments = proof.random_like(guess)
             try:
                 self.seen = proof.observe(self.net, arguments)
             except Exception as why:  # anything that a stranger's forward can raise
                 failures.append(f"{proof.describe(arguments)}: {type(why).__name__}: {why}")
+                last = why
             else:
                 return arguments
             finally:
@@ -187,7 +189,9 @@ class _Fusion:
         advice = "pass example=, an input that it takes" if example is None else (
             "it has to run in float64 on the CPU"
         )  # fmt: skip
-        raise FoldError(f"the network runs on no input that was tried; {advice}\n  {tried}")
+        raise FoldError(
+            f"the network runs on no input that was tried; {advice}\n  {tried}"
+        ) from last
 
     def _certified(self, arguments: tuple[Any, ...], *, guessed: bool) -> Certificate:
         parts = self._parts()

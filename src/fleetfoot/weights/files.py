@@ -78,6 +78,11 @@ class WeightsFile:
 def read(path: str | os.PathLike[str]) -> WeightsFile:
     """The tensors of a file of any known format.
 
+    >>> write("conv.safetensors", {"weight": torch.zeros(8, 3, 3, 3)})
+    >>> file = read("conv.safetensors")
+    >>> file.format, file.params
+    ('safetensors', 216)
+
     Raises:
         UnsafeFileError: reading it would run code that it carries, or open other files.
         CorruptFileError: the file is truncated, of no known format, or holds no tensors by name.

@@ -212,6 +212,12 @@ def translate(file: WeightsFile, family: str, known: Sequence[Layout] = ()) -> T
 def load(model: nn.Module, file: WeightsFile, *, fresh_classifier: bool = False) -> LoadReport:
     """Loads a file whose keys are the network's own, as ``state_dict()`` has them.
 
+    >>> from fleetfoot.weights import files
+    >>> model = nn.Linear(2, 3)
+    >>> files.write("linear.safetensors", model.state_dict())
+    >>> load(model, files.read("linear.safetensors")).used
+    2
+
     Raises:
         KeyMismatchError: a key is missing, left over or wrongly shaped; ``model`` is unchanged.
     """

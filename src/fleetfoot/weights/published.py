@@ -115,7 +115,7 @@ def published_top1(name: str) -> tuple[float, str] | None:
     """Published top-1 of a network in percent and where it is printed; ``None`` if there is none.
 
     >>> published_top1("fasternet_t0")
-    (71.9, "name of the authors' released file")
+    (71.918, "name of the authors' released file")
 
     Names are those of ``create_model``; peers carry their prefix: ``timm:mobilevit_xxs`` is the
     score of timm's default weights, ``timm:resnet50.tv_in1k`` that of a tag.

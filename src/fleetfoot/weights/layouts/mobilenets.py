@@ -270,7 +270,7 @@ MOBILENET_V3 = (
             **{name: "" for name in ("conv.0", "conv.1", "classifier.0", "classifier.3")},
         },
         refused="d-li14's MobileNetV3 applies squeeze-excite before the activation of the "
-        "depthwise convolution, where the paper's release, torchvision and timm apply it after: "
+        "depthwise convolution; the paper's release, torchvision and timm apply it after: "
         "the shapes are the same and the function is another; "
         "take torchvision's or timm's weights",
     ),

@@ -118,7 +118,7 @@ def disjoint(a: View, b: View) -> bool:
 
 
 def reshaped(view: View, shape: tuple[int, ...]) -> View | None:
-    """The same elements in the same order in another shape; None if that needs a copy."""
+    """A view of the same elements in the same order in another shape; None if that needs a copy."""
     groups: list[tuple[int, int]] = []
     for size, stride in zip(view.shape, view.strides, strict=True):
         if size == 1:

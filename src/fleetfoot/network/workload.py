@@ -1,0 +1,515 @@
+"""A network with what one run of it takes, and the one function that makes it from a name.
+
+B batch · C channels · H W space · L length · D depth
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from fleetfoot.data.preprocess import Preprocess
+from fleetfoot.errors import EngineError, FactoryError, KeyMismatchError, UnknownNameError
+from fleetfoot.models import create_model, identify, list_models, load_weights
+from fleetfoot.models.peers import is_peer
+from fleetfoot.network import user
+from fleetfoot.network.facts import Facts, facts_of, native_size
+from fleetfoot.network.sizes import (
+    DEFAULT_SIZE,
+    Size,
+    height_width,
+    parse_inputs,
+    parse_size,
+    stated_size,
+)
+from fleetfoot.weights.files import read
+from fleetfoot.weights.loading import load
+from fleetfoot.weights.pretrained import PretrainedConfig
+
+WEIGHTS_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors", ".npz", ".h5")
+"""A name that ends so means a file of weights, whether or not there is one."""
+LENGTH, DEPTH = 256, 16
+"""Of the default input of a network whose first layer takes one dimension, or three."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A network in eval mode, with what one run of it takes and what is known of it.
+
+    >>> made = resolve("mobilenetv2_010", size="64x32")
+    >>> {name: tuple(tensor.shape) for name, tensor in made.inputs.items()}
+    {'x': (1, 3, 64, 32)}
+    >>> {name: tuple(tensor.shape) for name, tensor in made.outputs.items()}
+    {'output': (1, 1000)}
+    """
+
+    name: str
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    """Example inputs by the names of the forward's parameters, in their order."""
+    facts: Facts = field(default_factory=Facts)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        module: nn.Module,
+        *,
+        size: Size | str | None = None,
+        inputs: Mapping[str, Tensor] | str | None = None,
+        channels: int | None = None,
+        batch: int = 1,
+        facts: Facts | None = None,
+    ) -> Workload:
+        """A module that is there, set to eval mode, as a workload; ``resolve`` explains the other
+        arguments."""
+        module.eval()  # its answer is not used: some networks' train() gives None
+        if inputs is not None:
+            if size is not None or channels is not None or batch != 1:
+                raise ValueError(
+                    "inputs state whole shapes; give no size, channels or batch beside them"
+                )
+            made = parse_inputs(inputs) if isinstance(inputs, str) else dict(inputs)
+        else:
+            made = _default_inputs(name, module, size, channels, batch)
+        return cls(
+            name=name,
+            module=module,
+            inputs=_ordered(name, module, made),
+            facts=facts or Facts(preprocessing=_preprocessing(module)),
+        )
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The inputs as the forward takes them by position, defaults between them."""
+        parameters = _parameters(self.module)
+        if len(self.inputs) == 1 or not parameters:
+            return tuple(self.inputs.values())
+        last = max(i for i, one in enumerate(parameters) if one.name in self.inputs)
+        return tuple(
+            self.inputs[one.name] if one.name in self.inputs else one.default
+            for one in parameters[: last + 1]
+        )
+
+    @cached_property
+    def outputs(self) -> dict[str, Tensor]:
+        """What one run on the inputs answers, by name: ``output`` for a single tensor, or its place
+        in the nest, for example ``boxes`` or ``features.0``."""
+        with torch.no_grad():
+            return named_tensors(self.module(*self.arguments))
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the first input that has both.
+
+        Raises:
+            ValueError: none has.
+        """
+        for tensor in self.inputs.values():
+            if tensor.ndim >= 4:
+                return parse_size((tensor.shape[-2], tensor.shape[-1]))
+        raise ValueError(f"{self.name} takes no image: {self.describe()}")
+
+    @property
+    def batch(self) -> int:
+        return next(iter(self.inputs.values())).shape[0]
+
+    def describe(self) -> str:
+        """The inputs in words: the shape alone of a single one, else each with its name.
+
+        >>> resolve("mobilenetv2_010", size=64).describe()
+        '(1, 3, 64, 64)'
+        """
+        shapes = {name: str(tuple(tensor.shape)) for name, tensor in self.inputs.items()}
+        if len(shapes) == 1:
+            return next(iter(shapes.values()))
+        return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+
+    def record(self) -> dict[str, Any]:
+        """Name and input as plain values, for a command's JSON: model, batch, channels and size of
+        an image, or the shapes of other inputs."""
+        first = next(iter(self.inputs.values()))
+        if len(self.inputs) == 1 and first.ndim == 4:
+            size = self.size
+            return {
+                "model": self.name,
+                "batch": first.shape[0],
+                "channels": first.shape[1],
+                "size": size if isinstance(size, int) else list(size),
+            }
+        return {
+            "model": self.name,
+            "inputs": {
+                name: {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
+                for name, t in self.inputs.items()
+            },
+        }
+
+    def image(self, engine: str) -> Tensor:
+        """The one input of a network that takes a batch of images (B, C, H, W) in float32.
+
+        Raises:
+            EngineError: it takes something else; ``engine``, which wants images, is named.
+        """
+        first = next(iter(self.inputs.values()))
+        if len(self.inputs) != 1 or first.ndim != 4 or first.dtype != torch.float32:
+            given = ", ".join(
+                f"{name} {tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}"
+                for name, t in self.inputs.items()
+            )
+            raise EngineError(
+                f"{engine} runs networks of one input (B, C, H, W) in float32; {self.name} takes "
+                f"{given}"
+            )
+        return first
+
+    def with_noise(self, seed: int = 0) -> Workload:
+        """The same with inputs in floating point drawn from the normal distribution."""
+        generator = torch.Generator().manual_seed(seed)
+        drawn = {
+            name: torch.randn(t.shape, generator=generator, dtype=t.dtype)
+            if t.is_floating_point()
+            else t
+            for name, t in self.inputs.items()
+        }
+        return replace(self, inputs=drawn)
+
+    def preprocess(self, **overrides: Any) -> Preprocess:
+        """How a picture becomes the input: as the network's weights say, or else ImageNet's usual
+        way at this size; in grey for a network of one channel.
+
+        Raises:
+            EngineError: the network takes something else than one image.
+            ValueError: the network says how, and this preprocessing does not do it; or it takes
+                another number of channels than 1 or 3.
+        """
+        channels = self.image("preprocessing").shape[1]
+        if channels not in (1, 3):
+            raise ValueError(
+                f"{self.name} takes {channels} channels; a picture gives 3, or 1 in grey"
+            )
+        if getattr(self.module, "pretrained_cfg", None):
+            made = Preprocess.of(self.module, **overrides)
+        else:
+            given = {name: value for name, value in overrides.items() if value is not None}
+            made = Preprocess(**{"size": self.size, **given})
+        return made.grey() if channels == 1 else made
+
+
+def is_weights(name: str) -> bool:
+    """Whether ``name`` means a file of weights: a network's name is never a path or an existing
+    file.
+
+    >>> is_weights("runs/best.pth"), is_weights("timm:resnet18"), is_weights("nets/mine.py:build")
+    (True, False, False)
+    """
+    if user.is_file(name) or name.startswith(("timm:", "torchvision:")):
+        return False
+    return name.endswith(WEIGHTS_SUFFIXES) or os.sep in name or Path(name).is_file()
+
+
+def resolve(
+    name: str,
+    *,
+    size: Size | str | None = None,
+    inputs: Mapping[str, Tensor] | str | None = None,
+    channels: int | None = None,
+    batch: int = 1,
+    pretrained: bool | str = False,
+    weights: str | os.PathLike[str] | None = None,
+    accept_licence: bool = False,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> Workload:
+    """The network that ``name`` means, in eval mode, with the inputs of one run.
+
+    Args:
+        name: of the zoo, ``timm:NAME``, ``torchvision:NAME``, ``path.py:factory`` with or without
+            arguments, or a file of weights.
+        size: height and width of the image, as a number, a pair, or text such as ``256x192``.
+            Default: the network's own, or 224 if it states none.
+        inputs: every input, if there are several or it is no image: tensors by name, or text such
+            as ``x=1x3x224x224,mask=1x224x224:bool``.
+        channels: of the image. Default: what the first convolution or linear layer that sees the
+            input takes. A network of the zoo or timm is built for that many.
+        batch: images of the input.
+        pretrained, weights, accept_licence: as ``create_model``; a user's network takes a file of
+            weights only.
+        seed: of weights that no file gives.
+        options: of ``create_model``: fields of the network's configuration.
+
+    Raises:
+        UnknownNameError: no network, option or factory has that name.
+        FactoryError: a user's file gives no network.
+        WeightsError: the weights cannot be had, read or used; or a file of weights fits no network,
+            or several.
+        ValueError: size or inputs are not written so, or the network takes more than one input and
+            ``inputs`` is not given.
+    """
+    made = dict(options or {})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if user.is_file(name):
+            module = _own(name, pretrained, weights, made)
+            known = None
+        elif is_weights(name):
+            name_of, module = _from_file(name, pretrained, weights, made)
+            known = name_of
+        else:
+            if channels not in (None, 3) and not name.startswith("torchvision:"):
+                made.setdefault("in_chans", channels)
+            module = create_model(
+                name, pretrained=pretrained, weights=weights, accept_licence=accept_licence, **made
+            )
+            known = name
+    if size is None and inputs is None and known is not None and not (weights or made):
+        size = native_size(known)
+    workload = Workload.of(
+        name, module, size=size, inputs=inputs, channels=channels, batch=batch, facts=Facts()
+    )
+    facts = Facts()
+    if known is not None:
+        try:
+            facts = facts_of(known, workload.size)
+        except ValueError:  # it takes no image, so nothing is published at its size
+            facts = Facts()
+        if weights is not None or name != known:
+            facts = replace(facts, top1=None, top1_source="")  # the published weights are others
+    return replace(workload, facts=replace(facts, preprocessing=_preprocessing(module)))
+
+
+def named_tensors(answer: Any) -> dict[str, Tensor]:
+    """The tensors in any nest of tuples, lists, mappings and dataclasses that torch knows, by their
+    places.
+
+    >>> one = torch.zeros(1)
+    >>> list(named_tensors(one)), list(named_tensors({"boxes": one, "maps": [one, one]}))
+    (['output'], ['boxes', 'maps.0', 'maps.1'])
+    """
+    if isinstance(answer, Tensor):
+        return {"output": answer}
+    leaves, _ = pytree.tree_flatten_with_path(answer)
+    return {_place(path): leaf for path, leaf in leaves if isinstance(leaf, Tensor)}
+
+
+def _place(path: Sequence[Any]) -> str:
+    parts = []
+    for key in path:
+        for attribute in ("key", "idx", "name"):
+            if hasattr(key, attribute):
+                parts.append(str(getattr(key, attribute)))
+                break
+    return ".".join(parts)
+
+
+def _own(
+    name: str, pretrained: bool | str, weights: str | os.PathLike[str] | None, made: dict[str, Any]
+) -> nn.Module:
+    if pretrained:
+        raise ValueError(f"nobody published weights of {name}; give a file of weights")
+    if made:
+        given = ", ".join(f"{key}={value!r}" for key, value in made.items())
+        raise ValueError(
+            f"{name} takes its options as arguments: {name.partition('(')[0]}({given})"
+        )
+    module = user.create(name)
+    if weights is not None:
+        load(module, read(weights))
+    return module
+
+
+def _from_file(
+    name: str, pretrained: bool | str, weights: str | os.PathLike[str] | None, made: dict[str, Any]
+) -> tuple[str, nn.Module]:
+    """The network of the zoo whose weights a file holds, and its name."""
+    if not Path(name).exists() and not name.endswith(WEIGHTS_SUFFIXES):
+        raise UnknownNameError.of(
+            "model", name, list_models(), hint=f"There is no file {name} either."
+        )
+    if pretrained or weights is not None:
+        raise ValueError(f"{name} is a file of weights itself; give no other weights beside it")
+    if name.endswith(".plan"):
+        raise FactoryError(f"{name} is a compiled plan, which fleetfoot.runtime runs")
+    file = read(name)
+    stated = file.metadata.get("model", "") if "fleetfoot" in file.metadata else ""
+    if "swap" in file.metadata:
+        raise KeyMismatchError(
+            f"{name} holds a network after a swap; fleetfoot.transform.swap_file.load builds it"
+        )
+    fits = [stated] if stated else sorted({fit.name for fit in identify(file)})
+    if len(fits) != 1:
+        found = f"fits {' and '.join(fits)}" if fits else "fits no network of the zoo"
+        raise KeyMismatchError(
+            f"{name} {found}; name the network, and give the file as its weights: "
+            f"{fits[0] if fits else 'path.py:factory'} --weights {name}"
+        )
+    if is_peer(fits[0]):
+        return fits[0], create_model(fits[0], weights=name, **made)
+    return fits[0], load_weights(fits[0], file, **made)
+
+
+def _preprocessing(module: nn.Module) -> PretrainedConfig | None:
+    stated = getattr(module, "pretrained_cfg", None)
+    return stated if isinstance(stated, PretrainedConfig) else None
+
+
+def _parameters(module: nn.Module) -> list[inspect.Parameter]:
+    """What a forward takes by position."""
+    try:
+        found = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):  # a forward that is no Python function
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [one for one in found if one.kind in kinds]
+
+
+def _ordered(name: str, module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs in the order of the forward's parameters.
+
+    Raises:
+        ValueError: the forward has no parameter of that name, or needs one that is not given.
+    """
+    parameters = _parameters(module)
+    if not parameters:
+        return inputs
+    names = [one.name for one in parameters]
+    if unknown := [one for one in inputs if one not in names]:
+        raise ValueError(f"{name} has no input {', '.join(unknown)}; it takes {', '.join(names)}")
+    needed = [p.name for p in parameters if p.default is p.empty]
+    if missing := [one for one in needed if one not in inputs]:
+        first = next(iter(inputs.values()))
+        shape = "x".join(map(str, first.shape))
+        typed = ",".join(f"{one}={shape}:float32" for one in needed)
+        raise ValueError(
+            f"{name} also takes {', '.join(missing)}; say the shape and type of each input, for "
+            f"example --inputs {typed}"
+        )
+    return {one: inputs[one] for one in names if one in inputs}
+
+
+def _default_inputs(
+    name: str,
+    module: nn.Module,
+    size: Size | str | None,
+    channels: int | None,
+    batch: int,
+) -> dict[str, Tensor]:
+    """One image of zeros, or what the first layer takes in its place."""
+    if channels is not None and channels < 1:
+        raise ValueError(f"channels must be 1 or more, not {channels}")
+    asked = parse_size(size) if size is not None else stated_size(module)
+    parameters = _parameters(module)
+    called = parameters[0].name if parameters else "input"
+    if len([p for p in parameters if p.default is p.empty]) > 1:
+        height, width = height_width(asked or DEFAULT_SIZE)
+        return {called: torch.zeros(batch, channels or 3, height, width)}  # refused, with advice
+    shape = _shape(module, asked, channels)
+    return {called: torch.zeros(batch, *shape)}
+
+
+def _shape(module: nn.Module, size: Size | None, channels: int | None) -> tuple[int, ...]:
+    """(C, H, W), (C, L), (C, D, H, W) or (C,): as the first layer that sees the input takes it."""
+    height, width = height_width(size or DEFAULT_SIZE)
+    tried = channels or 3
+    example = torch.zeros(1, tried, height, width)
+    seen = _first_layer(module, example)
+    if seen is None:
+        return tried, height, width
+    layer, shape = seen
+    untouched = shape == tuple(example.shape)
+    if isinstance(layer, nn.Linear):
+        if untouched and layer.in_features != width:
+            return (layer.in_features,)
+        if shape == (1, tried * height * width) and size is None and channels is None:
+            return _square(layer.in_features) or (tried, height, width)
+        wanted, got = layer.in_features, shape[-1]
+    else:
+        dimensions = layer.weight.ndim - 2
+        wanted = layer.in_channels
+        if untouched and dimensions == 1:
+            return channels or wanted or tried, (LENGTH if size is None else height)
+        if untouched and dimensions == 3:
+            return channels or wanted or tried, DEPTH, height, width
+        got = shape[1] if len(shape) == dimensions + 2 else 0
+    each, rest = divmod(got, tried)  # a network may first fold pixels into channels
+    if channels is None and wanted and each and not rest and not wanted % each:
+        return wanted // each, height, width
+    return tried, height, width
+
+
+def _square(values: int) -> tuple[int, ...] | None:
+    """The square image whose flattened values are that many: of 3 channels, or else 1 or 4."""
+    for channels in (3, 1, 4):
+        side = math.isqrt(values // channels)
+        if channels * side * side == values:
+            return channels, side, side
+    return None
+
+
+class _Seen(BaseException):
+    """Ends a forward at its first layer; no ``except Exception`` of a user's forward stops it."""
+
+    def __init__(self, layer: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer, self.shape = layer, shape
+
+
+_FIRST = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d,
+    nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+    nn.Linear,
+)  # fmt: skip
+
+
+def _first_layer(module: nn.Module, example: Tensor) -> tuple[Any, tuple[int, ...]] | None:
+    """The first convolution or linear layer that a forward calls, and the shape that it is given;
+    None if the forward ends, or fails, before it calls one."""
+
+    def end(layer: nn.Module, given: tuple[Any, ...]) -> None:
+        if given and isinstance(given[0], Tensor):
+            raise _Seen(layer, tuple(given[0].shape))
+
+    layers = [one for one in module.modules() if isinstance(one, _FIRST)]
+    handles = [one.register_forward_pre_hook(end, prepend=True) for one in layers]
+    try:
+        # not in inference mode, since a forward may keep tensors that it makes
+        with torch.no_grad(), redirect_stdout(sys.stderr):
+            module(example)
+    except _Seen as seen:
+        return seen.layer, seen.shape
+    except Exception:  # whatever the network raises; the run that follows says it
+        return None
+    finally:
+        for handle in handles:
+            handle.remove()
+    return None
+
+
+def resolved_size(name: str) -> Size:
+    """The size at which the network of that name runs by default. A network of the zoo, timm or
+    torchvision is not built for it.
+
+    Raises:
+        UnknownNameError, FactoryError, WeightsError, ValueError: as ``resolve``.
+    """
+    if user.is_file(name) or is_weights(name):
+        return resolve(name).size
+    return native_size(name)
+
+
+def named_inputs(module: nn.Module, *tensors: Tensor) -> dict[str, Tensor]:
+    """Tensors by the names of the forward's first parameters."""
+    names = [one.name for one in _parameters(module)] or [f"input{i}" for i in range(len(tensors))]
+    return dict(zip(names, tensors, strict=False))
