@@ -108,7 +108,7 @@ class Nest:
 def _key(key: Any) -> str | int:
     if isinstance(key, str | int):
         return key
-    raise ValueError(f"an output lies under {key!r}; keys must be texts or whole numbers")
+    raise ValueError(f"an output has the key {key!r}; keys must be strings or whole numbers")
 
 
 def _children(tree: Any) -> tuple[str, list[tuple[Any, Any]]]:

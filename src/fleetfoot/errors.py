@@ -152,9 +152,9 @@ class DisagreementError(EngineError):
     def __str__(self) -> str:
         drawn = f" with {self.redrawn} parameters, nearly zero, drawn anew" if self.redrawn else ""
         return (
-            f"the answer of {self.engine} for {self.network}{drawn} is off eager's by "
+            f"the output of {self.engine} for {self.network}{drawn} differs from eager's by "
             f"{self.error:.1e} of the largest value, more than the {self.tolerance:.0e} allowed in "
-            f"{self.precision}. What differs first: {self.place}. Run this network with another "
+            f"{self.precision}. First difference: {self.place}. Run this network with another "
             "engine, and please report it"
         )
 

@@ -183,7 +183,7 @@ def remembered(
         except (FileNotFoundError, NotADirectoryError):
             pass
         except (OSError, ValueError, RecordError) as error:
-            log.warning("%s: %s is not believed and will be replaced: %s", subject, file, error)
+            log.warning("%s: %s is not valid and will be replaced: %s", subject, file, error)
     answer = make()
     try:
         entry = {"question": asked, "answer": write(answer)}

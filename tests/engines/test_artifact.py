@@ -249,7 +249,9 @@ def test_a_nest_through_json():
     assert not Nest.of((0,)).plain
     with pytest.raises(ValueError, match="3 outputs were expected, not 1"):
         nest.filled([0])
-    with pytest.raises(ValueError, match=r"lies under 1\.5; keys must be texts or whole numbers"):
+    with pytest.raises(
+        ValueError, match=r"has the key 1\.5; keys must be strings or whole numbers"
+    ):
         Nest.of({1.5: 0})
     deep = 0
     for _ in range(40):

@@ -180,7 +180,9 @@ def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
         )
     elif mode in ("I", "F", "LAB"):
         kind = {"I": "32-bit integer", "F": "32-bit float", "LAB": "CIELAB"}[mode]
-        raise ValueError(f"{kind} pixels have no one meaning as RGB; save it as 8-bit RGB")
+        raise ValueError(
+            f"{kind} pixels have no single meaning as RGB; save the picture as 8-bit RGB"
+        )
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("LA").convert("RGBA") if mode == "La" else image.convert("RGBA")

@@ -92,7 +92,7 @@ def load(
     >>> from fleetfoot.models import create_model
     >>> model = create_model("fasternet_t0").eval()
     >>> pictures = torch.zeros(1, 3, 64, 64)
-    >>> with load(model, pictures, engine="eager") as engine:
+    >>> with load("eager", model, example=pictures) as engine:
     ...     engine.run(pictures).shape
     torch.Size([1, 1000])
 
@@ -112,7 +112,7 @@ def load(
     options = Options(threads=threads, precision=precision, layout=layout, device=device)
     if model.training:
         raise ValueError(
-            f"{type(model).__name__} is in train mode, in which its batch norms follow the batch; "
+            f"{type(model).__name__} is in train mode, in which batch norms depend on the batch; "
             "call model.eval() first"
         )
     inputs = Inputs.of(model, example)
@@ -143,7 +143,7 @@ def open(artifact: Artifact | str | os.PathLike[str], *, threads: int | None = N
 
     >>> import torch
     >>> model, pictures = torch.nn.Conv2d(3, 8, 3).eval(), torch.zeros(1, 3, 16, 16)
-    >>> with load(model, pictures, engine="native") as engine:
+    >>> with load("native", model, example=pictures) as engine:
     ...     artifact = engine.save("conv.native")
     >>> with open(artifact) as engine:
     ...     engine.run(pictures).shape

@@ -45,7 +45,7 @@ class Agreement:
     would have to be built a second time, or eager's output is not finite with them."""
 
     def __str__(self) -> str:
-        text = f"its answer differs from eager's by {self.error:.1e} of the largest value"
+        text = f"its output differs from eager's by {self.error:.1e} of the largest value"
         if self.redrawn is not None:
             text += (
                 f", and by {self.redrawn:.1e} with the {self.hidden} parameters that are nearly "
@@ -71,7 +71,7 @@ def compare(engine: Engine, model: nn.Module) -> None:
         expected = inputs.call(model)
         if not _finite(expected):
             raise EngineError(
-                f"{engine.name} cannot be compared with eager: the answer of "
+                f"{engine.name} cannot be compared with eager: the output of "
                 f"{type(model).__name__} to random pictures has no finite value"
             )
         error = _error(engine, model, {}, inputs, expected)

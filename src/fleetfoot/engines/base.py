@@ -219,8 +219,8 @@ class Engine(ABC):
             ):
                 if wrote != here:
                     raise ArtifactError(
-                        f"{artifact.path} was written {what} {wrote}, and this is {here}: the "
-                        f"files of {cls.name} serve only the like; save the network again here"
+                        f"{artifact.path} was written {what} {wrote}, and this is {here}; the "
+                        f"files of {cls.name} work only there; save the network again here"
                     )
         engine = cls.__new__(cls)
         engine._begin(Inputs.described(said.inputs, said.by_name), options)
@@ -303,7 +303,7 @@ class Engine(ABC):
             nest = Nest.of(pytree.tree_unflatten(range(len(leaves)), spec))
         except ValueError as error:
             raise EngineError(
-                f"the answer of this network has no place in a manifest: {error}"
+                f"a manifest cannot describe the output of this network: {error}"
             ) from error
         written = Written((), {})
 
@@ -443,8 +443,8 @@ def built_from(engine: Engine, network: weakref.ref[nn.Module]) -> nn.Module:
     model = network()
     if model is None:
         raise EngineError(
-            f"{engine.name} takes times in a second engine and saves what it builds anew, and the "
-            "network that it would be built from is gone; keep the network until then"
+            f"{engine.name} builds a second engine from the network to profile or save it, and the "
+            "network no longer exists; keep a reference to it until then"
         )
     return model
 

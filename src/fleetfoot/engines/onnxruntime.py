@@ -82,7 +82,7 @@ class OnnxRuntime(Engine):
         self._session: Any = session.session
         if self._session.get_providers() != PROVIDERS:
             raise EngineError(
-                f"onnxruntime took providers {self._session.get_providers()}, not {PROVIDERS}"
+                f"onnxruntime uses providers {self._session.get_providers()}, not {PROVIDERS}"
             )
 
     def _settings(self) -> Any:

@@ -94,7 +94,7 @@ class OpenVino(Engine):
         for name, value in asked.items():
             got = compiled.get_property(name)
             if got != value:
-                raise EngineError(f"openvino was asked for {name} {value} and took {got}")
+                raise EngineError(f"openvino was set to {name} {value} but uses {got}")
         self._runner: Request | None = request
         self._request: Any = request.request
 

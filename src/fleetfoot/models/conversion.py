@@ -39,7 +39,7 @@ def convert(
         if len(names) != 1:
             raise KeyMismatchError(
                 f"{file.path} fits {' and '.join(names) or 'no network of the catalogue'}; "
-                "say which with model=NAME (--model NAME)"
+                "choose one with model=NAME (--model NAME)"
             )
         (model,) = names
     made = load_weights(model, file, **options)

@@ -45,7 +45,7 @@ def load_weights(
             options[option] = value
             notes.append(f"{option}={value!r}, which these weights need")
         elif options.get(option, value) != value:
-            notes.append(f"{option}={options[option]!r} as asked; these weights need {value!r}")
+            notes.append(f"{option}={options[option]!r} as requested; these weights need {value!r}")
     classes = translation.num_classes
     if "num_classes" not in options and classes not in (0, row.num_classes):
         options["num_classes"] = classes

@@ -120,7 +120,7 @@ def write(
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise WeightsError(f"{path} exists already; say overwrite (--force) to replace it")
+        raise WeightsError(f"{path} exists already; pass overwrite=True (--force) to replace it")
     owned = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in state.items()}
     try:
         with replacing(path) as draft:
@@ -362,7 +362,7 @@ def _check(path: Path, state: Mapping[str, Tensor]) -> None:
     for key, tensor in state.items():
         if tensor.layout is not torch.strided or tensor.dtype not in DTYPES:
             raise CorruptFileError(
-                f"{path}: {key} is no plain tensor of numbers ({tensor.dtype}, {tensor.layout})"
+                f"{path}: {key} is not a plain tensor of numbers ({tensor.dtype}, {tensor.layout})"
             )
         if tensor.device.type != "cpu" or tensor.nbytes > tensor.untyped_storage().nbytes():
             raise CorruptFileError(

@@ -36,7 +36,7 @@ def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
     if published.research_only and not accept_licence:
         raise LicenceError(
             f"the weights {published.repo} are under {published.licence}, which does not allow "
-            f"every use; read {published.licence_url} and, if you agree, say accept_licence=True "
+            f"every use; read {published.licence_url} and, if you agree, pass accept_licence=True "
             "(--accept-licence)"
         )
     place = published.repo.removeprefix("https://")
@@ -139,9 +139,9 @@ def _read_pins() -> dict[str, dict[str, str]]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise CorruptFileError(f"{path}: no JSON ({error}); delete it to pin anew") from error
+        raise CorruptFileError(f"{path}: not JSON ({error}); delete it to pin again") from error
     if not isinstance(pins, dict) or not all(isinstance(pin, dict) for pin in pins.values()):
-        raise CorruptFileError(f"{path}: not a table of pins; delete it to pin anew")
+        raise CorruptFileError(f"{path}: not a table of pins; delete it to pin again")
     return pins
 
 

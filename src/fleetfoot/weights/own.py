@@ -63,7 +63,7 @@ def _stated(file: WeightsFile, entry: str, known: Mapping[str, Any]) -> dict[str
     try:
         stated = json.loads(file.metadata[entry], object_hook=_tuples)
     except ValueError as error:
-        raise CorruptFileError(f"{file.path}: its header's {entry} is no JSON: {error}") from error
+        raise CorruptFileError(f"{file.path}: its header's {entry} is not JSON: {error}") from error
     wrong = (
         [name for name, value in stated.items() if not _alike(value, known.get(name))]
         if isinstance(stated, dict)
