@@ -235,7 +235,10 @@ def test_an_engine_whose_network_is_gone_says_so(tmp_path):
     model = nn.Conv2d(3, 2, 1).eval()
     built = load("onnxruntime", model, example=torch.randn(1, 3, 4, 4))
     del model
-    with built, pytest.raises(EngineError, match=r"the network .* is gone; keep the network"):
+    with (
+        built,
+        pytest.raises(EngineError, match=r"the network .* no longer exists; keep a reference"),
+    ):
         built.save(tmp_path / "conv")
     assert list(tmp_path.iterdir()) == []
 

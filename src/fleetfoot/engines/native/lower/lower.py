@@ -114,8 +114,8 @@ def check_independence(model: nn.Module, example: Given | Inputs) -> None:
     if error > INDEPENDENCE:
         raise EngineError(
             f"native runs one picture at a time, and {type(model).__name__} gives a picture "
-            f"another output when it is in a batch with a second one (by {error:.1e} of the largest "
-            f"value; {INDEPENDENCE:.0e} is allowed). Run this network with another engine"
+            f"another output when it is in a batch with a second one (by {error:.1e} of the "
+            f"largest value; {INDEPENDENCE:.0e} is allowed). Run this network with another engine"
         )
 
 
