@@ -155,7 +155,7 @@ def test_a_missing_artifact_is_told_from_a_folder_and_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"manifest\.json is damaged: not a line of JSON"),
+        ("{", r"manifest\.json is damaged: not JSON"),
         ("[1]", "is damaged: expected a JSON object"),
         ('{"format": 99}', "has format 99, and this release reads 1"),
         ('{"format": 1}', "is damaged: missing fields manifest.engine"),
