@@ -112,7 +112,7 @@ def test_the_network_runs_once_more_and_the_engine_once():
 def test_an_answer_that_is_not_finite_cannot_be_compared():
     broken = network()
     broken.head.bias.data.fill_(float("nan"))
-    with pytest.raises(EngineError, match="native cannot be compared with eager: the answer of Sm"):
+    with pytest.raises(EngineError, match="native cannot be compared with eager: the output of Sm"):
         load("native", broken, example=EXAMPLE)
 
 

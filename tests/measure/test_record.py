@@ -134,7 +134,7 @@ def test_a_measurement_cannot_be_made_with_a_figure_that_is_not_finite(name):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"model": 1, "model": 2}', "twice the field 'model'"),
+        ('{"model": 1, "model": 2}', "field occurs twice: 'model'"),
         ("[1, 2]", "expected a JSON object"),
         ('{"model"', "not JSON"),
         ("[" * 100_000, "not JSON"),
