@@ -27,6 +27,7 @@ from fleetfoot.explain.rules.examples import ROUND
 from fleetfoot.measure import pair
 from fleetfoot.measure.networks import prepared
 from fleetfoot.measure.run import Tools, run
+from fleetfoot.network import Workload
 from fleetfoot.predict import Predictor
 
 needs_library = pytest.mark.skipif(runtime.missing() is not None, reason=str(runtime.missing()))
@@ -111,7 +112,7 @@ def test_the_network_runs_once_more_and_the_engine_once():
 def test_an_answer_that_is_not_finite_cannot_be_compared():
     broken = network()
     broken.head.bias.data.fill_(float("nan"))
-    with pytest.raises(EngineError, match="native cannot be compared with eager: the answer of Sm"):
+    with pytest.raises(EngineError, match="native cannot be compared with eager: the output of Sm"):
         load("native", broken, example=EXAMPLE)
 
 
@@ -119,16 +120,16 @@ def test_an_answer_that_is_not_finite_cannot_be_compared():
 
 
 def in_bench(tools=None):
-    made = prepared(network(), EXAMPLE, fold=True, name="small")
+    made = prepared(Workload.of("small", network(), size=EXAMPLE.shape[-1]), fold=True)
     tools = replace(tools or Tools(probe=fake_bench.Probe), networks=lambda name, size, fold: made)
-    found = run([fake_bench.case("a", "native", size=16)], fake_bench.PROTOCOL, tools=tools)
+    found = run([fake_bench.case("a", "native", size=16)], fake_bench.PACE, tools=tools)
     assert not found.measurements
     raise EngineError(found.failures[0].reason)
 
 
 def in_swap():
     times = pair.measure(
-        network(), network(), engine="native", size=16, protocol=fake_bench.PROTOCOL,
+        network(), network(), engine="native", size=16, pace=fake_bench.PACE,
         tools=Tools(probe=fake_bench.Probe),
     )  # fmt: skip
     assert not times.measurements
@@ -186,7 +187,7 @@ def test_pick_lists_it_as_a_failure(monkeypatch, wrong_hardswish, tmp_path):
     monkeypatch.setenv("FLEETFOOT_CACHE", str(tmp_path))
     monkeypatch.setattr(pick, "native_size", lambda name: 32)
     monkeypatch.setattr(pick, "published", lambda name, size: (70.0, "a paper"))
-    monkeypatch.setattr(pick, "list_models", lambda: ["mobilenetv3_small_100"])
+    monkeypatch.setattr(pick, "default_names", lambda: ["mobilenetv3_small_100"])
     monkeypatch.setattr(pick, "_roofline", lambda threads: lambda seen: 0.003)
     with pytest.raises(pick.NoneFitsError, match=r"aten\.hardswish"):
         pick.pick(1000, engine="native", calibrated=False)
@@ -213,7 +214,7 @@ def test_an_engine_that_did_not_come_from_load_is_compared_by_bench():
 
 @needs_library
 def test_a_pass_that_drops_a_sum_is_named_by_that_sum(monkeypatch):
-    fuse = compile.fuse
+    fuse = compile.fuse_nodes
 
     def forgets(graph: Graph) -> None:
         fuse(graph)
@@ -221,7 +222,7 @@ def test_a_pass_that_drops_a_sum_is_named_by_that_sum(monkeypatch):
             if node.name == "blocks.1.project":
                 node.inputs.pop("residual", None)
 
-    monkeypatch.setattr(compile, "fuse", forgets)
+    monkeypatch.setattr(compile, "fuse_nodes", forgets)
     with pytest.raises(DisagreementError) as caught:
         load("native", network(), example=EXAMPLE)
     assert caught.value.place == "aten.add.Tensor at blocks.1"

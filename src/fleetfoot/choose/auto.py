@@ -24,18 +24,18 @@ from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, RecordError
 from fleetfoot.files import parsed, remembered
 from fleetfoot.machine import environment
+from fleetfoot.measure.grid import default_engines
 from fleetfoot.measure.networks import Network
-from fleetfoot.measure.protocols import Protocol, Row, default_engines
+from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Tools, run
 from fleetfoot.network import Workload, named_inputs
 
 log = logging.getLogger("fleetfoot")
 
-PROTOCOL = Protocol(
+PACE = Pace(
     name="auto",
     description="short and interleaved: enough to tell engines apart",
-    rows=(Row(batch=1, threads=1),),  # the caller's batch and threads take their place
     rounds=8,
     fewest_rounds=4,
     budget_s=30.0,
@@ -132,7 +132,7 @@ def _question(
         "shape": tuple(example.shape),
         "threads": threads,
         "engines": names,
-        "protocol": asdict(PROTOCOL),
+        "pace": asdict(PACE),
         "machine": environment.machine(),
         "versions": environment.versions(),
     }
@@ -161,7 +161,7 @@ def _measured(
     batch, size = len(example), workload.size
     found = run(
         [Case(type(model).__name__, name, threads, batch, size) for name in names],
-        PROTOCOL,
+        PACE,
         tools=replace(tools, networks=lambda name, size, fold: network),
     )
     if found.interrupted:

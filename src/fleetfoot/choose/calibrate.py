@@ -39,7 +39,7 @@ from fleetfoot.machine.peaks import PeakProbe
 from fleetfoot.machine.roofline import floor
 from fleetfoot.measure.clock import quantile
 from fleetfoot.measure.networks import Network
-from fleetfoot.measure.protocols import Protocol, Row
+from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Event, Notice, Tools, run
 from fleetfoot.network import Size, Workload, height_width, resolved_size
@@ -52,10 +52,9 @@ GROUP = 40
 FEWEST = 40
 """A fit on fewer networks is refused: the model has more features than that."""
 FOLDS = 5
-MEASURING = Protocol(
+MEASURING = Pace(
     name="calibrate",
     description="synthetic networks, interleaved in groups",
-    rows=(Row(batch=1, threads=1),),  # the caller's threads take their place
     rounds=6,
     fewest_rounds=6,
     budget_s=3600.0,

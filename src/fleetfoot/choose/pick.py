@@ -32,8 +32,8 @@ from fleetfoot.files import parsed, refuse_negatives, remembered
 from fleetfoot.machine import environment
 from fleetfoot.machine.measured import machine
 from fleetfoot.measure.clock import quantile
+from fleetfoot.measure.grid import networks
 from fleetfoot.measure.networks import prepare
-from fleetfoot.measure.plan import networks
 from fleetfoot.measure.run import Case, Event, run
 from fleetfoot.models import list_models
 from fleetfoot.network import Size, height_width, native_size, published, resolved_size

@@ -22,10 +22,10 @@ from fleetfoot.engines import ENGINES
 from fleetfoot.errors import RecordError
 from fleetfoot.files import plain
 from fleetfoot.machine import environment
+from fleetfoot.measure.grid import DEFAULT_ENGINES, engines_here
 from fleetfoot.measure.journal import Case
 from fleetfoot.measure.networks import Network, built
-from fleetfoot.measure.plan import engines_here
-from fleetfoot.measure.protocols import DEFAULT_ENGINES, Protocol, Row
+from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import (
     FAILURES_FILE,
     MEASUREMENTS_FILE,
@@ -41,12 +41,11 @@ from fleetfoot.network import Size
 Line = TypeVar("Line", Measurement, Failure)
 
 DEFAULT_S = 720.0
-PROTOCOL = Protocol(
+PACE = Pace(
     name="claims",
     description=(
         "what papers assert, tried again: batch 1, each experiment interleaved within itself"
     ),
-    rows=(Row(batch=1, threads=1),),  # the caller's threads take their place
     rounds=12,
     fewest_rounds=4,
     budget_s=DEFAULT_S,
@@ -77,7 +76,7 @@ def measure(
     seconds: float = DEFAULT_S,
     output: Path | None = None,
     resume: bool = False,
-    protocol: Protocol = PROTOCOL,
+    pace: Pace = PACE,
     on_event: Callable[[Event], None] = lambda event: None,
     tools: Tools | None = None,
 ) -> Result:
@@ -138,7 +137,7 @@ def measure(
         share = rest[0] / sum(rest)
         done = run(
             cells(claim, experiment),
-            replace(protocol, rows=(Row(batch=1, threads=threads),), budget_s=left_s * share),
+            replace(pace, budget_s=left_s * share),
             on_event=said_once,
             tools=replace(tools, networks=_networks(subjects)),
         )

@@ -1,6 +1,7 @@
 """Records become tables, pictures and one page; nothing here measures.
 
-``save`` makes everything from a record; ``markdown`` and ``update_between_markers`` keep the table
+``read_joined`` reads a record with the accuracy beside it; ``save`` makes everything from it;
+``markdown`` and ``update_between_markers`` keep the table
 of a README equal to the record that it came from.
 """
 
@@ -10,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleetfoot.files import write_text
-from fleetfoot.measure.record import Failure, Measurement, Start
+from fleetfoot.measure.record import Failure, Start
 from fleetfoot.report import page, plots
+from fleetfoot.report.joined import Joined, join, read_joined
 from fleetfoot.report.tables import (
     markdown,
     print_comparison,
@@ -21,10 +23,13 @@ from fleetfoot.report.tables import (
 )
 
 __all__ = [
+    "Joined",
+    "join",
     "markdown",
     "print_comparison",
     "print_starts",
     "print_tables",
+    "read_joined",
     "save",
     "to_csv",
     "update_between_markers",
@@ -34,7 +39,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def save(
-    measurements: Sequence[Measurement],
+    measurements: Sequence[Joined],
     failures: Sequence[Failure],
     folder: str | Path,
     starts: Sequence[Start] = (),

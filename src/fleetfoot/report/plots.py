@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleetfoot.measure.record import Measurement, fastest
+from fleetfoot.report.joined import Joined
 from fleetfoot.report.kit.labels import Box, anchor, place
 from fleetfoot.report.kit.style import GUIDES, Look, log_ticks, short
 from fleetfoot.report.summary import Group, family, grouped, pareto
@@ -30,7 +31,7 @@ MARKERS = {
 DPI = 200
 
 
-def save(measurements: Sequence[Measurement], folder: Path) -> list[Path]:
+def save(measurements: Sequence[Joined], folder: Path) -> list[Path]:
     """Both pictures for each number of threads and batch, as PNG in ``folder``; the files
     written."""
     look, groups, written = Look.of(measurements), grouped(measurements), []
@@ -46,7 +47,7 @@ def save(measurements: Sequence[Measurement], folder: Path) -> list[Path]:
     return written
 
 
-def latency_against_macs(rows: Sequence[Measurement], look: Look, setting: str) -> Figure:
+def latency_against_macs(rows: Sequence[Joined], look: Look, setting: str) -> Figure:
     """Time against work, both logarithmic, with the lines on which a network runs at a given share
     of the measured peak. Were FLOPs the whole story, all would lie on one."""
     figure, axes = new_axes("MACs, millions", "latency, ms", f"Latency against work: {setting}")
@@ -72,7 +73,7 @@ def latency_against_macs(rows: Sequence[Measurement], look: Look, setting: str) 
     return figure
 
 
-def top1_against_latency(rows: Sequence[Measurement], look: Look, setting: str) -> Figure:
+def top1_against_latency(rows: Sequence[Joined], look: Look, setting: str) -> Figure:
     """Accuracy against time. On the front, no other network is faster and as accurate."""
     known = [m for m in rows if m.top1 is not None]
     figure, axes = new_axes(
@@ -90,7 +91,7 @@ def _ms(m: Measurement) -> float:
     return m.median_s * 1e3
 
 
-def _top1(m: Measurement) -> float:
+def _top1(m: Joined) -> float:
     assert m.top1 is not None  # the callers leave the others out
     return m.top1
 
@@ -153,10 +154,10 @@ def plain_ticks(axis: Any, low: float, high: float) -> None:
 def _marks(
     figure: Figure,
     axes: Axes,
-    rows: Sequence[Measurement],
+    rows: Sequence[Joined],
     look: Look,
-    x_of: Callable[[Measurement], float],
-    y_of: Callable[[Measurement], float],
+    x_of: Callable[[Joined], float],
+    y_of: Callable[[Joined], float],
 ) -> None:
     """A mark for each cell, hollow unless it is its network's fastest, the names, the legend."""
     best = fastest(rows)

@@ -17,8 +17,12 @@ from typing import NamedTuple
 from fleetfoot.choose.front import pareto as front_of
 from fleetfoot.measure import compare
 from fleetfoot.measure.clock import stability
-from fleetfoot.measure.protocols import OWN, PEERS
-from fleetfoot.measure.record import Failure, Measurement, Start, fastest
+from fleetfoot.measure.record import Failure, Measurement, Start, Timed, fastest
+from fleetfoot.report.joined import Joined
+
+OWN = "native"
+PEERS = ("onnxruntime", "openvino", "ncnn", "executorch", "compiled")
+"""The engine of our own, and those that it is compared with."""
 
 
 class Group(NamedTuple):
@@ -45,9 +49,9 @@ class Group(NamedTuple):
         return ", ".join(parts)
 
 
-def grouped(measurements: Iterable[Measurement]) -> dict[Group, list[Measurement]]:
+def grouped(measurements: Iterable[Timed]) -> dict[Group, list[Timed]]:
     """By group, fewest threads and smallest batch first; within one, the least latency first."""
-    found: dict[Group, list[Measurement]] = {}
+    found: dict[Group, list[Timed]] = {}
     for m in measurements:
         found.setdefault(Group.of(m), []).append(m)
     return {
@@ -94,7 +98,7 @@ def mark(m: Measurement) -> str:
     return verdict(m).split(",")[0]
 
 
-def pareto(measurements: Iterable[Measurement]) -> list[Measurement]:
+def pareto(measurements: Iterable[Joined]) -> list[Joined]:
     """Those that no other beats in both top-1 and latency, the fastest first. One without a top-1
     is not on it."""
     known = [m for m in measurements if m.top1 is not None]
@@ -105,7 +109,7 @@ class Versus(NamedTuple):
     """One network on every engine of a group."""
 
     model: str
-    cells: dict[str, Measurement]
+    cells: dict[str, Joined]
     """By engine."""
     gain: float | None
     """Least median of a peer / median of fleetfoot's own engine; None without either."""
@@ -118,13 +122,13 @@ class Versus(NamedTuple):
         return first.engine if beaten else None
 
 
-def versus(measurements: Sequence[Measurement]) -> tuple[list[str], list[Versus]]:
+def versus(measurements: Sequence[Joined]) -> tuple[list[str], list[Versus]]:
     """The engines of one group, fleetfoot's own first, and its networks, the least median first;
     nothing where the own engine is not in it."""
     engines = sorted({m.engine for m in measurements}, key=lambda name: (name != OWN, name))
     if OWN not in engines or len(engines) < 2:
         return [], []
-    cells: dict[str, dict[str, Measurement]] = {}
+    cells: dict[str, dict[str, Joined]] = {}
     for m in sorted(measurements, key=lambda m: m.median_s):
         cells.setdefault(m.model, {})[m.engine] = m
     rows = []
@@ -172,7 +176,7 @@ def start_rows(starts: Sequence[Start]) -> tuple[list[str], list[list[str]]]:
     return titles, rows
 
 
-def findings(measurements: Sequence[Measurement]) -> list[str]:
+def findings(measurements: Sequence[Joined]) -> list[str]:
     """What the cells of one group show, a sentence each; nothing if there is nothing to compare or
     no cell is stable. "Faster" and "slower" are said by the rule of ``fleetfoot compare``."""
     if not any(m.stable for m in measurements):
@@ -182,7 +186,7 @@ def findings(measurements: Sequence[Measurement]) -> list[str]:
     return [sentence for sentence in said if sentence]
 
 
-def _front(best: Sequence[Measurement]) -> str:
+def _front(best: Sequence[Joined]) -> str:
     known = [m for m in best if m.top1 is not None]
     if len(known) < 2:
         return ""
@@ -271,7 +275,7 @@ def _engines(measurements: Sequence[Measurement]) -> str:
     )
 
 
-def _point(m: Measurement) -> str:
+def _point(m: Joined) -> str:
     return f"{m.top1:.1f} %, {digits(m.median_s * 1e3)} ms"
 
 
@@ -283,13 +287,13 @@ def _times(a: Measurement, b: Measurement) -> float:
     return a.median_s / b.median_s
 
 
-def _top1(m: Measurement) -> float:
+def _top1(m: Joined) -> float:
     assert m.top1 is not None  # the callers leave the others out
     return m.top1
 
 
 def circumstances(
-    measurements: Sequence[Measurement], failures: Sequence[Failure] = ()
+    measurements: Sequence[Joined], failures: Sequence[Failure] = ()
 ) -> list[tuple[str, str]]:
     """How it was measured, as a name and a sentence each; the noise first, since it says what the
     rest is worth."""
@@ -427,7 +431,7 @@ def absences(failures: Iterable[Failure]) -> list[str]:
     return lines
 
 
-def _sources(measurements: Sequence[Measurement]) -> str:
+def _sources(measurements: Sequence[Joined]) -> str:
     found: dict[str, dict[str, None]] = {}
     for m in measurements:
         key = m.top1_source or "a source not stated"
