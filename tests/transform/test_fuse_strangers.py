@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from fleetfoot.count import trace
 from fleetfoot.errors import FoldError
+from fleetfoot.models import create_model
+from fleetfoot.network import Workload
 from fleetfoot.transform import fuse, swap
 from fleetfoot.transform.fold import is_batchnorm
 from helpers import trained_
@@ -105,6 +107,25 @@ def test_tables_that_a_forward_fills_are_as_they_were(keep, warm, branch):
     assert [value.dtype for value in values] == [torch.float32] * warm
     same(fused, model)
     assert trace(fused.model, IMAGE).macs == trace(model, IMAGE).macs
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "levit_128s",
+        pytest.param("efficientformer_l1", marks=pytest.mark.slow),
+        *(pytest.param(f"efficientvit_m{i}", marks=pytest.mark.slow) for i in range(6)),
+        pytest.param("tiny_vit_5m_224", marks=pytest.mark.slow),
+    ],
+)
+def test_timms_networks_with_tables_by_device(name):
+    model = create_model(f"timm:{name}").eval()
+    (image,) = Workload.of(name, model).arguments
+    fused = fuse(model, image)
+    assert norms(fused.model) == 0
+    same(fused, model, image)
+    assert trace(fused.model, image).macs == trace(model, image).macs
+    assert fused.certificate.returned.max_rel < 1e-5
 
 
 def test_tensors_beside_the_state_come_along_to_float64_and_back():

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from fleetfoot import readers
 from fleetfoot.artifact import Artifact
+from fleetfoot.copying import evaluated_
 from fleetfoot.engines.base import Engine, Options, Written, built_from, missing_package, refuse
 from fleetfoot.engines.export import Last, no_tensor
 from fleetfoot.engines.inputs import Given, Inputs
@@ -100,7 +101,7 @@ def _convert(model: nn.Module, inputs: Inputs) -> Converted:
         folder = Path(scratch)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # tracing is deprecated, but pnnx reads nothing else
-            flat = _Flat(model, inputs).eval()
+            flat = evaluated_(_Flat(model, inputs))
             traced = torch.jit.trace(flat, inputs.tensors, check_trace=False)
             traced.save(folder / "network.pt")
         shapes = ",".join(f"{list(tensor.shape)}f32" for tensor in inputs.tensors)
