@@ -313,8 +313,9 @@ class _Fusion:
     def _note_what_is_written_out(self, found: dict[tuple[nn.Module, str], str]) -> None:
         noted = {row.path for row in self.left}
         for (module, name), kind in found.items():
-            path = ".".join(part for part in (self.paths[module], name) if part)
-            if path in noted:
+            owner = self.paths[module]
+            path = ".".join(part for part in (owner, name) if part)
+            if path in noted or (name and owner in noted):  # a scale may be a module of its own
                 continue
             where = f"the forward of {type(module).__name__}"
             self.left.append(Left(path, kind, f"{where} computes it, and could not be rewritten"))
