@@ -46,7 +46,10 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version, and exit."
+        ),
     ] = False,
 ) -> None:
     """Vision networks that are fast on your device, not on paper."""
@@ -77,8 +80,8 @@ app.add_typer(weights_app)
 
 
 def main() -> None:
-    """Entry point: what a user did wrong is one line on stderr and exit code 2, not a traceback."""
-    handler = logging.StreamHandler()  # licences and what was done with weights: on stderr
+    """Entry point: a user's mistake is one line on stderr and exit code 2, not a traceback."""
+    handler = logging.StreamHandler()  # licences, and what was done with weights, go to stderr
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("fleetfoot")
     logger.addHandler(handler)
@@ -90,13 +93,13 @@ def main() -> None:
         if not place and not isinstance(error, FleetfootError | ValueError | OSError):
             raise
         said = str(error) if isinstance(error, FleetfootError | ValueError) else _named(error)
-        shown = "" if isinstance(error, FactoryError) else place  # which says it already
+        shown = "" if isinstance(error, FactoryError) else place  # its message holds the place
         typer.echo(f"fleetfoot: {said}{shown}", err=True)
         sys.exit(2)
 
 
 def _place(error: Exception) -> str:
-    """The line of a user's file that an error came through; "" if none was loaded."""
+    """The line of a user's file that an error passed through; "" if none was loaded."""
     user = sys.modules.get("fleetfoot.network.user")
     return "" if user is None else str(user.place_of(error))
 
