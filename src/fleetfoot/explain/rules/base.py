@@ -1,8 +1,7 @@
-"""What a rule is, and what it looks at.
-
-A rule is a row: its code, its name, what it says of itself, and a function that looks at a
-``Evidence``. It prices what it finds by the time that the change saves: at most what the layers
-took, less what the machine's measured rates say that the changed ones need.
+"""Rules and the evidence that they judge.
+A rule is a row: its code, its name, its texts, and a function that looks at an ``Evidence``. It
+prices a finding by the time that the change saves: at most the time of the layers, minus the time
+that the changed layers need by the machine's measured rates.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from fleetfoot.machine.machine import Machine
 from fleetfoot.machine.roofline import Floor, Layer, floor
 
 REFERENCE_SHARE = 0.25
-"""Of the network's multiply-adds: where its dense layers do so many, their rate is what a dense
-layer reaches here; where they do fewer, they are too small a sample, and a large matrix product
-is taken instead."""
+"""Share of the network's multiply-adds. If its dense layers do at least this share, their rate is
+what a dense layer reaches here; otherwise they are too small a sample, and the rate of a large
+matrix product is used."""
 
 LANES = {"avx512": 16, "avx2": 8, "neon": 4}
-"""Floats in a vector, by the native library's instruction set; "plain" has none to fill."""
+"""Floats in a vector, by the native library's instruction set; "plain" has no vectors."""
 
 
 class Breach(NamedTuple):
-    """A place that breaks a rule: a ``Finding`` that the rule has not signed yet."""
+    """A place that breaks a rule: a ``Finding`` before the rule's code and name are added."""
 
     module: str
     number: float
@@ -41,14 +40,14 @@ class Breach(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One guideline. The texts are Markdown."""
+    """A rule. Its texts are Markdown."""
 
     code: str
-    """"G1"; the letter says what it is about, and G1 to G4 are ShuffleNetV2's own."""
+    """Code, for example "G1"; the letter names the subject. G1 to G4 are ShuffleNetV2's own."""
     name: str
-    """In words: "unequal-channel-widths"."""
+    """Name in words, for example "unequal-channel-widths"."""
     what: str
-    """What it does: what is looked for, and the threshold with its reason."""
+    """What the rule looks for, and the threshold with its reason."""
     why: str
     """Why this is bad."""
     price: str
@@ -61,20 +60,20 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A network on a machine, as the rules look at it."""
+    """A network on a machine, as input for the rules."""
 
     trace: Trace
     machine: Machine
     layers: tuple[Layer, ...]
-    """Every operator of the trace in one of them."""
+    """The layers; every operator of the trace is in one of them."""
     basis: Basis
     """Whether the times of the layers were measured, or are floors."""
     engine: str = ""
     """Name of the engine that took the times."""
     engine_note: str = ""
-    """Its ``EngineInfo.note``."""
+    """The ``EngineInfo.note`` of that engine."""
     reference: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By the layer's module, nodes that it ran in kernels that are only right."""
+    """Nodes that the engine ran in slow reference kernels, by the layer's module."""
 
     @cached_property
     def graph(self) -> Dataflow:
@@ -86,17 +85,17 @@ class Evidence:
 
     @cached_property
     def total_s(self) -> float:
-        """Of all layers together."""
+        """Time of all layers together, in seconds."""
         return sum(layer.time_s for layer in self.layers)
 
     @cached_property
     def _places(self) -> dict[int, int]:
-        """Index of the layer of each operator, by identity: equal ones may stand in two layers."""
+        """Index of each operator's layer, by identity: equal operators may be in two layers."""
         return {id(op): i for i, layer in enumerate(self.layers) for op in layer.operators}
 
     def time_s(self, *indices: int) -> float:
-        """What operators took: the time of their layers, by their share of these layers' floors.
-        0 where an engine ran them within another layer's node."""
+        """Time of the operators, in seconds: their layers' times, by their share of the layers'
+        floors. 0 if an engine ran them within another layer's node."""
         return sum(self._operator_s[index] for index in set(indices))
 
     @cached_property
@@ -115,21 +114,21 @@ class Evidence:
         return found
 
     def floor(self, *indices: int) -> Floor:
-        """Of operators that run one after the other."""
+        """Floor of operators that run one after the other."""
         operators = [self.operators[index] for index in indices]
         return floor(operators, self.machine, starts=len(operators))
 
     def move_s(self, moved_bytes: float, of: int) -> float:
-        """Moving part of ``of`` bytes, by the level of the memory that holds these."""
+        """Seconds to move part of ``of`` bytes, at the rate of the memory level that holds them."""
         return moved_bytes / self.machine.bandwidth_bytes_per_s(of)
 
     @property
     def lanes(self) -> int:
-        """Floats in a vector of the machine; 1 where it has none, or none that is known."""
+        """Floats in a vector of the machine; 1 if it has no vectors or they are unknown."""
         return LANES.get(self.machine.instruction_set, 1)
 
     def in_lanes(self, channels: int) -> int:
-        """Channels that vectors compute for these: whole ones."""
+        """Channels that vectors compute for ``channels``: rounded up to whole vectors."""
         return -(-channels // self.lanes) * self.lanes
 
     @cached_property
@@ -139,9 +138,9 @@ class Evidence:
         return tuple(one for one in made if one is not None)
 
     def dense_flops_per_s(self, but: Collection[int] = ()) -> float:
-        """What dense layers reach here. Measured: the rate of this network's own, ``but`` some, so
-        that half of their operations ran faster; where these are too few, and where nothing was
-        measured, that of a large matrix product."""
+        """Rate that dense layers reach here. Measured: the rate of this network's own dense layers,
+        except ``but``, that half of their operations exceed. If these are too few, or nothing was
+        measured: the rate of a large matrix product."""
         large = self.machine.compute["float32"].matmul_flops_per_s.value
         if self.basis == "modelled":
             return large
@@ -158,22 +157,22 @@ class Evidence:
         return min(rate, self.machine.peak_flops_per_s())
 
     def dense_s(self, flops: float, moved_bytes: int, but: Collection[int] = ()) -> float:
-        """What one dense layer of so many operations and bytes would take here, by the rate of the
-        others."""
+        """Seconds that one dense layer of so many operations and bytes would take here, at the rate
+        of the others except ``but``."""
         start = self.machine.region_s.value if self.machine.threads > 1 else 0.0
         rate = self.dense_flops_per_s(but)
         return max(flops / rate, self.move_s(moved_bytes, moved_bytes)) + start
 
 
 def _hosted(index: int, graph: Dataflow, within: set[int] | None = None) -> bool:
-    """Whether an operator is taken as done by another. Measured layers say by their times which of
-    them an engine fused, and only within one is it assumed."""
+    """Whether another operator is taken to do this one. Measured layers show by their times which
+    of them an engine fused; only within one layer is it assumed."""
     return any(within is None or host in within for host in graph.hosts(index))
 
 
 def modelled_layers(trace: Trace, machine: Machine) -> tuple[Layer, ...]:
-    """A layer a module, whose time is its floor: what no engine can be faster than that runs each
-    operator by itself, but element-wise ones within the layer that feeds them."""
+    """One layer for each module, its time the floor: the limit for engines that run each operator
+    by itself, except element-wise ones within the layer that feeds them."""
     graph = Dataflow(trace)
     members: dict[str, list[int]] = {}
     for index, op in enumerate(trace.operators):
@@ -198,7 +197,7 @@ def _modelled(indices: list[int], graph: Dataflow, machine: Machine) -> Layer:
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 group", "2 groups"."""
+    """A count with its noun, for example "1 group" or "2 groups"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
