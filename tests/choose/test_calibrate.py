@@ -111,7 +111,7 @@ def test_resuming_refuses_networks_that_are_drawn_otherwise(bench, tmp_path, mon
     calibrated(bench, file)
     monkeypatch.setattr(module, "synthetic", lambda number: tiny(number + 1))
 
-    with pytest.raises(RecordError, match="'tiny 0' is drawn otherwise"):
+    with pytest.raises(RecordError, match="draws another network 'tiny 0'"):
         calibrated(bench, file, resume=True)
 
 
