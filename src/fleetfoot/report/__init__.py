@@ -1,7 +1,6 @@
-"""Records become tables, pictures and one page; nothing here measures.
-
-``save`` makes everything from a record; ``markdown`` and ``update_between_markers`` keep the table
-of a README equal to the record that it came from.
+"""Tables, pictures and pages made from records; nothing here measures.
+``save`` makes everything from a record; ``markdown`` and ``update_between_markers`` keep a README's
+table equal to its record.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def save(
     folder: str | Path,
     starts: Sequence[Start] = (),
 ) -> list[Path]:
-    """Writes ``results.csv``, the plots and ``index.html`` into ``folder``; the files written."""
+    """Writes ``results.csv``, the plots and ``index.html`` into ``folder``; returns the files."""
     folder = Path(folder)
     table, site = folder / "results.csv", folder / "index.html"
     write_text(table, to_csv(measurements))
@@ -49,10 +48,10 @@ def save(
 
 def update_between_markers(path: str | Path, text: str) -> bool:
     """Puts ``text`` between the lines ``<!-- results:begin -->`` and ``<!-- results:end -->`` of a
-    file; whether that changed it.
+    file. Returns whether the file changed.
 
     Raises:
-        ValueError: the file does not hold each marker once, in this order.
+        ValueError: the file does not contain each marker once, in this order.
     """
     path = Path(path)
     before = path.read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
-"""One HTML page that holds a whole record: pictures, table, circumstances. It asks nothing of the
-network, works without its script, and prints.
+"""One HTML page that holds a whole record: pictures, table, circumstances. It fetches nothing from
+the internet, works without its script, and prints.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from fleetfoot.report.tables import COLUMNS
 
 _HINTS = {
     "top-1": "ImageNet-1k validation top-1 as published, not measured here",
-    "MACs": "multiply-accumulates for one image, of the network as it ran: folded unless it says "
-    "not folded; an operation count is twice this",
+    "MACs": "multiply-accumulates for one image, of the network as it ran (folded unless marked "
+    "not folded); an operation count is twice this",
     "memory": "memory access: input maps, output maps and weights of every layer, for one image",
     "latency": "median time of one batch",
     "±": "the larger half of the 95 % confidence interval of the median",
@@ -77,7 +77,7 @@ def html(
 
 
 def _palette(look: Look) -> str:
-    """A class a family, in the light theme and in the dark one."""
+    """CSS classes of the families, for the light and the dark theme."""
     hues = list(look.colours.values())
     light = "".join(f".f{i}{{--hue:{c.light}}}" for i, c in enumerate(hues))
     dark = "".join(f".f{i}{{--hue:{c.dark}}}" for i, c in enumerate(hues))
@@ -146,7 +146,7 @@ def _figures(group: Group, rows: Sequence[Measurement], index: int, look: Look) 
 
 
 def _versus(rows: Sequence[Measurement]) -> list[Element]:
-    """Each network on each engine, where fleetfoot's own is among them."""
+    """Each network on each engine, if fleetfoot's own engine is among them."""
     engines, lines = versus(rows)
     if not lines:
         return []
@@ -167,7 +167,7 @@ def _versus(rows: Sequence[Measurement]) -> list[Element]:
 
 
 def _starts(starts: Sequence[Start]) -> list[Element]:
-    """What a new process takes from an engine's own file."""
+    """Time and memory that a new process needs, starting from an engine's own file."""
     if not starts:
         return []
     titles, rows = start_rows(starts)
@@ -183,7 +183,7 @@ def _starts(starts: Sequence[Start]) -> list[Element]:
 def _plain_table(
     title: str, titles: Sequence[str], body: Sequence[Sequence[Element]], words: int
 ) -> list[Element]:
-    """A table that the script leaves alone; the first ``words`` columns are no numbers."""
+    """A table that the script does not touch; its first ``words`` columns are not numbers."""
     heads = [
         node("th", text, scope="col", class_="number" if i >= words else None)
         for i, text in enumerate(titles)
