@@ -5,9 +5,11 @@ Nothing heavy is imported here: torch and the engines load when a command needs 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -55,6 +57,12 @@ def root(
     """Vision networks that are fast on your device, not on paper."""
 
 
+def _help(command: Callable[..., Any]) -> str:
+    """A command's docstring with each paragraph in one line: typer wraps the first one alone."""
+    paragraphs = inspect.getdoc(command) or ""
+    return "\n\n".join(" ".join(one.split()) for one in paragraphs.split("\n\n"))
+
+
 for command in (
     bench,
     claims,
@@ -74,7 +82,7 @@ for command in (
     lint,
     swap,
 ):
-    app.command()(command)
+    app.command(help=_help(command))(command)
 app.command("compile")(compile_plan)
 app.add_typer(weights_app)
 

@@ -30,7 +30,7 @@ def bench(
         str | None,
         typer.Option(
             help="Engines to measure, for example 'eager,native'; or 'all', some of which build "
-            "for a minute a network. Default: the protocol's, eager,onnxruntime,openvino,native."
+            "for a minute a network. Default: the protocol's, eager, onnxruntime, openvino, native."
         ),
     ] = None,
     threads: Annotated[

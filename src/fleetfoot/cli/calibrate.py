@@ -57,7 +57,7 @@ def calibrate(
     """Fit a latency model of this machine's layers to small synthetic networks.
 
     'fleetfoot pick' uses it to predict the times of networks.
-    """  # fmt: skip
+    """
     if not check and (names or record):
         raise typer.BadParameter("names and --record belong to --check")
     if check and resume and record is None:

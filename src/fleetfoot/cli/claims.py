@@ -16,7 +16,6 @@ def claims(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAMES]...",
             help="Claims: names or shell patterns, for example 'g*'. Default: all.",
         ),
     ] = None,
@@ -24,7 +23,7 @@ def claims(
         str | None,
         typer.Option(
             help="Engines to measure, for example 'eager,native', or 'all'. Default: "
-            "eager,onnxruntime,openvino,native."
+            "eager, onnxruntime, openvino, native."
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Number of threads of every engine.")] = 1,

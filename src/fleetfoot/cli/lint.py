@@ -41,7 +41,7 @@ def lint(
     ] = None,
     measure: Annotated[
         bool,
-        typer.Option("--measure/--no-measure", help="Measure layers, or estimate their floors."),
+        typer.Option("--measure/--no-measure", help="Measure the layers, or take their floors."),
     ] = True,
     fold: Annotated[
         bool,
@@ -52,7 +52,7 @@ def lint(
         bool,
         typer.Option(
             "--check-prices",
-            help="Measure what each rule's change saves on the engine, and compare the price.",
+            help="Measure what each rule's change saves on the engine, and compare its price.",
         ),
     ] = False,
     output: Annotated[

@@ -30,9 +30,9 @@ Size = Annotated[
 Inputs = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME=SHAPE:TYPE,...",
-        help="Every input of a network that takes several, or no image; for example "
-        "x=1x3x224x224,mask=1x224x224:bool.",
+        metavar="SHAPES",
+        help="Every input of a network that takes several, or no image: name, shape and type "
+        "(default: float32), for example x=1x3x8,m=8:bool.",
         rich_help_panel=PANEL,
     ),
 ]

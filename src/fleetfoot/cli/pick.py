@@ -58,7 +58,7 @@ def pick(
 
     Times are predicted, and then measured for networks that may be among the best. No weights are
     loaded: the top-1 is the published one. The first run takes minutes, to calibrate and fold.
-    """  # fmt: skip
+    """
     from fleetfoot.choose.pick import pick as choose
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Progress
