@@ -85,7 +85,15 @@ def decode(
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network in an engine, with its preprocessing and its class names."""
+    """A network in an engine, with its preprocessing and its class names.
+
+    >>> from PIL import Image
+    >>> from fleetfoot.models import create_model
+    >>> Image.new("RGB", (80, 60)).save("black.png")
+    >>> predictor = Predictor.of(create_model("mobilenetv2_010"))
+    >>> [(one.path, len(one.topk)) for one in predictor([Source("black.png")], topk=3)]
+    [('black.png', 3)]
+    """
 
     engine: Engine
     batch: int

@@ -217,6 +217,16 @@ def explain(
 ) -> Explanation:
     """Runs ``model``, in eval mode, on ``engine`` and measures each of its modules.
 
+    The machine of this example has round numbers; ``machine.measured`` measures yours.
+
+    >>> import torch
+    >>> from fleetfoot.explain.rules.examples import ROUND
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2)).eval()
+    >>> found = explain(network, torch.zeros(1, 3, 32, 32), machine=replace(ROUND, threads=1),
+    ...                 engine="eager", seconds=0.1)
+    >>> [(layer.module, layer.macs) for layer in found.layers]
+    [('0', 194400), ('1', 0)]
+
     Args:
         example: the batch to run on, (B, C, H, W).
         machine: what this machine can do with the same number of threads.

@@ -104,6 +104,12 @@ def lint(
 ) -> Lint:
     """Checks ``model``, in eval mode, against every rule on ``machine.threads`` threads.
 
+    >>> import torch
+    >>> from fleetfoot.explain.rules.examples import ROUND, Unequal
+    >>> found = lint(Unequal().eval(), torch.zeros(1, 16, 56, 56), machine=ROUND, measure=False)
+    >>> found.passed, {one.name for one in found.findings}
+    (False, {'unequal-channel-widths'})
+
     Args:
         example: the batch to run on, (B, C, H, W); a tuple of several inputs is allowed if
             ``measure`` is False.
