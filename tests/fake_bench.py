@@ -12,14 +12,13 @@ from torch import nn
 from fleetfoot.engines import Engine, Options
 from fleetfoot.machine.peaks import Peaks
 from fleetfoot.measure.networks import NOT_FOLDED, Network
-from fleetfoot.measure.protocols import Protocol, Row
+from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.run import Case, Tools
 from fleetfoot.network import Size, Workload
 
-PROTOCOL = Protocol(
+PACE = Pace(
     name="small",
     description="for tests",
-    rows=(Row(batch=1, threads=1),),
     rounds=5,
     fewest_rounds=2,
     budget_s=60.0,

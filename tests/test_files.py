@@ -98,7 +98,7 @@ def test_bytes_that_are_no_text_are_not_believed(tmp_path, caplog):
     ask(tmp_path)
     kept(tmp_path).write_bytes(b"\xff\xfe\x00")
     assert ask(tmp_path) == MADE
-    assert "not believed" in caplog.text
+    assert "not valid" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_no_error(tmp_path, caplog):

@@ -17,8 +17,7 @@ import typer
 
 import fleetfoot
 from fleetfoot.cli import app
-from fleetfoot.measure.record import read
-from fleetfoot.report import markdown, update_between_markers
+from fleetfoot.report import markdown, read_joined, update_between_markers
 from tools.peers import RECORDS, readme_table, settings_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,19 +119,19 @@ def unchanged(document: Path, text: str, folder: Path) -> bool:
 
 
 def test_the_readmes_table_is_the_one_that_the_record_gives(tmp_path):
-    assert unchanged(README, readme_table(read(BENCHMARKS / RECORDS[0])), tmp_path)
+    assert unchanged(README, readme_table(read_joined(BENCHMARKS / RECORDS[0])), tmp_path)
 
 
 @pytest.mark.slow  # a bootstrap for each of 148 pairs
 def test_the_engine_page_counts_what_the_records_give(tmp_path):
-    records = [(name, read(BENCHMARKS / name)) for name in RECORDS]
+    records = [(name, read_joined(BENCHMARKS / name)) for name in RECORDS]
     assert unchanged(ROOT / "docs" / "engine.md", settings_table(records), tmp_path)
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_long_tables_are_the_ones_that_the_record_gives(name, tmp_path):
     folder = BENCHMARKS / name
-    assert unchanged(folder / "README.md", markdown(read(folder)), tmp_path)
+    assert unchanged(folder / "README.md", markdown(read_joined(folder)), tmp_path)
 
 
 def test_the_index_names_generators_that_there_are():

@@ -1,1 +1,1 @@
-"""What only this project needs: generators of its pages, and the targets of its own engine."""
+"""Tools for this project alone: generators of its pages, and the targets of its own engine."""

@@ -2,8 +2,8 @@
 
     python -m tools.counting docs/counting.md benchmarks/other-counters.json
 
-Formulas stand beside what was counted, and are compared with it here: a formula that does not hold
-is an error, not a table.
+The formulas are shown beside the counts and compared with them here: a formula that does not hold
+is an error.
 
 C Ci Co channels · M bottleneck channels · H W space · K kernel · g groups · P convolved channels
 """
@@ -28,26 +28,26 @@ from fleetfoot.report.tables import markdown_table
 from fleetfoot.transform import fuse
 
 CHANNELS, SIDE, KERNEL, GROUPS, RATIO = 192, 28, 3, 16, 4
-"""Of the layers shown: FasterNet's table 1 has this width at this size."""
+"""Channels and size of the layers in the table; FasterNet's table 1 has this width at this size."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown; the first column left, figures right."""
+    """A Markdown table; the first column is aligned left, figures right."""
     return "\n".join(markdown_table(head, rows))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer, what the formulas give for it, and how they are written."""
+    """A layer, the values of its formulas, and how the formulas are written."""
 
     name: str
     module: nn.Module
     params: tuple[str, int]
     macs: tuple[str, int]
     elements: tuple[str, int] | None
-    """Memory access; None where eager torch has no one operator for the layer."""
+    """Memory access; None if eager torch has no single operator for the layer."""
     in_features: bool = False
-    """Whether it takes (B, C) and not (B, C, H, W)."""
+    """Whether the layer takes (B, C) instead of (B, C, H, W)."""
 
 
 def _conv(ci: int, co: int, kernel: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -55,7 +55,7 @@ def _conv(ci: int, co: int, kernel: int = 1, groups: int = 1) -> nn.Conv2d:
 
 
 def layers() -> list[Layer]:
-    """Background's table at Ci = Co = C, without biases."""
+    """The layers of the table, at Ci = Co = C, without biases."""
     c, k, g, hw = CHANNELS, KERNEL, GROUPS, SIDE * SIDE
     p = c // RATIO
     maps = 2 * hw * c
@@ -148,7 +148,7 @@ def _traced(layer: Layer) -> Trace:
 
 
 def layer_tables() -> str:
-    """Formulas, then figures.
+    """Tables of the formulas, then of the figures.
 
     Raises:
         ValueError: a formula gives another figure than the trace.
@@ -211,7 +211,7 @@ def _same(what: str, formula: int, counted: int) -> None:
 
 
 def laws() -> str:
-    """What follows from the formulas, counted."""
+    """A table of ratios that follow from the formulas, with the counted ones."""
     c, k, hw = CHANNELS, KERNEL, SIDE * SIDE
 
     def run(module: nn.Module, channels: int = c) -> Trace:
@@ -248,11 +248,12 @@ MOBILENET_V1 = {
     (1.0, 224): 569, (1.0, 192): 418, (1.0, 160): 290, (1.0, 128): 186,
     (0.75, 224): 325, (0.5, 224): 149, (0.5, 160): 76, (0.25, 224): 41,
 }  # fmt: skip
-"""MobileNetV1's tables 6, 7 and 8 of million multiply-adds by α and ρ·224."""
+"""Millions of multiply-adds by α and ρ·224, from MobileNetV1's tables 6, 7 and 8."""
 
 
 def multipliers() -> str:
-    """α thins every layer, ρ shrinks every map: work falls about as α² and ρ²."""
+    """A table of the width multiplier α and the resolution multiplier ρ: work falls about as α²
+    and ρ²."""
     rows = []
     with torch.device("meta"):
         full = count(create_model("mobilenetv1_100"), torch.empty(1, 3, 224, 224)).macs
@@ -274,7 +275,7 @@ def multipliers() -> str:
 
 
 def shuffle_units() -> str:
-    """A bottleneck of ResNet, of ResNeXt and of ShuffleNet at equal C and M.
+    """A table of bottlenecks of ResNet, ResNeXt and ShuffleNet at equal C and M.
 
     Raises:
         ValueError: a formula gives another figure than the trace.
@@ -330,11 +331,11 @@ PUBLISHED = (
     ("torchvision:convnext_tiny", 224, "-", "4.456 G", "torchvision"),
     ("torchvision:swin_t", 224, "-", "4.491 G", "torchvision"),
 )
-"""Network, pixels, and what its authors or library print."""
+"""Network, pixels, and the parameters and operations that its authors or library print."""
 
 
 def published() -> str:
-    """Counts beside what the papers print."""
+    """A table of our counts beside those that the papers print."""
     rows = []
     for name, size, params, macs, source in PUBLISHED:
         made = _counted(name, size)
@@ -343,9 +344,9 @@ def published() -> str:
 
 
 def _counted(name: str, size: int) -> Trace:
-    """Built without weights where its library can."""
+    """The trace of a network, built without weights if its library can do that."""
     bare, comma, _ = name.partition(", folded")
-    if comma:  # folding computes with the weights, and proves itself on an image of 64 pixels
+    if comma:  # folding computes with the weights, and checks itself on an image of 64 pixels
         model = fuse(create_model(bare), torch.zeros(1, 3, 64, 64)).model
         return count(model, torch.empty(1, 3, size, size, device="meta"))
     try:
@@ -357,7 +358,7 @@ def _counted(name: str, size: int) -> Trace:
 
 
 def _biases(trace: Trace) -> int:
-    """Outputs of convolutions and linear layers that a bias is added to."""
+    """Number of outputs of convolutions and linear layers that a bias is added to."""
     total = 0
     for op in trace.operators:
         if op.name in ("aten.convolution", "aten.addmm") and len(op.input_shapes) == 3:
@@ -369,11 +370,11 @@ def _biases(trace: Trace) -> int:
 
 
 PRODUCTS = ("conv", "linear", "matmul", "bmm", "einsum", "addmm")
-"""fvcore's names for what we count as MACs."""
+"""fvcore's names for operations that we count as MACs."""
 
 
 def other_counters(record: dict[str, Any]) -> str:
-    """The record of other programs beside our counts, each difference taken apart."""
+    """A table of other programs' counts beside ours, with each difference divided by its causes."""
     rows = []
     for row in record["rows"]:
         ours = _counted(row["model"], row["size"])
@@ -407,7 +408,7 @@ def other_counters(record: dict[str, Any]) -> str:
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """All generated tables under their headings."""
+    """All generated tables with their headings."""
     return "\n\n".join(
         (
             "### Layers",

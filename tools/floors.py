@@ -1,4 +1,4 @@
-"""Networks beside their floors, from explanations that were saved: ``docs/floors.md``.
+"""``docs/floors.md``: networks beside their floors, from saved explanations.
 
 ``fleetfoot explain MODEL --json > FOLDER/MODEL-1.json`` writes one; then
 ``python -m tools.floors docs/floors.md FOLDER``.
@@ -21,10 +21,10 @@ TITLES = ("network", "latency ms", "floor ms", "× floor", "GFLOP/s", "of peak %
 
 
 def read(folder: Path) -> list[Explanation]:
-    """Every ``*.json`` of a folder.
+    """Reads every ``*.json`` of a folder.
 
     Raises:
-        RecordError: there is none, or one is no explanation; the file is named.
+        RecordError: there is none, or one is not an explanation; the file is named.
     """
     files = sorted(folder.glob("*.json"))
     if not files:

@@ -1,4 +1,4 @@
-"""``docs/latency-model.md``: how far off the latency model is, from the record of a check.
+"""``docs/latency-model.md``: the errors of the latency model, from the record of a check.
 
     python -m tools.latency docs/latency-model.md benchmarks/latency-model
 

@@ -2,8 +2,8 @@
 
     python -m tools.peers
 
-makes both again from the records in ``benchmarks``. Whether one engine is faster than another is
-said by the rule of ``fleetfoot compare``, not by two medians.
+makes both again from the records in ``benchmarks``. The rule of ``fleetfoot compare`` decides
+whether one engine is faster than another, not a comparison of two medians.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from pathlib import Path
 from statistics import geometric_mean
 
 from fleetfoot.measure.compare import Tally, Verdict, contests
-from fleetfoot.measure.protocols import OWN, PEERS
-from fleetfoot.measure.record import Measurement, read
-from fleetfoot.report import update_between_markers
-from fleetfoot.report.summary import digits, findings, grouped
+from fleetfoot.report import Joined, read_joined, update_between_markers
+from fleetfoot.report.summary import OWN, PEERS, digits, findings, grouped
 from fleetfoot.report.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README, ENGINE_PAGE = ROOT / "README.md", ROOT / "docs" / "engine.md"
 RECORDS = ("xeon", "peers")
-"""Folders of ``benchmarks``; README's table is of the first, of which most cells are stable."""
+"""Folders of ``benchmarks``. README's table uses the first, in which most cells are stable."""
 SHOWN = (
     "mobilenetv3_small_100",
     "shufflenet_v2_x1_0",
@@ -38,7 +36,7 @@ SHOWN = (
     "fastvit_sa12",
     "timm:resnet50",
 )
-"""About a dozen: one or two of each family, and the peers that everybody knows."""
+"""Networks of README's table: one or two of each family, and well-known peers."""
 WORDS: dict[Verdict, str] = {
     "faster": "beyond noise",
     "noise": "within noise",
@@ -46,8 +44,8 @@ WORDS: dict[Verdict, str] = {
 }
 
 
-def readme_table(measurements: Sequence[Measurement]) -> str:
-    """The dozen networks in the record's first setting, what they show, and where they ran."""
+def readme_table(measurements: Sequence[Joined]) -> str:
+    """The table of ``NETWORKS`` in the record's first setting, its result, and the machine."""
     setting, rows = next(iter(grouped(measurements).items()))
     found = contests(rows, OWN, PEERS)
     shown = [contest for contest in found if contest.own.model in SHOWN]
@@ -81,9 +79,9 @@ def readme_table(measurements: Sequence[Measurement]) -> str:
     )
 
 
-def settings_table(records: Sequence[tuple[str, Sequence[Measurement]]]) -> str:
-    """A row a record and setting: on how many networks the native engine is faster than the best
-    peer beyond noise, and by how much in the mean."""
+def settings_table(records: Sequence[tuple[str, Sequence[Joined]]]) -> str:
+    """A table with one row for each record and setting: on how many networks the native engine is
+    faster than the best peer beyond noise, and the mean ratio of their times."""
     titles = ["record", "setting", "networks", "faster beyond noise", "within noise"]
     titles += ["slower beyond noise", "best peer / native, geometric mean", "stable cells"]
     lines = []
@@ -106,7 +104,7 @@ def settings_table(records: Sequence[tuple[str, Sequence[Measurement]]]) -> str:
 
 def main() -> None:
     """Puts both tables between the markers of their documents."""
-    records = [(name, read(ROOT / "benchmarks" / name)) for name in RECORDS]
+    records = [(name, read_joined(ROOT / "benchmarks" / name)) for name in RECORDS]
     for document, text in (
         (README, readme_table(records[0][1])),
         (ENGINE_PAGE, settings_table(records)),

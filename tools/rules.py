@@ -2,8 +2,8 @@
 
     python -m tools.rules docs/rules.md benchmarks/prices
 
-Each rule's example is judged on the machine of round numbers, by the code that judges a user's
-network; what the changes save is read from the records of ``fleetfoot lint --check-prices``.
+Each rule's example is judged on an example machine with round numbers, by the code that judges a
+user's network; what the changes save is read from the records of ``fleetfoot lint --check-prices``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SECTIONS = (
 
 
 def example_finding(example: Example) -> Finding:
-    """What its rule finds first on one block of the example."""
+    """The first finding of the rule on one block of its example."""
     network = example.broken().eval()
     traced = trace(network, torch.empty(example.shape, device="meta"))
     layers = None
@@ -89,7 +89,7 @@ def _checked(records: Sequence[PriceRecord]) -> str:
 
 
 def markdown(records: Sequence[PriceRecord]) -> str:
-    """The table of rules, the prices beside what was saved, and a section a rule."""
+    """The page: a table of rules, their prices beside the measured savings, a section a rule."""
     overview = markdown_table(
         ("rule", "name", "price of its example, µs"),
         (

@@ -1,8 +1,8 @@
-"""What fleetfoot's own engine is to reach beside its peers, and whether a record shows it.
+"""Targets of fleetfoot's own engine beside its peers, and whether a record shows that they are met.
 
-The targets are rows; the verdicts are computed from the record and nothing else. A peer without a
-figure is never taken as beaten: where one has none at all, nothing is shown, and where one cannot
-run some network, that is said beside the verdict.
+The targets are rows; the verdicts are computed only from the record. A peer without a figure never
+counts as beaten: if a peer has no figure at all, nothing is shown, and if it cannot run some
+network, the verdict's remarks say so.
 
     python -m tools.targets benchmarks/peers
     python -m tools.targets benchmarks/peers --page docs/targets.md
@@ -24,7 +24,7 @@ from rich.text import Text
 
 from fleetfoot.errors import RecordError
 from fleetfoot.measure.compare import ratio_interval
-from fleetfoot.measure.protocols import COMPARED_MODELS, COMPARED_ROWS, OWN, PEERS
+from fleetfoot.measure.grid import COMPARED_MODELS, GRIDS
 from fleetfoot.measure.record import (
     Failure,
     Measurement,
@@ -35,27 +35,29 @@ from fleetfoot.measure.record import (
 )
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.kit.terminal import console
+from fleetfoot.report.summary import OWN, PEERS
 from fleetfoot.report.tables import escaped, plain_table
 
 STARTING_PEERS = ("onnxruntime", "openvino", "ncnn", "executorch")
-"""Those that run from a file of their own; torch.compile's code needs torch and its cache."""
+"""Engines that run from their own file; code of torch.compile needs torch and its cache."""
 
 Word = Literal["met", "not met", "not shown"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Own time against the fastest peer's, network by network, in one setting."""
+    """A target for the own time over the fastest peer's, network by network, in one setting."""
 
     threads: int
     batch: int
     geometric_mean: float
-    """Of best peer's time / own time, at least; and below 1 for no network."""
+    """Smallest mean of best peer's time / own time; for no network may it be below 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """Part of the measured matrix-product rate, batch 1 on one thread, by every network meant."""
+    """A target for the share of the measured matrix-product rate, at batch 1 on one thread, that
+    every network named reaches."""
 
     networks: str
     patterns: tuple[str, ...]
@@ -89,15 +91,15 @@ FIRST_ANSWER_MODEL, FIRST_ANSWER_S = "fasternet_t0", 0.060
 
 @dataclass(frozen=True, kw_only=True)
 class TargetVerdict:
-    """One target, and what the record says of it."""
+    """One target, and what the record shows about it."""
 
     case: str
     target: str
     found: str
-    """The figure; "" where there is none."""
+    """The figure found; "" if there is none."""
     word: Word
     remarks: tuple[str, ...] = ()
-    """What the figure leaves out, and where it falls short."""
+    """What the figure leaves out, and by what it misses the target."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,12 @@ class _Pair:
 
     @property
     def ratio(self) -> float:
-        """Above 1: the own engine is faster."""
+        """Best peer's time over own time; above 1 the own engine is faster."""
         return self.best.median_s / self.own.median_s
 
     @property
     def own_gflop(self) -> float:
-        """10⁹ operations of a batch, two a multiply-add."""
+        """Operations of a batch in 10⁹, two a multiply-add."""
         return 2e-9 * self.own.macs * self.own.batch
 
 
@@ -121,7 +123,7 @@ def verdicts(
     failures: Sequence[Failure] = (),
     starts: Sequence[Start] = (),
 ) -> list[TargetVerdict]:
-    """Each target in turn.
+    """The verdict on each target, in order.
 
     Raises:
         RecordError: the record holds no measurement of the engine that the targets are for.
@@ -169,7 +171,7 @@ def _speed(
             case=case,
             target=targets[0],
             found=f"{len(slower)} of {len(pairs)}; least {worst.ratio:.2f} × on {worst.own.model}",
-            # a network that it cannot run is none on which it is as fast
+            # a network that the engine cannot run is not one on which it is as fast
             word=_word(not slower and not stopped, holes.open),
             remarks=(*remarks, *(_slower_words(p) for p in slower)),
         ),
@@ -184,7 +186,7 @@ def _speed(
 
 
 def _registers_gflops(measurements: Sequence[Measurement], target: Speed) -> float:
-    """Multiply-adds in registers: the best rate of a core that was measured, on each thread. Cores
+    """Rate of multiply-adds in registers: the best rate measured on a core times the threads. Cores
     that work together are no faster than one alone."""
     rates = [m.registers_gflops / m.threads for m in measurements if m.device == "cpu"]
     return target.threads * max(rates, default=0.0)
@@ -193,7 +195,7 @@ def _registers_gflops(measurements: Sequence[Measurement], target: Speed) -> flo
 def _bound_words(
     pairs: Sequence[_Pair], gflops: float, mean: float, target: Speed
 ) -> tuple[str, ...]:
-    """What an engine would reach that does a network's multiply-adds and nothing else."""
+    """The speed of an engine that does a network's multiply-adds and nothing else, in words."""
     if not gflops:
         return ()
     bounds = [p.best.median_s * gflops / p.own_gflop for p in pairs]
@@ -214,7 +216,7 @@ def _setting(target: Speed) -> tuple[int, int]:
 
 
 def _pairs(cells: Sequence[Measurement]) -> list[_Pair]:
-    """For each network, the own cell and the fastest peer's that was interleaved with it."""
+    """For each network, the own cell and that of the fastest peer measured in turns with it."""
     pairs = []
     for own in cells:
         if own.engine != OWN:
@@ -240,15 +242,15 @@ def _slower_words(pair: _Pair) -> str:
 
 @dataclass(frozen=True)
 class _Holes:
-    """What the cells lack for a verdict."""
+    """What is missing in the cells for a verdict."""
 
     open: bool
-    """So much that a target reached so far is not shown to be reached."""
+    """Whether so much is missing that a target reached so far cannot count as met."""
     remarks: tuple[str, ...]
 
 
 def _wanted(target: Speed) -> list[str]:
-    (row,) = (r for r in COMPARED_ROWS if (r.threads, r.batch) == _setting(target))
+    (row,) = (r for r in GRIDS["peers"].settings if (r.threads, r.batch) == _setting(target))
     return [model for model in COMPARED_MODELS if model not in row.without]
 
 
@@ -287,7 +289,7 @@ def _listed(models: Sequence[str]) -> str:
 
 
 def _word(reached: bool, lacking: bool) -> Word:
-    """A figure short of the target is short whatever else is missing."""
+    """The word of a verdict: a figure that misses the target is "not met" whatever is missing."""
     if not reached:
         return "not met"
     return "not shown" if lacking else "met"
@@ -407,7 +409,7 @@ def _memory(starts: Sequence[Start], failures: Sequence[Failure]) -> TargetVerdi
 
 
 def _without(have: Iterable[str], failures: Sequence[Failure], model: str) -> tuple[str, ...]:
-    """The engines that have no start of ``model``, each with its reason where one is known."""
+    """The engines that have no start of ``model``, each with its reason if one is known."""
     known = set(have)
     reasons = {f.engine: f.reason for f in failures if f.model == model}
     return tuple(
@@ -418,7 +420,7 @@ def _without(have: Iterable[str], failures: Sequence[Failure], model: str) -> tu
 
 
 def print_targets(console: Console, verdicts: Sequence[TargetVerdict]) -> None:
-    """Each target with its figure and whether it is met; below, what stands behind the figures."""
+    """Prints each target with its figure and verdict; below them, remarks on the figures."""
     table = plain_table()
     for title in ("case", "to reach", "found", ""):
         table.add_column(title, overflow="fold", no_wrap=not title)
@@ -437,7 +439,7 @@ def print_targets(console: Console, verdicts: Sequence[TargetVerdict]) -> None:
 
 
 def targets_markdown(verdicts: Sequence[TargetVerdict]) -> str:
-    """The targets as a Markdown table; below, what stands behind the figures."""
+    """The targets as a Markdown table; below it, remarks on the figures."""
     lines = ["| case | to reach | found | |", "|---|---|---|---|"]
     case = ""
     for v in verdicts:

@@ -1,4 +1,4 @@
-"""timm's published top-1 as a table of facts: ``src/fleetfoot/weights/timm_top1.csv``.
+"""``src/fleetfoot/weights/timm_top1.csv``: timm's published top-1 as a table.
 
     git clone --depth 1 https://github.com/huggingface/pytorch-image-models timm
     python -m tools.timm_top1 timm/results/results-imagenet.csv COMMIT
@@ -25,14 +25,14 @@ FAMILIES = re.compile(
     r"|regnet[xy]_0|resnet(18|34|50)\.|efficientnet_b[01]\.|convnext_(atto|femto|pico|nano|tiny)\."
     r"|convnext_(small|base)\.fb_in1k|swin_\w+_patch4_window7_224\.ms_in1k"
 )
-"""How names of the zoo's families, of the compared peers and of mobile networks begin."""
+"""Start of the names of the zoo's families, of the compared peers and of mobile networks."""
 MOST_PARAMS = 66.0
-"""Millions. Beyond it only the networks of FasterNet's and FastViT's own comparisons."""
+"""Limit of parameters in millions. Above it only FasterNet's and FastViT's own peers are kept."""
 COMPARED = re.compile(r"fasternet|fastvit|poolformer|convnext_(small|base)|swin_(small|base)")
 
 
 def facts(rows: Iterable[Mapping[str, str]], known: set[str]) -> list[tuple[str, int, str]]:
-    """Name with tag, pixels and top-1 in percent, in order of name; ``rows`` are those of timm's
+    """Name with tag, pixels and top-1 in percent, sorted by name. ``rows`` are those of timm's
     file, ``known`` the weights of the installed timm."""
     found = []
     for row in rows:
@@ -44,7 +44,7 @@ def facts(rows: Iterable[Mapping[str, str]], known: set[str]) -> list[tuple[str,
 
 
 def main(results: str, commit: str) -> None:
-    """Writes the table from timm's ``results-imagenet.csv`` of that commit."""
+    """Writes the table from the ``results-imagenet.csv`` of that commit of timm."""
     import timm
 
     with open(results, encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""What can be shipped: a folder with an engine's own files and a manifest that says what they are.
+"""Saved engines: a folder with an engine's own files and a manifest that describes them.
 
 ``Engine.save`` writes one and ``engines.open`` reads it. Everything here needs no torch: a program
 that only runs networks can read the manifest too.
@@ -26,15 +26,14 @@ from fleetfoot import files
 from fleetfoot.errors import ArtifactError, RecordError
 
 FORMAT = 1
-"""Version of the manifest."""
+"""Version of the manifest's format."""
 MANIFEST = "manifest.json"
 DEEPEST = 32
-"""Levels of a nest; none that a network answers with comes near."""
+"""Most levels of a nest; no real network's output comes near it."""
 
 
 class Nest:
-    """The way in which a network's outputs lie in what it returns: dicts, lists and tuples of
-    tensors, in any depth.
+    """The structure of a network's output: dicts, lists and tuples of tensors, nested to any depth.
 
     >>> nest = Nest.of({"map": 0, "pair": (1, [2])})
     >>> nest.names
@@ -44,14 +43,14 @@ class Nest:
     """
 
     def __init__(self, tree: Any) -> None:
-        """``tree`` is what ``record`` gave, read from JSON.
+        """``tree`` is the value of ``record``, read back from JSON.
 
         Raises:
-            ValueError: it is no such thing.
+            ValueError: ``tree`` is not the record of a nest.
         """
         self._tree = tree
         self.names = tuple(_names(tree, "", DEEPEST))
-        """Path of each tensor by keys and places, joined by dots; "output" for one alone."""
+        """Path of each tensor: keys and indices joined by dots; "output" for a single tensor."""
         leaves = list(_leaves(tree))
         if leaves != list(range(len(leaves))):
             raise ValueError(f"a nest numbers its tensors from 0 on, not {leaves}")
@@ -59,10 +58,10 @@ class Nest:
 
     @classmethod
     def of(cls, value: Any) -> Nest:
-        """The nest of ``value``: what is no dict, list or tuple stands for a tensor.
+        """The nest of ``value``: anything that is not a dict, list or tuple counts as a tensor.
 
         Raises:
-            ValueError: a key of a dict is neither a text nor a whole number.
+            ValueError: a key of a dict is neither a string nor a whole number.
         """
         count = 0
 
@@ -86,17 +85,17 @@ class Nest:
 
     @property
     def plain(self) -> bool:
-        """Whether it is one tensor that lies in nothing."""
+        """Whether the output is one tensor, not inside a dict, list or tuple."""
         return self._tree == 0
 
     @property
     def record(self) -> Any:
-        """As JSON holds it: a number for each tensor, and one object of one kind for each
-        container."""
+        """The nest as JSON: a number for each tensor, and one object for each container, whose
+        only key is the container's kind."""
         return self._tree
 
     def filled(self, tensors: Sequence[Any]) -> Any:
-        """The nest with ``tensors`` in the place of the numbers.
+        """The nest with ``tensors`` in place of the numbers.
 
         Raises:
             ValueError: there are more or fewer tensors than places.
@@ -109,11 +108,11 @@ class Nest:
 def _key(key: Any) -> str | int:
     if isinstance(key, str | int):
         return key
-    raise ValueError(f"an output lies under {key!r}; keys must be texts or whole numbers")
+    raise ValueError(f"an output has the key {key!r}; keys must be strings or whole numbers")
 
 
 def _children(tree: Any) -> tuple[str, list[tuple[Any, Any]]]:
-    """The kind of a container, and its keys (or places) with what lies there."""
+    """The kind of a container, and its keys (or indices) with the value at each."""
     if not isinstance(tree, dict) or len(tree) != 1:
         raise ValueError(f"no nest of tensors: {str(tree)[:80]}")
     ((kind, items),) = tree.items()
@@ -174,28 +173,28 @@ def _filled(tree: Any, tensors: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a network beside what its engine knows; all of it is kept in a manifest."""
+    """Facts about a network that its engine does not know; a manifest keeps all of them."""
 
     network: str = ""
-    """Its name, for people."""
+    """Name of the network, for people."""
     preprocessing: dict[str, Any] | None = None
-    """From a picture to the first input, as ``Preprocess`` states it."""
+    """Preprocessing from a picture to the first input, as ``Preprocess`` states it."""
     labels: tuple[str, ...] | None = None
     licence: str | None = None
     """Licence of the weights."""
     certificate: dict[str, Any] | None = None
-    """What was folded, and how far the folded network is from the given one."""
+    """What was folded, and how far the folded network's output is from the given one's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """An input or an output."""
+    """Name, shape and type of an input or an output."""
 
     name: str
     shape: tuple[int, ...]
-    """With the batch."""
+    """Shape, with the batch first."""
     dtype: str
-    """"float32", as numpy and torch both call it."""
+    """Type of the values by the name that numpy and torch share, for example "float32"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,26 +206,26 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What an artifact says of itself."""
+    """The description of an artifact: the content of its manifest file."""
 
     format: int
     engine: str
     engine_version: str
     settings: dict[str, Any]
-    """What the engine sets when it opens the files."""
+    """Settings that the engine applies when it opens the files."""
     threads: int
     precision: str
     platform: str
-    """System and processor on which it was written, "linux x86_64"."""
+    """System and processor on which the artifact was written, for example "linux x86_64"."""
     inputs: tuple[Described, ...]
     by_name: int
-    """How many of the inputs, the last ones, the network takes by name alone."""
+    """Number of inputs, counted from the last, that the network takes only by name."""
     outputs: tuple[Described, ...]
     nest: Any
-    """How the outputs lie in the answer, as ``Nest.record``."""
+    """Structure of the outputs, as ``Nest.record`` states it."""
     files: tuple[File, ...]
     error: float | None
-    """Largest difference from eager over eager's largest value, where that was compared."""
+    """Largest difference from eager's output over eager's largest value; None if not compared."""
     versions: dict[str, str]
     facts: Facts
 
@@ -240,12 +239,12 @@ class Artifact:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """In the order in which the engine wants them."""
+        """Paths of the files, in the order in which the engine takes them."""
         return tuple(self.path / file.name for file in self.manifest.files)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Artifact:
-        """The artifact at ``path``, once its manifest is whole and each file is what was written.
+        """The artifact at ``path``, after its manifest and the hash of each file are checked.
 
         Raises:
             ArtifactError: there is no artifact, its manifest is damaged or of another format, or a
@@ -328,7 +327,7 @@ def write(
     fill: Callable[[Path], Sequence[str]],
     manifest: Callable[[tuple[File, ...]], Manifest],
 ) -> Artifact:
-    """Writes an artifact to ``path``: all of it, or nothing.
+    """Writes an artifact to ``path``: the whole artifact, or nothing.
 
     Args:
         fill: writes the engine's files into a folder, and names them in the engine's order.

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""A container's limit on Linux: "200000 100000", microseconds of work in each period, or "max
-100000"."""
+"""File with a container's limit on Linux: "200000 100000", microseconds of work in each period, or
+"max 100000"."""
 
 
 def usable_cores() -> int:
@@ -27,13 +27,13 @@ def usable_cores() -> int:
 
 
 def check_threads(threads: int, *, most: int | None = None) -> None:
-    """The one check of a number of threads, for every command, call and engine.
+    """Checks a number of threads; every command, call and engine uses this check.
 
     Args:
         most: the largest number allowed; default: the cores that this process may use.
 
     Raises:
-        ValueError: ``threads`` is no whole number from 1 to ``most``.
+        ValueError: ``threads`` is not a whole number from 1 to ``most``.
     """
     limit = usable_cores() if most is None else most
     if type(threads) is int and 1 <= threads <= limit:  # not isinstance: True is no number here

@@ -1,5 +1,5 @@
-"""What can go wrong, as one tree. Python's own types are used where they fit; these are for our
-domain.
+"""The errors that fleetfoot raises, as one tree. Python's own types are used where they fit; these
+are for our domain.
 
 FleetfootError
 ├── UnknownNameError     a model, engine, protocol or option that does not exist (also a ValueError)
@@ -13,11 +13,11 @@ FleetfootError
 │   └── OfflineError       a hub file that is not here and cannot be fetched
 ├── FoldError            a fold that cannot be proved
 ├── NotTraceableError    a forward that torch.fx cannot follow
-├── SwapError            nothing to replace as asked, or a network that does not bear it
+├── SwapError            nothing to replace as asked, or the replacement does not fit
 ├── EngineError          an engine that cannot build or run a network
 │   ├── ArtifactError      a saved engine that is missing, damaged, changed or of another kind
 │   ├── PlanError          a compiled plan that is damaged, invalid or of another version
-│   ├── DisagreementError  an engine that answers otherwise than eager
+│   ├── DisagreementError  an engine whose answer differs from eager's
 │   ├── LackingError       one operator that the engine lacks, while a network is lowered
 │   └── UnsupportedOperatorError  operators of the network that the engine lacks; all are listed
 ├── NoneFitsError        no network within the limits of ``pick`` (also a ValueError)
@@ -32,7 +32,7 @@ from collections.abc import Iterable
 
 
 def first_line(error: BaseException) -> str:
-    """Of what it says; "" where it says nothing."""
+    """The first line of an error's message; "" if the message is empty."""
     return str(error).strip().partition("\n")[0]
 
 
@@ -41,12 +41,12 @@ class FleetfootError(Exception):
 
 
 class UnknownNameError(FleetfootError, ValueError):
-    """A name that is in no table. ``UnknownNameError.of("model", "fasternet_t5", names)``
-    suggests."""
+    """A name that is in no table. ``UnknownNameError.of("model", "fasternet_t5", names)`` suggests
+    the nearest known names."""
 
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
-        """``kind`` is what the name should have been: "model", "engine", "protocol"."""
+        """The error for ``name``; ``kind`` says what it should have been: "model", "engine"."""
         known = list(known)
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         text = f"unknown {kind} {name!r}"
@@ -104,11 +104,11 @@ class FoldError(FleetfootError):
 
 
 class NotTraceableError(FleetfootError):
-    """A forward whose path depends on its input, or that torch.fx cannot follow."""
+    """A forward that depends on the values of its input, or that torch.fx cannot follow."""
 
 
 class SwapError(FleetfootError):
-    """Nothing in the network can be replaced as asked, or what replaces it does not fit."""
+    """Nothing in the network can be replaced as asked, or the replacement does not fit."""
 
 
 class EngineError(FleetfootError):
@@ -125,8 +125,8 @@ class PlanError(EngineError):
 
 
 class DisagreementError(EngineError):
-    """An engine answers otherwise than eager, and is not used. ``error`` and ``tolerance`` are
-    shares of the largest value; ``place`` is the first node that differs."""
+    """An engine's answer differs from eager's, so the engine is not used. ``error`` and
+    ``tolerance`` are shares of the largest value; ``place`` is the first node that differs."""
 
     def __init__(
         self,
@@ -146,25 +146,26 @@ class DisagreementError(EngineError):
         self.precision = precision
         self.place = place
         self.redrawn = redrawn
-        """Parameters that were drawn anew to show it: with the network's own, which are nearly
-        zero, the difference does not show."""
+        """Number of parameters drawn anew to make the difference visible: with the network's own
+        parameters, which are nearly zero, it does not show."""
 
     def __str__(self) -> str:
         drawn = f" with {self.redrawn} parameters, nearly zero, drawn anew" if self.redrawn else ""
         return (
-            f"the answer of {self.engine} for {self.network}{drawn} is off eager's by "
+            f"the output of {self.engine} for {self.network}{drawn} differs from eager's by "
             f"{self.error:.1e} of the largest value, more than the {self.tolerance:.0e} allowed in "
-            f"{self.precision}. What differs first: {self.place}. Run this network with another "
+            f"{self.precision}. First difference: {self.place}. Run this network with another "
             "engine, and please report it"
         )
 
 
 class LackingError(EngineError):
-    """Something of one operator that the engine lacks. ``lower`` collects them and names all."""
+    """An engine lacks part of one operator. ``lower`` collects these and names all of them."""
 
 
 class UnsupportedOperatorError(EngineError):
-    """The network uses operators that the engine lacks. ``places`` has the module paths of each."""
+    """The network uses operators that the engine lacks. ``places`` maps each operator to the paths
+    of the modules that use it."""
 
     def __init__(self, engine: str, places: dict[str, list[str]]) -> None:
         super().__init__(engine, places)
@@ -183,11 +184,11 @@ class UnsupportedOperatorError(EngineError):
 
 
 class NoneFitsError(FleetfootError, ValueError):
-    """No network is within the limits; the message says the nearest possible."""
+    """No network is within the limits; the message names the nearest possible one."""
 
 
 class ImageError(FleetfootError):
-    """A picture cannot be used. ``path`` is what the caller named it, ``reason`` why."""
+    """A picture cannot be used: ``path`` is the caller's name for it, ``reason`` says why."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)

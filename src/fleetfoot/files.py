@@ -29,12 +29,12 @@ log = logging.getLogger("fleetfoot")
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives the path of a new, empty file beside ``path``, which takes its place once the block is
-    done. If the block fails, ``path`` stays as it was. Two writers leave the file of one of them,
-    whole.
+    """Gives the path of a new, empty file beside ``path``, which replaces ``path`` when the block
+    ends. If the block fails, ``path`` stays as it was. If two processes write at once, the whole
+    file of one of them remains.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    # the mode of a new file, which a temporary file does not have: colleagues may read the result
+    # the mode of a new file, which a temporary file does not have: others may read the result
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield draft
@@ -62,7 +62,7 @@ def read_object(text: str) -> dict[str, Any]:
     """A JSON object, read strictly: no field twice, no number that is not finite.
 
     Raises:
-        RecordError: the text is no such object.
+        RecordError: the text is not such an object.
     """
     raw = _strict(text)
     if not isinstance(raw, dict):
@@ -97,7 +97,7 @@ def parsed(raw: object, kind: type[Made], name: str = "") -> Made:
     """A dataclass from the JSON of its ``asdict``: dataclasses, tuples and mappings within it too.
 
     Args:
-        name: of what is read, for messages.
+        name: name of the value, for messages.
 
     Raises:
         RecordError: a field is missing, unknown or of another type; the message names it.
@@ -110,7 +110,7 @@ def parsed_text(text: str, kind: type[Made]) -> Made:
     """A dataclass from the JSON text of its ``asdict``, read as strictly as ``read_object`` reads.
 
     Raises:
-        RecordError: the text is no such JSON.
+        RecordError: the text is not valid JSON of this dataclass.
     """
     return parsed(_strict(text), kind)
 
@@ -119,7 +119,8 @@ def read_json(file: Path, kind: type[Made]) -> Made:
     """A dataclass from the file that holds the JSON of its ``asdict``.
 
     Raises:
-        RecordError: the file cannot be read, or is no such JSON; the message names the file.
+        RecordError: the file cannot be read or is not valid JSON of this dataclass; the message
+            names the file.
     """
     try:
         return parsed_text(file.read_text(encoding="utf-8"), kind)
@@ -130,8 +131,8 @@ def read_json(file: Path, kind: type[Made]) -> Made:
 
 
 def cache_folder() -> Path:
-    """Where fleetfoot keeps what it may fetch or measure again: ``FLEETFOOT_CACHE``, or the user's
-    cache folder of this system."""
+    """Folder for what fleetfoot may fetch or measure again: ``FLEETFOOT_CACHE``, or the cache
+    folder of the user on this system."""
     if named := os.environ.get("FLEETFOOT_CACHE"):
         return Path(named)
     if sys.platform == "win32":
@@ -153,19 +154,20 @@ def remembered(
     fresh: bool = False,
     cache: Path | None = None,
 ) -> Made:
-    """The answer to ``question`` from the file of an earlier call. If there is none that can be
-    believed, ``make`` gives the answer, and it is kept.
+    """The answer to ``question``, read from the file of an earlier call; if there is no valid one,
+    ``make`` computes it and the file is written.
 
-    The file is named for the question and holds it too. An answer is not believed if its file
-    holds another question, is not strict JSON (NaN among it), or ``read`` refuses it; the logger
-    "fleetfoot" says so. A cache that cannot be written is said too, and is no error.
+    The file is named after the question and also contains it. An answer is rejected if its file
+    holds another question, is not strict JSON (for example contains NaN), or if ``read`` refuses
+    it; the logger "fleetfoot" reports this. A cache that cannot be written is reported too, and is
+    not an error.
 
     Args:
         subject: names the folder in the cache and the answer in messages, for example "machine".
-        question: all that the answer depends on, versions included; JSON.
-        read: makes the answer from the JSON that ``write`` made. It refuses, by ``RecordError`` or
-            ``ValueError``, whatever ``make`` cannot have made.
-        fresh: make the answer again, and replace the file.
+        question: everything that the answer depends on, versions included, as JSON.
+        read: makes the answer from the JSON that ``write`` made. It raises ``RecordError`` or
+            ``ValueError`` for anything that ``make`` cannot have made.
+        fresh: compute the answer again and replace the file.
         cache: folder of all subjects; default: ``cache_folder()``.
     """
     asked = plain(question)
@@ -181,7 +183,7 @@ def remembered(
         except (FileNotFoundError, NotADirectoryError):
             pass
         except (OSError, ValueError, RecordError) as error:
-            log.warning("%s: %s is not believed and will be replaced: %s", subject, file, error)
+            log.warning("%s: %s is not valid and will be replaced: %s", subject, file, error)
     answer = make()
     try:
         entry = {"question": asked, "answer": write(answer)}
@@ -192,7 +194,7 @@ def remembered(
 
 
 def refuse_negatives(value: Any, name: str = "") -> None:
-    """Looks at every number of plain JSON: counts and times are never below zero.
+    """Checks every number of plain JSON: counts and times are never below zero.
 
     Raises:
         RecordError: a number is negative; the message says where.
@@ -213,8 +215,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _value(value: object, hint: Any, name: str) -> Any:
-    """``value`` as ``hint`` wants it: a number, a string, a list for a tuple, an object for a
-    dict."""
+    """``value`` in the type that ``hint`` states: a number, a string, a tuple from a list, a dict
+    from an object."""
     if hint is Any:
         return value
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -278,5 +280,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"twice the field {next(n for n in names if names.count(n) > 1)!r}")
+        raise ValueError(f"field occurs twice: {next(n for n in names if names.count(n) > 1)!r}")
     return found

@@ -221,6 +221,7 @@ class Predictor:
 
 def truth_by(rule: str) -> Callable[[str], str]:
     """A function from a picture's path to the name of its true class, by one of three rules.
+
     ``stem``: the file's name, for example ``n01440764.jpg`` or ``n01440764_10026.JPEG``.
     ``folder``: the folder that holds it. Otherwise a file that maps paths (or file names) to
     classes: a JSON object, or CSV with two columns; "" for a picture that is not in the file.

@@ -1,7 +1,7 @@
 """Opens an engine's own files, and runs them on numpy arrays: no torch unless the engine needs it.
 
-Each function of ``READERS`` imports the engine's package and returns what opens its files. The
-engines build on them, and ``measure/started.py`` times them in a process of its own.
+Each function of ``READERS`` imports the engine's package and returns the function that opens its
+files. The engines build on them, and ``measure/first_answer.py`` times them in a process of its own.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 Run = Callable[[Sequence[Any]], list[Any]]
-"""Arrays, one for each input -> arrays, one for each output."""
+"""Runs a network: one array for each input -> one array for each output."""
 Open = Callable[[Sequence[str], Mapping[str, Any], int], Any]
-"""The files, what to set and the number of threads -> an object whose ``run`` is a ``Run``."""
+"""Opens files: paths, settings, number of threads -> an object whose ``run`` is a ``Run``."""
 
 PROVIDERS = ["CPUExecutionProvider"]
 TELEMETRY = "openvino_telemetry"
@@ -38,7 +38,7 @@ def onnxruntime() -> Open:
 
     def opened(files: Sequence[str], settings: Mapping[str, Any], threads: int) -> Session:
         options = onnxruntime.SessionOptions()
-        # all of it was done when the file was written
+        # the graph was optimised when the file was written
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -58,15 +58,14 @@ class Request:
         self._outputs = range(len(request.get_compiled_model().outputs))
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
-        # the inputs are read where they lie; the outputs are the caller's own
+        # the inputs are read in place; the outputs are copied for the caller
         answers = self.request.infer(dict(enumerate(arrays)), share_inputs=True)
         return [answers[place] for place in self._outputs]
 
 
 @contextmanager
 def without_telemetry() -> Iterator[None]:
-    """OpenVINO imported inside finds no telemetry package, and takes the stub that it carries for
-    that case.
+    """A block in which ``import openvino`` finds no telemetry package and falls back to its stub.
 
     ``import openvino`` reports itself to Intel unless a file in the home directory says no.
     """
@@ -102,7 +101,7 @@ class Net:
         self.outputs = sorted(net.output_names(), key=_place)
 
     def one(self, arrays: Sequence[Any]) -> list[Any]:
-        """Arrays of one picture, without the batch."""
+        """Runs one picture: arrays without the batch dimension."""
         extractor = self.net.create_extractor()
         for name, values in zip(self.inputs, arrays, strict=True):  # a Mat is a view of its array
             if status := extractor.input(name, self._mat(values)):
@@ -188,4 +187,4 @@ READERS: dict[str, Callable[[], Open]] = {
     "executorch": executorch,
     "native": native,
 }
-"""The engines that run from files of their own."""
+"""The engines that run from their own files, by name."""

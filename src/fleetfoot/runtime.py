@@ -51,9 +51,9 @@ Bytes: TypeAlias = bytes | bytearray | memoryview | np.ndarray[Any, Any]
 
 LIBRARY = "libfleetfoot.dylib" if sys.platform == "darwin" else "libfleetfoot.so"
 ABSENT = "absent.txt"
-"""What an install without a compiler leaves in the library's place: the reason."""
+"""File that an install without a compiler has in place of the library; it states the reason."""
 MOST_THREADS = 256
-"""The most threads that the library gives a context, ``FF_MAX_THREADS``."""
+"""Largest number of threads of a context, ``FF_MAX_THREADS``."""
 
 _ERRORS: dict[int, type[Exception]] = {  # ff_status; the others are an EngineError
     1: ValueError,
@@ -110,7 +110,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 def missing() -> str | None:
-    """Why plans cannot be run here and what to do about it; None where they can."""
+    """Why plans cannot be run here and what to do about it; None if they can."""
     try:
         _library()
     except EngineError as error:
@@ -119,11 +119,11 @@ def missing() -> str | None:
 
 
 def library_path() -> Path:
-    """The library that was installed with this package; its header is ``../include/fleetfoot.h``
-    from there.
+    """Path of the library installed with this package; the C header is at
+    ``../include/fleetfoot.h`` from there.
 
     Raises:
-        EngineError: it was left out of the install; the reason and what to do are said.
+        EngineError: the install left the library out; the message says why and what to do.
     """
     # an editable install has two folders: what was built, and the sources
     folders = [Path(folder) / "_native" for folder in fleetfoot.__path__]
@@ -169,7 +169,8 @@ def _check(status: int) -> None:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Those that this build and this processor both have, the fastest first; "plain" is the last.
+    """Instruction sets that both this build and this processor have, the fastest first; the last
+    is "plain".
 
     Raises:
         EngineError: the library is absent.
@@ -181,7 +182,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def checksum(data: Bytes, seed: int = 0) -> int:
-    """XXH64 of the bytes; what plan files are checked with.
+    """XXH64 of the bytes, the checksum of plan files.
 
     Raises:
         EngineError: the library is absent.
@@ -203,7 +204,7 @@ def multiply_add_rate(
     Args:
         precision: "float32" or "float64".
         seconds: how long it is measured, more than 0 and at most 60.
-        instruction_set: one of ``instruction_sets()``; the fastest without it.
+        instruction_set: one of ``instruction_sets()``; default: the fastest.
 
     Raises:
         ValueError: ``threads`` is not 1 to 256, another precision, or ``seconds`` out of range.
@@ -223,17 +224,20 @@ def memory_rate(
     seconds: float = 0.005,
     instruction_set: str | None = None,
 ) -> float:
-    """Bytes a second that ``threads`` threads move together, each on ``working_set_bytes`` of its
-    own: what the cache that holds them gives, or memory.
+    """Bytes a second that ``threads`` threads move together, each over its own
+    ``working_set_bytes``: the bandwidth of the cache that holds them, or of memory.
 
     Args:
         copies: copy the first half into the second, bytes read and written both counted, instead of
             reading all.
-        seconds, instruction_set: as in ``multiply_add_rate``.
+        seconds: how long it is measured, more than 0 and at most 60.
+        instruction_set: one of ``instruction_sets()``; default: the fastest.
 
     Raises:
-        ValueError: ``working_set_bytes`` is not 1024 to 4 GiB, or as ``multiply_add_rate``.
-        EngineError: as ``multiply_add_rate``, or there is no memory for it.
+        ValueError: ``threads`` is not 1 to 256, ``working_set_bytes`` is not 1024 to 4 GiB, or
+            ``seconds`` is out of range.
+        EngineError: the library is absent, there is no such instruction set here, or there is not
+            enough memory.
     """
     rate = c_double()
     name = _encoded(instruction_set)
@@ -246,10 +250,11 @@ def memory_rate(
 
 
 def region_time(threads: int = 1, *, seconds: float = 0.005) -> float:
-    """Seconds that the engine needs to give all threads a piece of work and wait for all of them.
+    """Seconds that the engine needs to hand all threads a piece of work and wait for all of them.
 
     Raises:
-        ValueError, EngineError: as in ``multiply_add_rate``.
+        ValueError: ``threads`` is not 1 to 256, or ``seconds`` is not above 0 and at most 60.
+        EngineError: the library is absent.
     """
     found = c_double()
     _check(_library().ff_region_time(threads, seconds, byref(found)))
@@ -277,7 +282,7 @@ def _encoded(text: str | None) -> bytes | None:
 
 
 def _bytes_at(data: Bytes) -> tuple[int, int]:
-    """Address and size; whoever calls keeps ``data``."""
+    """Address and size of ``data``, which the caller must keep alive."""
     array = np.frombuffer(data, dtype=np.uint8)
     return array.ctypes.data, array.nbytes
 
@@ -287,24 +292,31 @@ class Node:
     """One step of a plan."""
 
     name: str
-    """Path of the module that it came from."""
+    """Path of the module that the step came from."""
     op: str
     strip: int | None
-    """Index of the strip that runs it row by row, where it lies in one."""
+    """Index of the strip that runs the step row by row; None if no strip does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeTime:
     node: Node
     seconds: float
-    """Of the calling thread, the whole batch, waiting for other threads included. A strip's time
-    includes that of its nodes."""
+    """Time of the calling thread for the whole batch, including waiting for other threads. A
+    strip's time includes the time of its nodes."""
 
 
 class Plan:
-    """A compiled network. Ends with ``close`` or a ``with`` block; its contexts may outlive it.
+    """A compiled network, opened by ``Plan.load`` or ``Plan.from_bytes``. ``close`` or a ``with``
+    block ends it; its contexts may outlive it.
 
-    Made by ``Plan.load`` or ``Plan.from_bytes``.
+    >>> import torch
+    >>> from fleetfoot.engines.native import save_plan
+    >>> model = torch.nn.Conv2d(3, 8, 3).eval()
+    >>> agreement = save_plan(model, torch.zeros(1, 3, 16, 16), "conv.plan")
+    >>> with Plan.load("conv.plan") as plan:
+    ...     plan.input_shapes, plan.output_shapes
+    (((3, 16, 16),), ((8, 14, 14),))
     """
 
     def __init__(self, handle: c_void_p) -> None:
@@ -323,17 +335,17 @@ class Plan:
             tuple(library.ff_plan_input_shape(handle, i)[: library.ff_plan_input_rank(handle, i)])
             for i in range(library.ff_plan_input_count(handle))
         )
-        """Of each input without the batch: ((C, H, W),)."""
+        """Shape of each input without the batch: ((C, H, W),)."""
         self.output_shapes = tuple(
             tuple(library.ff_plan_output_shape(handle, i)[: library.ff_plan_output_rank(handle, i)])
             for i in range(library.ff_plan_output_count(handle))
         )
-        """Of each output without the batch: ((N,),) for a classifier."""
+        """Shape of each output without the batch, for example ((N,),) for a classifier."""
         self.weight_bytes: int = library.ff_plan_weight_bytes(handle)
         self.arena_bytes: int = library.ff_plan_arena_bytes(handle)
-        """Intermediate maps of one picture."""
+        """Bytes of the intermediate maps of one picture."""
         self.ring_bytes: int = library.ff_plan_ring_bytes(handle)
-        """Rows kept inside strips, for each thread."""
+        """Bytes of the rows kept inside strips, for each thread."""
 
         names = 1 if self._nest is None else len(self._nest.names)
         if self._nest is not None and (
@@ -346,17 +358,18 @@ class Plan:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Path of each output in what ``Context.run`` gives, keys and places joined by dots; ()
-        if the plan does not tell."""
+        """Path of each output in the value of ``Context.run``: keys and indices joined by dots; ()
+        if the plan does not state them."""
         return () if self._nest is None else self._nest.names
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
-        """Maps the file, which must stay unchanged as long as the plan or a context of it lives.
+        """Opens a plan by mapping its file, which must not change while the plan or one of its
+        contexts lives.
 
         Raises:
-            OSError: it cannot be opened or read.
-            PlanError: it is damaged, no plan, or of another version; the text says which.
+            OSError: the file cannot be opened or read.
+            PlanError: the file is damaged, not a plan, or of another version; the text says which.
             EngineError: the library is absent.
         """
         handle = c_void_p()
@@ -365,10 +378,11 @@ class Plan:
 
     @classmethod
     def from_bytes(cls, data: Bytes) -> Plan:
-        """The same from what such a file holds; it is copied.
+        """Opens a plan from the bytes of its file; they are copied.
 
         Raises:
-            PlanError, EngineError: as in ``load``.
+            PlanError: the bytes are damaged, not a plan, or of another version.
+            EngineError: the library is absent.
         """
         handle = c_void_p()
         _check(_library().ff_plan_load_memory(*_bytes_at(data), byref(handle)))
@@ -376,7 +390,7 @@ class Plan:
 
     @property
     def nodes(self) -> list[Node]:
-        """In the order in which they run; a strip stands before its nodes."""
+        """The nodes in the order in which they run; a strip comes before its nodes."""
         library, handle = _library(), self._open()
         nodes = []
         for i in range(library.ff_plan_node_count(handle)):
@@ -391,11 +405,11 @@ class Plan:
         return nodes
 
     def context(self, threads: int = 1, instruction_set: str | None = None) -> Context:
-        """What runs this plan.
+        """A context: the memory and threads to run this plan.
 
         Args:
-            threads: the calling one among them; 1 starts no other.
-            instruction_set: one of ``instruction_sets()``; the fastest without it.
+            threads: number of threads, the calling one included; 1 starts no other.
+            instruction_set: one of ``instruction_sets()``; default: the fastest.
 
         Raises:
             ValueError: ``threads`` is not 1 to 256.
@@ -409,7 +423,7 @@ class Plan:
         return Context(self, handle)
 
     def close(self) -> None:
-        """Gives back what the plan holds, once its contexts are closed too."""
+        """Frees what the plan holds, after its contexts are closed too."""
         self._handle = None
         self._free()
 
@@ -431,12 +445,19 @@ class Plan:
 
 
 class Context:
-    """Runs a plan with its own memory and threads. Ends with ``close`` or a ``with`` block.
+    """Runs a plan with its own memory and threads. Made by ``Plan.context``; ``close`` or a
+    ``with`` block ends it.
 
-    Calls from several Python threads wait for each other: for runs side by side, take a context for
-    each. One with more than one thread does not survive ``os.fork``.
+    Calls from several Python threads wait for each other: to run side by side, take one context a
+    thread. A context with more than one thread does not survive ``os.fork``.
 
-    Made by ``Plan.context``.
+    >>> import numpy, torch
+    >>> from fleetfoot.engines.native import save_plan
+    >>> model = torch.nn.Conv2d(3, 8, 3).eval()
+    >>> agreement = save_plan(model, torch.zeros(1, 3, 16, 16), "conv.plan")
+    >>> with Plan.load("conv.plan") as plan, plan.context(threads=1) as context:
+    ...     context.run(numpy.zeros((2, 3, 16, 16), numpy.float32)).shape
+    (2, 8, 14, 14)
     """
 
     def __init__(self, plan: Plan, handle: c_void_p) -> None:
@@ -455,9 +476,9 @@ class Context:
 
     def run(self, *batches: Array, **named: Array) -> Any:
         """(B, C, H, W) float32 in C order, one for each input, in their order or by
-        ``Plan.input_names`` -> what the network answers: (B, N) for a classifier, or the dicts,
-        lists and tuples of arrays that the network gives. A list if a plan of several outputs does
-        not tell how they lie.
+        ``Plan.input_names`` -> the network's output: (B, N) for a classifier, or the network's
+        dicts, lists and tuples of arrays. A list if a plan of several outputs does not state their
+        structure.
 
         Raises:
             ValueError: a batch has another shape, type or order than the plan's input, or there is
@@ -478,10 +499,11 @@ class Context:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def run_flat(self, batches: Sequence[Array]) -> list[Array]:
-        """``run`` for inputs in their order, and every output in a list.
+        """Runs the plan on inputs in their order; returns every output in one flat list.
 
         Raises:
-            ValueError, EngineError: as in ``run``.
+            ValueError: a batch has another shape, type or order than the plan's input.
+            EngineError: the context is closed.
         """
         size = _batch_size(batches, self.input_shapes, "input")
         outputs = [np.empty((size, *shape), np.float32) for shape in self.output_shapes]
@@ -489,12 +511,12 @@ class Context:
         return outputs
 
     def run_into(self, batches: Sequence[Array], outputs: Sequence[Array]) -> None:
-        """``run`` with the outputs written where the caller wants them. After the first run nothing
-        is allocated.
+        """Runs the plan and writes the outputs into the caller's arrays. Nothing is allocated
+        after the first run.
 
         Raises:
-            ValueError: as in ``run``, for the outputs too.
-            EngineError: as in ``run``.
+            ValueError: a batch or an output array has another shape, type or order than the plan's.
+            EngineError: the context is closed.
         """
         size = _batch_size(batches, self.input_shapes, "input")
         if _batch_size(outputs, self.output_shapes, "output") != size:
@@ -507,8 +529,8 @@ class Context:
         self.run_pointers(_addresses(batches), _addresses(outputs), size)
 
     def run_pointers(self, inputs: Sequence[int], outputs: Sequence[int], size: int) -> None:
-        """``run_into`` for memory of any other library, unchecked: addresses of ``size`` pictures
-        of float32 in C order for each input and output.
+        """Runs the plan on memory of any other library, unchecked: for each input and output, the
+        address of ``size`` pictures of float32 in C order.
 
         Raises:
             EngineError: the context is closed.
@@ -518,11 +540,12 @@ class Context:
             _check(self._run(self._open(), self._inputs, self._outputs, size))
 
     def profile(self, *batches: Array) -> list[NodeTime]:
-        """Runs once and says what each node of the plan took, in their order. The first run of a
+        """Runs once and returns the time of each node, in order. The first run of a
         context is slower: run it before.
 
         Raises:
-            ValueError, EngineError: as in ``run``.
+            ValueError: a batch has another shape, type or order than the plan's input.
+            EngineError: the context is closed.
         """
         library = _library()
         seconds = (c_double * len(self._nodes))()
@@ -537,8 +560,8 @@ class Context:
         ]
 
     def poison(self) -> None:
-        """Fills the memory between layers with NaN. The next run gives the same bits as before, or
-        the plan reads what it has not written: this is for tests.
+        """Fills the memory between layers with NaN, for tests: if the next run gives other bits
+        than before, the plan reads memory that it has not written.
 
         Raises:
             EngineError: the context is closed.
@@ -548,13 +571,13 @@ class Context:
 
     @property
     def memory_bytes(self) -> int:
-        """Held besides the plan: maps between layers, rings, scratch. Grows once, in the first
-        run."""
+        """Bytes held in addition to the plan: maps between layers, rings, scratch. They grow once,
+        in the first run."""
         held: int = _library().ff_context_bytes(self._open())
         return held
 
     def close(self) -> None:
-        """Ends its threads and gives back its memory, after the run at hand."""
+        """Ends the context's threads and frees its memory, after a run in progress has ended."""
         with self._at_work:
             self._handle = None
             self._free()
@@ -581,7 +604,7 @@ def _addresses(arrays: Sequence[Array]) -> list[int]:
 
 
 def _batch_size(arrays: Sequence[Array], shapes: Sequence[tuple[int, ...]], role: str) -> int:
-    """How many pictures there are, once every array is seen to fit."""
+    """Number of pictures in the batch, after every array is checked."""
     if len(arrays) != len(shapes):
         raise ValueError(f"the plan has {len(shapes)} {role}s, and {len(arrays)} were given")
     sizes = set()

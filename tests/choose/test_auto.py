@@ -103,7 +103,7 @@ def test_a_damaged_memory_is_measured_again_and_said(tmp_path, caplog, damage):
     assert decision.engine == "eager"
     assert not decision.remembered
     assert len(bench.built) == 2
-    assert f"{file} is not believed and will be replaced" in caplog.text
+    assert f"{file} is not valid and will be replaced" in caplog.text
     assert decide(speeds(), tmp_path).remembered
 
 

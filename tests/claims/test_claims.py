@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fake_bench import PROTOCOL, Bench
+from fake_bench import PACE, Bench
 from fleetfoot.claims import CLAIMS, chosen
 from fleetfoot.claims.base import (
     NOT_REACHED,
@@ -26,7 +26,7 @@ from fleetfoot.claims.fasternet import SHAPES, depthwise_width
 from fleetfoot.claims.measure import measure
 from fleetfoot.count import count
 from fleetfoot.errors import EngineError, RecordError, UnknownNameError
-from fleetfoot.measure import plan as plan_module
+from fleetfoot.measure import grid as grid_module
 from fleetfoot.measure.record import read, read_failures
 from fleetfoot.measure.run import Notice
 from records import failure, measurement
@@ -308,7 +308,7 @@ def run(claims, bench=None, **options):
         claims,
         **{
             "engines": ["eager"],
-            "protocol": replace(PROTOCOL, rounds=4, fewest_rounds=4),
+            "pace": replace(PACE, rounds=4, fewest_rounds=4),
             "tools": (bench or Bench()).tools,
             **options,
         },
@@ -398,7 +398,7 @@ def test_a_record_without_a_measurement_can_be_gone_on_with(tmp_path):
 
 
 def test_an_engine_that_is_not_here_is_absent_with_its_reason(monkeypatch):
-    monkeypatch.setattr(plan_module, "available", lambda: {"eager": None, "openvino": "install it"})
+    monkeypatch.setattr(grid_module, "available", lambda: {"eager": None, "openvino": "install it"})
     done = run([tiny()], engines=["eager", "openvino"])
     assert {(f.model, f.engine, f.reason) for f in done.failures} == {
         ("tiny/slow0", "openvino", "install it"),

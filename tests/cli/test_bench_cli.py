@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from fleetfoot.cli.bench import bench, compare, report
 from fleetfoot.errors import RecordError
-from fleetfoot.measure.record import from_json, read, write
-from records import MACHINE, failure, measurement, record, slowed
+from fleetfoot.measure.record import from_json, read, read_scores, to_json, write
+from records import MACHINE, failure, measurement, record, scores, slowed
 
 app = typer.Typer(pretty_exceptions_enable=False)
 for command in (bench, compare, report):
@@ -32,6 +32,7 @@ def records(tmp_path):
     """A folder as a run leaves it, and a second record with three slower cells."""
     write(tmp_path / "a" / "measurements.jsonl", record())
     write(tmp_path / "a" / "failures.jsonl", [failure()])
+    write(tmp_path / "a" / "scores.jsonl", scores())
     write(tmp_path / "b" / "measurements.jsonl", [*slowed(record()[:3], 1.3), *record()[3:]])
     return tmp_path
 
@@ -74,6 +75,30 @@ def test_report_makes_everything_again_from_the_record(records):
     assert "did not run: fastvit_t8 on compiled" in result.stdout
 
 
+def test_a_record_of_schema_2_gives_the_same_pages(records):
+    known = {score.model: score for score in scores()}
+    lines = []
+    for m in record():
+        score = known.get(m.model)
+        top1, source = (score.value, score.source) if score else (None, "")
+        held = {"top1": top1, "top1_source": source, "schema": 2}
+        lines.append(json.dumps({**json.loads(to_json(m)), **held}))
+    (records / "old").mkdir()
+    (records / "old" / "measurements.jsonl").write_text("\n".join(lines))
+    write(records / "old" / "failures.jsonl", [failure()])
+    said = [
+        run("report", records / folder, "--output", records / f"{folder}-out").stdout
+        for folder in ("a", "old")
+    ]
+    assert said[0] == said[1]
+    assert "71.9" in said[0]
+    files = sorted(path.name for path in (records / "a-out").iterdir())
+    assert files == sorted(path.name for path in (records / "old-out").iterdir())
+    for name in files:
+        new, old = (records / f"{folder}-out" / name for folder in ("a", "old"))
+        assert new.read_bytes() == old.read_bytes(), name
+
+
 def test_report_fills_a_readme_and_leaves_it_when_it_is_right(records):
     readme = records / "README.md"
     readme.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
@@ -98,6 +123,9 @@ def test_bench_leaves_a_record_a_table_pictures_and_a_page(tmp_path):
     assert all(m.folded and m.fold["max_rel"] < 1e-6 for m in rows)
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names >= {"measurements.jsonl", "results.csv", "index.html", "latency-against-macs.png"}
+    assert {score.model for score in read_scores(tmp_path / "out")} == {m.model for m in rows}
+    assert "top1" not in (tmp_path / "out" / "measurements.jsonl").read_text()
+    assert "71.9" in result.stdout
     assert "fasternet_t1" in result.stdout
     assert "index.html" in result.stderr
 

@@ -150,7 +150,7 @@ def test_pick_hands_on_its_options(monkeypatch):
     asked.pop("on_event")
     assert asked == {
         "max_ms": 10, "min_top1": 65, "max_mb": 20, "threads": 1, "engine": "auto", "batch": 2,
-        "timm": "all", "calibrated": False,
+        "timm": "all", "own": {}, "calibrated": False,
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,6 +123,7 @@ def test_accuracy_is_reported_against_the_truth(folder):
     everything = ["--num-classes", "2", "--topk", "2"]
     result = run("a.png", "b.png", "--truth", "truth.csv", *everything)
     assert "top-2 100.0 % of 2 pictures" in result.stderr
+    assert re.search(r"top-1 \d+\.0 % \(95 % interval \d+\.\d to \d+\.\d\), top-2", result.stderr)
     result = run("a.png", "b.png", "--truth", "stem", *everything)
     assert "2 of no known class, the first a.png" in result.stderr
 

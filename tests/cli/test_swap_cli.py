@@ -50,9 +50,7 @@ def run(*arguments: str, width: int = 120):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(
-        pair, "PROTOCOL", replace(pair.PROTOCOL, rounds=3, fewest_rounds=2, warmup_s=0.01)
-    )
+    monkeypatch.setattr(pair, "PACE", replace(pair.PACE, rounds=3, fewest_rounds=2, warmup_s=0.01))
     monkeypatch.setattr(pair.Tools, "probe", fake_bench.Probe)
 
 

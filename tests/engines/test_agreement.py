@@ -27,6 +27,7 @@ from fleetfoot.explain.rules.examples import ROUND
 from fleetfoot.measure import pair
 from fleetfoot.measure.networks import prepared
 from fleetfoot.measure.run import Tools, run
+from fleetfoot.network import Workload
 from fleetfoot.predict import Predictor
 
 needs_library = pytest.mark.skipif(runtime.missing() is not None, reason=str(runtime.missing()))
@@ -111,7 +112,7 @@ def test_the_network_runs_once_more_and_the_engine_once():
 def test_an_answer_that_is_not_finite_cannot_be_compared():
     broken = network()
     broken.head.bias.data.fill_(float("nan"))
-    with pytest.raises(EngineError, match="native cannot be compared with eager: the answer of Sm"):
+    with pytest.raises(EngineError, match="native cannot be compared with eager: the output of Sm"):
         load("native", broken, example=EXAMPLE)
 
 
@@ -119,16 +120,16 @@ def test_an_answer_that_is_not_finite_cannot_be_compared():
 
 
 def in_bench(tools=None):
-    made = prepared(network(), EXAMPLE, fold=True, name="small")
+    made = prepared(Workload.of("small", network(), size=EXAMPLE.shape[-1]), fold=True)
     tools = replace(tools or Tools(probe=fake_bench.Probe), networks=lambda name, size, fold: made)
-    found = run([fake_bench.case("a", "native", size=16)], fake_bench.PROTOCOL, tools=tools)
+    found = run([fake_bench.case("a", "native", size=16)], fake_bench.PACE, tools=tools)
     assert not found.measurements
     raise EngineError(found.failures[0].reason)
 
 
 def in_swap():
     times = pair.measure(
-        network(), network(), engine="native", size=16, protocol=fake_bench.PROTOCOL,
+        network(), network(), engine="native", size=16, pace=fake_bench.PACE,
         tools=Tools(probe=fake_bench.Probe),
     )  # fmt: skip
     assert not times.measurements

@@ -155,7 +155,7 @@ def test_a_missing_artifact_is_told_from_a_folder_and_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"manifest\.json is damaged: not a line of JSON"),
+        ("{", r"manifest\.json is damaged: not JSON"),
         ("[1]", "is damaged: expected a JSON object"),
         ('{"format": 99}', "has format 99, and this release reads 1"),
         ('{"format": 1}', "is damaged: missing fields manifest.engine"),
@@ -171,7 +171,7 @@ def test_a_damaged_manifest_is_refused(copied, text, message):
     ("values", "message"),
     [
         ({"threads": "two"}, 'manifest.threads must be a whole number, not "two"'),
-        ({"threads": 0}, "has a damaged manifest: threads must be a whole number of 1 or more"),
+        ({"threads": 0}, "has a damaged manifest: threads must be 1 to "),
         ({"nest": {"dict": [["map", 0]]}}, "lists 2 outputs, and its nest has 1"),
         ({"nest": {"set": [0, 1]}}, "a nest holds dicts, lists and tuples, not 'set'"),
         ({"nest": {"list": [0, 0]}}, "numbers its tensors from 0 on"),
@@ -235,7 +235,10 @@ def test_an_engine_whose_network_is_gone_says_so(tmp_path):
     model = nn.Conv2d(3, 2, 1).eval()
     built = load("onnxruntime", model, example=torch.randn(1, 3, 4, 4))
     del model
-    with built, pytest.raises(EngineError, match=r"the network .* is gone; keep the network"):
+    with (
+        built,
+        pytest.raises(EngineError, match=r"the network .* no longer exists; keep a reference"),
+    ):
         built.save(tmp_path / "conv")
     assert list(tmp_path.iterdir()) == []
 
@@ -249,7 +252,9 @@ def test_a_nest_through_json():
     assert not Nest.of((0,)).plain
     with pytest.raises(ValueError, match="3 outputs were expected, not 1"):
         nest.filled([0])
-    with pytest.raises(ValueError, match=r"lies under 1\.5; keys must be texts or whole numbers"):
+    with pytest.raises(
+        ValueError, match=r"has the key 1\.5; keys must be strings or whole numbers"
+    ):
         Nest.of({1.5: 0})
     deep = 0
     for _ in range(40):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fake_bench import PROTOCOL, Bench
+from fake_bench import PACE, Bench
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.measure import pair
 
@@ -33,7 +33,7 @@ class Two(nn.Module):
 
 
 def measured(before: nn.Module, after: nn.Module, **options) -> pair.PairTimes:
-    options = {"engine": "eager", "size": 8, "protocol": PROTOCOL, "fold": False, **options}
+    options = {"engine": "eager", "size": 8, "pace": PACE, "fold": False, **options}
     return pair.measure(before, after, tools=Bench().tools, **options)
 
 

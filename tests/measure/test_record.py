@@ -12,16 +12,20 @@ import pytest
 from fleetfoot.errors import RecordError
 from fleetfoot.measure.record import (
     FAILURES_FILE,
+    SCORES_FILE,
+    STARTS_FILE,
     Failure,
     Measurement,
     fastest,
     from_json,
     read,
     read_failures,
+    read_scores,
+    read_starts,
     to_json,
     write,
 )
-from records import failure, measurement, record
+from records import failure, measurement, record, scores, start
 
 
 def line(**changes) -> str:
@@ -81,7 +85,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path, monkeypat
         ({"steady": 1}, "steady must be true or false, not 1"),
         ({"spread": None}, "spread must be a number, not null"),
         ({"warmup_s": -1}, "warmup_s must not be negative"),
-        ({"top1": 140.0}, "top1 is in percent"),
+        ({"top1": 71.92}, "unknown field top1"),
         ({"model": None}, "model must be a string, not null"),
         ({"samples_s": []}, "at least one sample"),
         ({"samples_s": [0.01, "x", 0.012]}, r"samples_s\[1\] must be a number"),
@@ -98,7 +102,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path, monkeypat
         ({"machine": "a laptop"}, "machine must be an object"),
         ({"versions": {"torch": 2}}, "versions.torch must be a string, not 2"),
         ({"latency": 3}, "unknown field latency"),
-        ({"schema": 1}, "schema is 1; this fleetfoot reads schema 2"),
+        ({"schema": 1}, "schema is 1; this fleetfoot reads schema 3 and 2"),
     ],
 )
 def test_a_line_that_is_no_measurement_is_refused_by_the_name_of_its_field(changes, message):
@@ -130,7 +134,7 @@ def test_a_measurement_cannot_be_made_with_a_figure_that_is_not_finite(name):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"model": 1, "model": 2}', "twice the field 'model'"),
+        ('{"model": 1, "model": 2}', "field occurs twice: 'model'"),
         ("[1, 2]", "expected a JSON object"),
         ('{"model"', "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -178,7 +182,112 @@ def test_the_contract_between_writer_and_reader_has_not_moved():
     assert " ".join(f.name for f in fields(Measurement)) == (
         "model engine threads batch size median_s p90_s p99_s ci95_s samples_s warmup_s steady "
         "spread stable folded fold params macs memory_access_bytes images_per_s achieved_gflops "
-        "peak_gflops peak_share fma_gflops copy_gb_per_s top1 top1_source precision layout device "
+        "peak_gflops peak_share fma_gflops copy_gb_per_s precision layout device "
         "engine_version harness_s memory_peak_bytes protocol run_id started machine versions "
         "commit schema"
     )
+
+
+# --- scores beside a record, and records of schema 2, which held them
+
+
+def old_line(m=None, top1=71.92, source="a paper", **changes) -> str:
+    """A line as schema 2 had it."""
+    row = json.loads(to_json(m or measurement()))
+    return json.dumps({**row, "top1": top1, "top1_source": source, "schema": 2, **changes})
+
+
+def old_record(path, rows, known) -> None:
+    by_model = {score.model: score for score in known}
+    lines = [
+        old_line(m, found.value if found else None, found.source if found else "")
+        for m in rows
+        for found in [by_model.get(m.model)]
+    ]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_scores_are_kept_beside_and_none_is_an_empty_list(tmp_path):
+    write(tmp_path / "measurements.jsonl", record())
+    assert read_scores(tmp_path) == []
+    write(tmp_path / SCORES_FILE, scores())
+    assert read_scores(tmp_path) == scores()
+    assert read_scores(tmp_path / "measurements.jsonl") == scores()
+
+
+def test_a_record_of_schema_2_gives_the_same_measurements_and_scores(tmp_path):
+    old_record(tmp_path / "measurements.jsonl", record(), scores())
+    assert read(tmp_path) == record()
+    assert read_scores(tmp_path) == scores()
+
+
+def test_what_is_read_from_schema_2_is_written_as_schema_3(tmp_path):
+    old_record(tmp_path / "measurements.jsonl", record(), scores())
+    write(tmp_path / "measurements.jsonl", read(tmp_path))
+    lines = map(json.loads, (tmp_path / "measurements.jsonl").read_text().splitlines())
+    assert {(one["schema"], "top1" in one) for one in lines} == {(3, False)}
+
+
+def test_one_network_at_two_sizes_keeps_both_figures(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        old_line(top1=71.9) + "\n" + old_line(measurement(size=160), 71.9, "a paper, at 224 pixels")
+    )
+    assert [(s.size, s.source) for s in read_scores(path)] == [
+        (224, "a paper"), (160, "a paper, at 224 pixels")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"top1": 140.0}, "top-1 is in percent, 0 to 100, not 140"),
+        ({"top1": -0.1}, "top-1 is in percent"),
+        ({"top1": "71.9"}, 'top1 must be a number, not "71.9"'),
+        ({"top1": True}, "top1 must be a number, not true"),
+        ({"top1_source": None}, "top1_source must be a string, not null"),
+        ({"top1_source": 7}, "top1_source must be a string, not 7"),
+        ({"top5": 90.0}, "unknown field top5"),
+        ({"schema": 3}, "unknown fields top1, top1_source"),
+        ({"schema": 4}, "schema is 4"),
+        ({"schema": "2"}, "schema is 2"),
+    ],
+)
+def test_a_hostile_line_of_schema_2_is_refused_by_its_number(tmp_path, changes, message):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{line()}\n{old_line(**changes)}\n")
+    with pytest.raises(RecordError, match=rf"a\.jsonl, line 2: .*{message}"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["top1", "top1_source"])
+def test_schema_2_asks_for_its_accuracy(tmp_path, name):
+    row = json.loads(old_line())
+    del row[name]
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row))
+    for reader in (read, read_scores):
+        with pytest.raises(RecordError, match=f"line 1: missing field {name}"):
+            reader(path)
+
+
+def test_starts_of_schema_2_are_read(tmp_path):
+    row = {**json.loads(to_json(start())), "schema": 2}
+    (tmp_path / STARTS_FILE).write_text(json.dumps(row) + "\n")
+    assert read_starts(tmp_path) == [start()]
+
+
+def test_a_hostile_score_is_refused_by_its_number(tmp_path):
+    good = json.loads(to_json(scores()[0]))
+    for changes, message in (
+        ({"value": 101}, "top-1 is in percent"),
+        ({"value": "71"}, "value must be a number"),
+        ({"evaluation": {"form": "folded"}}, "missing fields evaluation.engine"),
+        ({"evaluation": 3}, "evaluation must be an object"),
+        ({"top1": 3}, "unknown field top1"),
+        ({"schema": 9}, "schema 9"),
+    ):
+        lines = [json.dumps(good), json.dumps({**good, **changes})]
+        (tmp_path / SCORES_FILE).write_text("\n".join(lines))
+        with pytest.raises(RecordError, match=rf"scores\.jsonl, line 2: .*{message}"):
+            read_scores(tmp_path)

@@ -16,21 +16,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from fake_bench import CASES, PROTOCOL, Bench, case, network
-from fleetfoot import cores as cores_module
-from fleetfoot.engines import available
-from fleetfoot.errors import EngineError, RecordError, UnknownNameError
+from fake_bench import CASES, PACE, Bench, case, network
+from fleetfoot.errors import EngineError, RecordError
 from fleetfoot.machine import environment
 from fleetfoot.measure import run as run_module
+from fleetfoot.measure.grid import Grid, Setting
 from fleetfoot.measure.journal import JOURNAL_FILE
 from fleetfoot.measure.networks import prepare
-from fleetfoot.measure.protocols import DEFAULT_MODELS, PROTOCOLS, Row, default_engines, protocol
-from fleetfoot.measure.run import Failed, Notice, Prepared, Preparing, RoundDone, Tools, cases, run
+from fleetfoot.measure.run import Failed, Form, Notice, Prepared, Preparing, RoundDone, Tools, run
 from fleetfoot.network import native_size
 
 
-def measure(bench=None, wanted=CASES, protocol=PROTOCOL, **options):
-    return run(wanted, protocol, tools=(bench or Bench()).tools, **options)
+def measure(bench=None, wanted=CASES, pace=PACE, **options):
+    return run(wanted, pace, tools=(bench or Bench()).tools, **options)
 
 
 def turns(log):
@@ -64,18 +62,18 @@ def test_every_case_has_one_turn_a_round_and_the_order_changes():
 
     measure(bench, on_event=on_event)
     rounds.pop()
-    assert len(rounds) == PROTOCOL.rounds
+    assert len(rounds) == PACE.rounds
     for log in rounds:
         # 1 untimed run and burst_runs timed ones, one after the other
-        assert len(log) == len(CASES) * (1 + PROTOCOL.burst_runs)
+        assert len(log) == len(CASES) * (1 + PACE.burst_runs)
         assert len(turns(log)) == len(set(log)) == len(CASES)
     orders = {tuple(turns(log)) for log in rounds}
-    assert len(orders) == PROTOCOL.rounds  # 6! = 720 orders: five equal by chance are unlikely
+    assert len(orders) == PACE.rounds  # 6! = 720 orders: five equal by chance are unlikely
 
 
 def test_the_order_of_turns_follows_from_the_seed(tmp_path):
     def order(folder, seed):
-        measure(output=tmp_path / folder, seed=seed)
+        measure(pace=replace(PACE, seed=seed), output=tmp_path / folder)
         return [note["case"] for note in notes(tmp_path / folder, "burst")]
 
     assert order("a", 1) == order("b", 1)
@@ -86,7 +84,7 @@ def test_every_timed_run_is_in_the_record_and_the_untimed_ones_are_not():
     found = measure()
     assert len(found.measurements) == len(CASES)
     for m in found.measurements:
-        assert len(m.samples_s) == PROTOCOL.rounds * PROTOCOL.burst_runs
+        assert len(m.samples_s) == PACE.rounds * PACE.burst_runs
         assert m.warmup_s > 0
         assert m.protocol == "small"
         assert m.peak_gflops == pytest.approx(2 * 1024**3 / 0.01 / 1e9)  # what the probe says
@@ -101,17 +99,17 @@ def test_every_timed_run_is_in_the_record_and_the_untimed_ones_are_not():
 def test_short_runs_share_a_turn_up_to_its_time_and_long_ones_get_the_least_number():
     bench = Bench({"eager": {"seconds": 0.001}, "openvino": {"seconds": 0.03}})
     wanted = [case("a", "eager"), case("a", "openvino")]
-    short, long = measure(bench, wanted, replace(PROTOCOL, burst_s=0.02)).measurements
-    assert len(long.samples_s) == PROTOCOL.rounds * PROTOCOL.burst_runs
+    short, long = measure(bench, wanted, replace(PACE, burst_s=0.02)).measurements
+    assert len(long.samples_s) == PACE.rounds * PACE.burst_runs
     assert len(short.samples_s) > len(long.samples_s)
     assert short.median_s >= 0.001
     assert long.median_s >= 0.03
 
 
 def test_the_time_ends_a_run_after_the_fewest_rounds():
-    found = measure(protocol=replace(PROTOCOL, budget_s=0.0))
+    found = measure(pace=replace(PACE, budget_s=0.0))
     for m in found.measurements:
-        assert len(m.samples_s) == PROTOCOL.fewest_rounds * PROTOCOL.burst_runs
+        assert len(m.samples_s) == PACE.fewest_rounds * PACE.burst_runs
 
 
 def test_garbage_collection_and_torchs_threads_are_as_before():
@@ -130,7 +128,7 @@ def test_garbage_collection_and_torchs_threads_are_as_before():
             return made
 
     wanted = [case(), case(threads=2)]
-    measure(Watching(), wanted, PROTOCOL)
+    measure(Watching(), wanted, PACE)
     assert {threads for _, threads in seen} == {1, 2}
     assert (False, 2) in seen  # timed without a collection in between
     assert gc.isenabled()
@@ -152,7 +150,7 @@ def test_engines_that_do_not_fit_are_measured_in_groups_of_whole_models(monkeypa
     held = iter(range(0, 10**9, 1000))
     monkeypatch.setattr(environment, "resident_bytes", lambda: next(held))
     events = []
-    found = measure(bench, memory_bytes=500, on_event=events.append)
+    found = measure(bench, pace=replace(PACE, memory_bytes=500), on_event=events.append)
     assert [m.run_id.partition("#")[2] for m in found.measurements] == [
         "1",
         "1",
@@ -169,13 +167,10 @@ def test_engines_that_do_not_fit_are_measured_in_groups_of_whole_models(monkeypa
     assert "2 of 6 cells are group 1" in said
 
 
-def test_a_protocol_by_network_measures_each_before_it_builds_the_next(tmp_path):
+def test_a_pace_by_network_measures_each_before_it_builds_the_next(tmp_path):
     bench, events = Bench(), []
-    by_network = replace(PROTOCOL, by_network=True)
-    found = run(
-        CASES, by_network, output=tmp_path, tools=bench.tools, on_event=events.append,
-        memory_bytes=1 << 40,
-    )  # fmt: skip
+    by_network = replace(PACE, by_network=True, memory_bytes=1 << 40)
+    found = run(CASES, by_network, output=tmp_path, tools=bench.tools, on_event=events.append)
     assert [m.run_id.partition("#")[2] for m in found.measurements] == [
         "1",
         "1",
@@ -194,7 +189,9 @@ def test_a_protocol_by_network_measures_each_before_it_builds_the_next(tmp_path)
 
 
 def test_what_fits_is_one_group_and_carries_no_number():
-    assert all("#" not in m.run_id for m in measure(memory_bytes=1 << 40).measurements)
+    assert all(
+        "#" not in m.run_id for m in measure(pace=replace(PACE, memory_bytes=1 << 40)).measurements
+    )
 
 
 # --- failures
@@ -221,7 +218,7 @@ def test_an_engine_that_fails_in_the_middle_is_a_failure_and_no_measurement():
 def test_an_engine_with_another_answer_than_eagers_is_a_failure():
     found = measure(Bench({"openvino": {"wrong": 0.1}}))
     assert {m.engine for m in found.measurements} == {"eager"}
-    assert "is off eager's by" in found.failures[0].reason
+    assert "differs from eager's by" in found.failures[0].reason
     assert "more than the 1e-04 allowed in float32" in found.failures[0].reason
 
 
@@ -236,7 +233,7 @@ def test_a_network_that_cannot_be_built_fails_on_each_engine_and_leaves_the_othe
             raise KeyError("b")
         return network(name, size, fold)
 
-    found = run(CASES, PROTOCOL, tools=replace(Bench().tools, networks=networks))
+    found = run(CASES, PACE, tools=replace(Bench().tools, networks=networks))
     assert {m.model for m in found.measurements} == {"a", "c"}
     assert [(f.model, f.engine) for f in found.failures] == [("b", "eager"), ("b", "openvino")]
     assert found.failures[0].reason == "KeyError: 'b'"
@@ -248,7 +245,7 @@ def test_a_network_whose_logits_are_not_finite_is_a_failure():
         made.model[0].bias.data.fill_(float("inf"))
         return made
 
-    found = run(CASES[:1], PROTOCOL, tools=replace(Bench().tools, networks=networks))
+    found = run(CASES[:1], PACE, tools=replace(Bench().tools, networks=networks))
     assert "not finite" in found.failures[0].reason
 
 
@@ -283,7 +280,7 @@ def ctrl_c():
 def test_ctrl_c_keeps_what_was_measured(tmp_path):
     found = measure(output=tmp_path, on_event=stop_at(3, ctrl_c))
     assert found.interrupted == "SIGINT"
-    assert {len(m.samples_s) for m in found.measurements} == {3 * PROTOCOL.burst_runs}
+    assert {len(m.samples_s) for m in found.measurements} == {3 * PACE.burst_runs}
     assert len(notes(tmp_path, "burst")) == 3 * len(CASES)
 
 
@@ -313,7 +310,7 @@ def test_resume_adds_the_missing_rounds_and_keeps_the_others(tmp_path):
     assert second.interrupted == ""
     for before, after in zip(first.measurements, second.measurements, strict=True):
         assert after.samples_s[: len(before.samples_s)] == before.samples_s
-        assert len(after.samples_s) == PROTOCOL.rounds * PROTOCOL.burst_runs
+        assert len(after.samples_s) == PACE.rounds * PACE.burst_runs
         assert after.run_id == before.run_id
         assert after.started == before.started
 
@@ -340,17 +337,17 @@ def test_a_half_written_line_is_dropped_and_the_file_goes_on_clean(tmp_path):
     with (tmp_path / JOURNAL_FILE).open("a") as file:
         file.write('{"kind": "burst", "case": 0, "rou')
     found = measure(output=tmp_path, resume=True)
-    assert {len(m.samples_s) for m in found.measurements} == {PROTOCOL.rounds * PROTOCOL.burst_runs}
-    assert len(notes(tmp_path, "burst")) == PROTOCOL.rounds * len(CASES)  # each line is whole
+    assert {len(m.samples_s) for m in found.measurements} == {PACE.rounds * PACE.burst_runs}
+    assert len(notes(tmp_path, "burst")) == PACE.rounds * len(CASES)  # each line is whole
 
 
 KILLED = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from fake_bench import CASES, PROTOCOL, Bench
+from fake_bench import CASES, PACE, Bench
 from fleetfoot.measure.run import run
-run(CASES, replace(PROTOCOL, rounds=60), tools=Bench({"eager": {"seconds": 0.001}}).tools,
+run(CASES, replace(PACE, rounds=60), tools=Bench({"eager": {"seconds": 0.001}}).tools,
     output=Path(sys.argv[1]))
 """
 
@@ -376,12 +373,12 @@ def test_a_run_that_was_killed_loses_nothing_that_it_had_measured(tmp_path):
     bursts = {(n["case"], n["round"]): n["samples_s"] for n in before if n["kind"] == "burst"}
     assert 30 <= len(bursts) < 60 * len(CASES)
     slow = Bench({"eager": {"seconds": 0.001}})
-    found = measure(slow, protocol=replace(PROTOCOL, rounds=60), output=tmp_path, resume=True)
+    found = measure(slow, pace=replace(PACE, rounds=60), output=tmp_path, resume=True)
     assert len(found.measurements) == len(CASES)
     for index, m in enumerate(found.measurements):
         mine = [s for (which, _), samples in bursts.items() if which == index for s in samples]
         assert list(m.samples_s[: len(mine)]) == mine
-        assert len(m.samples_s) == 60 * PROTOCOL.burst_runs
+        assert len(m.samples_s) == 60 * PACE.burst_runs
 
 
 # --- what may not be resumed
@@ -393,14 +390,14 @@ def test_a_folder_with_a_run_is_not_written_over(tmp_path):
         measure(output=tmp_path)
 
 
-def test_another_protocol_machine_version_or_set_of_cases_is_refused(tmp_path, monkeypatch):
+def test_another_pace_machine_version_or_set_of_cases_is_refused(tmp_path, monkeypatch):
     measure(output=tmp_path, on_event=stop_at(2, ctrl_c))
-    with pytest.raises(RecordError, match=r"protocol\.burst_runs: 2 before, 3 now"):
-        measure(protocol=replace(PROTOCOL, burst_runs=3), output=tmp_path, resume=True)
+    with pytest.raises(RecordError, match=r"pace\.burst_runs: 2 before, 3 now"):
+        measure(pace=replace(PACE, burst_runs=3), output=tmp_path, resume=True)
+    with pytest.raises(RecordError, match=r"form\.fold: True before, False now"):
+        measure(form=Form(fold=False), output=tmp_path, resume=True)
     with pytest.raises(RecordError, match="cells: 6 before, 5 now"):
         measure(wanted=CASES[:5], output=tmp_path, resume=True)
-    with pytest.raises(RecordError, match="fold: True before, False now"):
-        measure(fold=False, output=tmp_path, resume=True)
     with monkeypatch.context() as patch:
         patch.setattr(environment, "versions", lambda: {**versions, "torch": "9.9"})
         versions = dict(
@@ -439,68 +436,6 @@ def test_no_cases_and_a_case_twice_are_errors():
             measure(wanted=wanted)
 
 
-# --- protocols and cases
-
-
-def test_cases_are_every_model_on_every_engine_in_every_row():
-    two_rows = replace(PROTOCOL, rows=(Row(1, 1), Row(32, 1)))
-    found = cases(["fasternet_t0", "torchvision:resnet18"], ["eager", "openvino"], two_rows)
-    assert len(found) == 2 * 2 * 2
-    assert {(c.model, c.size) for c in found} == {
-        ("fasternet_t0", 224), ("torchvision:resnet18", 224)
-    }  # fmt: skip
-    assert {c.size for c in cases(["fasternet_t0"], ["eager"], PROTOCOL, size=64)} == {64}
-
-
-def test_a_row_without_threads_takes_the_usable_cores_up_to_four(monkeypatch):
-    for cores, threads in ((1, 1), (2, 2), (64, 4)):
-        for module in (run_module, cores_module):
-            monkeypatch.setattr(module, "usable_cores", lambda cores=cores: cores)
-        (found,) = cases(["fasternet_t0"], ["eager"], replace(PROTOCOL, rows=(Row(1, None),)))
-        assert found.threads == threads
-
-
-def test_more_threads_than_cores_are_refused_with_both_numbers(monkeypatch):
-    monkeypatch.setattr(cores_module, "usable_cores", lambda: 2)
-    with pytest.raises(ValueError, match=r"threads must be 1 to 2, .* not 3"):
-        cases(["fasternet_t0"], ["eager"], PROTOCOL, threads=3)
-    with pytest.raises(ValueError, match=r"threads must be 1 to 2, .* not 8"):
-        cases(["fasternet_t0"], ["eager"], replace(PROTOCOL, rows=(Row(1, 8),)))
-
-
-def test_wrong_names_are_answered_before_anything_is_built():
-    with pytest.raises(UnknownNameError, match="unknown engine 'egaer'; did you mean 'eager'"):
-        cases(["fasternet_t0"], ["egaer"], PROTOCOL)
-    with pytest.raises(UnknownNameError, match="did you mean 'fasternet_t2'"):
-        cases(["fasternet_t9"], ["eager"], PROTOCOL)
-    with pytest.raises(UnknownNameError, match="unknown timm model"):
-        cases(["timm:ghostnet_1000"], ["eager"], PROTOCOL, size=64)
-    with pytest.raises(ValueError, match="'nothing' is timed in every run"):
-        cases(["fasternet_t0"], ["nothing"], PROTOCOL)
-    with pytest.raises(UnknownNameError, match="did you mean 'quick'"):
-        protocol("quik")
-
-
-def test_the_protocols_are_those_promised():
-    assert {"default", "fasternet", "quick"} <= set(PROTOCOLS)
-    assert PROTOCOLS["default"].budget_s < 180
-    # FasterNet, section 4: latency at batch 1, throughput at batch 32, one thread
-    assert PROTOCOLS["fasternet"].rows == (Row(batch=1, threads=1), Row(batch=32, threads=1))
-    assert "no ground for a decision" in " ".join(PROTOCOLS["quick"].description.split())
-    assert len(DEFAULT_MODELS) == len(set(DEFAULT_MODELS)) == 13
-
-
-def test_default_engines_are_those_installed_and_the_others_have_a_reason(monkeypatch):
-    present, absent = default_engines()
-    assert "eager" in present
-    assert set(present) | set(absent) == {"eager", "onnxruntime", "openvino", "native"}
-    reasons = {**available(), "openvino": "not installed"}
-    monkeypatch.setattr("fleetfoot.engines.available", lambda: reasons)
-    present, absent = default_engines()
-    assert "openvino" not in present
-    assert absent["openvino"] == "not installed"
-
-
 # --- a real network
 
 
@@ -532,8 +467,8 @@ def test_sizes_and_accuracies_are_those_published():
 
 
 def test_a_real_network_runs_on_eager():
-    small = cases(["fasternet_t0"], ["eager"], PROTOCOL, size=64)
-    (m,) = run(small, replace(PROTOCOL, rounds=2), tools=Tools()).measurements
+    small = Grid(models=("fasternet_t0",), engines=("eager",), settings=(Setting(1, 1),), size=64)
+    (m,) = run(small.cases(), replace(PACE, rounds=2), tools=Tools()).measurements
     assert m.images_per_s == pytest.approx(1 / m.median_s)
     assert m.harness_s < m.median_s
     assert 0 < m.peak_share < 2  # of a measured ceiling; a shared machine's may be low

@@ -95,7 +95,7 @@ def test_an_xception_branch_with_a_stride_is_refused():
 
 
 def test_a_plan_of_other_depths_is_refused():
-    with pytest.raises(ValueError, match=r"plan has \(4, 4, 8, 4\) units a stage where depths has"):
+    with pytest.raises(ValueError, match=r"plan has \(4, 4, 8, 4\) units a stage, but depths has"):
         create_model("shufflenet_v2_plus_small", depths=(4, 4, 4, 4))
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from fleetfoot.report.page import html
 from pages import HOSTILE, Tags, assert_loads_nothing, assert_runs_no
-from records import MACHINE, failure, measurement, record, start
+from records import MACHINE, failure, joined, joined_record, start
 
 
 def test_every_tag_is_closed_and_every_row_is_there():
-    tags = Tags(html(record(), [failure()]))
+    tags = Tags(html(joined_record(), [failure()]))
     assert tags.open == []
     assert sum("data-latency" in attributes for _, attributes in tags.found) == 39
     # two pictures, each in a wide and in a narrow form, with a mark for each cell that has a top-1
@@ -21,23 +21,23 @@ def test_every_tag_is_closed_and_every_row_is_there():
 
 
 def test_the_page_names_no_address_and_loads_nothing():
-    assert_loads_nothing(html(record(), [failure()]))
+    assert_loads_nothing(html(joined_record(), [failure()]))
 
 
 def test_hostile_text_stays_text_wherever_it_stands():
-    row = measurement(
+    row = joined(
         model=HOSTILE, engine=HOSTILE, top1_source=HOSTILE, protocol=HOSTILE, started=HOSTILE,
         commit=HOSTILE, versions={HOSTILE: HOSTILE}, machine={**MACHINE, "cpu": HOSTILE},
     )  # fmt: skip
-    assert_runs_no(html([row, measurement(batch=2)], [failure(reason=HOSTILE, engine=HOSTILE)]))
+    assert_runs_no(html([row, joined(batch=2)], [failure(reason=HOSTILE, engine=HOSTILE)]))
 
 
 def test_the_same_record_gives_the_same_page():
-    assert html(record(), [failure()]) == html(record(), [failure()])
+    assert html(joined_record(), [failure()]) == html(joined_record(), [failure()])
 
 
 def test_what_did_not_run_and_how_it_was_measured_are_on_the_page():
-    text = html(record(), [failure()])
+    text = html(joined_record(), [failure()])
     assert "torch.compile needs a C++ compiler" in text
     assert "unstable: spread 28 %" in text
     assert "118 GFLOP/s in a matrix product" in text
@@ -49,7 +49,7 @@ def column(page, index: int) -> list[str]:
 
 @pytest.mark.slow
 def test_a_click_or_the_keyboard_sorts_and_says_so(opened):
-    page = opened(html(record()))
+    page = opened(html(joined_record()))
     assert len(column(page, 1)) == 13
     latency = page.locator("thead th").nth(5)
     assert latency.get_attribute("aria-sort") == "ascending"
@@ -71,7 +71,7 @@ def test_a_click_or_the_keyboard_sorts_and_says_so(opened):
 
 @pytest.mark.slow
 def test_filters_act_on_the_table_and_on_the_pictures(opened):
-    page = opened(html(record()))
+    page = opened(html(joined_record()))
     best = page.locator(".chart.wide").first.locator(".best")
     assert best.count() == 13
     page.get_by_label("every engine").check()
@@ -94,7 +94,7 @@ def test_filters_act_on_the_table_and_on_the_pictures(opened):
 
 @pytest.mark.slow
 def test_the_front_follows_the_filter(opened):
-    page = opened(html(record()))
+    page = opened(html(joined_record()))
     front = page.locator(".chart.wide .front")
 
     def line() -> list[float]:
@@ -109,7 +109,7 @@ def test_the_front_follows_the_filter(opened):
 
 @pytest.mark.slow
 def test_a_mark_tells_its_row_and_a_setting_is_chosen(opened):
-    page = opened(html([*record(), *record(batch=32, threads=2)]))
+    page = opened(html([*joined_record(), *joined_record(batch=32, threads=2)]))
     page.locator(".chart.wide .best:visible").first.hover()
     tip = page.locator("#tip").inner_text()
     assert "95 % interval" in tip
@@ -122,14 +122,14 @@ def test_a_mark_tells_its_row_and_a_setting_is_chosen(opened):
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 768, 1280])
 def test_no_width_scrolls_the_page_sideways(opened, width):
-    page = opened(html(record(), [failure()]), viewport={"width": width, "height": 800})
+    page = opened(html(joined_record(), [failure()]), viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.slow
 def test_hostile_names_run_nothing_in_a_browser(opened):
-    other = measurement([0.02], model="x", macs=10**9)
-    rows = [measurement(model=HOSTILE, engine=HOSTILE), other]
+    other = joined([0.02], model="x", macs=10**9)
+    rows = [joined(model=HOSTILE, engine=HOSTILE), other]
     page = opened(html(rows, [failure()]))
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
     page.locator(".chart.wide .best").first.hover()
@@ -139,7 +139,7 @@ def test_hostile_names_run_nothing_in_a_browser(opened):
 
 @pytest.mark.slow
 def test_without_script_every_cell_is_shown(browser, tmp_path):
-    (tmp_path / "page.html").write_text(html(record()), encoding="utf-8")
+    (tmp_path / "page.html").write_text(html(joined_record()), encoding="utf-8")
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto((tmp_path / "page.html").as_uri())
@@ -148,7 +148,7 @@ def test_without_script_every_cell_is_shown(browser, tmp_path):
 
 
 def test_the_own_engine_and_the_starts_have_tables_of_their_own():
-    rows = [measurement(engine="native"), measurement([0.02] * 8, engine="ncnn")]
+    rows = [joined(engine="native"), joined([0.02] * 8, engine="ncnn")]
     text = html(rows, [], [start(), start("ncnn", import_s=0.1)])
     assert "Every engine, ms a batch" in text
     assert "From a file, in a new process" in text

@@ -19,12 +19,12 @@ from fleetfoot.report.summary import (
     verdict,
     versus,
 )
-from records import failure, measurement, record
+from records import failure, joined, joined_record
 
 
 def network(model: str, ms: float, top1: float | None = None, macs: int = 10**8, **changes):
     samples = [ms / 1e3 * (1 + 0.001 * i) for i in range(-5, 6)]
-    return measurement(samples, model=model, top1=top1, macs=macs, **changes)
+    return joined(samples, model=model, top1=top1, macs=macs, **changes)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_an_unstable_pair_counts_if_its_difference_is_beyond_noise():
     unstable = replace(lean, stable=False)
     assert findings([unstable, fat]) == findings([lean, fat])
     # half of the samples below the other's: the median's interval reaches from 8 to 20 ms
-    wide = measurement([0.008, 0.020] * 15 + [0.020], model="lean", macs=10**8, stable=False)
+    wide = joined([0.008, 0.020] * 15 + [0.020], model="lean", macs=10**8, stable=False)
     assert "slower" not in findings([wide, fat])[0]
 
 
@@ -161,15 +161,15 @@ def test_the_winner_of_a_network_is_faster_than_each_other_engine_beyond_noise()
 
 
 def test_noise_comes_first_and_says_what_the_figures_are_worth():
-    assert next(iter(dict(circumstances(record())))) == "noise"
-    assert steadiness(record()) == "36 of 39 cells are stable"
-    assert steadiness(record()[:1]) == "the cell is stable"
-    shaky = [replace(m, stable=i > 10) for i, m in enumerate(record()[:20])]
+    assert next(iter(dict(circumstances(joined_record())))) == "noise"
+    assert steadiness(joined_record()) == "36 of 39 cells are stable"
+    assert steadiness(joined_record()[:1]) == "the cell is stable"
+    shaky = [replace(m, stable=i > 10) for i, m in enumerate(joined_record()[:20])]
     assert steadiness(shaky).endswith("these figures are no ground for a decision")
 
 
 def test_a_rate_in_registers_below_the_products_is_no_ceiling():
-    rows = [measurement(peak_gflops=194.0, fma_gflops=175.0)]
+    rows = [joined(peak_gflops=194.0, fma_gflops=175.0)]
     assert dict(circumstances(rows))["ceilings"] == (
         "1 thread: 194 GFLOP/s in a matrix product, 9.40 GB/s in a copy"
     )
@@ -181,7 +181,9 @@ def test_one_network_on_one_engine_shows_nothing():
 
 def test_cells_that_cannot_stand_together_are_in_groups_of_their_own():
     rows = (
-        record(batch=32, threads=2) + record() + [measurement(folded=False, precision="bfloat16")]
+        joined_record(batch=32, threads=2)
+        + joined_record()
+        + [joined(folded=False, precision="bfloat16")]
     )
     assert [str(group) for group in grouped(rows)] == [
         "1 thread, batch 1, bfloat16, not folded",
@@ -191,27 +193,27 @@ def test_cells_that_cannot_stand_together_are_in_groups_of_their_own():
 
 
 def test_noise_is_said_with_its_size():
-    noisy = measurement([0.01, 0.01, 0.01, 0.012, 0.014, 0.014, 0.014], steady=False)
+    noisy = joined([0.01, 0.01, 0.01, 0.012, 0.014, 0.014, 0.014], steady=False)
     assert verdict(noisy) == (
         "unstable: spread 33 %, drifted by 40 % between its halves, no steady state in the warm-up"
     )
     assert mark(noisy) == "unstable: spread 33 %"
-    assert verdict(measurement(stable=False, spread=0.031)) == "unstable: spread 3 %"
-    assert verdict(measurement()) == ""
+    assert verdict(joined(stable=False, spread=0.031)) == "unstable: spread 3 %"
+    assert verdict(joined()) == ""
 
 
 def test_a_few_unstable_cells_are_named_and_many_are_a_warning():
-    said = dict(circumstances(record()))["noise"]
+    said = dict(circumstances(joined_record()))["noise"]
     assert said.startswith("36 of 39 cells are stable; not fastvit_t8 on eager (spread 21 %), ")
-    shaky = [replace(m, stable=False) for m in record()]
+    shaky = [replace(m, stable=False) for m in joined_record()]
     said = dict(circumstances(shaky))["noise"]
     assert said.startswith("0 of 39 cells are stable, the worst mobilenetv3_large_100 on openvino")
     assert "no ground for a decision" in said
-    assert dict(circumstances([measurement()]))["noise"] == "the cell is stable"
+    assert dict(circumstances([joined()]))["noise"] == "the cell is stable"
 
 
 def test_how_it_was_measured_names_ceilings_harness_fold_versions_and_absences():
-    said = dict(circumstances(record(), [failure(), failure(model="fasternet_t0")]))
+    said = dict(circumstances(joined_record(), [failure(), failure(model="fasternet_t0")]))
     assert said["machine"] == (
         "Example CPU @ 2.50GHz, 2 cores, 8.00 GiB, governor unknown, Linux 6.1"
     )

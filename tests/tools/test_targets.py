@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from fleetfoot.engines import ENGINES
 from fleetfoot.errors import RecordError
-from fleetfoot.measure.protocols import COMPARED_ENGINES, COMPARED_MODELS, OWN, PEERS, PROTOCOLS
+from fleetfoot.measure.grid import COMPARED_ENGINES, COMPARED_MODELS, GRIDS
 from fleetfoot.measure.record import read, read_failures, read_starts, write
 from fleetfoot.report import update_between_markers
+from fleetfoot.report.summary import OWN, PEERS
 from records import failure, measurement, seven, start
 from records import record as of_a_run
 from tools.targets import (
@@ -135,7 +136,7 @@ def test_a_mean_is_held_against_what_the_processor_can_do():
 
 
 def test_the_networks_that_a_setting_leaves_out_are_not_missed():
-    large = set(PROTOCOLS["peers"].rows[2].without)
+    large = set(GRIDS["peers"].settings[2].without)
     cells = [m for m in record() if m.batch == 1 or m.model not in large]
     assert words(verdicts(cells, [], STARTS)) == {"met"}
 
@@ -180,10 +181,10 @@ def test_a_record_without_the_own_engine_is_refused_with_the_command():
 
 
 def test_the_protocol_measures_what_the_targets_ask_for():
-    peers = PROTOCOLS["peers"]
-    assert {(r.threads, r.batch) for r in peers.rows} == {(t.threads, t.batch) for t in SPEED}
+    peers = GRIDS["peers"]
+    assert {(s.threads, s.batch) for s in peers.settings} == {(t.threads, t.batch) for t in SPEED}
     assert set(peers.models) == set(COMPARED_MODELS)
-    assert all(row.without == () for row in peers.rows if row.batch == 1)
+    assert all(setting.without == () for setting in peers.settings if setting.batch == 1)
     assert {OWN, *PEERS} <= set(COMPARED_ENGINES)
     assert set(PEERS) <= set(ENGINES)
 

@@ -1,5 +1,6 @@
 """``auto``: the fastest engine for a network on this machine, found by measuring and kept with the
 measurements that decided it.
+
 Each question has a file in fleetfoot's cache folder. A question consists of the network's
 structure, the batch, size, threads, the engines to choose from, the machine and the versions; if
 one of them changes, it is another question, and is measured.
@@ -23,18 +24,18 @@ from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, RecordError
 from fleetfoot.files import parsed, remembered
 from fleetfoot.machine import environment
+from fleetfoot.measure.grid import default_engines
 from fleetfoot.measure.networks import Network
-from fleetfoot.measure.protocols import Protocol, Row, default_engines
+from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Tools, run
 from fleetfoot.network import Workload, named_inputs
 
 log = logging.getLogger("fleetfoot")
 
-PROTOCOL = Protocol(
+PACE = Pace(
     name="auto",
     description="short and interleaved: enough to tell engines apart",
-    rows=(Row(batch=1, threads=1),),  # replaced by the caller's batch and threads
     rounds=8,
     fewest_rounds=4,
     budget_s=30.0,
@@ -73,6 +74,7 @@ def load_auto(
 ) -> Engine:
     """The fastest engine for ``model``, built for batches of the shape of ``example``; its
     ``decided_by`` is the ``Decision``.
+
     Arguments and errors are those of ``decide``.
     """
     decision = decide(model, example=example, threads=threads, candidates=candidates, cache=cache)
@@ -91,6 +93,7 @@ def decide(
     tools: Tools | None = None,
 ) -> Decision:
     """Finds the engine with the least median time for ``model``, in eval mode and usually folded.
+
     Uses the kept answer, or measures for 5 to 30 seconds, and reports the decision to the logger
     "fleetfoot".
 
@@ -129,7 +132,7 @@ def _question(
         "shape": tuple(example.shape),
         "threads": threads,
         "engines": names,
-        "protocol": asdict(PROTOCOL),
+        "pace": asdict(PACE),
         "machine": environment.machine(),
         "versions": environment.versions(),
     }
@@ -157,7 +160,7 @@ def _measured(
     batch, size = len(example), workload.size
     found = run(
         [Case(type(model).__name__, name, threads, batch, size) for name in names],
-        PROTOCOL,
+        PACE,
         tools=replace(tools, networks=lambda name, size, fold: network),
     )
     if found.interrupted:

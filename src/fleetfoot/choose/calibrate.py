@@ -1,8 +1,10 @@
 """Fitting ``choose.latency`` to a machine and engine, and checking it on networks not in the fit.
+
 ``calibrate`` measures synthetic networks, interleaved in groups, and fits; no network of the zoo
 takes part. ``check`` measures networks of the zoo, timm and torchvision, and reports the errors of
 the predictions, beside those of three simple predictors: multiply-accumulates, activations, and a
 roofline, each scaled by the one factor that suits the same synthetic networks best.
+
 A network's time is the lower quartile of its runs: the time that the engine takes when little
 disturbs it.
 """
@@ -37,7 +39,7 @@ from fleetfoot.machine.peaks import PeakProbe
 from fleetfoot.machine.roofline import floor
 from fleetfoot.measure.clock import quantile
 from fleetfoot.measure.networks import Network
-from fleetfoot.measure.protocols import Protocol, Row
+from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Event, Notice, Tools, run
 from fleetfoot.network import Size, Workload, height_width, resolved_size
@@ -50,10 +52,9 @@ GROUP = 40
 FEWEST = 40
 """Fewest networks for a fit: the model has more features than this."""
 FOLDS = 5
-MEASURING = Protocol(
+MEASURING = Pace(
     name="calibrate",
     description="synthetic networks, interleaved in groups",
-    rows=(Row(batch=1, threads=1),),  # replaced by the caller's threads
     rounds=6,
     fewest_rounds=6,
     budget_s=3600.0,

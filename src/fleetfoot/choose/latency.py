@@ -1,9 +1,11 @@
 """Predicting a network's latency from its trace, by a model fitted to one machine and engine.
+
 A network's time is the sum of the prices of its operators and of a call. A price is an additive
 roofline: operations, bytes and starts of the operator's kind, each with a rate that cannot be
 negative (least squares of relative errors under that constraint, Lawson and Hanson 1974, "Solving
 Least Squares Problems", chapter 23). So no price is negative, a network with one more operator
 takes no less time, and every rate has a meaning.
+
 Engines do not run operators one by one: an activation after a convolution becomes part of it. Each
 kind has features for operators that follow one that could absorb them, so that the fit learns what
 this saves.
@@ -206,6 +208,7 @@ HUBER = 0.12
 
 def fit(seen: Sequence[Array], times_s: Sequence[float], *, rounds: int = 6) -> LatencyModel:
     """Fits the model whose relative errors on these networks are least.
+
     Times far from the rest, for example of a disturbed run, get less weight (Huber 1964, by least
     squares whose weights follow from the previous errors).
 
@@ -234,6 +237,7 @@ def fit(seen: Sequence[Array], times_s: Sequence[float], *, rounds: int = 6) -> 
 
 def nonnegative_least_squares(a: Array, b: Array) -> Array:
     """The x >= 0 that minimises |a x - b|, for ``a`` (rows, n) and ``b`` (rows,).
+
     Lawson and Hanson 1974, chapter 23: variables enter one at a time, the one with the steepest
     gradient first, and leave again if the unconstrained solution makes them negative.
     """

@@ -1,4 +1,5 @@
 """Picking networks for this machine: the front of latency and published top-1 within limits.
+
 Every network is predicted from its trace; those that may be on the front are then measured,
 interleaved, until the whole front is measured. So a latency is measured or predicted, a top-1 is
 published, and each figure says which.
@@ -31,8 +32,8 @@ from fleetfoot.files import parsed, refuse_negatives, remembered
 from fleetfoot.machine import environment
 from fleetfoot.machine.measured import machine
 from fleetfoot.measure.clock import quantile
+from fleetfoot.measure.grid import networks
 from fleetfoot.measure.networks import prepare
-from fleetfoot.measure.plan import networks
 from fleetfoot.measure.run import Case, Event, run
 from fleetfoot.models import list_models
 from fleetfoot.network import Size, height_width, native_size, published, resolved_size
@@ -348,6 +349,7 @@ def choose(
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], dict[str, str]]:
     """The front within the limits, the other networks that were measured, and those that could not
     run, with the reasons.
+
     Networks are measured until no unmeasured one may be on the front, if its prediction is off by
     at most ``margin``.
 

@@ -1,4 +1,5 @@
 """Small networks drawn at random, from which a latency model learns what layers cost.
+
 Each is a chain, that is one to three blocks of one kind at one resolution, or a whole network of
 three to five stages. Blocks have the forms found in mobile networks, with random widths, sizes and
 options; none is a published network. They are built as if folded: with biases instead of norms,

@@ -1,8 +1,11 @@
 """A paper's claim as data, and how a measurement is judged against it.
+
 A claim consists of a few experiments. The subjects of an experiment are timed interleaved, and each
 of its ratios compares two of their times with the paper's own figure.
+
 The rule of a verdict, for one ratio on one engine, written for a ratio that is asserted above 1
 (one below 1 is inverted first):
+
 * the effect must exist: the lower end of the 95 % interval is above 1, and the ratio is above 1 by
   more than ``NOISE_FLOOR``, within which two runs of one program differ. Otherwise the claim *does
   not hold*; or it is *not clear*, if the interval contains both 1 and the asserted effect;

@@ -1,4 +1,5 @@
 """Measuring claims: one experiment after the other, each interleaved within itself.
+
 The record is the state of a run: it is written again after each experiment, and a run that is
 resumed reads from it which experiments have all their cells. An experiment that was interrupted
 starts again. The first experiment of every claim comes before the second of any, and spare ones
@@ -21,10 +22,10 @@ from fleetfoot.engines import ENGINES
 from fleetfoot.errors import RecordError
 from fleetfoot.files import plain
 from fleetfoot.machine import environment
+from fleetfoot.measure.grid import DEFAULT_ENGINES, engines_here
 from fleetfoot.measure.journal import Case
 from fleetfoot.measure.networks import Network, built
-from fleetfoot.measure.plan import engines_here
-from fleetfoot.measure.protocols import DEFAULT_ENGINES, Protocol, Row
+from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import (
     FAILURES_FILE,
     MEASUREMENTS_FILE,
@@ -40,12 +41,11 @@ from fleetfoot.network import Size
 Line = TypeVar("Line", Measurement, Failure)
 
 DEFAULT_S = 720.0
-PROTOCOL = Protocol(
+PACE = Pace(
     name="claims",
     description=(
         "what papers assert, tried again: batch 1, each experiment interleaved within itself"
     ),
-    rows=(Row(batch=1, threads=1),),  # replaced by the caller's threads
     rounds=12,
     fewest_rounds=4,
     budget_s=DEFAULT_S,
@@ -76,7 +76,7 @@ def measure(
     seconds: float = DEFAULT_S,
     output: Path | None = None,
     resume: bool = False,
-    protocol: Protocol = PROTOCOL,
+    pace: Pace = PACE,
     on_event: Callable[[Event], None] = lambda event: None,
     tools: Tools | None = None,
 ) -> Result:
@@ -139,7 +139,7 @@ def measure(
         share = rest[0] / sum(rest)
         done = run(
             cells(claim, experiment),
-            replace(protocol, rows=(Row(batch=1, threads=threads),), budget_s=left_s * share),
+            replace(pace, budget_s=left_s * share),
             on_event=said_once,
             tools=replace(tools, networks=_networks(subjects)),
         )

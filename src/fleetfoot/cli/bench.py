@@ -90,73 +90,50 @@ def bench(
     """Measure how fast networks run on this machine."""
     from functools import partial
 
-    from fleetfoot.engines import Options
+    from fleetfoot.measure import bench as benchmark
+    from fleetfoot.measure.grid import Grid
     from fleetfoot.measure.networks import prepare
-    from fleetfoot.measure.plan import plan
-    from fleetfoot.measure.record import (
-        FAILURES_FILE,
-        MEASUREMENTS_FILE,
-        STARTS_FILE,
-        Start,
-        to_json,
-        write,
-    )
-    from fleetfoot.measure.run import Tools, run
-    from fleetfoot.measure.start import measure
-    from fleetfoot.report import print_starts, print_tables, save
+    from fleetfoot.measure.pace import Pace
+    from fleetfoot.measure.record import to_json
+    from fleetfoot.measure.run import Form, Tools
+    from fleetfoot.report import join, print_starts, print_tables, save
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Progress
 
     size, channels = one_image("bench", size, inputs, channels)
     folder = output_folder(output, resume, protocol)
-    planned = plan(
-        models or (),
+    grid = Grid.named(
+        protocol,
+        models=models or (),
         engines=None if engines is None else split_names(engines),
-        protocol_name=protocol,
         threads=numbers("--threads", threads),
         batches=numbers("--batch", batch),
         size=size,
-        budget_s=seconds,
     )
     with Progress(console(stderr=True)) as progress:
-        done = run(
-            planned.cases,
-            planned.protocol,
-            options=Options(precision=precision, layout=layout, device=device),
-            fold=fold,
+        done = benchmark.bench(
+            grid,
+            Pace.named(protocol, budget_s=seconds),
+            form=Form(fold=fold, precision=precision, layout=layout, device=device),
             output=folder,
             resume=resume,
             on_event=progress,
             tools=Tools(networks=partial(prepare, channels=channels)),
         )
-    failures = [*done.failures, *planned.absent]
-    write(folder / FAILURES_FILE, failures)
     if done.measurements:
-        write(folder / MEASUREMENTS_FILE, done.measurements)
-        starts: list[Start] = []
-        measured = {case.model for case in planned.cases}
-        starting = [model for model in planned.protocol.starts if model in measured]
-        if starting and not done.interrupted:
-            starts, not_started = measure(
-                starting,
-                [case.engine for case in planned.cases],
-                on_note=lambda text: typer.echo(text, err=True),
-            )
-            failures += not_started
-            write(folder / FAILURES_FILE, failures)
-            write(folder / STARTS_FILE, starts)
-        save(done.measurements, failures, folder, starts)
+        rows = join(done.measurements, done.scores)
+        save(rows, done.failures, folder, done.starts)
         if as_json:
             typer.echo("\n".join(to_json(m) for m in done.measurements))
         else:
-            print_tables(console(), done.measurements, failures, all_engines=all_engines)
-            print_starts(console(), starts)
+            print_tables(console(), rows, done.failures, all_engines=all_engines)
+            print_starts(console(), done.starts)
         typer.echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
     if done.interrupted:
         typer.echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
         raise typer.Exit(SIGNALS[done.interrupted])
     if not done.measurements:
-        reasons = "".join(f"\n  {f.model} on {f.engine}: {f.reason}" for f in failures)
+        reasons = "".join(f"\n  {f.model} on {f.engine}: {f.reason}" for f in done.failures)
         typer.echo(f"nothing could be measured{reasons}", err=True)
         raise typer.Exit(1)
 
@@ -233,24 +210,25 @@ def report(
     ] = False,
 ) -> None:
     """Make the tables, plots and page of a record again."""
-    from fleetfoot.measure.record import read, read_failures, read_starts
+    from fleetfoot.measure.record import read_failures, read_starts
     from fleetfoot.report import (
         markdown,
         print_starts,
         print_tables,
+        read_joined,
         save,
         update_between_markers,
     )
     from fleetfoot.report.kit.terminal import console
 
-    measurements, failures, starts = read(record), read_failures(record), read_starts(record)
+    rows, failures, starts = read_joined(record), read_failures(record), read_starts(record)
     if readme is not None:
-        changed = update_between_markers(readme, markdown(measurements))
+        changed = update_between_markers(readme, markdown(rows))
         typer.echo(f"{readme}: {'updated' if changed else 'already up to date'}")
         return
     folder = output or (record if record.is_dir() else record.parent)
-    written = save(measurements, failures, folder, starts)
-    print_tables(console(), measurements, failures, all_engines=all_engines)
+    written = save(rows, failures, folder, starts)
+    print_tables(console(), rows, failures, all_engines=all_engines)
     print_starts(console(), starts)
     for file in written:
         typer.echo(f"wrote {file}", err=True)

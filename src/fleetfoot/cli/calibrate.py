@@ -65,7 +65,7 @@ def calibrate(
 
     from fleetfoot.choose import calibrate as bench
     from fleetfoot.files import write_text
-    from fleetfoot.measure.plan import networks
+    from fleetfoot.measure.grid import networks
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.latency import CHECK_FILE, print_calibration, print_check, save_picture
     from fleetfoot.report.live import Progress

@@ -149,6 +149,7 @@ def predict(
     from fleetfoot.data.images import MAX_PIXELS
     from fleetfoot.data.sources import find_images
     from fleetfoot.errors import UnknownNameError
+    from fleetfoot.evaluate.score import fingerprint, measured_top1
     from fleetfoot.network import is_file, is_weights, parse_size
     from fleetfoot.predict import Predictor, truth_by
     from fleetfoot.tasks.classify import Accuracy
@@ -194,6 +195,7 @@ def predict(
     show = _json if as_json else _csv() if as_csv else _card
     named = failed = 0
     accuracy, without_truth = Accuracy(), []
+    judged: list[tuple[str, str]] = []
     stopped = False
     started = time.perf_counter()
     try:
@@ -208,9 +210,10 @@ def predict(
                 else:
                     named += 1
                 if true_class and not prediction.error:
+                    name = true_class(prediction.path)
                     try:
-                        index = predictor.labels.index(true_class(prediction.path))
-                        accuracy.update(prediction.topk, index)
+                        accuracy.update(prediction.topk, predictor.labels.index(name))
+                        judged.append((prediction.path, name))
                     except UnknownNameError:
                         without_truth.append(prediction.path)
                 if stopped := stop.is_set():
@@ -232,8 +235,17 @@ def predict(
     )
     typer.echo(summary, err=True)
     if accuracy.images:
+        score = measured_top1(
+            model,
+            network.size,
+            accuracy,
+            data=f"{accuracy.images} pictures with a true class by {truth}",
+            fingerprint=fingerprint(judged),
+            engine=info.name,
+            form="folded" if fold else "as given",
+        )
         best = f", top-{topk} {accuracy.top(topk):.1f} %" if topk > 1 else ""
-        typer.echo(f"top-1 {accuracy.top(1):.1f} %{best} of {accuracy.images} pictures", err=True)
+        typer.echo(f"{score}{best} of {accuracy.images} pictures", err=True)
     if without_truth:
         typer.echo(
             f"{len(without_truth)} of no known class, the first {printable(without_truth[0])}",

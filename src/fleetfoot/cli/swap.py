@@ -96,7 +96,7 @@ def swap(
 
     from fleetfoot.cores import check_threads
     from fleetfoot.measure import pair
-    from fleetfoot.measure.run import check_engines
+    from fleetfoot.measure.grid import check_engines
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.swaps import print_swap
     from fleetfoot.transform import SwapOptions, swap_file

@@ -1,5 +1,4 @@
-"""Opening a picture from anywhere, safely: to upright RGB, or an error that says what is wrong with
-it.
+"""Opening a picture safely: the result is upright RGB, or an error that says what is wrong with it.
 
 The decision for each kind of picture that is not plain 8-bit colour:
 
@@ -14,7 +13,7 @@ The decision for each kind of picture that is not plain 8-bit colour:
 | several frames or pages | the first |
 | 32-bit integer or float, CIELAB | an error: Pillow has no defined way to RGB |
 
-Colour profiles are not applied; the pipelines that networks are trained with do not either.
+Colour profiles are not applied, as in the pipelines that networks are trained with.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ MAX_BYTES = 256 * 2**20
 """Default limit of a file's size."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-"""Formats that are tried, by Pillow's names. Its other plugins are never given a file."""
+"""Formats that are accepted, by Pillow's names. Pillow's other plugins never get a file."""
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff "
     ".ppm .pgm .pbm .pnm .avif .avifs".split()
 )
-"""Names by which a folder's pictures are known."""
+"""Suffixes by which pictures in a folder are recognised."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,14 +53,14 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture with that EXIF orientation upright."""
+"""The operation that turns a picture upright, by its EXIF orientation."""
 
 _ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An upright RGB image, and what a caller may want to know of how it became one."""
+    """An upright RGB image, and notes on how it was made from the file."""
 
     image: Image.Image
     notes: tuple[str, ...] = ()
@@ -78,13 +77,13 @@ def open_image(
 
     Args:
         source: a path, or the file's bytes.
-        name: what errors call it; the path by default.
-        max_pixels: largest width × height. Pillow itself refuses twice its own limit
-            (``PIL.Image.MAX_IMAGE_PIXELS``) whatever stands here.
-        max_bytes: largest file.
+        name: name of the picture in errors; default: the path.
+        max_pixels: largest width × height. Pillow itself always refuses twice its own limit
+            (``PIL.Image.MAX_IMAGE_PIXELS``).
+        max_bytes: largest size of the file.
 
     Raises:
-        ImageError: and nothing else, whatever the file holds.
+        ImageError: the picture cannot be used. No other error is raised, whatever the file holds.
     """
     if isinstance(source, bytes):
         name = name or "bytes"
@@ -131,7 +130,7 @@ def _read(path: Path, name: str, max_bytes: int) -> bytes:
 
 
 def _header(data: bytes, name: str) -> Image.Image:
-    """Width, height and format are known after this; no pixel is decoded."""
+    """Reads the header: width, height and format, without decoding a pixel."""
     Image.init()
     known = [kind for kind in FORMATS if kind in Image.OPEN]
     try:
@@ -146,10 +145,10 @@ def _header(data: bytes, name: str) -> Image.Image:
 
 
 def _decode(image: Image.Image, name: str) -> Picture:
-    """The pixels, upright, as RGB.
+    """Decodes the pixels, upright and as RGB.
 
     Catches every exception: decoders raise whatever a broken file leads them to (struct.error,
-    IndexError, SyntaxError, zlib.error, MemoryError), and each is the file's fault.
+    IndexError, SyntaxError, zlib.error, MemoryError), and each means that the file is broken.
     """
     notes: list[str] = []
     try:
@@ -181,7 +180,9 @@ def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
         )
     elif mode in ("I", "F", "LAB"):
         kind = {"I": "32-bit integer", "F": "32-bit float", "LAB": "CIELAB"}[mode]
-        raise ValueError(f"{kind} pixels have no one meaning as RGB; save it as 8-bit RGB")
+        raise ValueError(
+            f"{kind} pixels have no single meaning as RGB; save the picture as 8-bit RGB"
+        )
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("LA").convert("RGBA") if mode == "La" else image.convert("RGBA")

@@ -1,9 +1,9 @@
-"""From a picture to what a network was trained to see: resize, centre crop, scale, normalise.
+"""Preprocessing from a picture to a network's input: resize, centre crop, scale, normalise.
 
-One ``Preprocess`` is shared by whatever feeds a network, so that a training run, a benchmark and a
-server cannot differ in it. It is exact to the pipelines that the published accuracies were measured
-with: timm's evaluation transform and torchvision's classification preset (both resize with Pillow's
-antialiased filters, in bytes), and, with ``antialias=False``, OpenCV's bilinear resize.
+Whatever feeds a network uses the same ``Preprocess``, so that a training run, a benchmark and a
+server cannot differ in it. It equals exactly the pipelines that the published accuracies were
+measured with: timm's evaluation transform and torchvision's classification preset (both resize
+bytes with Pillow's antialiased filters), and, with ``antialias=False``, OpenCV's bilinear resize.
 
 B batch · C channels · H W space
 """
@@ -34,35 +34,40 @@ FILTERS: dict[str, Image.Resampling] = {
 }
 
 RESIZED_PIXELS = 100_000_000
-"""Most pixels after the resize: a picture of 1 × 100,000 would become one of 256 × 25,600,000."""
+"""Largest number of pixels after the resize: 1 × 100,000 would become 256 × 25,600,000."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """A picture of any size -> (C, H, W) float32.
+    """Turns a picture of any size into a tensor, (C, H, W) float32.
+
+    >>> preprocess = Preprocess(size=(64, 96))
+    >>> preprocess(Image.new("RGB", (100, 80))).shape
+    torch.Size([3, 64, 96])
 
     Raises:
         ValueError: a field is out of range.
     """
 
     size: int | tuple[int, int] = 224
-    """Height and width of what the network sees, in pixels; one number when they are equal."""
+    """Height and width of the network's input, in pixels; one number if they are equal."""
     crop_pct: float = 0.875
-    """Share of the resized side that the centre crop keeps; above 1 (timm has some at 1.15) it adds
+    """Share of the resized side that the centre crop keeps; above 1 (some of timm's: 1.15) it adds
     a black border."""
     resize_mode: Literal["shortest", "squash"] = "shortest"
-    """``shortest`` brings the shorter side to ``resized`` and keeps the shape; ``squash`` brings
-    both."""
+    """How the sides are resized: ``shortest`` brings the shorter one to ``resized`` and keeps the
+    picture's shape; ``squash`` brings both to it."""
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
-    """Whether the filter widens when it shrinks a picture: Pillow's does, OpenCV's does not."""
+    """Whether the filter widens when it shrinks a picture, as Pillow's does and OpenCV's does
+    not."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     pixel_scale: float = 1 / 255
-    """What a byte is multiplied by before mean and std."""
+    """Factor on each byte before mean and std."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     channels: Literal[1, 3] = 3
-    """What the network sees: 3 colours, or 1 grey (Pillow's, by luminance)."""
+    """Channels of the network's input: 3 colours, or 1 grey (Pillow's, by luminance)."""
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
@@ -87,15 +92,16 @@ class Preprocess:
 
     @classmethod
     def of(cls, model: nn.Module, **overrides: Any) -> Preprocess:
-        """What the weights of ``model`` were scored with, by its ``pretrained_cfg``.
+        """The preprocessing that the weights of ``model`` were scored with, from its
+        ``pretrained_cfg``.
 
         Args:
             model: a network of ``create_model``, or one of timm's.
             overrides: fields to replace; those that are None keep the network's own value.
 
         Raises:
-            ValueError: the network does not say how its input is made, or asks for what this
-            preprocessing does not do (other than 3 channels).
+            ValueError: the network does not state how its input is made, or needs something that
+                this preprocessing does not offer (other than 3 channels).
         """
         config = getattr(model, "pretrained_cfg", None)
         if isinstance(config, PretrainedConfig):
@@ -158,15 +164,15 @@ class Preprocess:
 
     @property
     def resized(self) -> int | tuple[int, int]:
-        """The side, or height and width, in pixels, that the picture is brought to before the crop.
+        """Side, or height and width, in pixels to which the picture is resized before the crop.
         224 at 0.9 is 248, not 249: timm rounds down."""
         if isinstance(self.size, tuple):
             return tuple(math.floor(side / self.crop_pct) for side in self.size)  # type: ignore[return-value]
         return math.floor(self.size / self.crop_pct)
 
     def grey(self) -> Preprocess:
-        """The same for a network of one channel; its mean and std are those of the colours,
-        averaged."""
+        """This preprocessing for a network of one channel; mean and std are the averages of those
+        of the colours."""
         return replace(
             self,
             channels=1,
@@ -175,7 +181,7 @@ class Preprocess:
         )
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """An RGB picture -> (C, H, W) float32.
+        """Preprocesses an RGB picture. -> (C, H, W) float32
 
         Raises:
             ValueError: the picture is not RGB, or so narrow that its resized form would not fit in
@@ -184,15 +190,15 @@ class Preprocess:
         return self.normalise(self.pixels(image))
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """An RGB picture -> (C, H, W) uint8, resized and cropped, channels in the network's
-        order."""
+        """An RGB picture resized and cropped, channels in the network's order. -> (C, H, W)
+        uint8"""
         if image.mode != "RGB":
             raise ValueError(f"the picture must be RGB, not {image.mode}")
         resized = self._crop(self._resize(image if self.channels == 3 else image.convert("L")))
         return resized.flip(0) if self.channel_order == "bgr" else resized
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """(C, H, W) or (B, C, H, W) uint8 -> float32 of the same shape.
+        """Scales and normalises bytes. (C, H, W) or (B, C, H, W) uint8 -> the same shape, float32
 
         Divides by 1 / pixel_scale, since x / 255 and x · (1 / 255) differ in the last bit and the
         libraries divide.
@@ -202,10 +208,10 @@ class Preprocess:
         return pixels.float().div_(1 / self.pixel_scale).sub_(mean).div_(std)
 
     def _resize(self, image: Image.Image) -> Tensor:
-        """-> (C, H', W') uint8, the sides by ``resize_mode``."""
+        """The resized picture, (C, H', W') uint8; H' and W' depend on ``resize_mode``."""
         width, height = image.size
         to = self.resized
-        if isinstance(to, tuple):  # as timm does it: the least that covers both sides
+        if isinstance(to, tuple):  # as in timm: the smallest size that covers both sides
             ratio = min(height / to[0], width / to[1])
             covering = (round(width / ratio), round(height / ratio))
             new = (to[1], to[0]) if self.resize_mode == "squash" else covering
@@ -231,8 +237,9 @@ class Preprocess:
         return stretched[0].round_().clamp_(0, 255).byte()
 
     def _crop(self, pixels: Tensor) -> Tensor:
-        """(C, H', W') -> its centre, (C, H, W); black where the picture is smaller. The odd pixel
-        goes where torchvision puts it: half of it rounds to the even offset."""
+        """The centre of a picture, black if the picture is smaller. An odd pixel goes to the side
+        that torchvision chooses: half of it rounds to the even offset. (C, H', W') -> (C, H,
+        W)"""
         for dim, size in ((1, self.height), (2, self.width)):
             spare = pixels.shape[dim] - size
             if spare >= 0:
@@ -245,6 +252,6 @@ class Preprocess:
 
 
 def _tensor(image: Image.Image) -> Tensor:
-    """RGB -> (3, H, W) uint8, grey -> (1, H, W)"""
+    """A picture as a tensor of bytes. RGB -> (3, H, W), grey -> (1, H, W)"""
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

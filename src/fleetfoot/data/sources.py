@@ -1,9 +1,9 @@
-"""Finding pictures: what the words on a command line mean as a list of files.
+"""Finding pictures: from the words on a command line to a list of files.
 
-| word | means |
+| word | meaning |
 |---|---|
 | a file | that file, whatever its suffix |
-| a folder | the pictures in and below it by suffix, sorted; not the hidden, nor linked folders |
+| a folder | the pictures in and below it by suffix, sorted; no hidden or linked folders |
 | a pattern (``*``, ``?``, ``[``; ``**`` for any depth) | the files that match, sorted |
 | ``-`` | standard input: one picture's bytes, or paths, one a line |
 """
@@ -24,20 +24,20 @@ from fleetfoot.errors import ImageError
 
 @dataclass(frozen=True)
 class Source:
-    """A picture that was asked for; not read yet, and perhaps not there."""
+    """A picture that was asked for. It has not been read yet, and it may not exist."""
 
     path: str
-    """What it is called in results: the path, or ``-``."""
+    """Name of the picture in results: the path, or ``-``."""
     data: bytes | None = None
-    """The file's bytes where there is no file."""
+    """The picture's bytes if it is not a file."""
     problem: str = ""
-    """Why there is nothing to open: a folder without pictures, a pattern that matches none."""
+    """Reason why there is nothing to open, for example a pattern that matches no file."""
 
     def open(self, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Picture:
-        """The picture, upright and RGB.
+        """Opens the picture, upright and in RGB.
 
         Raises:
-            ImageError: it cannot be used.
+            ImageError: the picture cannot be used.
         """
         if self.problem:
             raise ImageError(self.path, self.problem)
@@ -52,15 +52,15 @@ class Source:
 def find_images(
     words: Iterable[str], *, stdin: BinaryIO | None = None, max_bytes: int = MAX_BYTES
 ) -> Iterator[Source]:
-    """Every picture that ``words`` ask for, in their order.
+    """Every picture that ``words`` ask for, in the order of the words.
 
-    A word that leads to nothing gives a source with a ``problem``, so that one wrong word among
-    many costs only itself.
+    A word that leads to no picture gives a source with a ``problem``, so that one wrong word does
+    not affect the others.
 
     Args:
         words: files, folders, patterns, ``-``.
-        stdin: what ``-`` reads; the process's own by default.
-        max_bytes: largest picture read from it.
+        stdin: the stream that ``-`` reads; default: the standard input of the process.
+        max_bytes: largest picture read from the stream.
     """
     for word in words:
         if word == "-":
@@ -116,8 +116,8 @@ def _standard_input(stream: BinaryIO, max_bytes: int) -> Iterator[Source]:
 
 
 def _is_picture(data: bytes) -> bool:
-    """A list of paths holds no NUL; the first bytes of every known format do, but for ASCII
-    netpbm, which is told by its number, and the odd GIF."""
+    """Whether ``data`` is a picture and not a list of paths. A list holds no NUL. The first bytes
+    of nearly every format do; ASCII netpbm and some GIF files are recognised by their start."""
     start = data[:1024]
     netpbm = start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace()
     return b"\0" in start or netpbm or start.startswith((b"GIF87a", b"GIF89a", b"\xff\xd8\xff"))

@@ -1,4 +1,4 @@
-"""Ways to run a network: one call to build, one to run. ``eager`` is what the others must equal.
+"""Engines: ``load`` builds one from a network, which it then runs. ``eager`` is the reference.
 
 ``auto``, the fastest by measurement, is in ``fleetfoot.choose.auto``, since it must measure.
 """
@@ -66,7 +66,7 @@ ENGINES: dict[str, type[Engine]] = {
 
 
 def available() -> dict[str, str | None]:
-    """Each engine by name, with the reason why it cannot be used here, or None. Imports nothing."""
+    """Each engine by name, and why it cannot be used here, or None if it can. Imports nothing."""
     found = {name: kind.missing() for name, kind in ENGINES.items()}
     return {name: None if error is None else str(error) for name, error in found.items()}
 
@@ -85,17 +85,26 @@ def load(
     ``example``: a batch (B, C, H, W), a sequence of tensors for a network of several parameters, or
     a mapping of tensors by the parameters' names.
 
-    The engine that was asked for, or an error; never another one. Its answer to random pictures was
-    compared with eager's: ``agreement`` says how far apart they are. The given model is left as it
-    is.
+    The result is the engine that was asked for, never another one. Its output for random pictures
+    is compared with eager's; ``agreement`` states the difference. The given model is not changed.
+
+    >>> import torch
+    >>> from fleetfoot.models import create_model
+    >>> model = create_model("fasternet_t0").eval()
+    >>> pictures = torch.zeros(1, 3, 64, 64)
+    >>> with load("eager", model, example=pictures) as engine:
+    ...     engine.run(pictures).shape
+    torch.Size([1, 1000])
 
     Raises:
         UnknownNameError: no engine has that name.
-        MissingExtraError: its package is not installed; the message names the extra.
+        MissingExtraError: the engine's package is not installed; the message names the extra.
         ValueError: the model is in train mode, the example holds no tensors on the CPU or names
-        that the network's forward does not have, or an option is none of those known.
-        EngineError: it cannot be used here, does not offer an option, or cannot build this network.
-        DisagreementError: it answers otherwise than eager; the first node that differs is named.
+            that the network's forward does not have, or an option is not a known one.
+        EngineError: the engine cannot be used here, does not offer an option, or cannot build this
+            network.
+        DisagreementError: the engine's output differs from eager's; the first node that differs is
+            named.
     """
     if engine not in ENGINES:
         hint = "'auto' is fleetfoot.choose.auto.load_auto." if engine == "auto" else ""
@@ -103,7 +112,7 @@ def load(
     options = Options(threads=threads, precision=precision, layout=layout, device=device)
     if model.training:
         raise ValueError(
-            f"{type(model).__name__} is in train mode, in which its batch norms follow the batch; "
+            f"{type(model).__name__} is in train mode, in which batch norms depend on the batch; "
             "call model.eval() first"
         )
     inputs = Inputs.of(model, example)
@@ -130,17 +139,25 @@ def load(
 
 
 def open(artifact: Artifact | str | os.PathLike[str], *, threads: int | None = None) -> Engine:
-    """The engine that ``Engine.save`` wrote, as it was; no network is needed.
+    """Opens the engine that ``Engine.save`` wrote; no network is needed.
+
+    >>> import torch
+    >>> model, pictures = torch.nn.Conv2d(3, 8, 3).eval(), torch.zeros(1, 3, 16, 16)
+    >>> with load("native", model, example=pictures) as engine:
+    ...     artifact = engine.save("conv.native")
+    >>> with open(artifact) as engine:
+    ...     engine.run(pictures).shape
+    torch.Size([1, 8, 14, 14])
 
     Args:
-        artifact: the folder, or what ``Artifact.read`` gave.
-        threads: default: those that it was saved with.
+        artifact: the folder, or the result of ``Artifact.read``.
+        threads: number of threads; default: the number that the engine was saved with.
 
     Raises:
         ArtifactError: the folder, its manifest or a file of it is missing, damaged or changed, or
             was written for another processor or version.
-        MissingExtraError: its package is not installed; the message names the extra.
-        EngineError: it cannot be used here, or its runtime refuses the files.
+        MissingExtraError: the engine's package is not installed; the message names the extra.
+        EngineError: the engine cannot be used here, or its runtime refuses the files.
         ValueError: ``threads`` is less than 1.
     """
     if not isinstance(artifact, Artifact):

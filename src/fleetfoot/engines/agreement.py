@@ -1,14 +1,13 @@
-"""Every engine is compared with eager before anybody uses it; this is the one place that does it.
+"""The comparison of every engine with eager, before the engine is used.
 
 ``engines.load`` and ``save_plan`` call ``compare``. The engine and eager run the same random
-pictures, drawn from a fixed seed. Beyond ``TOLERANCES`` it is a ``DisagreementError``, which names
-the first node that differs (``diagnosis.py``).
+pictures, drawn from a fixed seed. A difference beyond ``TOLERANCES`` is a ``DisagreementError``
+that names the first node that differs (``diagnosis.py``).
 
-The weights of a network that nobody has trained hide mistakes: a branch under a layer scale of 1e-6
-changes the answer by 1e-6 whatever it computes, and a bias of zeros may be left out unseen. So
-parameters of which every value is below ``HIDDEN`` are drawn anew at the size that trained ones
-have, and an engine that can be built with other weights at little cost, ours, is compared with
-those too.
+The weights of an untrained network hide mistakes: a branch with a layer scale of 1e-6 changes the
+output by 1e-6 whatever it computes, and an omitted bias of zeros is not noticed. So parameters
+whose values are all below ``HIDDEN`` are drawn anew at the size of trained ones, and an engine that
+can cheaply be built with other weights, ours, is compared with those too.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ from fleetfoot.machine.peaks import torch_threads
 
 SEED = 0
 HIDDEN = 1e-3
-"""A parameter whose largest magnitude is below this hides what it is multiplied with or added to:
-the answer would change by less than ten times the tolerance of float32. Fresh layer scales are 1e-6
-to 1e-4, fresh biases 0; the weights of fresh convolutions reach 5e-3 or more."""
+"""Limit of a parameter's largest magnitude, below which the parameter hides what it is multiplied
+with or added to: the output would change by less than ten times the tolerance of float32. Fresh
+layer scales are 1e-6 to 1e-4, fresh biases 0; weights of fresh convolutions reach 5e-3 or more."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an engine's answer to random pictures is from eager's, as ``relative_error``."""
+    """The difference of an engine's output for random pictures from eager's: ``relative_error``."""
 
     error: float
     hidden: int = 0
-    """Parameters that are nearly zero everywhere, so that they may hide a mistake."""
+    """Number of parameters that are nearly zero everywhere, so that they may hide a mistake."""
     redrawn: float | None = None
-    """The same with the hidden parameters drawn anew; None: there are none, the engine would have
-    to be built a second time, or eager's answer is not finite with them."""
+    """The difference after the hidden parameters are drawn anew. None: there are none, the engine
+    would have to be built a second time, or eager's output is not finite with them."""
 
     def __str__(self) -> str:
-        text = f"its answer differs from eager's by {self.error:.1e} of the largest value"
+        text = f"its output differs from eager's by {self.error:.1e} of the largest value"
         if self.redrawn is not None:
             text += (
                 f", and by {self.redrawn:.1e} with the {self.hidden} parameters that are nearly "
@@ -58,12 +57,12 @@ class Agreement:
 
 
 def compare(engine: Engine, model: nn.Module) -> None:
-    """Compares ``engine``, built from ``model``, with eager, and keeps the result in its
-    ``agreement``. Does nothing where that was done, or where there is nothing to compare.
+    """Compares ``engine``, built from ``model``, with eager, and stores the result in its
+    ``agreement``. Does nothing if that was done before, or if there is nothing to compare.
 
     Raises:
-        DisagreementError: they differ by more than ``TOLERANCES`` allows.
-        EngineError: the engine fails, or eager's answer has no finite value to compare with.
+        DisagreementError: the outputs differ by more than ``TOLERANCES`` allows.
+        EngineError: the engine fails, or eager's output has no finite value to compare with.
     """
     if not engine.compared or engine.agreement is not None:
         return
@@ -72,7 +71,7 @@ def compare(engine: Engine, model: nn.Module) -> None:
         expected = inputs.call(model)
         if not _finite(expected):
             raise EngineError(
-                f"{engine.name} cannot be compared with eager: the answer of "
+                f"{engine.name} cannot be compared with eager: the output of "
                 f"{type(model).__name__} to random pictures has no finite value"
             )
         error = _error(engine, model, {}, inputs, expected)
@@ -87,11 +86,11 @@ def compare(engine: Engine, model: nn.Module) -> None:
 
 
 def redrawn(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters of ``model``, and the means of its batch norms, that are nearly zero
-    everywhere, by name, with other values, the same on every call.
+    """New values, the same on every call, for the parameters of ``model`` and the means of its
+    batch norms that are nearly zero everywhere, by name.
 
     Weights of several inputs are drawn so that outputs are about as large as inputs; scales, biases
-    and means between 0.1 and 1 with either sign. A tensor of several names stays one.
+    and means between 0.1 and 1 with either sign. A tensor with several names stays one tensor.
     """
     rng = torch.Generator().manual_seed(SEED)
     drawn: dict[int, Tensor] = {}
@@ -125,12 +124,11 @@ def _error(
     inputs: Inputs,
     expected: Any,
 ) -> float:
-    """The largest error of any output of ``engine``, in which ``weights`` take the place of the
-    model's own.
+    """The largest error of any output of ``engine``, with ``weights`` in place of the model's own.
 
     Raises:
-        DisagreementError: it is more than the tolerance.
-        EngineError: the engine fails, or its outputs are nested otherwise.
+        DisagreementError: the error is more than the tolerance.
+        EngineError: the engine fails, or its outputs have another structure.
     """
     answer = engine.run(inputs.tensors)
     nests = [pytree.tree_structure(nest) for nest in (answer, expected)]
@@ -156,7 +154,7 @@ def _error(
 
 
 def _finite(outputs: Any) -> bool:
-    """Whether each output has a finite value at least, and is a tensor."""
+    """Whether each output is a tensor with at least one finite value."""
     return all(
         isinstance(out, Tensor) and bool(out.isfinite().any())
         for out in pytree.tree_leaves(outputs)

@@ -1,7 +1,7 @@
-"""What an engine is: something that was built from one network for one shape of input, and runs it.
+"""The base of engines: an engine is built from one network for one shape of input, and runs it.
 
-The eager engine is the oracle: ``relative_error`` and ``TOLERANCES`` say how far another may be
-from it.
+The eager engine is the reference: ``relative_error`` and ``TOLERANCES`` state how far another may
+differ from it.
 """
 
 from __future__ import annotations
@@ -50,11 +50,14 @@ float32: sums over up to 9 x 2048 products in another order, and Winograd's tran
 
 
 def relative_error(output: Any, reference: Any) -> float:
-    """Largest difference over the largest value of the reference; infinite if the shapes differ,
-    or if one is not finite and the other is not the same.
+    """Largest difference over the largest value of the reference; infinite if the shapes differ, or
+    if one is not finite and the other is not the same.
 
-    Nests of tensors are compared tensor by tensor, each over its own largest value; the worst one
-    counts, and it is infinite if they are nested otherwise.
+    Nests of tensors are compared tensor by tensor, each over its own largest value; the result is
+    the worst, or infinite if the structures differ.
+
+    >>> round(relative_error(torch.tensor([1.0, 4.1]), torch.tensor([1.0, 4.0])), 3)
+    0.025
     """
     return max(relative_errors(output, reference), default=0.0)
 
@@ -91,20 +94,20 @@ def _error(output: Any, reference: Any) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What an engine is asked for.
+    """The options of an engine.
 
     Raises:
-        ValueError: ``threads`` is not 1 to the usable cores, or a name is none of those known.
+        ValueError: ``threads`` is not 1 to the usable cores, or a name is unknown.
     """
 
     threads: int = 1
     precision: str = "float32"
-    """What it computes in, "float32" or "bfloat16"; batches and logits are float32 either way."""
+    """Type that the engine computes in, "float32" or "bfloat16"; inputs and logits are float32."""
     layout: str = "nchw"
     """Order in which torch keeps the maps, "nchw" or "nhwc". The other engines take NCHW input and
     choose their own order inside."""
     device: str = "cpu"
-    """"cpu" or "cuda"."""
+    """Device that the engine runs on, "cpu" or "cuda"."""
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
@@ -121,7 +124,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """What an engine was built as: what ran, not what was wished for."""
+    """How an engine was built: what actually runs, not what was asked for."""
 
     name: str
     version: str
@@ -130,66 +133,66 @@ class EngineInfo:
     layout: str
     device: str
     note: str = ""
-    """What a reader of its figures should know: operators that its fast part did not take."""
+    """Remark on its figures, for example operators that its fast part did not take."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeTime:
-    """What one node of an engine's own graph took in one run."""
+    """Time of one node of an engine's own graph in one run."""
 
     name: str
-    """The engine's own, or one made from its place where it has none."""
+    """The engine's name for the node, or one made from its position."""
     kind: str
-    """The engine's own word for what it does."""
+    """The engine's word for the node's operation."""
     modules: tuple[str, ...]
-    """Paths of the modules whose work it holds, that of its main operator first; "" is the network
-    itself. Empty where the engine does not tell: the node is unmapped."""
+    """Paths of the modules whose work the node does, that of its main operator first; "" is the
+    network itself. Empty if the engine does not state them: the node is unmapped."""
     seconds: float
     part_of: str = ""
-    """Name of the node that runs it by pieces, so that what lies between its parts stays in the
-    cache; "" where it runs by itself. The time of that other node is without its parts'."""
+    """Name of the node that runs this one piece by piece, so that data between its parts stays in
+    the cache; "" if this node runs by itself. The other node's time excludes that of its parts."""
     macs_share: float = 1.0
-    """Multiply-adds that it computes at least for each that the network asks for: below 1 with
+    """Multiply-adds that the node computes at least for each that the network has: below 1 with
     Winograd's transforms."""
     reference: bool = False
-    """The engine has no kernel of its own for it here, and ran one that is only right."""
+    """Whether the engine lacks a fast kernel for the node here and ran a slow reference instead."""
 
 
 class Written(NamedTuple):
-    """What an engine wrote into a folder."""
+    """Files and settings that an engine wrote into a folder."""
 
     files: tuple[str, ...]
-    """Their names, in the order in which ``readers.py`` wants them."""
+    """Names of the files, in the order in which ``readers.py`` takes them."""
     settings: dict[str, Any]
-    """What is set when they are opened."""
+    """Settings to apply when the files are opened."""
 
 
 class Engine(ABC):
-    """One network, built for inputs of the shapes of ``example``. Ends with ``close`` or a ``with``
-    block."""
+    """One network, built for inputs of the shapes of ``example``. ``close`` or a ``with``
+    block ends it."""
 
     name: ClassVar[str]
     package: ClassVar[str]
-    """The distribution whose version is stated."""
+    """Distribution whose version ``info`` states."""
     compared: bool = True
-    """Whether it is compared with eager; not where it is eager itself, or computes nothing."""
+    """Whether the engine is compared with eager: not if it is eager or computes nothing."""
     agreement: Agreement | None = None
-    """How far its answer is from eager's; None until that was compared, or if it is not."""
+    """Difference of its output from eager's; None if not compared."""
     artifact: Artifact | None = None
-    """What it was opened from; None if it was built from a network."""
+    """The artifact that it was opened from; None if it was built from a network."""
     saves: ClassVar[bool] = False
-    """Whether it has files of its own, from which it is opened again."""
+    """Whether the engine has its own files, from which it can be opened again."""
     portable: ClassVar[bool] = True
-    """Whether its files serve another processor and another version of its package too."""
+    """Whether its files also work on another processor and with another version of its package."""
     decided_by: object = None
-    """Where ``choose.auto`` chose this engine, its ``Decision``."""
+    """The ``Decision`` of ``choose.auto`` if that chose this engine."""
 
     def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         self._begin(Inputs.of(model, example), options)
 
     def _begin(self, inputs: Inputs, options: Options) -> None:
         self.inputs = inputs
-        """The example that it was built for."""
+        """The example inputs that the engine was built for."""
         self.shape = tuple(inputs.tensors[0].shape)
         """Shape of the first input."""
         self.info = EngineInfo(name=self.name, version=version(self.package), **vars(options))
@@ -199,11 +202,12 @@ class Engine(ABC):
 
     @classmethod
     def opened(cls, artifact: Artifact, options: Options) -> Engine:
-        """The engine that wrote ``artifact``, as it was.
+        """Opens the engine that wrote ``artifact``.
 
         Raises:
-            ArtifactError: another engine wrote it, or one for another machine or version.
-            EngineError: its runtime refuses the files.
+            ArtifactError: another engine wrote the files, or they are for another machine or
+                version.
+            EngineError: the engine's runtime refuses the files.
         """
         said = artifact.manifest
         if said.engine != cls.name or not cls.saves:
@@ -215,8 +219,8 @@ class Engine(ABC):
             ):
                 if wrote != here:
                     raise ArtifactError(
-                        f"{artifact.path} was written {what} {wrote}, and this is {here}: the "
-                        f"files of {cls.name} serve only the like; save the network again here"
+                        f"{artifact.path} was written {what} {wrote}, and this is {here}; the "
+                        f"files of {cls.name} work only there; save the network again here"
                     )
         engine = cls.__new__(cls)
         engine._begin(Inputs.described(said.inputs, said.by_name), options)
@@ -229,43 +233,44 @@ class Engine(ABC):
     @classmethod
     @abstractmethod
     def missing(cls) -> FleetfootError | None:
-        """The error that says why this engine cannot be used here; None where it can."""
+        """The error that says why this engine cannot be used here; None if it can."""
 
     @classmethod
     def of_part(cls, part: nn.Module, example: Given | Inputs, options: Options) -> Engine:
-        """The engine of a part of a network that the engine was built from before."""
+        """An engine for a part of the network that this kind of engine was built from before."""
         return cls(part, example, options)
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Engine | None:
-        """The same engine with other values of parameters, by name; None where it would have to be
-        built from the beginning. For the comparison with eager, which comes first of all."""
+        """An engine with other values of parameters, by name; None if it would have to be built
+        from the beginning. Only for the comparison with eager, which precedes any other use."""
         return None
 
     def agreed(self, agreement: Agreement) -> None:
-        """Keeps what the comparison with eager gave; what only that needed is given back."""
+        """Stores the result of the comparison with eager, and frees what only that needed."""
         self.agreement = agreement
 
     def run(self, inputs: Given) -> Any:
-        """Inputs on the CPU -> what the network answers, on the CPU: one tensor, or the same dicts,
-        lists and tuples of tensors. A classifier: (B, C, H, W) float32 -> logits (B, N), float32.
+        """Runs the network on inputs on the CPU. -> its output, on the CPU: one tensor, or the
+        same dicts, lists and tuples of tensors. A classifier: (B, C, H, W) float32 -> logits (B,
+        N), float32.
 
         Args:
             inputs: one tensor, a sequence of them, or a mapping by the names of the network's
                 parameters (``self.inputs.names``).
 
         Raises:
-            ValueError: an input is not of the shape, type or place that the engine was built for.
+            ValueError: an input has not the shape, type or position that the engine was built for.
             EngineError: the engine failed, or is closed.
         """
         return self._checked(self._run, inputs)
 
     def profile(self, inputs: Given) -> list[NodeTime]:
-        """Runs once and says what each node took, in the order in which they ran. The first call
-        may build a second engine that takes times.
+        """Runs once and returns the time of each node, in the order in which they ran. The first
+        call may build a second engine that measures times.
 
         Raises:
-            ValueError: as in ``run``.
-            EngineError: as in ``run``, or this engine has no times of its nodes.
+            ValueError: an input has not the shape or type that the engine was built for.
+            EngineError: the engine failed, is closed, or has no times of its nodes.
         """
         if self.artifact is not None:
             raise EngineError(
@@ -275,13 +280,13 @@ class Engine(ABC):
         return self._checked(self._profile, inputs)
 
     def save(self, path: str | os.PathLike[str], *, facts: Facts | None = None) -> Artifact:
-        """Writes the engine's own files and a manifest into the new folder ``path``: all of it, or
-        nothing. ``engines.open`` gives the engine back.
+        """Writes the engine's own files and a manifest into the new folder ``path``, completely or
+        not at all. ``engines.open`` opens them again.
 
         Raises:
             EngineError: the engine has no files of its own, is closed, was opened from an artifact,
                 or the network that it was built from is gone.
-            OSError: there is something at ``path``, or it cannot be written.
+            OSError: ``path`` exists, or it cannot be written.
         """
         if not self.saves:
             raise EngineError(
@@ -298,7 +303,7 @@ class Engine(ABC):
             nest = Nest.of(pytree.tree_unflatten(range(len(leaves)), spec))
         except ValueError as error:
             raise EngineError(
-                f"the answer of this network has no place in a manifest: {error}"
+                f"a manifest cannot describe the output of this network: {error}"
             ) from error
         written = Written((), {})
 
@@ -330,11 +335,11 @@ class Engine(ABC):
         )
 
     def _write(self, folder: Path) -> Written:
-        """The engine's own files, into an empty folder. For engines that save."""
+        """Writes the engine's own files into an empty folder. For engines that save."""
         raise NotImplementedError
 
     def _read(self, artifact: Artifact) -> None:
-        """Makes ready to run what ``_write`` wrote. For engines that save."""
+        """Opens the files that ``_write`` wrote. For engines that save."""
         raise NotImplementedError
 
     def _checked(self, work: Callable[[tuple[Tensor, ...]], Result], inputs: Given) -> Result:
@@ -349,12 +354,12 @@ class Engine(ABC):
             raise EngineError(f"{self.name} failed on a batch {self.shape}: {error}") from error
 
     def _answers_as(self, nest: pytree.TreeSpec) -> None:
-        """Outputs are put together as ``nest`` says from now on."""
+        """Sets the structure of the outputs, ``nest``, for all later runs."""
         if not nest.is_leaf():
             self._fill = lambda outputs: pytree.tree_unflatten(outputs, nest)
 
     def _nested(self, outputs: list[Tensor]) -> Any:
-        """What the network would answer, of its tensors."""
+        """The network's output, with its structure, from its tensors."""
         return outputs[0] if self._fill is None else self._fill(outputs)
 
     @abstractmethod
@@ -366,11 +371,12 @@ class Engine(ABC):
         )
 
     def timed_call(self, inputs: Given) -> Callable[[], object]:
-        """What a benchmark times: ``run``; on CUDA the network alone, its inputs already there."""
+        """The call that a benchmark times: ``run``; on CUDA the network alone, on inputs that are
+        already on the device."""
         return lambda: self.run(inputs)
 
     def close(self) -> None:
-        """Gives back what the engine holds. A second call does nothing."""
+        """Frees what the engine holds. A second call does nothing."""
         self._closed = True
 
     def __enter__(self) -> Engine:
@@ -391,9 +397,9 @@ _RAISED_AT = re.compile(
 
 
 def reason(error: BaseException) -> str:
-    """Why a network could not be built: the kind of error, the first line of what it says, and the
-    line of the network that torch's exporter stopped at. What else that exporter says is advice
-    for torch's own developers."""
+    """Why a network could not be built: the kind of error, the first line of its message, and the
+    line of the network at which torch's exporter stopped. The rest of that exporter's message is
+    advice for torch's own developers."""
     while type(error).__name__ == "TorchExportError" and error.__cause__ is not None:
         error = error.__cause__
     text = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
@@ -406,13 +412,13 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Around torch's exporter, which prints whole graphs to stderr before it raises."""
+    """A block without the output of torch's exporter, which prints whole graphs to stderr."""
     with redirect_stderr(io.StringIO()):
         yield
 
 
 def installed(package: str) -> bool:
-    """Whether a distribution of that name is here; nothing is imported."""
+    """Whether a distribution of that name is installed; nothing is imported."""
     try:
         version(package)
     except PackageNotFoundError:
@@ -421,7 +427,7 @@ def installed(package: str) -> bool:
 
 
 def missing_package(engine: str, *packages: str) -> MissingExtraError | None:
-    """The error that names the first of ``packages`` that is not installed; None where all are."""
+    """The error that names the first of ``packages`` that is not installed; None if all are."""
     for package in packages:
         if not installed(package):
             return MissingExtraError.of(f"engine {engine!r}", package, engine)
@@ -429,22 +435,22 @@ def missing_package(engine: str, *packages: str) -> MissingExtraError | None:
 
 
 def built_from(engine: Engine, network: weakref.ref[nn.Module]) -> nn.Module:
-    """The network that an engine was built from, of which it holds no more than this.
+    """The network that an engine was built from; the engine holds only a weak reference to it.
 
     Raises:
-        EngineError: nobody holds it any longer.
+        EngineError: the network no longer exists.
     """
     model = network()
     if model is None:
         raise EngineError(
-            f"{engine.name} takes times in a second engine and saves what it builds anew, and the "
-            "network that it would be built from is gone; keep the network until then"
+            f"{engine.name} builds a second engine from the network to profile or save it, and the "
+            "network no longer exists; keep a reference to it until then"
         )
     return model
 
 
 def refuse(engine: str, options: Options, **offered: str) -> None:
-    """Raises where ``options`` ask for what the engine does not offer.
+    """Refuses ``options`` that the engine does not offer.
 
     Raises:
         EngineError: an option is not the one that is ``offered``; both are named.

@@ -15,16 +15,16 @@ from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.errors import EngineError, FleetfootError
 
 COMPILER = "cl" if sys.platform == "win32" else "clang++" if sys.platform == "darwin" else "g++"
-"""Inductor's own choice where the variable CXX does not name another."""
+"""Inductor's default compiler if the variable CXX does not name another."""
 
 
 class Compiled(Eager):
-    """The network as one compiled graph for one shape; a part that cannot be compiled is an error,
-    not a return to eager.
+    """The network as one compiled graph for one shape; a part that cannot be compiled is an error
+    and does not fall back to eager.
 
-    What is compiled is ``torch.export``'s graph, not the module: torch.compile keeps its results by
-    code object, all networks of the zoo share one ``forward``, and the ninth would be refused. The
-    number of threads is written into the code. Building takes 10 to 50 seconds a network.
+    The input of torch.compile is ``torch.export``'s graph, not the module: torch.compile keeps its
+    results by code object, all networks of the zoo share one ``forward``, and the ninth would be
+    refused. The number of threads is fixed in the code. Building takes 10 to 50 seconds a network.
     """
 
     name = "compiled"
@@ -44,7 +44,7 @@ class Compiled(Eager):
         self._forward = compiled
 
     def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
-        return Engine._profile(self, inputs)  # its kernels do not tell whose work they hold
+        return Engine._profile(self, inputs)  # its kernels do not state whose work they hold
 
     @classmethod
     def missing(cls) -> FleetfootError | None:

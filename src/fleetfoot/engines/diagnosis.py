@@ -1,9 +1,9 @@
-"""The first node at which an engine differs from eager, found after its answer turned out wrong.
+"""Finding the first node at which an engine differs from eager, after its output was found wrong.
 
-The network's exported graph is cut after a node, and the engine is built of what comes before the
-cut. Maps that everything before them has to pass (a block's sum) are tried first, by bisection;
-then the search goes back, from the first that differs, to a node that differs while all that it
-reads agree. That is a dozen builds of parts of the network.
+The network's exported graph is cut after a node, and the engine is built from the part before the
+cut. Maps on which everything after them depends (a block's sum) are tried first, by bisection; then
+the search goes back, from the first that differs, to a node that differs while all its inputs
+agree. That takes about a dozen builds of parts of the network.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fleetfoot.engines.inputs import Inputs
 from fleetfoot.errors import EngineError
 
 LONGEST_S = 120.0
-"""After which the search ends with the earliest node that it knows to differ: some engines take a
-minute to build one."""
+"""Time limit of the search, in seconds, after which the earliest node known to differ is its
+result: some engines take a minute to build one."""
 
 
 def first_difference(
@@ -32,11 +32,11 @@ def first_difference(
     tolerance: float,
 ) -> str:
     """The first node at which ``engine`` differs from eager by more than ``tolerance`` on
-    ``picture``: its module's path and its operator. "" where that cannot be told: the network
-    cannot be exported, or no part of it differs by itself.
+    ``picture``: its operator and its module's path. "" if it cannot be found: the network cannot be
+    exported, or no part of it differs by itself.
 
     Args:
-        weights: values that take the place of the model's own, by name.
+        weights: values in place of the model's own, by name.
         output: which of the network's outputs differs.
     """
     from fleetfoot.engines.native.lower.lower import exported
@@ -51,7 +51,7 @@ def first_difference(
     try:
         search.run(output)
     except TimeoutError:
-        pass  # what was found by then
+        pass  # the result so far is used
     return search.said()
 
 
@@ -92,7 +92,11 @@ class _Search:
         self._latest = time.monotonic() + LONGEST_S
 
     def run(self, output: int) -> None:
-        """Raises TimeoutError where it takes too long."""
+        """Searches for the first node that differs.
+
+        Raises:
+            TimeoutError: the search takes too long.
+        """
         (last,) = (node for node in self._nodes if node.op == "output")
         node = pytree.tree_leaves(last.args[0])[output]
         if not isinstance(node, fx.Node):
@@ -121,8 +125,8 @@ class _Search:
         return where if self._ended else f"{where}, or one before it"
 
     def _nearest(self, node: fx.Node) -> fx.Node | None:
-        """A node that differs among those that ``node`` reads; one whose part of the network
-        cannot be built is looked through."""
+        """A node that differs among the inputs of ``node``. If the part before an input cannot be
+        built, the inputs of that one are searched."""
         waiting, seen = list(node.all_input_nodes), set()
         while waiting:
             source = waiting.pop()
@@ -137,7 +141,7 @@ class _Search:
         return None
 
     def _may(self, node: fx.Node) -> bool:
-        """Whether it gives a map of the picture that can be compared."""
+        """Whether the node gives a map of the picture that can be compared."""
         value = node.meta.get("val")
         return (
             node.op == "call_function"
@@ -148,7 +152,7 @@ class _Search:
         )
 
     def _narrow(self, end: fx.Node) -> list[fx.Node]:
-        """Nodes before ``end``, in order, through which everything goes that ``end`` depends on."""
+        """Nodes before ``end``, in order, that lie on every path from the input to ``end``."""
         needed, waiting = set(), [end]
         while waiting:
             node = waiting.pop()
@@ -171,7 +175,8 @@ class _Search:
         return cuts
 
     def _differs(self, node: fx.Node) -> bool | None:
-        """None where the engine cannot be built of the part of the network before ``node``."""
+        """Whether the engine differs at ``node``; None if it cannot be built for the part of the
+        network before it."""
         if node not in self._known:
             if time.monotonic() > self._latest:
                 raise TimeoutError
@@ -183,7 +188,7 @@ class _Search:
             with self._engine.of_part(part, self._picture, self._options) as engine:
                 answer = engine.run(self._picture)
             return not relative_error(answer, part(*self._picture)) <= self._tolerance
-        except Exception:  # each runtime raises its own kinds, and the next node may do
+        except Exception:  # each runtime raises its own kinds, and the next node may build
             return None
 
     def _part(self, last: fx.Node) -> fx.GraphModule:

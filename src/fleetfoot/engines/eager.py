@@ -1,4 +1,4 @@
-"""Torch as it is, operator by operator: the oracle, and on CUDA also its replay as one graph."""
+"""Torch's own operators, one by one: the reference, and on CUDA also their replay as one graph."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Eager(Engine):
     """The network's own forward under ``torch.inference_mode``.
 
     In float32, NCHW and on the CPU it runs the given module itself, otherwise a copy. On CUDA,
-    float32 is IEEE float32: the TF32 that torch allows in convolutions is off.
+    float32 is IEEE float32: TF32, which torch allows in convolutions, is off.
     """
 
     name = "eager"
@@ -52,7 +52,7 @@ class Eager(Engine):
 
     @contextmanager
     def _as_stated(self) -> Iterator[None]:
-        """Threads and arithmetic as ``info`` states them."""
+        """A block with the threads and arithmetic that ``info`` states."""
         with torch_threads(self.info.threads), torch.inference_mode():
             if self.info.device == "cpu":
                 yield
@@ -106,8 +106,8 @@ def _answered(output: Tensor) -> Tensor:
 
 
 class _Stopwatch(TorchDispatchMode):
-    """Times each operator as torch dispatches it, views too; what Python does between them is in
-    none."""
+    """Times each operator as torch dispatches it, views too; the time of Python between them is not
+    included."""
 
     def __init__(self, modules: Modules) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class CudaGraph(Eager):
         return None if torch.cuda.is_available() else EngineError("cudagraph: no CUDA device here")
 
     def _replay(self, *placed: Tensor, **named: Tensor) -> Any:
-        """The last inputs are given by name, in their order."""
+        """Replays the graph on new inputs; the last ones are given by name, in their order."""
         for own, given in zip(self._inputs, (*placed, *named.values()), strict=True):
             if given is not own:
                 own.copy_(given)

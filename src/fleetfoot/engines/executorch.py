@@ -25,14 +25,14 @@ from fleetfoot.errors import EngineError, FleetfootError
 
 
 class Program(NamedTuple):
-    """What ExecuTorch runs."""
+    """A network in ExecuTorch's form."""
 
     content: bytes
-    """Of a .pte file."""
+    """Content of a .pte file."""
     outside: str
-    """The operators that XNNPACK did not take, as "2 aten.split_copy"; "" where it took all."""
+    """Operators that XNNPACK did not take, for example "2 aten.split_copy"; "" if it took all."""
     outputs: pytree.TreeSpec
-    """How the program's outputs lie in what the network answers."""
+    """Structure of the program's outputs in the network's output."""
 
 
 FILE = "network.pte"
@@ -42,8 +42,8 @@ _last = Last[Program]()
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """ExecuTorch imported and set up inside warns of itself, logs to stderr from C++, and gives the
-    root logger a handler; none of that leaves here."""
+    """A block in which importing and setting up ExecuTorch stays silent: it warns, logs to stderr
+    from C++, and gives the root logger a handler, which is removed again."""
     handlers = list(logging.root.handlers)
     sys.stderr.flush()
     kept = os.dup(2)
@@ -64,8 +64,8 @@ def executorch_program(model: nn.Module, example: Given | Inputs) -> Program:
     """The network for inputs of exactly the shapes of ``example``, lowered to XNNPACK by
     ``to_edge_transform_and_lower``; 10 to 50 s.
 
-    XNNPACK takes slices but no splits, and each split would cut its part of the graph in two and
-    run in ExecuTorch's portable operators; so splits are first written as slices.
+    XNNPACK takes slices but no splits. Each split would divide its part of the graph in two and run
+    in ExecuTorch's portable operators, so splits are rewritten as slices first.
     """
     return _last.of(model, Inputs.of(model, example), _lower)
 
@@ -94,7 +94,7 @@ def _lower(model: nn.Module, inputs: Inputs) -> Program:
 
 
 def _operator(target: Any) -> str:
-    """ "aten.split_copy.Tensor" of what a node calls."""
+    """Name of a node's target, for example "aten.split_copy.Tensor"."""
     return str(getattr(target, "_name", None) or target.__name__).replace("::", ".")
 
 
@@ -125,16 +125,16 @@ def _as_slices() -> dict[Any, Any]:
 class ExecuTorch(Engine):
     """One XNNPACK program, float32, on ExecuTorch's pool of ``threads`` threads.
 
-    The pool is one for the whole process, and a loaded program keeps the pool that it found: an
-    engine that finds another pool than its own makes one of its size and loads its program again,
-    in the first run of its turn. Operators that XNNPACK does not take run on one thread in
-    ExecuTorch's own kernels; ``info.note`` names them.
+    The process has one pool, and a loaded program keeps the pool that it found. An engine that
+    finds a pool of another engine makes one of its own size and loads its program again, in the
+    first run of its turn. Operators that XNNPACK does not take run on one thread in ExecuTorch's
+    own kernels; ``info.note`` names them.
     """
 
     name = "executorch"
     package = "executorch"
     _pools: ClassVar[int] = 0
-    """Pools made so far in this process: the number of the one at hand."""
+    """Pools made so far in this process, which is the number of the current one."""
 
     saves = True
 
@@ -155,7 +155,7 @@ class ExecuTorch(Engine):
 
     @classmethod
     def missing(cls) -> FleetfootError | None:
-        # ruamel.yaml, tabulate, torchao: what its lowering imports of its many requirements
+        # ruamel.yaml, tabulate, torchao: those of its many requirements that its lowering imports
         return missing_package(cls.name, cls.package, "ruamel.yaml", "tabulate", "torchao")
 
     def _write(self, folder: Path) -> Written:
@@ -172,14 +172,14 @@ class ExecuTorch(Engine):
             from executorch.extension.pybindings import portable_lib
 
             self._runtime: Any = portable_lib
-        self._content: bytes | None = content  # the module reads it where it lies
+        self._content: bytes | None = content  # the module reads it in place
         self._module: Any  # set by _take_pool
         self._pool = -1
         self._take_pool()
 
     def _take_pool(self) -> None:
-        """Gives the process a pool of this engine's size, where it has another, and loads the
-        program with it."""
+        """Makes a process-wide pool of this engine's size if the current one is another's, and
+        loads the program with it."""
         with _quiet():
             if self._runtime._threadpool_get_thread_count() != self.info.threads:
                 self._runtime._unsafe_reset_threadpool(self.info.threads)

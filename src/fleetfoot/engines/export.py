@@ -1,10 +1,10 @@
 """The network as an ONNX graph, which both ONNX Runtime and OpenVINO read.
 
-Torch's newer exporter (``dynamo=True``) with its optimiser on, 3 to 8 s for a folded network. The
-older one is ten times as quick and its graphs are as fast, but it is being retired, and of a branch
-that depends on the data it keeps the side that the example took. Without the optimiser ONNX Runtime
-keeps twice the nodes and is up to three times as slow. OpenVINO reads the same graph in 0.1 s; its
-own conversion from torch took 3 to 14 s, for graphs that ran no faster.
+Torch's newer exporter (``dynamo=True``) with its optimiser takes 3 to 8 s for a folded network. The
+older one is ten times as quick and its graphs are as fast, but it is deprecated, and of a branch
+that depends on the data it keeps only the side that the example took. Without the optimiser ONNX
+Runtime keeps twice the nodes and is up to three times as slow. OpenVINO reads the same graph in
+0.1 s; its own conversion from torch took 3 to 14 s, for graphs that ran no faster.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Made = TypeVar("Made")
 
 
 class Last(Generic[Made]):
-    """What was made last, kept until another network, or another shape, is asked for: several
-    engines are built from each network, one after the other, and several times for one shape."""
+    """Keeps the latest result until another network or shape is asked for: several engines are
+    built from each network in turn, and several times for one shape."""
 
     def __init__(self) -> None:
         self._kept: tuple[weakref.ref[nn.Module], bytes, Made] | None = None
@@ -50,7 +50,7 @@ class OnnxGraph(NamedTuple):
 
     content: bytes
     outputs: pytree.TreeSpec
-    """How the graph's outputs lie in what the network answers."""
+    """Structure of the graph's outputs in the network's output."""
 
 
 _last = Last[OnnxGraph]()
@@ -66,7 +66,7 @@ def onnx_graph(model: nn.Module, example: Given | Inputs) -> OnnxGraph:
     """The graph and its weights, for inputs of exactly the shapes of ``example``.
 
     Raises:
-        EngineError: an output of the network is no tensor.
+        EngineError: an output of the network is not a tensor.
     """
     return _last.of(model, Inputs.of(model, example), _export)
 
@@ -79,7 +79,7 @@ def _refuse_constants(model: nn.Module, inputs: Inputs) -> None:
 
 
 def no_tensor(model: nn.Module, output: object) -> EngineError:
-    """The error that says that ``output``, which the network returns, is no tensor."""
+    """The error for ``output``, which the network returns and which is not a tensor."""
     return EngineError(
         f"an engine runs networks whose outputs are tensors; {type(model).__name__} also returns "
         f"{output!r}"
@@ -87,10 +87,10 @@ def no_tensor(model: nn.Module, output: object) -> EngineError:
 
 
 def output_nest(program: torch.export.ExportedProgram, model: nn.Module) -> pytree.TreeSpec:
-    """How the outputs of an exported network lie in what it answers.
+    """Structure of an exported network's outputs.
 
     Raises:
-        EngineError: one of them is no tensor.
+        EngineError: one of the outputs is not a tensor.
     """
     for output in program.graph_signature.output_specs:
         if output.kind is OutputKind.USER_OUTPUT and not isinstance(output.arg, TensorArgument):
@@ -128,8 +128,8 @@ def _export(model: nn.Module, inputs: Inputs) -> OnnxGraph:
 
 
 def _fingerprint(model: nn.Module, inputs: Inputs) -> bytes:
-    """Changes with the modules' options, the weights and the inputs' shapes: all are written into
-    the graph."""
+    """A digest that changes with the modules' options, the weights and the inputs' shapes: all are
+    part of the graph."""
     given = f"{model!r}\n{inputs.describe()} {inputs.by_name}"
     digest = hashlib.blake2b(given.encode(), digest_size=16)
     for name, tensor in model.state_dict().items():

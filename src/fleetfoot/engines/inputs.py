@@ -1,4 +1,4 @@
-"""What one call of a network takes: one tensor, several by place, or several by name."""
+"""Inputs of one call of a network: one tensor, several by position, or several by name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from fleetfoot.artifact import Described
 
 Given: TypeAlias = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-"""One tensor, a sequence of them in the order of the network's parameters, or a mapping by the
-parameters' names."""
+"""Inputs as a caller gives them: one tensor, a sequence in the order of the network's parameters,
+or a mapping by the parameters' names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +23,10 @@ class Inputs:
 
     tensors: tuple[Tensor, ...]
     names: tuple[str, ...]
-    """The names of the parameters."""
+    """Names of the parameters, one for each tensor."""
     by_name: int = 0
-    """How many of the tensors, the last ones, are given by name: before them the network has
-    parameters that keep their defaults."""
+    """Number of tensors, counted from the last, that are passed by name: the network has parameters
+    before them that keep their defaults."""
 
     def __post_init__(self) -> None:
         if not self.tensors:
@@ -44,11 +44,16 @@ class Inputs:
 
     @classmethod
     def of(cls, model: nn.Module, given: Given | Inputs) -> Inputs:
-        """The inputs of ``model`` as ``given``.
+        """The inputs of ``model`` from ``given``.
+
+        >>> import torch
+        >>> inputs = Inputs.of(torch.nn.ReLU(), torch.zeros(1, 8))
+        >>> inputs.names, inputs.by_name
+        (('input',), 0)
 
         Raises:
-            ValueError: there is none, one is no tensor on the CPU, or the network has no parameter
-                of that name.
+            ValueError: there is none, one is not a tensor on the CPU, or the network has no
+                parameter of that name.
         """
         if isinstance(given, Inputs):
             return given
@@ -69,7 +74,7 @@ class Inputs:
 
     @classmethod
     def described(cls, described: Sequence[Described], by_name: int) -> Inputs:
-        """Inputs of which only names, shapes and types are known; the tensors hold nothing."""
+        """Inputs with only names, shapes and types; the tensors hold no meaningful values."""
         tensors = [torch.empty(one.shape, dtype=getattr(torch, one.dtype)) for one in described]
         return cls(tuple(tensors), tuple(one.name for one in described), by_name)
 
@@ -83,7 +88,7 @@ class Inputs:
         return dict(zip(self.names[first:], self.tensors[first:], strict=True))
 
     def call(self, model: Any, tensors: Sequence[Tensor] | None = None) -> Any:
-        """What ``model`` answers; to ``tensors`` in the place of its own, if they are given."""
+        """Calls ``model`` with the tensors; with ``tensors`` in their place if given."""
         tensors = self.tensors if tensors is None else tensors
         if not self.by_name:
             return model(*tensors)
@@ -93,12 +98,12 @@ class Inputs:
         )
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Inputs:
-        """The same inputs with other tensors in their place."""
+        """A copy with other tensors in place of these."""
         return Inputs(tuple(tensors), self.names, self.by_name)
 
     def random(self, seed: int = 0, *, batch: int | None = None) -> Inputs:
-        """Normal values of the same shapes, the same on every call; tensors of whole numbers or
-        bools are kept, since a network may look something up with them.
+        """Inputs with normal random values, the same on every call; tensors of whole numbers or
+        bools are kept, since a network may use them as indices.
 
         Args:
             batch: size of each first dimension; default: the inputs' own.
@@ -115,13 +120,13 @@ class Inputs:
 
     @property
     def batch(self) -> int | None:
-        """The first dimension that all inputs share; None if they do not."""
+        """The first dimension if all inputs share it, else None."""
         sizes = {tensor.shape[0] if tensor.ndim else None for tensor in self.tensors}
         return sizes.pop() if len(sizes) == 1 else None
 
     @property
     def one(self) -> Inputs:
-        """The first of a batch alone; all of the inputs if they share no batch."""
+        """The first picture of the batch alone; all of the inputs if they share no batch."""
         return self if self.batch is None else self.with_tensors([t[:1] for t in self.tensors])
 
     def __str__(self) -> str:
@@ -152,7 +157,7 @@ def _names(model: nn.Module, count: int) -> tuple[str, ...]:
 
 
 class Matcher:
-    """Checks what a run is given against what an engine was built for, and puts it in order."""
+    """Checks the inputs of a run against those that an engine was built for, and orders them."""
 
     def __init__(self, engine: str, inputs: Inputs) -> None:
         self._engine, self.names = engine, inputs.names
@@ -161,12 +166,13 @@ class Matcher:
         self._only = (self._shapes[0], self._dtypes[0]) if len(self._shapes) == 1 else None
 
     def __call__(self, given: Given) -> tuple[Tensor, ...]:
-        """
+        """The tensors in the engine's order.
+
         Raises:
-            ValueError: an input is missing or unknown, or has another shape, type or place.
+            ValueError: an input is missing or unknown, or has another shape, type or device.
         """
         if isinstance(given, Tensor) and self._only == (given.shape, given.dtype) and given.is_cpu:
-            return (given,)  # the plain way: a microsecond less, which a benchmark would count
+            return (given,)  # the common case: it saves a microsecond in a benchmark
         if isinstance(given, Tensor):
             tensors: tuple[Tensor, ...] = (given,)
         elif isinstance(given, Mapping):

@@ -1,4 +1,4 @@
-"""ncnn on the CPU, from a graph that its own converter, pnnx, makes of the network."""
+"""ncnn on the CPU, with a graph made from the network by ncnn's own converter, pnnx."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ SETTINGS = {
     "use_winograd23_convolution": True,
     "use_winograd43_convolution": True,
     "use_winograd63_convolution": True,
-    # as shipped, ncnn keeps maps and weights in 16 bits where the processor can
+    # by default, ncnn keeps maps and weights in 16 bits if the processor can
     "use_fp16_packed": False,
     "use_fp16_storage": False,
     "use_fp16_arithmetic": False,
     "use_bf16_packed": False,
     "use_bf16_storage": False,
 }
-"""Of ``ncnn.Net.opt``, beside the number of threads."""
+"""Options of ``ncnn.Net.opt``, apart from the number of threads."""
 
 
 class Converted(NamedTuple):
-    """A network as pnnx gives it."""
+    """A network as pnnx writes it."""
 
     files: dict[str, bytes]
-    """The graph and its weights by the names of their files."""
+    """The files of graph and weights, by name."""
     outputs: pytree.TreeSpec
-    """How the graph's outputs lie in what the network answers."""
+    """Structure of the graph's outputs in the network's output."""
 
 
 _last = Last[Converted]()
 
 
 def converted(model: nn.Module, example: Given | Inputs) -> Converted:
-    """The network in float32 and for one picture.
+    """Converts the network to float32 and for one picture.
 
-    pnnx reads what ``torch.jit.trace`` saw: of a branch that depends on the data it keeps the side
-    that the example took.
+    pnnx reads what ``torch.jit.trace`` saw: of a branch that depends on the data it keeps only the
+    side that the example took.
 
     Raises:
-        EngineError: an input is not float32 or they share no batch, an output is no tensor, pnnx
-            fails, or leaves operators for which ncnn has no layer; they are named.
+        EngineError: an input is not float32, the inputs share no batch, an output is not a tensor,
+            pnnx fails, or it leaves operators for which ncnn has no layer; they are named.
     """
     inputs = Inputs.of(model, example)
     if inputs.batch is None or any(t.dtype != torch.float32 or t.ndim < 2 for t in inputs.tensors):
@@ -77,7 +77,7 @@ def converted(model: nn.Module, example: Given | Inputs) -> Converted:
 
 
 class _Flat(nn.Module):
-    """A network that answers with its tensors in one tuple, and is called with tensors by place."""
+    """A network whose output is one tuple of its tensors, and whose inputs are by position."""
 
     def __init__(self, network: nn.Module, inputs: Inputs) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def _convert(model: nn.Module, inputs: Inputs) -> Converted:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # tracing is deprecated, and pnnx reads nothing else
+            warnings.simplefilter("ignore")  # tracing is deprecated, but pnnx reads nothing else
             flat = _Flat(model, inputs).eval()
             traced = torch.jit.trace(flat, inputs.tensors, check_trace=False)
             traced.save(folder / "network.pt")
@@ -128,15 +128,15 @@ def _convert(model: nn.Module, inputs: Inputs) -> Converted:
 
 
 class Ncnn(Engine):
-    """Packed layout, Winograd's and matrix-product convolutions, light mode, all in float32.
+    """ncnn with packed layout, Winograd and matrix-product convolutions, light mode, in float32.
 
-    ncnn's threads share one picture. Where the batch has a picture for each of them, each thread
-    takes whole pictures instead: for MobileOne-S0 on two threads that was 1.2 times as fast, and
+    ncnn's threads share one picture. If the batch has a picture for each thread, each thread takes
+    whole pictures instead: for MobileOne-S0 on two threads that was 1.2 times as fast, and
     1.5 times as fast as ncnn's own batches.
 
     Its OpenMP threads spin for about 10 ms after a run; ``openmp_blocktime`` has no effect on the
-    GNU library that its Linux wheels bring. A turn of the benchmark begins with untimed runs that
-    outlast them.
+    GNU library in its Linux wheels. A turn of the benchmark begins with untimed runs that take
+    longer.
     """
 
     name = "ncnn"

@@ -1,4 +1,4 @@
-"""The engine that does nothing: what it takes is what the harness adds to every measurement."""
+"""An engine that does nothing: its time is what the harness adds to every measurement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fleetfoot.engines.inputs import Given, Inputs
 
 
 class Nothing(Engine):
-    """Answers each batch with the same empty logits, (B, 0)."""
+    """Returns the same empty logits, (B, 0), for each batch."""
 
     name = "nothing"
     package = "torch"

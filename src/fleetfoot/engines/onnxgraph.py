@@ -1,10 +1,10 @@
-"""Which module each node of an exported ONNX graph came from, and which of these nodes a node of
-ONNX Runtime's own graph holds.
+"""The modules of nodes in ONNX graphs: in an exported graph, and in ONNX Runtime's own graph, whose
+nodes hold nodes of the exported one.
 
-Torch's exporter notes the path of modules with every node. ONNX Runtime drops the note, fuses nodes
-and names what it makes after the values that they gave, with suffixes for its blocked layouts; so
-its graph is matched with the exported one by values: a node holds all that lies between what it
-reads and what it gives.
+Torch's exporter stores the path of modules with every node. ONNX Runtime drops the paths, fuses
+nodes and names the results after their output values, with suffixes for its blocked layouts. So its
+graph is matched with the exported one by values: a node holds everything between its inputs and its
+outputs.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 BLOCKED = "com.microsoft.nchwc"
 """Domain of ONNX Runtime's operators on maps in blocks of channels."""
 MAIN = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Attention", "LSTM", "GRU")
-"""Operators whose module a node that holds several is named after."""
+"""Operators that decide the first module of a node that holds several."""
 MOVES = ("ReorderInput", "ReorderOutput", "Transpose", "Reshape", "Cast", "Identity")
-"""What ONNX Runtime puts between nodes of its own accord."""
+"""Operators that ONNX Runtime inserts between nodes."""
 
 
 def module_paths(graph: Any) -> dict[str, str]:
-    """Path of the module of each node, by the node's name and by those of the values that it gives.
+    """Path of each node's module, by the node's name and by the names of its output values.
 
-    A node that the exporter's optimiser made anew, a split for one, has no note: it belongs to the
-    module in which all of its readers lie. Without readers it is left out.
+    A node that the exporter's optimiser made, for example a split, has no path: it gets the module
+    that contains all of its readers. Without readers it is left out.
     """
     found: dict[str, str] = {}
     readers: dict[str, list[str]] = {}
-    """Paths of the modules that read a value."""
+    """Paths of the modules that read a value, by the value's name."""
     for node in reversed(graph.node):
         notes = {note.key: note.value for note in node.metadata_props}
         behind = [path for value in node.output for path in readers.get(value, [])]
@@ -49,13 +49,13 @@ def module_paths(graph: Any) -> dict[str, str]:
 
 
 def _common(paths: list[str]) -> str:
-    """Of the innermost module in which all of them lie."""
+    """Path of the innermost module that contains all of ``paths``."""
     levels = zip(*(path.split(".") for path in paths), strict=False)
     return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels))
 
 
 def main_first(nodes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Paths of ``nodes``, each (kind, path), once and that of the main operator first."""
+    """Paths of ``nodes``, each (kind, path), without repetition; the main operator's is first."""
     ordered = sorted(nodes, key=lambda node: node[0] not in MAIN)
     return tuple(dict.fromkeys(path for _, path in ordered))
 
@@ -72,14 +72,14 @@ class RuntimeGraph:
             for value in node.input:
                 self._readers.setdefault(value, []).append(node)
         self._same: dict[str, str] = {}
-        """The exported graph's name of a value that the optimised graph calls otherwise."""
+        """Name in the exported graph of a value that has another name in the optimised graph."""
         self._taken: set[str] = set()
         self._modules: dict[str, tuple[str, ...]] = {}
         for node in optimised.node:
             self._modules[node.name] = self._of(node)
 
     def modules(self, name: str) -> tuple[str, ...]:
-        """Of the node of that name in the optimised graph; none where that is not known."""
+        """Paths of the modules of a node in the optimised graph, by its name; empty if unknown."""
         return self._modules.get(name, ())
 
     def _of(self, node: Any) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ class RuntimeGraph:
         return self._same.get(value, value)
 
     def _given(self, node: Any, inputs: list[str]) -> str | None:
-        """The exported graph's name of what the node gives."""
+        """Name in the exported graph of the node's output."""
         for value in node.output:
             if value in self._makers:
                 return str(value)
@@ -113,7 +113,7 @@ class RuntimeGraph:
             given = node.name.removesuffix("_nchwc")
             if given in self._makers:
                 return self._behind(node, given)
-        base, _, fusion = node.name.partition("/")  # as "node_MatMul_7/MatMulAddFusion"
+        base, _, fusion = node.name.partition("/")  # for example "node_MatMul_7/MatMulAddFusion"
         if base in self._named and (fusion or self._named[base].op_type == node.op_type):
             given = str(self._named[base].output[0])
             return self._through(given, "Add") if fusion == "MatMulAddFusion" else given
@@ -122,8 +122,8 @@ class RuntimeGraph:
         return None
 
     def _behind(self, node: Any, given: str) -> str:
-        """A blocked convolution may add its fourth input, and have an activation behind it, and
-        keeps the name of what it gave before."""
+        """The final output of a blocked convolution: it may add its fourth input and apply an
+        activation after that, but keeps the name of its earlier output."""
         if len(node.input) > 3 and node.input[3]:
             given = self._through(given, "Add")
         for attribute in node.attribute:
@@ -132,15 +132,15 @@ class RuntimeGraph:
         return given
 
     def _through(self, value: str, kind: str) -> str:
-        """What the one reader of the value gives, where it is of that kind."""
+        """The output of the value's only reader if that is of the given kind."""
         readers = self._readers.get(value, [])
         if len(readers) == 1 and readers[0].op_type == kind:
             return str(readers[0].output[0])
         return value
 
     def _between(self, given: str, inputs: set[str]) -> list[Any]:
-        """The exported nodes that make ``given`` of ``inputs``, those that another node holds
-        left out."""
+        """The exported nodes between ``inputs`` and ``given``, without those that another node
+        holds."""
         held: dict[str, Any] = {}
         waiting, seen = [given], set(inputs)
         while waiting:

@@ -25,16 +25,16 @@ from fleetfoot.readers import PROVIDERS, Session
 FILE = "network.onnx"
 STOP_SPINNING = {"session.force_spinning_stop": "1"}
 WARM_RUNS = 2
-"""Of a session that takes times, before the run that counts."""
+"""Number of runs of a profiling session before the run that counts."""
 
 
 class OnnxRuntime(Engine):
-    """All graph optimisations, operators one after the other, ``threads`` threads inside each.
+    """ONNX Runtime with all graph optimisations; operators run in sequence, each on ``threads``.
 
-    Its threads spin while they wait for the next operator and, as shipped, go on spinning after the
-    last: in the 50 ms after a run on two threads they burnt 48 ms of a core, which the engine
-    measured next would have missed. Here they stop when the run ends
-    (``session.force_spinning_stop``); the run itself is as fast.
+    Its threads spin while they wait for the next operator and, by default, go on spinning after the
+    last: in the 50 ms after a run on two threads they used 48 ms of a core, at the cost of the
+    engine measured next. Here they stop when the run ends (``session.force_spinning_stop``); the
+    run itself is as fast.
     """
 
     name = "onnxruntime"
@@ -60,7 +60,7 @@ class OnnxRuntime(Engine):
         )
 
     def _write(self, folder: Path) -> Written:
-        """The graph as it was optimised."""
+        """Writes the optimised graph."""
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
@@ -82,7 +82,7 @@ class OnnxRuntime(Engine):
         self._session: Any = session.session
         if self._session.get_providers() != PROVIDERS:
             raise EngineError(
-                f"onnxruntime took providers {self._session.get_providers()}, not {PROVIDERS}"
+                f"onnxruntime uses providers {self._session.get_providers()}, not {PROVIDERS}"
             )
 
     def _settings(self) -> Any:
@@ -108,7 +108,7 @@ class OnnxRuntime(Engine):
         return self._nested([torch.from_numpy(np.asarray(answer)) for answer in answers])
 
     def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
-        """In a session of its own each time: one gives its times only when it ends."""
+        """Profiles in a new session each time: a session gives its times only when it ends."""
         import onnxruntime
 
         if self._optimised is None:
@@ -149,7 +149,7 @@ class OnnxRuntime(Engine):
 
 @dataclass(frozen=True)
 class _Optimised:
-    """The graph as ONNX Runtime changes it: its names differ each time that it is made anew."""
+    """The graph as ONNX Runtime optimises it: its names differ each time that it is made anew."""
 
     model: bytes
     graph: RuntimeGraph

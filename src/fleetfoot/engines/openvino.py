@@ -26,7 +26,7 @@ FILE = "network.blob"
 
 
 def settings(options: Options) -> dict[str, str | int]:
-    """What the CPU plugin is asked for."""
+    """Settings of the CPU plugin for these options."""
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -36,11 +36,11 @@ def settings(options: Options) -> dict[str, str | int]:
 
 
 class OpenVino(Engine):
-    """One stream for the least latency, ``threads`` threads.
+    """OpenVINO with one stream, for the least latency, on ``threads`` threads.
 
     The precision is set and read back: on a CPU with bfloat16 units OpenVINO would otherwise
-    compute in bfloat16 and not say so. Its ReLU and clamps turn NaN into 0: where eager's logits
-    would show that an input was not a number, these may not.
+    compute in bfloat16 without saying so. Its ReLU and clamps turn NaN into 0, so its logits may
+    not show that an input was not a number, while eager's do.
     """
 
     name = "openvino"
@@ -70,7 +70,7 @@ class OpenVino(Engine):
         self._use(Request(compiled.create_infer_request()))
 
     def _write(self, folder: Path) -> Written:
-        """The compiled network."""
+        """Writes the compiled network."""
         blob = io.BytesIO()
         self._request.get_compiled_model().export_model(blob)
         (folder / FILE).write_bytes(blob.getvalue())
@@ -94,7 +94,7 @@ class OpenVino(Engine):
         for name, value in asked.items():
             got = compiled.get_property(name)
             if got != value:
-                raise EngineError(f"openvino was asked for {name} {value} and took {got}")
+                raise EngineError(f"openvino was set to {name} {value} but uses {got}")
         self._runner: Request | None = request
         self._request: Any = request.request
 
@@ -119,10 +119,10 @@ class OpenVino(Engine):
 
 
 class _Timed:
-    """The network compiled once more for each profile, to take the time of each node.
+    """The network compiled once more for each profile, to measure the time of each node.
 
-    OpenVINO tells the mean of a node's times over all runs since it was compiled, in whole
-    microseconds; of two such means, a run after the first and the last, follows that of the runs
+    OpenVINO states the mean of a node's times over all runs since compilation, in whole
+    microseconds; two such means, after the first run and after the last, give the mean of the runs
     between.
     """
 
@@ -140,7 +140,7 @@ class _Timed:
         graph = onnx.load_from_string(exported).graph
         self._paths = module_paths(graph)
         self._nodes = {name: node for node in graph.node for name in (*node.output, node.name)}
-        """Of the exported graph, by their names and by those of what they give."""
+        """Nodes of the exported graph, by their names and the names of their outputs."""
 
     def run(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
         arrays = [tensor.contiguous().numpy() for tensor in inputs]
@@ -159,7 +159,7 @@ class _Timed:
         for number, node in enumerate(request.profiling_info):
             name = node.node_name
             if name in modules:  # the others were fused into one of these
-                # what OpenVINO adds of its own is named by a count that goes on and on
+                # nodes that OpenVINO adds are named by a running number
                 known = name if name in self._paths else node.node_type
                 total = (self.RUNS + 1) * every[name] - first[name]
                 nodes.append(
@@ -174,11 +174,11 @@ class _Timed:
         return nodes
 
     def _modules(self, nodes: list[Any]) -> dict[str, tuple[str, ...]]:
-        """Of each node that does something, by its name.
+        """Paths of the modules of each node that does something, by the node's name.
 
-        Of what OpenVINO puts in of its own, or renames, nothing is told. It is what its reader
-        reads in the exported graph and no other node holds, a layer norm for one; where there is
-        no such thing it moves data for its reader.
+        OpenVINO states nothing about nodes that it adds or renames. Such a node holds the inputs of
+        its reader in the exported graph that no other node holds, for example a layer norm; if
+        there are none, it moves data for its reader.
         """
         held: dict[str, list[Any]] = {}
         for node in nodes:
@@ -204,7 +204,7 @@ class _Timed:
         }
 
     def _between(self, parts: list[Any], taken: set[str]) -> list[Any]:
-        """Exported nodes in front of ``parts`` that no other node holds."""
+        """Exported nodes before ``parts`` that no other node holds."""
         inside = {value for part in parts for value in part.output}
         makers = [self._nodes.get(value) for part in parts for value in part.input]
         return [

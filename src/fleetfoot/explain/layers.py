@@ -3,6 +3,7 @@ operators that the network's modules called.
 
 Runs without and with the engine's own timing alternate. The latency comes from the runs without
 timing, the nodes' times from the runs with timing; the difference is the cost of timing.
+
 Every traced operator belongs to the row of the module that called it, and every node's time to the
 row of the module that its main operator came from. So both sums are kept, and a module whose
 operators ran within another module's node has a row without time. A row with time has one floor,
@@ -203,6 +204,7 @@ def _timed(
 
 def _held(operators: Sequence[Operator], nodes: Sequence[NodeTime]) -> dict[str, list[int]]:
     """The operators that ran within the nodes of each row, by their indices.
+
     An engine tells a node's modules, not its operators. If the nodes of several rows name one
     module, for example a block whose activation went into one convolution and whose sum into
     another, its operators are dealt out in order (``_Dealer``); those that multiply and accumulate

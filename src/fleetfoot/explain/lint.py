@@ -1,4 +1,5 @@
 """Checks a network against the rules and a time limit: a verdict for a script, with reasons.
+
 A rule is disabled with a reason, which is part of the verdict. A project keeps its settings in its
 ``pyproject.toml``:
 

@@ -1,5 +1,6 @@
 """Checks whether a finding's price is what its change saves: for each rule, a network that breaks
 it and the same network with the change are measured in turns on one engine.
+
 The prediction is the rule's price on the measured layers of the first network, less its price on
 the second; it does not use the second's time.
 """
@@ -7,6 +8,7 @@ the second; it does not use the second's time.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,11 +27,19 @@ from fleetfoot.machine.machine import Machine
 from fleetfoot.machine.peaks import torch_threads
 from fleetfoot.measure.clock import WallClock, warm_up
 from fleetfoot.measure.compare import difference_interval
+from fleetfoot.measure.pace import Pace, order, turn
 
 SCHEMA = 1
 ROUNDS = 40
-BURST_S = 0.03
-"""Least time of each network in a round, in seconds; the first run of a turn does not count."""
+PACE = Pace(
+    name="prices",
+    description="a network and the same with its change made, in turns",
+    rounds=ROUNDS,
+    fewest_rounds=ROUNDS,
+    budget_s=math.inf,
+    burst_runs=1,
+    rewarm_s=0.0,
+)
 PROFILE_S = 2.0
 
 
@@ -177,12 +187,8 @@ def _in_turns(
         for call in calls:
             warm_up(call, clock)
         for number in range(rounds):
-            for place in (0, 1) if number % 2 else (1, 0):
-                calls[place]()
-                spent = 0.0
-                while not spent or spent < BURST_S:
-                    samples[place].append(clock.time(calls[place]))
-                    spent += samples[place][-1]
+            for place in order((0, 1), number):
+                samples[place].extend(turn(calls[place], clock, PACE))
     return tuple(samples[0]), tuple(samples[1])
 
 

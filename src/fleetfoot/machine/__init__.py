@@ -1,1 +1,1 @@
-"""What can this machine do? Its identity, its rates and bandwidths, and the floors they set."""
+"""The machine: its identity, its rates and bandwidths, and the floors that they set."""

@@ -1,7 +1,7 @@
-"""Where a measurement was taken: the machine, what else was going on, and the versions of what ran.
+"""The environment of a measurement: the machine, its other load, and the versions of what ran.
 
-Each fact is read on Linux, macOS and Windows as far as it is there to be read; what is not is None,
-"" or 0, never an error and never a guess.
+Each fact is read on Linux, macOS and Windows if the system offers it; otherwise it is None, "" or
+0, never an error and never a guess.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PACKAGES = (
 
 
 class Host(TypedDict):
-    """Where it ran. ``governor`` and ``gpu`` are None where there is none to read."""
+    """The machine that a measurement ran on. ``governor`` and ``gpu`` are None if unknown."""
 
     cpu: str
     cores: int
@@ -48,17 +48,17 @@ class Host(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What else may have a part in the times. Kept with the samples of a run."""
+    """Conditions that may affect the times. Kept with the samples of a run."""
 
     load_average: float | None
-    """Of the minute before: how many processes wanted a core."""
+    """Load average of the last minute: how many processes wanted a core."""
     virtual: str
-    """"container", "virtual machine", both, or "" where neither is known."""
+    """Kind of virtual machine: "container", "virtual machine", both, or "" if neither is known."""
     pid: int
 
 
 def machine() -> Host:
-    """Processor, usable cores, clock governor, system, memory, GPU."""
+    """Facts about this machine: processor, usable cores, governor, system, memory, GPU."""
     return Host(
         cpu=cpu_name(),
         cores=cores.usable_cores(),
@@ -70,7 +70,7 @@ def machine() -> Host:
 
 
 def surroundings() -> Surroundings:
-    """The machine's state now."""
+    """The conditions now that may affect times."""
     load = None
     with contextlib.suppress(OSError, AttributeError):  # not on Windows
         load = os.getloadavg()[0]
@@ -78,7 +78,7 @@ def surroundings() -> Surroundings:
 
 
 def versions() -> dict[str, str]:
-    """Python, fleetfoot, and those of ``PACKAGES`` that are installed."""
+    """Versions of Python, fleetfoot, and those of ``PACKAGES`` that are installed."""
     found = {"python": platform.python_version(), "fleetfoot": fleetfoot.__version__}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -87,8 +87,8 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that fleetfoot runs from, with ``-dirty`` behind it where tracked files differ; ""
-    where it does not run from its own checkout."""
+    """The commit that fleetfoot runs from, followed by ``-dirty`` if tracked files differ; "" if it
+    does not run from its own checkout."""
     package = Path(fleetfoot.__file__).parent
     checkout = package.parents[1]
     if package.parent.name != "src" or not (checkout / ".git").exists():
@@ -98,7 +98,7 @@ def commit() -> str:
 
 
 def cpu_name() -> str:
-    """As the processor calls itself; the architecture where it does not."""
+    """The processor's own name; the architecture if it has none."""
     if sys.platform == "darwin":
         name = _output("sysctl", "-n", "machdep.cpu.brand_string")
     elif sys.platform == "win32":
@@ -119,13 +119,13 @@ def _proc_cpu_name(cpuinfo: str) -> str:
 
 
 def governor() -> str | None:
-    """How Linux sets the first core's clock: "performance", "powersave"; None where it does not
-    say."""
+    """The frequency governor of the first core on Linux, for example "performance" or "powersave";
+    None if unknown."""
     return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None
 
 
 def memory_bytes() -> int:
-    """Memory of the machine, or what its container may use where that is less; 0 where unknown."""
+    """Memory of the machine, or the limit of its container if that is less; 0 if unknown."""
     total = 0
     if sys.platform == "win32":
         total = _windows_memory_bytes()
@@ -139,14 +139,14 @@ def memory_bytes() -> int:
 @dataclass(frozen=True)
 class Cache:
     name: str
-    """"L1", "L2", "L3"."""
+    """Name of the level: "L1", "L2" or "L3"."""
     bytes: int
-    """Of all such caches that the threads run on together."""
+    """Bytes of all caches of this level that the threads use, together."""
 
 
 def caches(threads: int) -> tuple[Cache, ...]:
-    """The data caches that ``threads`` threads on as many cores have, first level first; () where
-    the system does not say."""
+    """The data caches of as many cores as ``threads``, first level first; () if the system does not
+    state them."""
     found: dict[int, dict[str, int]] = {}  # level -> the cores that share one -> its bytes
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     for core in cores[:threads]:
@@ -175,7 +175,7 @@ def _windows_memory_bytes() -> int:
 
 
 def resident_bytes() -> int | None:
-    """Memory that this process holds now; None where the system does not tell in a file."""
+    """Memory that this process holds now, in bytes; None if no file of the system states it."""
     fields = _read("/proc/self/statm").split()
     if len(fields) < 2:
         return None
@@ -183,14 +183,14 @@ def resident_bytes() -> int | None:
 
 
 def gpu_name() -> str | None:
-    """The first CUDA device; None without one."""
+    """Name of the first CUDA device; None if there is none."""
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 def virtual() -> str:
-    """Whether this is a container, a virtual machine or both; "" where neither is known."""
+    """Whether this is a container, a virtual machine or both; "" if neither is known."""
     found = []
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         found.append("container")

@@ -1,6 +1,6 @@
-"""A machine as the floors of a network see it: how fast it computes, how fast it moves bytes from
-each level of its memory, and what starting a piece of work costs, all measured
-(``machine.measured`` measures, and remembers).
+"""The measured rates of a machine from which the floors of a network are computed: how fast it
+computes, how fast it moves bytes from each level of its memory, and how long it takes to start a
+piece of work (``machine.measured`` measures and remembers them).
 
 Williams et al. 2009, "Roofline", https://doi.org/10.1145/1498765.1498785: work of F operations that
 moves D bytes takes at least max(F / peak, D / bandwidth).
@@ -15,11 +15,16 @@ from dataclasses import dataclass
 @dataclass(frozen=True, kw_only=True)
 class Rate:
     """One measured quantity with its spread. ``value`` is what the faster quartile of the samples
-    reached: a ceiling is what the machine can do, yet one lucky sample is none."""
+    reached: a ceiling is what the machine can do, and a single lucky sample does not show that.
+
+    >>> rate = Rate.of([90.0, 100.0, 110.0, 120.0])
+    >>> rate.low, rate.high
+    (90.0, 120.0)
+    """
 
     value: float
     low: float
-    """Smallest sample, as ``high`` is the largest."""
+    """Smallest sample; ``high`` is the largest."""
     high: float
     samples: int
 
@@ -32,8 +37,10 @@ class Rate:
 
     @classmethod
     def of(cls, samples: list[float], *, larger_is_faster: bool = True) -> Rate:
-        """Raises:
-        ValueError: there are no samples.
+        """The rate with the value and spread of ``samples``.
+
+        Raises:
+            ValueError: there are no samples.
         """
         if not samples:
             raise ValueError("a rate needs samples; there are none")
@@ -53,48 +60,48 @@ class Rate:
 
 def is_ceiling(registers: float, product: float) -> bool:
     """Whether the rate of multiply-adds in registers bounds what a core can do. A matrix product
-    that ran faster disproves it: the cores did other work while the rate was measured, or products
-    have units of their own, such as AMX."""
+    that ran faster disproves it: the cores did other work during the measurement, or products have
+    units of their own, such as AMX."""
     return registers > 0 and registers >= product
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """Operations a second in one precision, two a multiply-add."""
+    """Rates in one precision, in operations a second, two a multiply-add."""
 
     precision: str
-    """"float32", "bfloat16", "float64", "float16" or "int8"."""
+    """Name of the precision: "float32", "bfloat16", "float64", "float16" or "int8"."""
     matmul_flops_per_s: Rate
-    """A 1024³ product by the library that torch calls."""
+    """Rate of a 1024³ product by the library that torch calls."""
     fma_flops_per_s: Rate | None = None
-    """Multiply-adds in registers alone; None where the native library cannot measure it."""
+    """Rate of multiply-adds in registers alone; None if the native library cannot measure it."""
 
     @property
     def registers_flops_per_s(self) -> Rate | None:
-        """``fma_flops_per_s`` if it is a ceiling, else None."""
+        """The rate ``fma_flops_per_s`` if it is a ceiling, else None."""
         fma = self.fma_flops_per_s
         return fma if fma and is_ceiling(fma.value, self.matmul_flops_per_s.value) else None
 
     @property
     def peak_flops_per_s(self) -> float:
-        """The larger of both: no work in this precision goes faster."""
+        """The larger of both rates: no work in this precision is faster."""
         return (self.registers_flops_per_s or self.matmul_flops_per_s).value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """One level of the memory, measured with a working set that it holds and no level above it
-    does. Bytes a second of all threads together."""
+    """One level of the memory, measured with a working set that fits into it but not into the level
+    above. Rates are bytes a second of all threads together."""
 
     name: str
-    """"L1", "L2", "L3" or "memory"."""
+    """Name of the level: "L1", "L2", "L3" or "memory"."""
     capacity_bytes: int | None
-    """Of all the threads' caches together; None for memory."""
+    """Capacity of all the threads' caches of this level together; None for memory."""
     working_set_bytes: int
-    """What was read, all threads together."""
+    """Size of the data that was read, for all threads together."""
     read_bytes_per_s: Rate
     copy_bytes_per_s: Rate
-    """Bytes read and bytes written both counted."""
+    """Rate of a copy; bytes read and bytes written both count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,21 +110,21 @@ class Machine:
 
     cpu: str
     device: str
-    """"cpu", or the name of a GPU."""
+    """Name of the device: "cpu", or the name of a GPU."""
     threads: int
     compute: Mapping[str, Compute]
-    """By precision; "float32" is always there."""
+    """Rates by precision; "float32" is always among them."""
     levels: tuple[Level, ...]
-    """From the first cache to memory."""
+    """Levels from the first cache to memory."""
     region_s: Rate
-    """Giving one piece of work to all threads and waiting for all of them; on a GPU, launching one
-    kernel."""
+    """Seconds to give one piece of work to all threads and wait for all of them; on a GPU, to
+    launch one kernel."""
     elementwise_bytes_per_s: Rate
-    """Of one eager pass ``x + y`` over maps of 56 × 56 × 96, read and written bytes counted."""
+    """Rate of an eager ``x + y`` over maps of 56 × 56 × 96; bytes read and written both count."""
     measured_at: str
-    """ISO 8601, UTC."""
+    """Time of the measurement, ISO 8601, UTC."""
     instruction_set: str = ""
-    """Of the native library, "" where it is absent."""
+    """Instruction set of the native library; "" if the library is absent."""
 
     def __post_init__(self) -> None:
         if "float32" not in self.compute or not self.levels or self.threads < 1:
@@ -132,8 +139,10 @@ class Machine:
                 raise ValueError(f"the rate {name!r} of a machine must be above 0")
 
     def peak_flops_per_s(self, precision: str = "float32") -> float:
-        """Raises:
-        ValueError: that precision was not measured here.
+        """The peak rate in ``precision``, in operations a second.
+
+        Raises:
+            ValueError: that precision was not measured here.
         """
         if precision not in self.compute:
             raise ValueError(
@@ -143,14 +152,14 @@ class Machine:
         return self.compute[precision].peak_flops_per_s
 
     def level_of(self, moved_bytes: int) -> Level:
-        """The first level that can hold ``moved_bytes``; memory where no cache can."""
+        """The first level that can hold ``moved_bytes``; memory if no cache can."""
         for level in self.levels[:-1]:
             if level.capacity_bytes is not None and moved_bytes <= level.capacity_bytes:
                 return level
         return self.levels[-1]
 
     def bandwidth_bytes_per_s(self, moved_bytes: int) -> float:
-        """Of a copy at the level that can hold ``moved_bytes``."""
+        """Bandwidth of a copy at the level that can hold ``moved_bytes``."""
         return self.level_of(moved_bytes).copy_bytes_per_s.value
 
     def ridge_flops_per_byte(self, level: str = "memory", precision: str = "float32") -> float:

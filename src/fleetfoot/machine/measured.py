@@ -1,7 +1,7 @@
-"""Measuring what a machine can do: ``measure`` now, ``machine`` from a file once it was measured.
+"""Measuring what a machine can do: ``measure`` does it now, ``machine`` reads an earlier result.
 
-All quantities take turns, so that what else the machine does meanwhile falls on all of them. The
-threads of torch spin for some milliseconds after their work, on cores that the next quantity needs;
+The quantities are measured in turns, so that other load on the machine affects all of them alike.
+Torch's threads spin for some milliseconds after their work, on cores that the next quantity needs,
 so there is a pause between torch's turns and those of the native library.
 """
 
@@ -29,12 +29,13 @@ from fleetfoot.machine.peaks import MATMUL_SIDE, SPIN_S, torch_threads
 ROUNDS = 15
 SAMPLE_S = 0.004
 MEMORY_BYTES = 128 << 20
-"""Of a working set in memory, where it is also more than twice the last cache."""
+"""Smallest working set in memory; it is also more than twice the last cache."""
 TIMES_ABOVE = 8
-"""Most that a working set is of the cache above its own: 16 MiB behind 2, as large maps are. Half
-of a server's last cache, which other machines share, may be hundreds, and as slow as memory."""
+"""Largest ratio of a working set to the cache above its level: 16 MiB for a cache of 2, the size of
+large maps. Half of a server's last cache may be hundreds of MiB, which other machines share and
+which is as slow as memory."""
 MAP = (1, 96, 56, 56)
-"""An early map of a mobile network: 1.2 MB, more than a first cache holds."""
+"""Shape of an early map of a mobile network: 1.2 MB, more than a first cache holds."""
 NATIVE_PRECISIONS = ("float32", "float64")
 TORCH_TYPES = {
     "float32": torch.float32,
@@ -44,8 +45,8 @@ TORCH_TYPES = {
     "int8": torch.int8,
 }
 ON_CPU = ("float32", "float64", "bfloat16", "int8")
-"""float16 is left out on the CPU: most processors have no such products, and torch's fall back to
-loops that take seconds."""
+"""Precisions measured on the CPU. float16 is left out: most processors have no such products, and
+torch falls back to loops that take seconds."""
 ON_CUDA = ("float32", "bfloat16", "float16", "int8")
 
 Sample = Callable[[], float]
@@ -55,16 +56,16 @@ OnRound = Callable[[int, int], None]
 def measure(
     threads: int = 1, *, device: str = "cpu", rounds: int = ROUNDS, on_round: OnRound | None = None
 ) -> Machine:
-    """What this machine can do with ``threads`` threads; about ten seconds at 15 rounds.
+    """Measures what this machine can do with ``threads`` threads; 15 rounds take about 10 s.
 
     Args:
         device: "cpu" or "cuda".
         rounds: samples of each quantity.
-        on_round: is told each round that is done, and of how many.
+        on_round: called after each round with its number and the number of rounds.
 
     Raises:
-        ValueError: ``threads`` is less than 1 or more than this process may use, ``rounds`` less
-            than 1, or another device.
+        ValueError: ``threads`` is less than 1 or more than this process may use, ``rounds`` is less
+            than 1, or the device is unknown.
         EngineError: the device is absent.
     """
     _check(threads, device, rounds)
@@ -87,15 +88,17 @@ def machine(
     cache: Path | None = None,
     on_round: OnRound | None = None,
 ) -> Machine:
-    """What ``measure`` found on this machine with these versions, from its file; measured now where
-    there is none.
+    """The result of ``measure`` for this machine and these versions, from its file; if there is
+    none, it is measured now.
 
     Args:
         fresh: measure again, and replace the file.
         cache: folder of the file; default: fleetfoot's cache folder.
 
     Raises:
-        ValueError, EngineError: as ``measure``.
+        ValueError: ``threads`` is less than 1 or more than this process may use, or the device is
+            unknown.
+        EngineError: the device is absent.
     """
     _check(threads, device, 1)
     return remembered(
@@ -113,8 +116,10 @@ def to_json(made: Machine) -> str:
 
 
 def from_json(text: str) -> Machine:
-    """Raises:
-    RecordError: the text is not what ``to_json`` wrote.
+    """The machine from JSON.
+
+    Raises:
+        RecordError: the text is not the output of ``to_json``.
     """
     return parsed_text(text, Machine)
 
@@ -130,7 +135,7 @@ def _check(threads: int, device: str, rounds: int) -> None:
 
 
 def _question(threads: int, device: str) -> dict[str, Any]:
-    """What a remembered answer is for: another processor or version makes another file."""
+    """Everything that a remembered result depends on: processor, device, threads and versions."""
     versions = environment.versions()
     return {
         "machine": environment.machine(),
@@ -155,7 +160,7 @@ def _product(precision: str, device: str) -> Callable[[], object]:
     """A product of two matrices of ``MATMUL_SIDE``.
 
     Raises:
-        RuntimeError: torch has none in this precision.
+        RuntimeError: torch has no product in this precision.
     """
     kind = TORCH_TYPES[precision]
     sides = (MATMUL_SIDE, MATMUL_SIDE)
@@ -168,7 +173,7 @@ def _product(precision: str, device: str) -> Callable[[], object]:
 
 
 class _Cpu:
-    """Each quantity by name, and what becomes of the samples."""
+    """The CPU's quantities by name, and the ``Machine`` made from their samples."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -203,15 +208,15 @@ class _Cpu:
         )
 
     def _working_sets(self) -> list[tuple[str, int | None, int]]:
-        """Name, capacity and working set of each level, in bytes of all threads together: half of
-        the level, but 2 to ``TIMES_ABOVE`` times what the level above holds."""
+        """Name, capacity and working set of each level, in bytes for all threads together: half of
+        the level, but 2 to ``TIMES_ABOVE`` times the capacity of the level above."""
         found: list[tuple[str, int | None, int]] = []
         above = 0
         for level in environment.caches(self.threads):
             size = level.bytes // 2
             if above:
                 size = min(max(size, 2 * above), TIMES_ABOVE * above)
-            # torch's own start would hide a small cache
+            # torch's own starting time would hide a small cache
             if size <= level.bytes and (self._native or size >= 4 << 20):
                 found.append((level.name, level.bytes, size))
             above = level.bytes
@@ -223,7 +228,8 @@ class _Cpu:
             return _timed(work)
 
     def _rate(self, work: Callable[[], object], amount: float, times: int = 1) -> Sample:
-        """Amounts a second; the work is done once before, as caches and threads go cold."""
+        """A sampler of amounts a second; the work runs once untimed first, since caches and threads
+        have gone cold."""
 
         def sample() -> float:
             with torch_threads(self.threads):
@@ -256,8 +262,8 @@ class _Cpu:
         return self._rate(lambda: target.copy_(half), size)
 
     def _torch_region(self) -> Sample:
-        """What an operator over all threads takes more than its share of the work: torch shares
-        what is larger than 32,768 values."""
+        """A sampler of the time that an operator on all threads takes beyond its share of the work:
+        torch divides operators of more than 32,768 values among threads."""
         data, out = torch.ones(40_000), torch.empty(40_000)
 
         def sample() -> float:
@@ -304,7 +310,7 @@ class _Cpu:
 
 
 class _Cuda:
-    """The same of a GPU. Its threads are its own; one on the CPU launches."""
+    """The quantities of a GPU by name. Its threads are its own; one CPU thread launches."""
 
     def __init__(self) -> None:
         self.samples: dict[str, Sample] = {}

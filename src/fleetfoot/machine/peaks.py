@@ -1,8 +1,7 @@
-"""What this machine can do at most: its measured rates of multiply-adds, of float matrix products
-and of copies.
+"""Peak rates of this machine, measured: multiply-adds, float matrix products and copies.
 
-A network's achieved rate means little without the ceiling that it was up against, and on a shared
-machine the ceiling moves; so it is measured in the same run, with the same number of threads.
+A network's achieved rate means little without its ceiling, and on a shared machine the ceiling
+changes; so it is measured in the same run, with the same number of threads.
 """
 
 from __future__ import annotations
@@ -18,46 +17,48 @@ from fleetfoot import runtime
 from fleetfoot.cores import check_threads
 
 MATMUL_SIDE = 1024
-"""Three float matrices of this side are 12 MB: large enough for a full rate, small enough for a
-core's share of the last cache."""
+"""Side of the float matrices: three of them are 12 MB, large enough for a full rate and small
+enough for a core's share of the last cache."""
 
 COPY_BYTES = 256 << 20
-"""Larger than the last-level cache of current servers, so that the copy goes to memory."""
+"""Size of a copy: larger than the last-level cache of current servers, so that it goes to
+memory."""
 
 
 SPIN_S = 0.015
-"""Torch's threads go on spinning for about 9 ms after an operator, on cores that others need."""
+"""Pause after torch's work: its threads spin for about 9 ms, on cores that others need."""
 
 
 @dataclass(frozen=True)
 class Peaks:
     """Ceilings at one thread count, each from the faster quartile of its samples.
 
-    The upper quartile, not the best: one lucky sample on a shared machine is no ceiling.
+    It is the upper quartile and not the best, since one lucky sample on a shared machine is no
+    ceiling.
     """
 
     threads: int
     matmul_samples_s: tuple[float, ...]
     copy_samples_s: tuple[float, ...]
     fma_flops_per_s: tuple[float, ...] = ()
-    """Samples of ``runtime.multiply_add_rate``; none where the native library is absent."""
+    """Samples of ``runtime.multiply_add_rate``; empty if the native library is absent."""
 
     @property
     def fma_gflops(self) -> float:
-        """10⁹ operations per second, two a multiply-add, in registers alone: what bounds a matrix
-        product from above. 0 where it was not measured."""
+        """Rate of multiply-adds in registers alone, in 10⁹ operations per second, two a
+        multiply-add: the upper bound of a matrix product. 0 if it was not measured."""
         if not self.fma_flops_per_s:
             return 0.0
         return 1e-9 / _lower_quartile(tuple(1 / rate for rate in self.fma_flops_per_s))
 
     @property
     def matmul_gflops(self) -> float:
-        """10⁹ floating point operations per second, two a multiply-accumulate, in float32."""
+        """Rate of float32 matrix products, in 10⁹ operations per second, two a multiply-add."""
         return 2 * MATMUL_SIDE**3 / _lower_quartile(self.matmul_samples_s) / 1e9
 
     @property
     def copy_gb_per_s(self) -> float:
-        """10⁹ bytes per second, those read and those written both counted."""
+        """Rate of copies in 10⁹ bytes per second; bytes read and bytes written both count."""
         return 2 * COPY_BYTES / _lower_quartile(self.copy_samples_s) / 1e9
 
 
@@ -68,10 +69,10 @@ def _lower_quartile(samples: tuple[float, ...]) -> float:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Torch's operators on ``threads`` threads inside, as before outside.
+    """A block in which torch's operators use ``threads`` threads; afterwards as before.
 
     A change makes OpenMP build its pool again, which takes longer than a small network; a benchmark
-    therefore holds this open around many runs, and each run finds nothing to change.
+    therefore keeps this block open around many runs, so that no run changes the number.
     """
     before = torch.get_num_threads()
     if before == threads:
@@ -85,8 +86,8 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 class PeakProbe:
-    """Takes one sample of each ceiling at a time, so that a benchmark can take them between its
-    own.
+    """Takes one sample of each ceiling at a time, so that a benchmark can take them between its own
+    samples.
 
     Raises:
         ValueError: ``threads`` is not 1 to the usable cores.
@@ -98,7 +99,7 @@ class PeakProbe:
         self._a = torch.randn(MATMUL_SIDE, MATMUL_SIDE)
         self._b = torch.randn(MATMUL_SIDE, MATMUL_SIDE)
         self._product = torch.empty(MATMUL_SIDE, MATMUL_SIDE)
-        self._source = torch.ones(COPY_BYTES // 4)  # written, so that its pages are there
+        self._source = torch.ones(COPY_BYTES // 4)  # written, so that its pages exist
         self._target = torch.zeros(COPY_BYTES // 4)
         self._matmul_s: list[float] = []
         self._copy_s: list[float] = []
@@ -111,8 +112,8 @@ class PeakProbe:
         torch.mm(self._a, self._b, out=self._product)
 
     def sample(self) -> None:
-        """One matrix product and one copy, after an untimed product that brings the caches back,
-        and 5 ms of multiply-adds in registers."""
+        """Samples one matrix product and one copy, after an untimed product that refills the
+        caches, and 5 ms of multiply-adds in registers."""
         with torch_threads(self.threads):
             self._matmul()
             for work, samples in ((self._matmul, self._matmul_s), (self._copy, self._copy_s)):
@@ -127,7 +128,7 @@ class PeakProbe:
         self._target.copy_(self._source)
 
     def peaks(self) -> Peaks:
-        """The ceilings of the samples so far.
+        """The ceilings from the samples so far.
 
         Raises:
             ValueError: there is no sample yet.

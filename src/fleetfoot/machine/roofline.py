@@ -1,4 +1,4 @@
-"""Floors: the least time that a layer can take on a machine, and what sets it.
+"""Floors: the least time that a layer can take on a machine, and what bounds it.
 
 Williams et al. 2009, "Roofline", https://doi.org/10.1145/1498765.1498785.
 """
@@ -18,14 +18,18 @@ Bound = Literal["compute", "memory", "start"]
 
 @dataclass(frozen=True, kw_only=True)
 class Floor:
-    """The least time of some work, by what would take it."""
+    """The least time of some work, by the resource that bounds it.
+
+    >>> Floor(compute_s=2e-6, memory_s=5e-6, start_s=1e-6).bound
+    'memory'
+    """
 
     compute_s: float
-    """Its operations at the machine's peak."""
+    """Time of the operations at the machine's peak."""
     memory_s: float
-    """Its bytes at the bandwidth of the level that holds them."""
+    """Time of moving the bytes at the bandwidth of the level that holds them."""
     start_s: float
-    """Starting it on all threads."""
+    """Time to start the work on all threads."""
 
     @property
     def seconds(self) -> float:
@@ -33,7 +37,7 @@ class Floor:
 
     @property
     def bound(self) -> Bound:
-        """What takes the most of it."""
+        """The resource that takes the largest part of the floor."""
         by_time: dict[Bound, float] = {
             "compute": self.compute_s,
             "memory": self.memory_s,
@@ -44,37 +48,37 @@ class Floor:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One row of an explanation: a module that computes, the operators that it asked for, and what
-    an engine took for them."""
+    """One row of an explanation: a module that computes, the operators that it called, and the time
+    that an engine took for them."""
 
     module: str
-    """Path of the module, "" is the network itself."""
+    """Path of the module; "" is the network itself."""
     module_type: str
     operators: tuple[Operator, ...]
-    """As traced, on the very network that the engine ran."""
+    """The module's operators, traced on the very network that the engine ran."""
     nodes: tuple[str, ...]
-    """What the engine ran for it, by the engine's own names; none where it ran within another
-    layer's node or was optimised away."""
+    """Names of the engine's nodes for this layer; empty if it ran inside another layer's node or
+    was optimised away."""
     time_s: float
-    """Median over the profiled runs; 0 without nodes."""
+    """Median time over the profiled runs; 0 without nodes."""
     time_low_s: float
-    """Lower quartile of the same, as ``time_high_s`` is the upper."""
+    """Lower quartile of the time; ``time_high_s`` is the upper one."""
     time_high_s: float
     floor: Floor
-    """Of all that its nodes hold, as one; all zero without nodes."""
+    """Floor of everything in the layer's nodes, taken as one piece; all zero without nodes."""
     fused: tuple[str, ...] = ()
-    """Other modules whose operators ran within its nodes."""
+    """Other modules whose operators ran inside the layer's nodes."""
     within: tuple[str, ...] = ()
-    """Other modules within whose nodes its operators ran."""
+    """Other modules inside whose nodes the layer's operators ran."""
     macs_share: float = 1.0
-    """Multiply-accumulates that its nodes compute at least for each that is counted: below 1 with
-    Winograd's transforms, whose floor is lower by as much."""
+    """Multiply-accumulates that the nodes compute at least for each that is counted: below 1 with
+    Winograd's transforms, which lower the floor by as much."""
     held_flops: int = 0
-    """Two a multiply-accumulate, of all that its nodes hold; what ``floor`` is of, as is the
-    next."""
+    """Operations of everything in the layer's nodes, two a multiply-accumulate. ``floor`` is
+    computed from these and ``held_bytes``."""
     held_bytes: int = 0
-    """Weights, inputs and outputs of all that its nodes hold; what passes between its own operators
-    is not counted."""
+    """Bytes of weights, inputs and outputs of everything in the layer's nodes; what passes between
+    its own operators is not counted."""
 
     @property
     def macs(self) -> int:
@@ -82,7 +86,7 @@ class Layer:
 
     @property
     def flops(self) -> int:
-        """Two a multiply-accumulate."""
+        """Operations of the layer alone, two a multiply-accumulate."""
         return 2 * self.macs
 
     @property
@@ -91,17 +95,17 @@ class Layer:
 
     @property
     def intensity(self) -> float:
-        """Operations a byte, of the layer alone."""
+        """Arithmetic intensity of the layer alone, in operations a byte."""
         return self.flops / self.moved_bytes if self.moved_bytes else 0.0
 
     @property
     def flops_per_s(self) -> float:
-        """Achieved; 0 where it took no time of its own."""
+        """Achieved operations a second; 0 if the layer took no time of its own."""
         return self.flops / self.time_s if self.time_s else 0.0
 
     @property
     def above_floor_s(self) -> float:
-        """Time that a perfect engine would not need."""
+        """Time beyond the floor, which a perfect engine would not need."""
         return max(0.0, self.time_s - self.floor.seconds) if self.time_s else 0.0
 
 
@@ -117,16 +121,15 @@ def floor(
 ) -> Floor:
     """The floor of operators that run as ``starts`` pieces of work.
 
-    Operations are two a multiply-accumulate, and the exact ones of operators that have none.
-    Without ``moved_bytes`` every operator reads its inputs and weights and writes its output; views
-    move nothing.
+    Operations are two a multiply-accumulate, and the exact ones of operators that have none. By
+    default every operator reads its inputs and weights and writes its output; views move nothing.
 
     Args:
-        moved_bytes: of operators that run as one, what they read and write together
-            (``moved_outside``).
+        moved_bytes: bytes that operators which run as one read and write together
+            (``moved_outside``); default: the sum over the operators.
         macs_share: multiply-accumulates computed for each that was traced (Winograd's: below 1).
-        cached: the bytes come from the first cache, as between the parts of a node that runs by
-            pieces.
+        cached: the bytes come from the first cache, for example between the parts of a node that
+            runs piece by piece.
 
     Raises:
         ValueError: that precision was not measured on the machine.
@@ -144,8 +147,8 @@ def floor(
 
 
 def _least_transfer_s(moved_bytes: int, machine: Machine, cached: bool) -> float:
-    """No cache holds more of the bytes than its capacity: what is beyond comes from the level
-    below it, whatever ran before."""
+    """Time to move bytes: no cache holds more of them than its capacity; the rest comes from the
+    level below it, whatever ran before."""
     least, held = 0.0, 0
     for level in machine.levels:
         fastest = max(level.read_bytes_per_s.value, level.copy_bytes_per_s.value)
@@ -157,11 +160,11 @@ def _least_transfer_s(moved_bytes: int, machine: Machine, cached: bool) -> float
 
 
 def moved_outside(group: Collection[int], operators: Sequence[Operator]) -> int:
-    """Bytes that some operators of a pass, by their indices, read and write when they run as one:
-    what they read and did not write before, once, and what they write and another reads, or nobody
-    does. Of several reads of one memory the largest counts: a lower bound.
+    """Bytes that some operators of a pass, given by index, read and write when they run as one:
+    inputs that they do not write themselves, each once, and outputs that another operator reads or
+    no operator does. If one memory is read several times, the largest read counts: a lower bound.
 
-    Operators without numbers of their memory count in full.
+    Operators whose memory has no number count in full.
     """
     last_read: dict[int, int] = {}
     last_read_outside: dict[int, int] = {}
@@ -184,7 +187,7 @@ def moved_outside(group: Collection[int], operators: Sequence[Operator]) -> int:
                 read[number] = max(read.get(number, 0), size * math.prod(shape))
         for number in operator.writes:
             share = operator.bytes_written // len(operator.writes)
-            unread = last_read.get(number, -1) <= index  # the network's answer
+            unread = last_read.get(number, -1) <= index  # the network's output
             if unread or last_read_outside.get(number, -1) > index:
                 written[number] = max(written.get(number, 0), share)
             else:

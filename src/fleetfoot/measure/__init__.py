@@ -1,1 +1,1 @@
-"""How long does it take? The clock, the protocols, interleaved runs, and the records they leave."""
+"""How long does it take? Clock, grid, pace, interleaved runs, and the records they leave."""

@@ -17,14 +17,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fleetfoot.errors import RecordError
 from fleetfoot.measure.clock import quantile, stability
-from fleetfoot.measure.record import Cell, Measurement
+from fleetfoot.measure.record import Cell, Measurement, Timed
 
 NOISE_FLOOR = 0.02
 """The smallest change, as a share of the median, that is ever called one."""
@@ -211,11 +211,11 @@ def verdict(before: Measurement, after: Measurement) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Contest:
+class Contest(Generic[Timed]):
     """One network on an engine, and on the rival with the least median, in one setting."""
 
-    own: Measurement
-    rival: Measurement
+    own: Timed
+    rival: Timed
 
     @property
     def gain(self) -> float:
@@ -229,15 +229,15 @@ class Contest:
 
 
 def contests(
-    measurements: Iterable[Measurement], engine: str, rivals: Collection[str] | None = None
-) -> list[Contest]:
+    measurements: Iterable[Timed], engine: str, rivals: Collection[str] | None = None
+) -> list[Contest[Timed]]:
     """The networks that ``engine`` and a rival ran, in the order of ``measurements``.
 
     Args:
         measurements: of one setting: they differ in network and engine only.
         rivals: engines; default: every other one.
     """
-    cells: dict[tuple[str, int | tuple[int, int]], dict[str, Measurement]] = {}
+    cells: dict[tuple[str, int | tuple[int, int]], dict[str, Timed]] = {}
     for m in measurements:
         cells.setdefault((m.model, m.size), {})[m.engine] = m
     found = []
@@ -261,7 +261,7 @@ class Tally(NamedTuple):
     slower: int
 
     @classmethod
-    def of(cls, found: Iterable[Contest]) -> Tally:
+    def of(cls, found: Iterable[Contest[Any]]) -> Tally:
         counts = Counter(contest.verdict for contest in found)
         return cls(counts["faster"], counts["noise"], counts["slower"])
 

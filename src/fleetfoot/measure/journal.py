@@ -218,8 +218,7 @@ class Journal:
             **{
                 name: network[name]
                 for name in (
-                    "folded", "fold", "params", "macs", "memory_access_bytes", "top1",
-                    "top1_source",
+                    "folded", "fold", "params", "macs", "memory_access_bytes",
                 )
             },
             precision=ready["engine"]["precision"],
@@ -228,7 +227,7 @@ class Journal:
             engine_version=ready["engine"]["version"],
             harness_s=statistics.median(self.harness[case.setting]),
             memory_peak_bytes=ready["memory_peak_bytes"],
-            protocol=setup["protocol"]["name"],
+            protocol=setup["pace"]["name"],
             run_id=self.header["run_id"] + (f"#{progress.group}" if progress.group else ""),
             started=self.header["started"],
             machine=setup["machine"],

@@ -69,8 +69,6 @@ class Network:
             "params": self.params,
             "macs": self.macs,
             "memory_access_bytes": self.memory_access_bytes,
-            "top1": self.workload.facts.top1,
-            "top1_source": self.workload.facts.top1_source,
             "channels": self.channels,
         }
 

@@ -13,20 +13,21 @@ from torch import nn
 from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError
 from fleetfoot.measure.compare import Change, change
+from fleetfoot.measure.grid import check_engines
 from fleetfoot.measure.networks import Network, prepared
-from fleetfoot.measure.protocols import Protocol, Row
+from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import Failure, Measurement
-from fleetfoot.measure.run import Case, Tools, check_engines, run
+from fleetfoot.measure.run import Case, Form, Tools, run
 from fleetfoot.network import Size, Workload
 
-PROTOCOL = Protocol(
+PACE = Pace(
     name="pair",
     description="two networks in turns: enough to tell their times apart",
-    rows=(Row(batch=1, threads=1),),  # the caller's batch and threads take their place
     rounds=12,
     fewest_rounds=6,
     budget_s=30.0,
     warmup_s=0.5,
+    memory_bytes=sys.maxsize,  # two groups would not be interleaved
 )
 
 
@@ -61,7 +62,7 @@ def measure(
     size: Size = 224,
     channels: int = 3,
     fold: bool = True,
-    protocol: Protocol = PROTOCOL,
+    pace: Pace = PACE,
     tools: Tools | None = None,
 ) -> PairTimes:
     """Times both networks in turns, in eval mode and folded, on (batch, channels, H, W).
@@ -90,9 +91,8 @@ def measure(
     tools = tools or Tools()
     found = run(
         [Case(one, engine, threads, batch, size) for one in networks],
-        protocol,
-        fold=fold,
-        memory_bytes=sys.maxsize,  # two groups would not be interleaved
+        pace,
+        form=Form(fold=fold),
         tools=Tools(networks=network, load=tools.load, probe=tools.probe),
     )
     if found.interrupted:

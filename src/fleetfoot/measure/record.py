@@ -1,10 +1,13 @@
 """What a measurement is, and how it is kept: one line of JSON for each network, engine, number of
-threads and batch.
+threads and batch. It says nothing of accuracy: a ``Score`` does, in a file beside.
 
 A line holds every sample beside the figures drawn from it, what ran, where, and the ceiling that it
 was up against, so that a table, a picture or a comparison can be made again from the file alone.
 Reading is strict: a field that is missing, unknown, of the wrong type or not finite is an error
 that names the line. A cell that could not run is a ``Failure``, kept in a file beside.
+
+Schema 2 had a published top-1 and its source in each line, and no file of scores. Its lines are
+read as well: ``read`` gives their measurements, ``read_scores`` their published figures.
 
 Seconds in ``_s``, bytes in ``_bytes``; a MAC is one multiply-accumulate, two floating point
 operations.
@@ -19,15 +22,19 @@ import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from fleetfoot.errors import RecordError
+from fleetfoot.evaluate.score import Score, published
 from fleetfoot.files import fields, read_object, write_text
 from fleetfoot.machine.environment import Host
 from fleetfoot.machine.machine import is_ceiling
 
-SCHEMA = 2
+SCHEMA = 3
+WITH_ACCURACY = 2
+"""The schema before, whose measurements held a published accuracy."""
 MEASUREMENTS_FILE = "measurements.jsonl"
+SCORES_FILE = "scores.jsonl"
 FAILURES_FILE = "failures.jsonl"
 STARTS_FILE = "starts.jsonl"
 
@@ -57,9 +64,11 @@ class Measurement:
     size: int | tuple[int, int]
     """Height and width of the input, in pixels; one number when they are equal."""
     median_s: float
-    """Of ``samples_s``, as are the next three; one sample is one batch."""
+    """Median of ``samples_s``. One sample is the time of one batch."""
     p90_s: float
+    """Nine of ten samples are at most this."""
     p99_s: float
+    """99 of 100 samples are at most this."""
     ci95_s: tuple[float, float]
     """95 % confidence interval of the median: low, high."""
     samples_s: tuple[float, ...]
@@ -91,9 +100,6 @@ class Measurement:
     was not measured."""
     copy_gb_per_s: float
     """The measured copy bandwidth at this number of threads."""
-    top1: float | None
-    """Published ImageNet-1k top-1, percent; not measured here."""
-    top1_source: str
     precision: str
     layout: str
     device: str
@@ -242,8 +248,6 @@ def _problems(m: Measurement) -> Iterable[str]:
     for name in ("warmup_s", "spread", "harness_s", "peak_gflops", "fma_gflops", "copy_gb_per_s"):
         if getattr(m, name) < 0:
             yield f"{name} must not be negative, but is {getattr(m, name)}"
-    if m.top1 is not None and not 0 <= m.top1 <= 100:
-        yield f"top1 is in percent, 0 to 100, not {m.top1}"
     if not m.samples_s or min(m.samples_s) <= 0:
         yield "samples_s must hold at least one sample, and only times above 0"
         return
@@ -265,16 +269,17 @@ def _problems(m: Measurement) -> Iterable[str]:
         yield f"median, p90 and p99 must rise: {m.median_s:g}, {m.p90_s:g}, {m.p99_s:g} s"
 
 
-Line = TypeVar("Line", Measurement, Failure, Start)
+Line = TypeVar("Line", Measurement, Failure, Start, Score)
+Timed = TypeVar("Timed", bound=Measurement)
 
 
-def to_json(line: Measurement | Failure | Start) -> str:
+def to_json(line: Measurement | Failure | Start | Score) -> str:
     """One line, without its line break; fields in the order of the class."""
     return json.dumps(asdict(line), ensure_ascii=False, allow_nan=False)
 
 
 def from_json(text: str) -> Measurement:
-    """The measurement that ``to_json`` wrote.
+    """The measurement that ``to_json`` wrote, of this schema or the one before.
 
     Raises:
         RecordError: the text is no JSON object of this schema; the message names the field.
@@ -312,6 +317,30 @@ def read_starts(path: str | Path) -> list[Start]:
     return _read(path, Start) if path.exists() else []
 
 
+def read_scores(path: str | Path) -> list[Score]:
+    """The scores beside a record, named as in ``read_failures``; if there is no such file, the
+    published figures that lines of schema 2 hold, each once.
+
+    Raises:
+        RecordError: a line is no score, or its accuracy is out of range; the message names the
+        line.
+    """
+    file = _beside(path, SCORES_FILE)
+    if file.exists():
+        return _read(file, Score)
+    path = Path(path)
+    record = path / MEASUREMENTS_FILE if path.is_dir() else path
+    found: dict[Score, None] = {}
+    for place, text in _lines(record):
+        try:
+            raw = read_object(text)
+            if raw.get("schema") == WITH_ACCURACY and (score := _score_within(raw)):
+                found[score] = None
+        except RecordError as error:
+            raise RecordError(f"{place}: {error}") from None
+    return list(found)
+
+
 def _beside(path: str | Path, name: str) -> Path:
     path = Path(path)
     if path.name == name:
@@ -320,45 +349,85 @@ def _beside(path: str | Path, name: str) -> Path:
 
 
 def write(
-    path: str | Path, lines: Sequence[Measurement] | Sequence[Failure] | Sequence[Start]
+    path: str | Path,
+    lines: Sequence[Measurement] | Sequence[Failure] | Sequence[Start] | Sequence[Score],
 ) -> None:
     """Writes the whole file at once: whoever reads ``path``, before or after a crash, finds the old
     file or the new one, never a part."""
     write_text(Path(path), "".join(to_json(line) + "\n" for line in lines))
 
 
-def fastest(measurements: Iterable[Measurement]) -> list[Measurement]:
+def fastest(measurements: Iterable[Timed]) -> list[Timed]:
     """The engine with the least median for each network, threads, batch and size; the least latency
     first."""
-    best: dict[tuple[object, ...], Measurement] = {}
+    best: dict[tuple[object, ...], Timed] = {}
     for m in sorted(measurements, key=lambda m: m.median_s):
         best.setdefault((m.model, m.threads, m.batch, m.size, m.folded, m.precision, m.device), m)
     return list(best.values())
 
 
 def _read(path: Path, kind: type[Line]) -> list[Line]:
+    found = []
+    for place, line in _lines(path):
+        try:
+            found.append(_parse(line, kind))
+        except RecordError as error:
+            raise RecordError(f"{place}: {error}") from None
+    return found
+
+
+def _lines(path: Path) -> list[tuple[str, str]]:
+    """The lines that are not empty, each with the words that name it."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RecordError(f"there is no record at {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
-    lines = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            lines.append(_parse(line, kind))
-        except RecordError as error:
-            raise RecordError(f"{path}, line {number}: {error}") from None
-    return lines
+    lines = enumerate(text.split("\n"), start=1)
+    return [(f"{path}, line {number}", line) for number, line in lines if line.strip()]
 
 
 def _parse(text: str, kind: type[Line]) -> Line:
     raw = read_object(text)
-    if kind is not Failure and raw.get("schema") != SCHEMA:
-        raise RecordError(
-            f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA}. "
-            "Read the record with the version that wrote it"
-        )
+    if kind in (Measurement, Start):
+        raw = _upgraded(raw, kind)
     return kind(**fields(raw, kind, ""))
+
+
+def _upgraded(raw: dict[str, Any], kind: type) -> dict[str, Any]:
+    """A line of this schema or of the one before, as this schema has it."""
+    if raw.get("schema") == WITH_ACCURACY:
+        if kind is Measurement:
+            _score_within(raw)  # a line is refused for a wrong accuracy, too
+        return {
+            name: SCHEMA if name == "schema" else value
+            for name, value in raw.items()
+            if kind is not Measurement or name not in _ACCURACY
+        }
+    if raw.get("schema") != SCHEMA:
+        raise RecordError(
+            f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA} and "
+            f"{WITH_ACCURACY}. Read the record with the version that wrote it"
+        )
+    return raw
+
+
+_ACCURACY = ("top1", "top1_source")
+"""What a line of schema 2 held besides the fields of a measurement."""
+
+
+class _Accuracy(TypedDict):
+    model: str
+    size: int | tuple[int, int]
+    top1: float | None
+    top1_source: str
+
+
+def _score_within(raw: dict[str, Any]) -> Score | None:
+    """The published figure in a line of schema 2; None if it holds none."""
+    asked = ("model", "size", *_ACCURACY)
+    held = fields({name: raw[name] for name in asked if name in raw}, _Accuracy, "")
+    if held["top1"] is None:
+        return None
+    return published(held["model"], held["size"], held["top1"], held["top1_source"])

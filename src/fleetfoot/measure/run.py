@@ -1,15 +1,9 @@
-"""One run: everything is prepared, then every cell has its turn in every round.
-
-What is compared is interleaved: a machine that slows down for a while slows down all cells alike,
-where one after the other it would have favoured those that came early. Within a turn the engine
-first runs untimed, to bring back what its predecessors pushed out of the caches. The order of the
-turns is drawn anew for each round, from a seed that is kept.
+"""One run: everything is prepared, then every cell has its turn in every round, at the pace asked
+for (``measure.pace``).
 """
 
 from __future__ import annotations
 
-import gc
-import random
 import signal
 import threading
 import time
@@ -19,31 +13,29 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
-from typing import Protocol as Shape
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fleetfoot import engines
-from fleetfoot.cores import check_threads, usable_cores
+from fleetfoot.cores import usable_cores
 from fleetfoot.engines import Engine, Options
 from fleetfoot.engines.agreement import compare
 from fleetfoot.engines.nothing import Nothing
-from fleetfoot.errors import EngineError, FleetfootError, UnknownNameError
+from fleetfoot.errors import EngineError, FleetfootError
 from fleetfoot.files import plain
 from fleetfoot.machine import environment
 from fleetfoot.machine.peaks import PeakProbe, Peaks, torch_threads
 from fleetfoot.measure.clock import Clock, clock_for, warm_up
 from fleetfoot.measure.journal import JOURNAL_FILE, Case, Journal, Note, finished
 from fleetfoot.measure.networks import Network, prepare
-from fleetfoot.measure.protocols import MOST_THREADS, Protocol
+from fleetfoot.measure.pace import Pace, no_garbage_collection, order, turn
 from fleetfoot.measure.record import Failure, Measurement
-from fleetfoot.network import Size, height_width, resolved_size
+from fleetfoot.network import Size, height_width
 
-__all__ = ["Case", "Run", "Tools", "cases", "run"]
+__all__ = ["Case", "Form", "Run", "Tools", "run"]
 
-MOST_RUNS_A_TURN = 32
-"""A turn is short; an engine that needs microseconds would fill the record otherwise."""
 MEMORY_SHARE = 0.5
 """Of the machine's memory: when the engines prepared so far hold more, they are measured before the
 next are prepared."""
@@ -92,12 +84,29 @@ class RoundDone:
 Event = Notice | Preparing | Prepared | Failed | RoundDone
 
 
-class Probe(Shape):
+class Probe(Protocol):
     """Takes one sample of the machine's ceilings at a time: ``machine.peaks.PeakProbe``."""
 
     def sample(self) -> None: ...
 
     def peaks(self) -> Peaks: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The form in which every network runs; a measurement's ``cell`` holds it."""
+
+    fold: bool = True
+    """Batch norms and linear branches are folded first."""
+    precision: str = "float32"
+    layout: str = "nchw"
+    device: str = "cpu"
+
+    def options(self, threads: int) -> Options:
+        """What an engine is built with."""
+        return Options(
+            threads=threads, precision=self.precision, layout=self.layout, device=self.device
+        )
 
 
 @dataclass(frozen=True)
@@ -120,69 +129,13 @@ class Run:
     """The signal that ended it early, "SIGINT" or "SIGTERM"; "" when it came to its end."""
 
 
-def check_engines(names: Iterable[str]) -> None:
-    """Raises where a name is no engine's that can be measured.
-
-    Raises:
-        UnknownNameError: no engine has that name.
-        ValueError: it is the engine that does nothing.
-    """
-    for name in names:
-        if name not in engines.ENGINES:
-            raise UnknownNameError.of("engine", name, engines.ENGINES)
-        if name == Nothing.name:
-            raise ValueError(
-                "the engine 'nothing' is timed in every run; its median is harness_s of each "
-                "measurement"
-            )
-
-
-def cases(
-    models: Sequence[str],
-    engine_names: Sequence[str],
-    protocol: Protocol,
-    *,
-    size: Size | None = None,
-    threads: int | None = None,
-) -> list[Case]:
-    """Every model on every engine in every row of the protocol.
-
-    Args:
-        models: names that ``network.resolve`` takes; one named twice counts once.
-        engine_names: likewise, of ``fleetfoot.engines``.
-        size: of the input, for all; each network's own without it.
-        threads: in place of the protocol's.
-
-    Raises:
-        UnknownNameError: no engine or no network of the zoo has that name.
-        ValueError: more threads than usable cores, or the engine that does nothing.
-    """
-    check_engines(engine_names)
-    found = []
-    for model in dict.fromkeys(models):
-        own = resolved_size(model)  # a wrong name is said here, whatever the size
-        for row in protocol.rows:
-            if model in row.without:
-                continue
-            wanted = threads if threads is not None else row.threads
-            if wanted is None:
-                wanted = min(usable_cores(), MOST_THREADS)
-            check_threads(wanted)
-            for engine in dict.fromkeys(engine_names):
-                found.append(Case(model, engine, wanted, row.batch, size or own))
-    return found
-
-
 def run(
     wanted: Sequence[Case],
-    protocol: Protocol,
+    pace: Pace,
     *,
-    options: Options | None = None,
-    fold: bool = True,
+    form: Form | None = None,
     output: Path | None = None,
     resume: bool = False,
-    seed: int = 0,
-    memory_bytes: int | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     tools: Tools | None = None,
 ) -> Run:
@@ -194,11 +147,9 @@ def run(
     "...#2", since only what shares a ``run_id`` was interleaved.
 
     Args:
-        options: precision, layout and device of every engine; its threads are the case's.
+        form: of every network. Default: folded, float32 on the CPU.
         output: folder for the journal, from which ``resume`` goes on: rounds that a case has are
             kept, those that it lacks are run, and cases that failed are tried again.
-        seed: of the order of turns.
-        memory_bytes: what the prepared engines may hold; half of the machine's memory without it.
 
     Raises:
         ValueError: no cases, a case named twice, or ``resume`` without ``output``.
@@ -208,26 +159,8 @@ def run(
         raise ValueError(f"a run needs cases, each once; {len(wanted)} were given")
     if resume and output is None:
         raise ValueError("resume needs output, the folder in which the earlier run left its notes")
-    options = options or Options()
-    machine = environment.machine()
-    setup = {
-        "protocol": asdict(protocol),
-        "options": {**asdict(options), "threads": None},  # those of each case
-        "fold": fold,
-        "seed": seed,
-        "machine": machine,
-        "versions": environment.versions(),
-        "commit": environment.commit(),
-    }
-    now = datetime.now(timezone.utc)
-    header: Note = {
-        "kind": "run",
-        "run_id": now.strftime("%Y%m%dT%H%M%S.%fZ"),
-        "started": now.isoformat(timespec="seconds"),
-        "setup": plain(setup),
-        "surroundings": asdict(environment.surroundings()),
-        "cases": [asdict(case) for case in wanted],
-    }
+    form = form or Form()
+    header = _header(wanted, pace, form)
     path = None if output is None else Path(output) / JOURNAL_FILE
     if resume:
         assert path is not None
@@ -235,10 +168,8 @@ def run(
         journal.add("resumed", at=header["started"], surroundings=header["surroundings"])
     else:
         journal = Journal(header, path)
-    if memory_bytes is None and machine["memory_bytes"]:
-        memory_bytes = int(machine["memory_bytes"] * MEMORY_SHARE)
     interrupted = ""
-    work = _Work(journal, protocol, options, fold, seed, memory_bytes, on_event, tools or Tools())
+    work = _Work(journal, pace, form, on_event, tools or Tools())
     try:
         with _sigterm_as_interrupt():
             work.all()
@@ -247,6 +178,27 @@ def run(
     finally:
         journal.close()
     return Run(journal.measurements(), journal.failures(), interrupted)
+
+
+def _header(wanted: Sequence[Case], pace: Pace, form: Form) -> Note:
+    """The journal's first note: what is to run, and where."""
+    now = datetime.now(timezone.utc)
+    return {
+        "kind": "run",
+        "run_id": now.strftime("%Y%m%dT%H%M%S.%fZ"),
+        "started": now.isoformat(timespec="seconds"),
+        "setup": plain(
+            {
+                "pace": asdict(pace),
+                "form": asdict(form),
+                "machine": environment.machine(),
+                "versions": environment.versions(),
+                "commit": environment.commit(),
+            }
+        ),
+        "surroundings": asdict(environment.surroundings()),
+        "cases": [asdict(case) for case in wanted],
+    }
 
 
 class _Terminated(KeyboardInterrupt):
@@ -269,18 +221,6 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """A collection in the middle of a run is not the network's time."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
-
-
 @dataclass(frozen=True)
 class _Live:
     """A case whose engine is built and warm."""
@@ -294,23 +234,23 @@ class _Work:
     """The state of a run between its start and its end."""
 
     journal: Journal
-    protocol: Protocol
-    options: Options
-    fold: bool
-    seed: int
-    memory_bytes: int | None
+    pace: Pace
+    form: Form
     on_event: Callable[[Event], None]
     tools: Tools
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
-        self.clock: Clock = clock_for(self.options.device)
+        self.clock: Clock = clock_for(self.form.device)
         self.probes: dict[int, Probe] = {}
+        self.memory_bytes = self.pace.memory_bytes
+        if self.memory_bytes is None and (whole := environment.machine()["memory_bytes"]):
+            self.memory_bytes = int(whole * MEMORY_SHARE)
 
     def all(self) -> None:
         """Groups, one after the other: prepare, measure, release."""
         self._note_load()
-        rounds = range(self.protocol.rounds)
+        rounds = range(self.pace.rounds)
         waiting = [c for c, p in self.journal.progress.items() if not finished(p, rounds)]
         total = len(waiting)
         while waiting:
@@ -318,7 +258,7 @@ class _Work:
                 live, rest = self._prepare(waiting, held, total)
                 if rest or self.journal.groups:
                     self._note_group(live, total)
-                left_s = self.started + self.protocol.budget_s - time.monotonic()
+                left_s = self.started + self.pace.budget_s - time.monotonic()
                 self._measure(live, left_s * len(live) / max(1, len(live) + len(rest)))
             waiting = rest
 
@@ -334,14 +274,14 @@ class _Work:
 
     def _note_group(self, live: Sequence[_Live], total: int) -> None:
         group = self.journal.groups + 1
-        if self.protocol.by_network and live:
+        if self.pace.by_network and live:
             # the same number in every part of a run that is resumed: its rounds go on as one
             models = list(dict.fromkeys(case.model for case in self.journal.cases))
             group = 1 + models.index(live[0].case.model)
         members = [self.journal.index(one.case) for one in live]
         self.journal.add("group", number=group, cases=members)
-        if self.protocol.by_network:
-            return  # as its protocol says
+        if self.pace.by_network:
+            return  # as its pace says
         self.on_event(
             Notice(
                 f"the engines do not fit into memory at once: {len(live)} of {total} cells are "
@@ -361,7 +301,7 @@ class _Work:
             live += self._prepare_model(mine, held, total - len(rest), total)
             rest = [case for case in rest if case not in mine]
             held_bytes = (environment.resident_bytes() or 0) - before
-            if self.protocol.by_network or (
+            if self.pace.by_network or (
                 self.memory_bytes is not None and held_bytes > self.memory_bytes
             ):
                 break
@@ -393,7 +333,7 @@ class _Work:
         return live
 
     def _network(self, case: Case) -> Network:
-        network = self.tools.networks(case.model, case.size, self.fold)
+        network = self.tools.networks(case.model, case.size, self.form.fold)
         for text in network.notices:
             self.on_event(Notice(text))
         self.journal.add("network", model=case.model, size=case.size, **network.record())
@@ -407,14 +347,14 @@ class _Work:
         """
         began = time.monotonic()
         batch = images(case.batch, case.size, network.channels)
-        with torch_threads(case.threads), _cuda_memory(self.options.device) as peak_bytes:
-            options = {**asdict(self.options), "threads": case.threads}
+        with torch_threads(case.threads), _cuda_memory(self.form.device) as peak_bytes:
+            options = asdict(self.form.options(case.threads))
             engine = self.tools.load(case.engine, network.model, example=batch, **options)
             held.enter_context(engine)
             compare(engine, network.model)  # engines.load did; Tools may have another
             call = engine.timed_call(batch)
-            with _no_garbage_collection():
-                warm = warm_up(call, self.clock, most_s=self.protocol.warmup_s)
+            with no_garbage_collection():
+                warm = warm_up(call, self.clock, most_s=self.pace.warmup_s)
         self.journal.add(
             "ready",
             case=self.journal.index(case),
@@ -441,7 +381,7 @@ class _Work:
         for idle in nothing.values():
             self._harness_turn(idle)
         last_s = 0.0
-        for number in range(self.protocol.rounds):
+        for number in range(self.pace.rounds):
             turns = [
                 one
                 for one in live
@@ -451,12 +391,10 @@ class _Work:
                 continue
             fewest = min(len(progress[one.case].rounds) for one in turns)
             spent = time.monotonic() - began
-            if fewest >= self.protocol.fewest_rounds and spent + last_s > seconds:
+            if fewest >= self.pace.fewest_rounds and spent + last_s > seconds:
                 break
             self._sample_ceilings({one.case.threads for one in turns})
-            order = [*turns, *nothing.values()]
-            random.Random(f"{self.seed} {number}").shuffle(order)
-            for one in order:
+            for one in order([*turns, *nothing.values()], number, self.pace.seed):
                 if one.case.engine == Nothing.name:
                     self._harness_turn(one)
                 else:
@@ -465,7 +403,7 @@ class _Work:
             self.on_event(
                 RoundDone(
                     number + 1,
-                    self.protocol.rounds,
+                    self.pace.rounds,
                     self.journal.groups,
                     time.monotonic() - self.started,
                     self.journal.medians(),
@@ -488,24 +426,12 @@ class _Work:
         self.journal.add("harness", threads=threads, batch=batch, size=size, samples_s=samples)
 
     def _turn(self, one: _Live) -> list[float]:
-        """Untimed runs, then the runs that count."""
-        samples: list[float] = []
-        with torch_threads(one.case.threads), _no_garbage_collection():
-            began = time.monotonic()
-            one.call()
-            while time.monotonic() - began < self.protocol.rewarm_s:
-                one.call()
-            spent = 0.0
-            while len(samples) < self.protocol.burst_runs or (
-                spent < self.protocol.burst_s and len(samples) < MOST_RUNS_A_TURN
-            ):
-                samples.append(self.clock.time(one.call))
-                spent += samples[-1]
-        return samples
+        with torch_threads(one.case.threads):
+            return turn(one.call, self.clock, self.pace)
 
     def _sample_ceilings(self, threads: Iterable[int]) -> None:
         """Of the CPU; on another device there are none, and the record says 0."""
-        if self.options.device != "cpu":
+        if self.form.device != "cpu":
             return
         for number in sorted(threads):
             if number not in self.probes:

@@ -4,14 +4,13 @@ takes while it runs.
 ``Engine.save`` writes the files from which each engine starts quickest by its own documentation:
 ONNX Runtime the graph as it optimised it, OpenVINO the compiled blob, ncnn its .param and .bin,
 ExecuTorch the .pte, ``native`` its plan. Then processes, one after the other and the engines in
-turn, each open the files and answer once (``started.py``). The files lie in the system's cache by
-then: what is measured is the engine, not the disk.
+turn, each open the files and answer once (``first_answer.py``). The files lie in the system's cache
+by then: what is measured is the engine, not the disk.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from fleetfoot.engines import ENGINES, TOLERANCES, relative_error
 from fleetfoot.errors import EngineError
 from fleetfoot.machine import environment
 from fleetfoot.measure.networks import prepare
+from fleetfoot.measure.pace import order
 from fleetfoot.measure.record import Failure, Start
 from fleetfoot.measure.run import images
 from fleetfoot.network import resolved_size
@@ -73,10 +73,9 @@ def measure(
             one = _Model(model, threads, Path(scratch), failures, on_note)
             one.write(names)
             for number in range(repeats):
-                order = list(one.written)
-                random.Random(f"{seed} {number}").shuffle(order)
-                on_note(f"{model}: start {number + 1} of {repeats} of {len(order)} engines")
-                for engine in order:
+                turns = order(list(one.written), number, seed)
+                on_note(f"{model}: start {number + 1} of {repeats} of {len(turns)} engines")
+                for engine in turns:
                     one.start(engine)
             found += one.starts()
     return found, failures
@@ -131,7 +130,7 @@ class _Model:
         }
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "fleetfoot.measure.started", json.dumps(request)],
+                [sys.executable, "-m", "fleetfoot.measure.first_answer", json.dumps(request)],
                 capture_output=True, text=True, errors="replace", timeout=LONGEST_S, check=False,
             )  # fmt: skip
             if done.returncode:

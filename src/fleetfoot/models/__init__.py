@@ -1,4 +1,4 @@
-"""Networks: one family a file, the catalogue of all of them, and the calls that make one."""
+"""Networks: a file for each family, the catalogue of all of them, and functions to create one."""
 
 from fleetfoot.models.base import Backbone, Config, FeatureExtractor, FeatureInfo
 from fleetfoot.models.catalogue import (

@@ -1,5 +1,5 @@
-"""What every network of the zoo has in common: a stem, stages that each end in a feature map, and
-a head.
+"""The common structure of every network of the zoo: a stem, stages that each end in a feature map,
+and a head.
 
 ``forward`` is ``head(features(x)[-1])``. Detection and segmentation take ``features``;
 classification takes logits.
@@ -18,16 +18,16 @@ from fleetfoot.weights.pretrained import PretrainedConfig, untrained
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What a model is. Each family adds its own fields; a variant is one row of its
+    """Definition of a model. Each family adds its own fields; a variant is one row of the family's
     ``VARIANTS``."""
 
     num_classes: int = 1000
-    """Size of the classifier; 0 builds none, and the network answers with its pooled features."""
+    """Size of the classifier; 0 builds none, and the network's output is its pooled features."""
     in_chans: int = 3
     drop_path_rate: float = 0.0
-    """Stochastic depth of the last block; earlier blocks rise to it linearly."""
+    """Stochastic depth rate of the last block; from the first block on it rises linearly."""
     drop_rate: float = 0.0
-    """Dropout before the classifier."""
+    """Dropout rate before the classifier."""
     input_size: int = 224
     """Height and width, in pixels, at which the paper reports the network."""
 
@@ -43,8 +43,8 @@ class Config:
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """One map of ``features``: its channels, its stride against the input, and the module that
-    makes it."""
+    """One map of ``features``: its channels, its stride relative to the input, and the module
+    whose output it is."""
 
     channels: int
     reduction: int
@@ -52,7 +52,8 @@ class FeatureInfo:
 
 
 class ClassifierHead(nn.Module):
-    """Last feature map to logits: ``body`` to one vector an image, dropout, one linear layer.
+    """Turns the last feature map into logits: ``body`` to one vector an image, dropout, one linear
+    layer.
 
     (B, C, H, W) -> (B, N)
     """
@@ -79,8 +80,8 @@ class ClassifierHead(nn.Module):
         return nn.Linear(self.features, num_classes, bias=self.bias)
 
     def reset(self, num_classes: int) -> None:
-        """A fresh classifier of that size, on the device and in the dtype of the old one; 0
-        removes it."""
+        """Replaces the classifier by a fresh one of that size, on the same device and in the same
+        dtype; 0 removes it."""
         like = next(self.parameters(), None)
         self.classifier = self._classifier(num_classes)
         if like is not None:
@@ -97,8 +98,8 @@ class Backbone(nn.Module):
     """Base of the zoo's networks. (B, in_chans, H, W) -> (B, num_classes)
 
     A family sets ``stem``, ``stages`` (one module a feature map) and ``head``, and passes
-    ``feature_info``, a row for each stage, to ``__init__``; a row more, the first, where the stem's
-    map counts too.
+    ``feature_info``, one row a stage, to ``__init__``; if the stem's map counts too, its row comes
+    first.
     """
 
     stem: nn.Module
@@ -115,11 +116,11 @@ class Backbone(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Channels of ``forward_features``."""
+        """Number of channels of ``forward_features``."""
         return self.feature_info[-1].channels
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """(B, in_chans, H, W) -> the maps; channels and strides are those of
+        """The feature maps of a batch, (B, in_chans, H, W); channels and strides are those of
         ``feature_info``."""
         maps = [self.stem(x)]
         for stage in self.stages:
@@ -127,19 +128,19 @@ class Backbone(nn.Module):
         return maps[-len(self.feature_info) :]
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) -> (B, num_features, H', W'), the last map of ``features``."""
+        """The last map of ``features``. (B, in_chans, H, W) -> (B, num_features, H', W')"""
         return self.features(x)[-1]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """(B, num_features, H', W') -> (B, num_classes), or the classifier's input with
-        ``pre_logits``."""
+        """Logits from the last map, or with ``pre_logits`` the classifier's input. (B,
+        num_features, H', W') -> (B, num_classes)"""
         return self.head(x, pre_logits)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:
-        """The last linear layer; an ``Identity`` when ``num_classes`` is 0."""
+        """The last linear layer; an ``Identity`` if ``num_classes`` is 0."""
         return self.head.classifier
 
     def reset_classifier(self, num_classes: int) -> None:
@@ -155,7 +156,7 @@ class Backbone(nn.Module):
 
 
 class FeatureInfoList(tuple[FeatureInfo, ...]):
-    """``feature_info`` of the chosen maps, with timm's two questions."""
+    """``feature_info`` of the chosen maps, with timm's two methods."""
 
     __slots__ = ()
 
@@ -167,13 +168,13 @@ class FeatureInfoList(tuple[FeatureInfo, ...]):
 
 
 class FeatureExtractor(nn.Module):
-    """A backbone without its head that answers with feature maps. (B, in_chans, H, W) -> list of
+    """A backbone without its head; its output is the feature maps. (B, in_chans, H, W) -> list of
     (B, C_i, H / s_i, W / s_i)
 
-    ``out_indices`` count stages, not the modules between them: a FastViT-SA's conditional
-    positional encoding is a part of its last stage, so index 3 is the attention stage (in Apple's
-    own list of modules it is number 7, and their segmentation code read number 6,
-    https://github.com/apple/ml-fastvit/pull/4).
+    ``out_indices`` count stages, not the modules between them: the conditional positional encoding
+    of a FastViT-SA is part of its last stage, so index 3 is the attention stage. (In Apple's own
+    list of modules it is number 7, and their segmentation code read number 6,
+    https://github.com/apple/ml-fastvit/pull/4.)
 
     Raises:
         ValueError: an index is outside the stages, or one is named twice.

@@ -1,4 +1,4 @@
-"""The catalogue: every network of the zoo by name, and what is known of it without running it.
+"""The catalogue: every network of the zoo by name, and its facts, known without running it.
 
 A name that timm or torchvision uses means the same network here; other forms carry a suffix
 (``shufflenet_v2_x1_0`` is torchvision's network, ``shufflenet_v2_x1_0_authors`` the authors').
@@ -96,11 +96,14 @@ def list_models(
 ) -> list[str]:
     """Names in the catalogue, sorted by family and row.
 
+    >>> list_models("fasternet_t*")
+    ['fasternet_t0', 'fasternet_t1', 'fasternet_t2']
+
     Args:
         pattern: one shell pattern or several (``"fastvit_sa*"``); a name that matches any is
             listed.
-        family: only that family.
-        pretrained: only names with published weights.
+        family: list only this family.
+        pretrained: list only names with published weights.
 
     Raises:
         UnknownNameError: no family has that name.
@@ -118,7 +121,7 @@ def list_models(
 
 
 def variant(name: str) -> tuple[Family, Config]:
-    """The family of the network ``name``, and its row there.
+    """The family of the network ``name``, and its row in the family's table.
 
     Raises:
         UnknownNameError: no model has that name.
@@ -141,7 +144,10 @@ def family_of(name: str) -> str:
 
 
 def configure(name: str, **options: Any) -> Config:
-    """The row ``name`` with ``options`` in place of its fields.
+    """The config of the network ``name``, with ``options`` in place of its fields.
+
+    >>> configure("fasternet_t0", num_classes=10).num_classes
+    10
 
     Raises:
         UnknownNameError: no model has that name, or its family has no such option.
@@ -157,8 +163,8 @@ def configure(name: str, **options: Any) -> Config:
 
 
 def changed_options(name: str, config: Config) -> dict[str, Any]:
-    """The fields of ``config`` that differ from the row ``name``; ``num_classes`` apart, which the
-    classifier's shape says."""
+    """The fields of ``config`` that differ from the row ``name``, except ``num_classes``, which the
+    classifier's shape states."""
     row = configure(name)
     return {
         field.name: getattr(config, field.name)
@@ -168,35 +174,41 @@ def changed_options(name: str, config: Config) -> dict[str, Any]:
 
 
 def skeleton(family: Family, config: Config) -> Mapping[str, Tensor]:
-    """Names and shapes of a network's tensors, without their memory."""
+    """Names and shapes of a network's tensors, without allocating them."""
     with torch.device("meta"):
         return family.build(config).state_dict()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What is known of a network without running it."""
+    """Facts about a network, known without running it."""
 
     name: str
     family: str
-    """The zoo's family, or the library of a peer."""
+    """Name of the zoo's family, or of a peer's library."""
     paper: str
     """Address of the family's paper; "" for a peer."""
     params: int
-    """Learned values in training form."""
+    """Number of learned values in the training form."""
     config: Config | None
-    """``None`` for a peer."""
+    """The network's config; ``None`` for a peer."""
     feature_info: tuple[FeatureInfo, ...]
-    """Empty for a peer."""
+    """The network's feature maps; empty for a peer."""
     pretrained: tuple[PretrainedConfig, ...]
-    """Its published weights, the default first."""
+    """Published weights, the default first."""
     top1: float | None
-    """Published ImageNet-1k top-1, percent."""
+    """Published ImageNet-1k top-1 in percent; ``None`` if there is none."""
     top1_source: str
 
 
 def model_info(name: str) -> ModelInfo:
-    """What is known of a network: size, maps, weights and their terms, published accuracy.
+    """Facts about a network: size, feature maps, weights and their terms, published accuracy.
+
+    >>> info = model_info("fasternet_t0")
+    >>> info.params, info.top1
+    (3905500, 71.918)
+    >>> [row.reduction for row in info.feature_info]
+    [4, 8, 16, 32]
 
     Raises:
         UnknownNameError: no model has that name.

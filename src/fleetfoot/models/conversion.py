@@ -1,4 +1,4 @@
-"""A file of weights in any known layout, written as safetensors in our own."""
+"""Conversion of a file of weights in any known layout to safetensors in our own."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def convert(
     overwrite: bool = False,
     **options: Any,
 ) -> LoadReport:
-    """Writes the weights of ``source`` as safetensors in our own layout, with what they need said
-    in the header.
+    """Writes the weights of ``source`` as safetensors in our own layout, with the options and
+    preprocessing that they need in the header.
 
     Args:
-        model: the network that they are of; may be left out where they fit only one.
-        options: as ``create_model``'s; what the keys do not show (``small_input=True``).
+        model: the network of the weights; may be left out if they fit only one.
+        options: options of ``create_model`` that the keys do not show (``small_input=True``).
 
     Raises:
-        UnknownNameError: no such network or option.
+        UnknownNameError: there is no such network or option.
         WeightsError: ``source`` cannot be read, fits no network or several, or ``target`` exists.
     """
     file = read(source)
@@ -39,7 +39,7 @@ def convert(
         if len(names) != 1:
             raise KeyMismatchError(
                 f"{file.path} fits {' and '.join(names) or 'no network of the catalogue'}; "
-                "say which with model=NAME (--model NAME)"
+                "choose one with model=NAME (--model NAME)"
             )
         (model,) = names
     made = load_weights(model, file, **options)

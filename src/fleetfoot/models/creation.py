@@ -1,4 +1,4 @@
-"""A network by its name: of the zoo or a peer, fresh or with weights."""
+"""Creating a network by name: from the zoo or a peer, fresh or with weights."""
 
 from __future__ import annotations
 
@@ -27,27 +27,35 @@ def create_model(
     out_indices: Sequence[int] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """A network by name, in train mode, as timm's function of that name makes one.
+    """Creates a network by name, in train mode, like timm's function of the same name.
 
-    It carries ``pretrained_cfg``, the preprocessing, terms and score of its weights, and
-    ``load_report``, what was done with their file (``None`` for a fresh network).
+    The network carries ``pretrained_cfg``, the preprocessing, terms and score of its weights, and
+    ``load_report``, the result of loading their file (``None`` for a fresh network).
+
+    >>> import torch
+    >>> model = create_model("fasternet_t0", num_classes=10).eval()
+    >>> model(torch.zeros(1, 3, 64, 64)).shape
+    torch.Size([1, 10])
+    >>> body = create_model("fasternet_t0", features_only=True, out_indices=(1, 3))
+    >>> [tuple(feature.shape) for feature in body(torch.zeros(1, 3, 64, 64))]
+    [(1, 80, 8, 8), (1, 320, 2, 2)]
 
     Args:
-        pretrained: ``True`` for the network's default published weights, or the tag of others
+        pretrained: ``True`` for the network's default published weights, or another tag
             (``"apple_dist_in1k"``).
-        weights: a file of weights instead, in any known layout; options that the layout needs are
-            set unless given here, and ``num_classes`` is the file's unless given here: another
-            number keeps the body and makes a fresh classifier.
-        accept_licence: yes to a licence that does not allow every use.
-        features_only: the feature maps without a head.
-        out_indices: which of them; see ``FeatureExtractor``.
+        weights: a file of weights instead, in any known layout. Options that the layout needs are
+            set unless given here. ``num_classes`` is the file's unless given here: another number
+            keeps the body and makes a fresh classifier.
+        accept_licence: accept a licence that does not allow every use.
+        features_only: return the feature maps instead of logits.
+        out_indices: which feature maps; see ``FeatureExtractor``.
         options: fields of the family's config: ``num_classes`` (0: no classifier), ``in_chans``,
             ``drop_path_rate``, ``input_size`` and the family's own.
 
     Raises:
-        UnknownNameError: no such network, option or tag.
+        UnknownNameError: there is no such network, option or tag.
         ValueError: both ``pretrained`` and ``weights`` are given.
-        WeightsError: the weights cannot be had, read, or used in this network.
+        WeightsError: the weights cannot be fetched, read, or used in this network.
     """
     if pretrained and weights is not None:
         raise ValueError(f"give pretrained ({pretrained!r}) or weights ({weights}), not both")
@@ -61,7 +69,7 @@ def create_model(
             out_indices=out_indices,
             **options,
         )
-    config = configure(name, **options)  # a wrong option is said before anything is fetched
+    config = configure(name, **options)  # a wrong option is reported before anything is fetched
     if weights is not None:
         model = load_weights(name, read(weights), **options)
     elif pretrained:

@@ -1,13 +1,13 @@
-"""CycleMLP: linear layers over channels alone, some of which read each channel beside its pixel.
+"""CycleMLP: linear layers over channels only; some read each channel at its own pixel offset.
 
 Chen et al. 2022, "CycleMLP: A MLP-like Architecture for Dense Prediction",
 https://arxiv.org/abs/2107.10224, section 3 and the appendix's table of B1 to B5.
 
-Where the paper and the released code (https://github.com/ShoufaChen/CycleMLP) part, the rows follow
-the code, since its weights need it: the steps along the two axes are 3 there, 7 in the paper
-(``step``), at the same parameters and multiply-adds; the layer of step 1 has no bias. The code
-writes the shifted reads as a deformable convolution; ``ops.cycle_fc`` has the same function as
-slices, so what an engine makes of this network is not what the code's operator made of it.
+Where the paper and the released code (https://github.com/ShoufaChen/CycleMLP) differ, the rows
+follow the code, since its weights need it: the steps along the two axes are 3 in the code, 7 in the
+paper (``step``), at the same parameters and multiply-adds; the layer of step 1 has no bias. The
+code writes the shifted reads as a deformable convolution, ``ops.cycle_fc`` the same function as
+slices, so timings of this network do not compare with timings of the code's operator.
 FasterNet's paper prints 79.1 for B1, the authors 78.9.
 
 B batch · C channels · H W space
@@ -27,13 +27,13 @@ from fleetfoot.ops.drop_path import drop_path, drop_path_rates
 @dataclass(frozen=True, kw_only=True)
 class CycleMLPConfig(Config):
     widths: tuple[int, ...] = (64, 128, 320, 512)
-    """Channels of the stages."""
+    """Channels of each stage."""
     depths: tuple[int, ...]
-    """Blocks a stage."""
+    """Blocks in each stage."""
     mlp_ratios: tuple[int, ...] = (4, 4, 4, 4)
-    """Channels between the two layers of a block's MLP, over the block's own; one a stage."""
+    """Channels inside a block's MLP over the block's own channels; one entry a stage."""
     step: int = 3
-    """Pixels over which neighbouring channels are spread along each axis."""
+    """Number of pixels over which neighbouring channels are spread along each axis."""
     drop_path_rate: float = 0.1
 
     def __post_init__(self) -> None:
@@ -55,13 +55,13 @@ VARIANTS: dict[str, Config] = {
 
 
 def mlp(channels: int, hidden: int, out_channels: int) -> nn.Sequential:
-    """Linear, GELU, linear. (..., C) -> (..., C')"""
+    """A linear layer, GELU and a second linear layer. (..., C) -> (..., C')"""
     return nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, out_channels))
 
 
 class CycleMixer(nn.Module):
-    """Three linear layers over channels, which read along the width, along the height and in
-    place; their sum, each weighed per channel by what the whole map says, then a linear layer.
+    """Three linear layers over channels, which read along the width, along the height and in place;
+    their sum, weighted per channel by the mean of the map; then a linear layer.
 
     (B, H, W, C) -> (B, H, W, C)
     """
@@ -83,7 +83,7 @@ class CycleMixer(nn.Module):
 
 
 class Block(nn.Module):
-    """x + mixer(norm(x)), then x + mlp(norm(x)). (B, H, W, C) -> (B, H, W, C)"""
+    """A residual block: x + mixer(norm(x)), then x + mlp(norm(x)). (B, H, W, C) -> (B, H, W, C)"""
 
     def __init__(self, channels: int, mlp_ratio: int, step: int, drop: float) -> None:
         super().__init__()
@@ -99,8 +99,8 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks, behind a 3×3 convolution of stride 2 in all stages but the first. (B, C, H, W) -> (B,
-    C', ceil(H / 2), ceil(W / 2))"""
+    """Blocks, preceded by a 3×3 convolution of stride 2 in all stages but the first. (B, C, H, W)
+    -> (B, C', ceil(H / 2), ceil(W / 2))"""
 
     def __init__(self, merge: nn.Module, blocks: list[Block]) -> None:
         super().__init__()
@@ -123,10 +123,10 @@ class NormMean(nn.Module):
 
 
 class CycleMLP(Backbone):
-    """(B, 3, H, W) -> (B, num_classes); feature maps at strides 4, 8, 16, 32.
+    """CycleMLP. (B, 3, H, W) -> (B, num_classes); feature maps at strides 4, 8, 16, 32.
 
     The first map has floor((H + 1) / 4) rows, each later one half of them, rounded up. The last
-    norm is the head's.
+    norm belongs to the head.
 
     Raises:
         ValueError: ``step`` is even.

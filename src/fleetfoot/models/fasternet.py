@@ -4,9 +4,9 @@ Chen et al. 2023, "Run, Don't Walk: Chasing Higher FLOPS for Faster Neural Netwo
 https://arxiv.org/abs/2303.03667, section 3.4 and table 8 (the third version; the first was timed
 with an in-place PConv that also wrote into the shortcut).
 
-Batch norm and activation stand only between the two 1×1 convolutions: PConv is followed directly
-by a 1×1, and nothing follows the block's sum. Layer scale is in the authors' code and off in each
-of their configurations, so it is not here.
+Batch norm and activation occur only between the two 1×1 convolutions: PConv is followed directly by
+a 1×1, and nothing follows the block's sum. Layer scale is in the authors' code but off in each of
+their configurations, so it is not here.
 
 B batch · C channels · H W space
 """
@@ -28,14 +28,14 @@ class FasterNetConfig(Config):
     width: int
     """Channels of the first stage; each later stage doubles them."""
     depths: tuple[int, ...]
-    """Blocks a stage."""
+    """Blocks in each stage."""
     act: Activation = "relu"
     mlp_ratio: int = 2
-    """Channels between a block's two 1×1 convolutions, over the block's own."""
+    """Channels between a block's two 1×1 convolutions over the block's own channels."""
     pconv_ratio: int = 4
-    """One channel in ``pconv_ratio`` is convolved."""
+    """Divisor of the channel count: one channel in ``pconv_ratio`` is convolved."""
     head_width: int = 1280
-    """Channels of the 1×1 behind the pooling."""
+    """Channels of the 1×1 after the pooling."""
 
 
 VARIANTS: dict[str, Config] = {
@@ -49,7 +49,8 @@ VARIANTS: dict[str, Config] = {
 
 
 class Block(nn.Module):
-    """x + mlp(pconv(x)), the mlp two 1×1 convolutions. (B, C, H, W) -> (B, C, H, W)"""
+    """A residual block: x + mlp(pconv(x)); the mlp is two 1×1 convolutions. (B, C, H, W) -> (B, C,
+    H, W)"""
 
     def __init__(self, channels: int, config: FasterNetConfig, drop: float) -> None:
         super().__init__()
@@ -68,8 +69,8 @@ class Block(nn.Module):
 
 
 def patch_conv(in_channels: int, out_channels: int, patch: int) -> nn.Sequential:
-    """Non-overlapping patches, one vector each, normed. (B, Ci, H, W) -> (B, Co, H / patch, W /
-    patch)"""
+    """A convolution over non-overlapping patches, then a norm. (B, Ci, H, W) -> (B, Co, H / patch,
+    W / patch)"""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, patch, stride=patch, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -77,8 +78,8 @@ def patch_conv(in_channels: int, out_channels: int, patch: int) -> nn.Sequential
 
 
 class FasterNet(Backbone):
-    """(B, 3, H, W) -> (B, num_classes); feature maps at strides 4, 8, 16, 32 with C, 2C, 4C, 8C
-    channels.
+    """FasterNet. (B, 3, H, W) -> (B, num_classes); feature maps at strides 4, 8, 16, 32 with C, 2C,
+    4C, 8C channels.
 
     Raises:
         ValueError: ``pconv_ratio`` does not divide the width of a stage.

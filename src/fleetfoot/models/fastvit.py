@@ -1,14 +1,15 @@
 """FastViT: a hybrid of convolutions and attention whose convolutional branches fold away.
 
 Vasu et al. 2023, "FastViT: A Fast Hybrid Vision Transformer using Structural Reparameterization",
-https://arxiv.org/abs/2303.14189, section 3 and table 2. What is here is the training form.
+https://arxiv.org/abs/2303.14189, section 3 and table 2. This file has the training form.
 
-Where paper and released code differ, the weights decide, and they were trained with the code:
+Where paper and released code differ, this file follows the code, with which the weights were
+trained:
 
-- no activation follows the 7×7 of the patch embedding: the authors' code computes one and throws
-  it away (https://github.com/apple/ml-fastvit/pull/2);
-- RepMixer norms after its convolution, where figure 2 norms before;
-- the head's squeeze-and-excitation stands before the activation;
+- no activation follows the 7×7 of the patch embedding: the authors' code computes one and discards
+  it (https://github.com/apple/ml-fastvit/pull/2);
+- RepMixer's norm comes after its convolution; in figure 2 it comes before;
+- the head's squeeze-and-excitation comes before the activation;
 - the parameters are those of the code (4.0 to 44.1 M), not those of the paper's tables (3.6 to
   42.7 M), which no released network has.
 
@@ -39,13 +40,13 @@ class FastViTConfig(Config):
     width: int
     """Channels of the first stage; each later stage doubles them."""
     depths: tuple[int, int, int, int]
-    """Blocks a stage."""
+    """Blocks in each stage."""
     mlp_ratio: int
-    """Channels inside a feed-forward network, over the block's own."""
+    """Channels inside a feed-forward network over the block's own channels."""
     attention: bool = False
-    """The last stage mixes tokens by attention, behind a conditional positional encoding."""
+    """Whether the last stage mixes tokens by attention, after a conditional positional encoding."""
     layer_scale: float = 1e-5
-    """Value that every layer scale starts from."""
+    """Initial value of every layer scale."""
     input_size: int = 256
 
     def __post_init__(self) -> None:
@@ -76,7 +77,7 @@ VARIANTS: dict[str, Config] = {
 
 
 class ConvFFN(nn.Module):
-    """Depthwise 7×7 and norm, then two 1×1 with a GELU between. (B, C, H, W) -> (B, C, H, W)"""
+    """A depthwise 7×7 with norm, then two 1×1 with a GELU between. (B, C, H, W) -> (B, C, H, W)"""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -90,9 +91,9 @@ class ConvFFN(nn.Module):
 
 
 class RepMixerBlock(nn.Module):
-    """RepMixer, then a scaled feed-forward branch; only that one is dropped.
+    """RepMixer, then a scaled feed-forward branch; stochastic depth drops only the branch.
 
-    (B, C, H, W) -> same
+    (B, C, H, W) -> (B, C, H, W)
     """
 
     def __init__(self, channels: int, config: FastViTConfig, drop: float) -> None:
@@ -108,7 +109,8 @@ class RepMixerBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Attention over a normed map, then a feed-forward branch, both scaled. (B, C, H, W) -> same"""
+    """Attention over a normed map, then a feed-forward branch, both scaled. (B, C, H, W) -> (B, C,
+    H, W)"""
 
     def __init__(self, channels: int, config: FastViTConfig, drop: float) -> None:
         super().__init__()
@@ -125,8 +127,8 @@ class AttentionBlock(nn.Module):
 
 
 def convolutional_stem(in_channels: int, channels: int) -> nn.Sequential:
-    """Dense 3×3 and depthwise 3×3, both of stride 2, and a 1×1. (B, Ci, H, W) -> (B, C, H/4,
-    W/4)"""
+    """The stem: dense 3×3 and depthwise 3×3, both of stride 2, and a 1×1. (B, Ci, H, W) -> (B, C,
+    H/4, W/4)"""
     return nn.Sequential(
         MobileOneBlock(in_channels, channels, 3, stride=2, act="gelu"),
         MobileOneBlock(channels, channels, 3, stride=2, groups=channels, act="gelu"),
@@ -135,7 +137,7 @@ def convolutional_stem(in_channels: int, channels: int) -> nn.Sequential:
 
 
 def patch_embedding(in_channels: int, channels: int) -> nn.Sequential:
-    """Grouped 7×7 of stride 2, no activation, and a 1×1. (B, Ci, H, W) -> (B, C, H/2, W/2)"""
+    """A grouped 7×7 of stride 2, no activation, and a 1×1. (B, Ci, H, W) -> (B, C, H/2, W/2)"""
     return nn.Sequential(
         LargeKernelConv(in_channels, channels, stride=2, groups=in_channels),
         MobileOneBlock(channels, channels, act="gelu"),
@@ -143,11 +145,11 @@ def patch_embedding(in_channels: int, channels: int) -> nn.Sequential:
 
 
 class FastViT(Backbone):
-    """(B, 3, H, W) -> (B, num_classes); feature maps at strides 4, 8, 16, 32 with C, 2C, 4C, 8C
-    channels.
+    """FastViT. (B, 3, H, W) -> (B, num_classes); feature maps at strides 4, 8, 16, 32 with C, 2C,
+    4C, 8C channels.
 
-    A stage opens with its patch embedding and, where it attends, its positional encoding, so map 3
-    is the last stage's output in every variant.
+    A stage begins with its patch embedding and, if it has attention, its positional encoding, so
+    map 3 is the last stage's output in every variant.
     """
 
     def __init__(self, config: FastViTConfig) -> None:
@@ -181,7 +183,7 @@ class FastViT(Backbone):
 
 
 def _init(module: nn.Module) -> None:
-    """Linear layers and the convolutions of a feed-forward network; others keep torch's start."""
+    """Initialises linear layers and feed-forward convolutions; others keep torch's start values."""
     if isinstance(module, nn.Linear):
         weighted: list[nn.Linear | nn.Conv2d] = [module]
     elif isinstance(module, ConvFFN):

@@ -1,4 +1,4 @@
-"""Whose weights a file holds: the networks of the catalogue that its tensors fit."""
+"""Identifying a file's weights: the networks of the catalogue that its tensors fit."""
 
 from __future__ import annotations
 
@@ -48,29 +48,29 @@ def identify(file: WeightsFile) -> list[Fit]:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What a file of weights is."""
+    """Description of a file of weights."""
 
     path: str
     format: str
     wrappers: tuple[str, ...]
     beside: tuple[str, ...]
-    """Entries of the file beside the weights."""
+    """Entries of the file that are not weights."""
     tensors: int
     params: int
-    """Values in floating point, batch norm statistics included."""
+    """Number of values in floating point, batch norm statistics included."""
     layouts: tuple[str, ...]
-    """Layouts that know every key, with their families: ``timm (fastvit)``."""
+    """Layouts that know every key, each with its family: ``timm (fastvit)``."""
     fits: tuple[Fit, ...]
-    """Networks of the catalogue whose tensors these are."""
+    """Networks of the catalogue that the tensors fit."""
     licence: str
-    """Files do not state their terms; "unknown" unless the header of ours does."""
+    """Licence from the header of our own files; "unknown" otherwise, as files do not state it."""
 
 
 def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
-    """Reads a file of weights and says what it is.
+    """Reads a file of weights and describes it.
 
     Raises:
-        WeightsError: it cannot be read.
+        WeightsError: the file cannot be read.
     """
     file = read(path)
     fits = tuple(identify(file))

@@ -1,4 +1,4 @@
-"""Weights into a network of the zoo: what a file needs said, compared, loaded and reported."""
+"""Loading weights into a network of the zoo: options, comparison, report."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def load_weights(
     """The network ``name`` with the tensors of ``file``; ``create_model`` says how options combine.
 
     Raises:
-        UnknownNameError: no such network or option.
+        UnknownNameError: there is no such network or option.
         KeyMismatchError: the tensors are not those of this network.
     """
     family, row = variant(name)
-    configure(name, **options)  # a wrong option is said before anything else
+    configure(name, **options)  # a wrong option is reported before anything else
     translation = translate(file, family.name)
     layout = translation.layout
-    if published:  # whose row says what the keys do not
+    if published:  # its row states what the keys do not
         layout = replace(layout, note="")
         translation = replace(translation, layout=layout)
     needed = {
@@ -45,7 +45,7 @@ def load_weights(
             options[option] = value
             notes.append(f"{option}={value!r}, which these weights need")
         elif options.get(option, value) != value:
-            notes.append(f"{option}={options[option]!r} as asked; these weights need {value!r}")
+            notes.append(f"{option}={options[option]!r} as requested; these weights need {value!r}")
     classes = translation.num_classes
     if "num_classes" not in options and classes not in (0, row.num_classes):
         options["num_classes"] = classes

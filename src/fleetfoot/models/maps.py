@@ -1,7 +1,7 @@
-"""A layer's feature maps of a picture, and how alike they are.
+"""A layer's feature maps of a picture, and how similar they are.
 
 Chen et al. 2023, https://arxiv.org/abs/2303.03667, figure 3: the maps of different channels are
-much alike, which is the redundancy that partial convolution uses.
+very similar, which is the redundancy that partial convolution uses.
 
 B batch · C channels · H W space
 """
@@ -19,37 +19,38 @@ from torch import Tensor, nn
 from fleetfoot.errors import UnknownNameError
 
 ALIKE = 0.9
-"""From this similarity on, one map is nearly the other, up to sign and scale."""
+"""Similarity from which two maps count as alike: one is nearly the other, up to sign and scale."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A module that answers with feature maps."""
+    """A module whose output is feature maps."""
 
     path: str
     kind: str
     shape: tuple[int, ...]
-    """(B, C, H, W) of its last answer."""
+    """Shape of its last output, (B, C, H, W)."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """How alike the C maps of one layer are."""
+    """How similar the C maps of one layer are."""
 
     matrix: Tensor
-    """(C, C): absolute correlation of each two maps, 0 to 1; 0 where one is constant."""
+    """(C, C): absolute correlation of every two maps, 0 to 1; 0 if one of them is constant."""
     constant: tuple[int, ...]
-    """Channels whose map is one value, as after a dead ReLU: they are alike to none."""
+    """Channels whose map is one value, for example after a dead ReLU: similar to no other."""
 
     @property
     def neighbours(self) -> float:
-        """Mean over each channel and the next, constant ones left out; NaN without two others."""
+        """Mean similarity of each channel and the next, without constant ones; NaN if fewer than
+        two remain."""
         live = self._live()
         return live.diagonal(1).mean().item()
 
     @property
     def pairs(self) -> float:
-        """Mean over all pairs of different channels: what neighbours are to be compared with."""
+        """Mean similarity of all pairs of different channels, to compare ``neighbours`` with."""
         live = self._live()
         count = len(live)
         total = (live.sum() - live.diagonal().sum()).item()
@@ -57,8 +58,8 @@ class Similarity:
 
     @property
     def alike(self) -> float:
-        """Share of the channels that have another one at least ``ALIKE`` similar; NaN without
-        two."""
+        """Share of the channels that are at least ``ALIKE`` similar to another one; NaN if there
+        are fewer than two."""
         live = self._live()
         if len(live) < 2:
             return float("nan")
@@ -71,9 +72,9 @@ class Similarity:
 
 
 def layers(model: nn.Module, x: Tensor) -> list[Layer]:
-    """Every module of ``model`` that answers ``x``, (B, 3, H, W), with a tensor (B, C, H, W), in
-    the order in which they answer. A module that is called more than once stands where it was
-    called last. A map whose channels come last, as Swin's, is taken for one of H channels."""
+    """Every module of ``model`` whose output for ``x``, (B, 3, H, W), is a tensor (B, C, H, W), in
+    the order of their outputs. A module called more than once is listed at its last call. A map
+    whose channels come last, as in Swin, is taken for one of H channels."""
     found: dict[str, Layer] = {}
 
     def note(path: str, module: nn.Module, answer: Tensor) -> None:
@@ -86,11 +87,11 @@ def layers(model: nn.Module, x: Tensor) -> list[Layer]:
 
 
 def maps_of(model: nn.Module, path: str, x: Tensor) -> Tensor:
-    """What the module at ``path`` answers, the last time it is called on ``x``. (1, 3, H, W) -> (C,
-    H', W'). The model is left in the mode in which it was.
+    """Feature maps of the module at ``path``: its output at the last call for ``x``. (1, 3, H, W)
+    -> (C, H', W'). The model is left in the mode in which it was.
 
     Raises:
-        UnknownNameError: no module at ``path`` answers with feature maps.
+        UnknownNameError: there is no module at ``path`` whose output is feature maps.
         ValueError: ``x`` is not one picture.
     """
     if x.ndim != 4 or len(x) != 1:
@@ -111,11 +112,11 @@ def maps_of(model: nn.Module, path: str, x: Tensor) -> Tensor:
 
 
 def default_layer(model: nn.Module, x: Tensor) -> str:
-    """The last layer with maps of an eighth of the height of ``x``, which ends the second stage of
-    most networks; the last with maps of more than one pixel where there is none.
+    """The last layer whose maps have an eighth of the height of ``x``, the end of the second stage
+    in most networks; if there is none, the last with maps of more than one pixel.
 
     Raises:
-        UnknownNameError: no module answers with feature maps.
+        UnknownNameError: no module's output is feature maps.
     """
     found = [layer for layer in layers(model, x) if layer.path and layer.shape[-1] > 1]
     eighth = [layer for layer in found if layer.shape[-2] == x.shape[-2] // 8]
@@ -125,9 +126,9 @@ def default_layer(model: nn.Module, x: Tensor) -> str:
 
 
 def similarity(maps: Tensor) -> Similarity:
-    """Absolute correlation of each two of ``maps``, (C, H, W), over their pixels.
+    """Absolute correlation of every two of ``maps``, (C, H, W), over their pixels.
 
-    Correlation and not the cosine: behind a ReLU every map is positive, and the cosine of any two
+    Correlation and not the cosine: after a ReLU every map is positive, and the cosine of any two
     is large.
     """
     flat = maps.double().flatten(1)
@@ -152,7 +153,7 @@ def _answer(model: nn.Module, x: Tensor) -> None:
 
 @contextmanager
 def _listening(model: nn.Module, heard: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
-    """Tells of every answer that is one tensor of four dimensions."""
+    """A block in which ``heard`` is called with every output that is a tensor of 4 dimensions."""
 
     def hook_of(path: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, given: Any, answer: Any) -> None:

@@ -1,22 +1,22 @@
-"""MicroNet: convolutions factored into thin ones, so that a few million multiply-adds still make
-wide maps, and an activation that mixes channels.
+"""MicroNet: convolutions factored into thin ones, so that maps are wide at a few million
+multiply-adds, and an activation that mixes channels.
 
 Li et al. 2021, "MicroNet: Improving Image Recognition with Extremely Low FLOPs",
 https://arxiv.org/abs/2108.05894, sections 3 to 5.
 
-A K×K depthwise convolution is K×1, then 1×K (section 3.2), which may widen at both; a 1×1 is two
-grouped ones with a shuffle in between (section 3.1): the one that narrows ends a block, the one
-that widens opens the next. Blocks are cut there as in the released code
+A K×K depthwise convolution is K×1, then 1×K (section 3.2), and either may widen; a 1×1 is two
+grouped ones with a shuffle between (section 3.1): the one that narrows ends a block, the one that
+widens begins the next. Blocks are divided as in the released code
 (https://github.com/liyunsheng13/micronet); the first three of each network have no widening 1×1
-(their depthwise convolution widens), and the last has nothing else.
+(their depthwise convolution widens), and the last consists of one alone.
 
-The rows follow the code, since its weights need it. Its circular shift is not the paper's
-(``ops.shift_max``), and there is more than the paper tells:
+The rows follow the code, since its weights need it. Its circular shift differs from the paper's
+(``ops.shift_max``), and it has parts that the paper does not mention:
 
-- a second shuffle, into pairs or fours, behind most dynamic activations;
-- in M3, dynamic activations behind the depthwise convolutions alone, ReLU6 before them and nothing
+- a second shuffle, into groups of two or four, after most dynamic activations;
+- in M3, dynamic activations only after the depthwise convolutions, ReLU6 before these and nothing
   at the end of a block;
-- a batch norm and a hard swish behind the classifier, so that no logit is below -0.375.
+- a batch norm and a hard swish after the classifier, so that no logit is below -0.375.
 
 B batch · C channels · H W space · S stride
 """
@@ -40,24 +40,24 @@ from fleetfoot.ops.shuffle import ChannelShuffle
 
 
 class MicroRow(NamedTuple):
-    """One block."""
+    """One block of a network."""
 
     stride: int
     channels: int
     kernel: int
-    """Of the depthwise convolution; not read where there is none."""
+    """Kernel of the depthwise convolution; not read if there is none."""
     widen: tuple[int, int]
-    """Channels behind over those before: of the K×1 and the 1×K in a block without a widening 1×1;
-    of that 1×1, their product."""
+    """Output channels over input channels: of the K×1 and of the 1×K in a block without a widening
+    1×1; otherwise their product is that of the widening 1×1."""
     groups: tuple[int, int]
-    """Of the widening 1×1, 0 for none, and of the shuffle behind it."""
+    """Groups of the widening 1×1, 0 for none, and of the shuffle after it."""
     narrow: tuple[int, int]
-    """Groups of the narrowing 1×1, 0 for none, and of the shuffle behind it."""
+    """Groups of the narrowing 1×1, 0 for none, and of the shuffle after it."""
     mixtures: tuple[int, int, int]
-    """Of the dynamic activation behind the widening 1×1, the depthwise convolution and the
+    """Mixtures of the dynamic activations after the widening 1×1, the depthwise convolution and the
     narrowing 1×1. 0 for none: ReLU6 in the first two places, nothing in the third."""
     reduction: int
-    """Eight times this is the channels over those inside the dynamic activation."""
+    """One eighth of the ratio of the channels to those inside the dynamic activation."""
 
 
 _M0 = (
@@ -106,21 +106,21 @@ _M3 = (
 
 
 TABLES = {"m0": _M0, "m1": _M1, "m2": _M2, "m3": _M3}
-"""The blocks behind the stem; one of stride 2 opens a stage."""
+"""The blocks after the stem; one of stride 2 begins a stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroNetConfig(Config):
     table: Literal["m0", "m1", "m2", "m3"]
-    """Which of ``TABLES``."""
+    """Name of the network's row in ``TABLES``."""
     stem: tuple[int, int]
-    """Channels of the stem's 3×1, and those of its 1×3 over them."""
+    """Channels of the stem's 3×1, and the factor by which its 1×3 widens them."""
     head_width: int
-    """Channels of the linear layer behind the pooling."""
+    """Channels of the linear layer after the pooling."""
     own: tuple[float, float] = (1.0, 1.0)
-    """Shares of the map itself in the two mixtures of a dynamic activation, at the start."""
+    """Initial weights of the map itself in the two mixtures of a dynamic activation."""
     shifted: tuple[float, float] = (0.0, 0.0)
-    """Those of the shifted map."""
+    """Initial weights of the shifted map in the two mixtures of a dynamic activation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -152,10 +152,10 @@ def factored(
     stride: int,
     groups: int,
 ) -> nn.Sequential:
-    """K×1 to ``first`` channels, then 1×K within each of them to ``second``, a norm after both.
+    """A K×1 to ``first`` channels, then a 1×K within each of them to ``second``, each with a norm.
 
-    (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). ``groups`` are those of the K×1: C where the
-    two stand for a depthwise convolution.
+    (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). ``groups`` are those of the K×1: C if the two
+    replace a depthwise convolution.
     """
     half = kernel // 2
     return nn.Sequential(
@@ -183,7 +183,7 @@ def factored(
 
 
 class MicroBlock(nn.Module):
-    """The layers of one row, and the input beside them where its shape is the output's.
+    """The layers of one row, plus the input if its shape is the output's.
 
     (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S))
     """
@@ -202,7 +202,7 @@ class MicroBlock(nn.Module):
 def _layers(
     channels: int, row: MicroRow, config: MicroNetConfig
 ) -> Iterator[tuple[str, nn.Module]]:
-    """The layers of one row by name."""
+    """The layers of one row, each with its name."""
     wide = channels * math.prod(row.widen)
     (groups, parts), (narrow_groups, narrow_parts) = row.groups, row.narrow
     in_widen, in_depthwise, in_narrow = row.mixtures
@@ -250,7 +250,7 @@ def _layers(
 
 
 class SwishLinear(nn.Sequential):
-    """Linear layer, batch norm, hard swish. (B, C) -> (B, C')"""
+    """A linear layer, batch norm and hard swish. (B, C) -> (B, C')"""
 
     def __init__(self, features: int, out_features: int) -> None:
         super().__init__()
@@ -268,7 +268,8 @@ class SwishHead(ClassifierHead):
 
 
 class MicroNet(Backbone):
-    """(B, 3, H, W) -> (B, num_classes); feature maps at strides 2 (the stem's), 4, 8, 16, 32.
+    """MicroNet. (B, 3, H, W) -> (B, num_classes); feature maps at strides 2 (the stem's), 4, 8, 16,
+    32.
 
     The last map comes after the widening 1×1 that ends the last stage. M0 and M1 have no shortcut,
     so ``drop_path_rate`` has nothing to drop there.
@@ -324,8 +325,8 @@ class MicroNet(Backbone):
 
 
 def _init(module: nn.Module) -> None:
-    """The released code's start; its linear layers are the classifier's and those that make the
-    shares of a dynamic activation, 1×1 convolutions with bias here."""
+    """Initialises as the released code does. Its linear layers are the classifier's and those that
+    compute the weights of a dynamic activation; the latter are 1×1 convolutions with bias here."""
     if isinstance(module, nn.Conv2d) and module.bias is None:
         reached = math.prod(module.kernel_size) * module.out_channels
         nn.init.normal_(module.weight, std=math.sqrt(2 / reached))

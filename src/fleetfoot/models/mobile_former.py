@@ -1,21 +1,21 @@
-"""Mobile-Former: a MobileNet and a transformer of a few tokens side by side, with a bridge each way
-in every block.
+"""Mobile-Former: a MobileNet and a transformer of a few tokens in parallel, connected in both
+directions in every block.
 
 Chen et al. 2022, "Mobile-Former: Bridging MobileNet and Transformer",
 https://arxiv.org/abs/2108.05895, section 3, figure 3 and the tables of the seven networks, whose
 names are their millions of multiply-adds.
 
-A block goes: the tokens attend to the map (the map has no projection), then to each other; the
-first token decides the slopes of the convolutions' dynamic ReLUs; the map attends to the tokens
+In each block the tokens attend to the map (the map has no projection), then to each other; the
+first token controls the slopes of the convolutions' dynamic ReLUs; the map attends to the tokens
 (without a projection of its own). The last tokens attend to the last map once more, and the first
-of them joins the pooled map in front of the classifier.
+of them is concatenated with the pooled map before the classifier.
 
-As in the released code (https://github.com/AAboys/MobileFormer), which its weights need: what
-tokens take from the map is weighed per channel by a hard sigmoid of the token; the attentions have
-2 heads at the bridges and 4 among the tokens; the block that halves the map (the paper's
-downsample block) adds its second half to its first; and 26M, alone, groups its 1×1 convolutions and
-shuffles behind them. The code drops whole tokens where it means samples of the batch, since its
-tensors have the tokens first; here samples are dropped (its recipes drop nothing).
+The following is as in the released code (https://github.com/AAboys/MobileFormer), since its weights
+need it: what tokens take from the map is weighted per channel by a hard sigmoid of the token; the
+attentions have 2 heads at the bridges and 4 among the tokens; the block that halves the map (the
+paper's downsample block) adds its second half to its first; and only 26M groups its 1×1
+convolutions and shuffles after them. The code drops whole tokens although it means samples of the
+batch, since its tensors have the tokens first; here samples are dropped (its recipes drop nothing).
 
 B batch · C channels of the map · T tokens · D channels of a token · H W space · S stride
 """
@@ -42,10 +42,10 @@ class FormerRow(NamedTuple):
 
     channels: int
     expand: int
-    """Channels of the depthwise convolution over those of the input."""
+    """Channels of the depthwise convolution over the input's channels."""
     again: int = 0
-    """Of a block that halves the map: channels of its second depthwise convolution over
-    ``channels``. 0: the block keeps the map's size."""
+    """Channels of a second depthwise convolution over ``channels``, in a block that halves the map.
+    0: the block keeps the map's size."""
 
 
 class LiteRow(NamedTuple):
@@ -57,7 +57,7 @@ class LiteRow(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The convolutions of a network, with tokens beside them."""
+    """The convolutions and tokens of a network."""
 
     stem: int
     """Channels of the first convolution."""
@@ -135,13 +135,13 @@ TABLES = {  # a line for each stage
 @dataclass(frozen=True, kw_only=True)
 class MobileFormerConfig(Config):
     table: Literal["508m", "294m", "214m", "151m", "96m", "52m", "26m"]
-    """Which of ``TABLES``."""
+    """Name of the network's row in ``TABLES``."""
     head_width: int
-    """Channels of the linear layer in front of the classifier."""
+    """Channels of the linear layer before the classifier."""
     tokens: int = 6
     token_width: int = 192
     groups: int = 1
-    """Of all 1×1 convolutions."""
+    """Groups of all 1×1 convolutions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,18 +172,19 @@ VARIANTS: dict[str, Config] = {
 
 
 def pixels(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H W, C)"""
+    """A map as a sequence of pixels. (B, C, H, W) -> (B, H W, C)"""
     return x.flatten(2).transpose(1, 2)
 
 
 def shuffle(channels: int, parts: int, groups: int) -> nn.Module:
-    """Of ``channels`` as ``parts``, where 1×1 convolutions are grouped; nothing where they are
-    not."""
+    """A shuffle of ``channels`` into ``parts`` if 1×1 convolutions are grouped; otherwise the
+    identity."""
     return ChannelShuffle(channels, parts) if groups > 1 else nn.Identity()
 
 
 class MapToTokens(nn.Module):
-    """norm(tokens + project(weighed attention to the map)). (B, C, H, W), (B, T, D) -> (B, T, D)"""
+    """The tokens read the map: norm(tokens + project(weighted attention to the map)). (B, C, H, W),
+    (B, T, D) -> (B, T, D)"""
 
     def __init__(self, channels: int, token_width: int, drop: float) -> None:
         super().__init__()
@@ -201,8 +202,7 @@ class MapToTokens(nn.Module):
 
 
 class Former(nn.Module):
-    """Attention of the tokens to each other, then an MLP; a norm after both. (B, T, D) -> (B, T,
-    D)"""
+    """Attention among the tokens, then an MLP, each followed by a norm. (B, T, D) -> (B, T, D)"""
 
     def __init__(self, token_width: int, drop: float) -> None:
         super().__init__()
@@ -225,7 +225,8 @@ class Former(nn.Module):
 
 
 class TokensToMap(nn.Module):
-    """x + attention of its pixels to the tokens. (B, C, H, W), (B, T, D) -> (B, C, H, W)"""
+    """The map reads the tokens: x + attention of its pixels to the tokens. (B, C, H, W), (B, T, D)
+    -> (B, C, H, W)"""
 
     def __init__(self, channels: int, token_width: int, drop: float) -> None:
         super().__init__()
@@ -240,8 +241,8 @@ class TokensToMap(nn.Module):
 
 
 class Lite(nn.Module):
-    """A 3×3 depthwise convolution that widens, then a 1×1; the input beside them where it has their
-    shape. (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S))"""
+    """A 3×3 depthwise convolution that widens, then a 1×1; the input is added if its shape is the
+    output's. (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S))"""
 
     def __init__(self, channels: int, row: LiteRow, groups: int) -> None:
         super().__init__()
@@ -259,7 +260,8 @@ class Lite(nn.Module):
 
 
 class Mobile(nn.Module):
-    """MobileNetV2's block with ReLUs that a token decides. (B, C, H, W), (B, D) -> (B, C', H, W)"""
+    """MobileNetV2's block with ReLUs controlled by a token. (B, C, H, W), (B, D) -> (B, C', H,
+    W)"""
 
     def __init__(
         self, channels: int, row: FormerRow, token_width: int, groups: int, drop: float
@@ -284,8 +286,8 @@ class Mobile(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Twice a depthwise convolution that widens and a 1×1, the first of stride 2; the second two
-    have a shortcut. (B, C, H, W), (B, D) -> (B, C', ceil(H / 2), ceil(W / 2))"""
+    """Two pairs of a widening depthwise convolution and a 1×1; the first pair has stride 2, the
+    second a shortcut. (B, C, H, W), (B, D) -> (B, C', ceil(H / 2), ceil(W / 2))"""
 
     def __init__(
         self, channels: int, row: FormerRow, token_width: int, groups: int, drop: float
@@ -309,8 +311,8 @@ class Downsample(nn.Module):
 
 
 class Block(nn.Module):
-    """Bridge to the tokens, tokens, convolutions, bridge to the map. (B, C, H, W), (B, T, D) -> the
-    new ones"""
+    """Bridge to the tokens, tokens, convolutions, bridge to the map. (B, C, H, W), (B, T, D) -> (B,
+    C', H', W'), (B, T, D)"""
 
     def __init__(
         self, channels: int, row: FormerRow, config: MobileFormerConfig, drop: float
@@ -329,7 +331,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks at one stride; before them, in the small networks' first stage, the block without
+    """Blocks at one stride; the first stage of the small networks begins with the block without
     tokens."""
 
     def __init__(self, lite: nn.Module, blocks: list[Block]) -> None:
@@ -345,17 +347,17 @@ class Stage(nn.Module):
 
 
 class MapAndTokens(NamedTuple):
-    """What a Mobile-Former's head reads."""
+    """The input of a Mobile-Former's head."""
 
     map: Tensor
-    """(B, C, H, W)"""
+    """The last map, (B, C, H, W)."""
     tokens: Tensor
-    """(B, T, D)"""
+    """The tokens, (B, T, D)."""
 
 
 class HeadBody(nn.Module):
-    """The tokens' last look at the map; then the pooled map and the first token through a linear
-    layer. ((B, C, H, W), (B, T, D)) -> (B, F)"""
+    """A last attention of the tokens to the map; then a linear layer over the pooled map and the
+    first token. ((B, C, H, W), (B, T, D)) -> (B, F)"""
 
     def __init__(self, channels: int, config: MobileFormerConfig) -> None:
         super().__init__()
@@ -376,9 +378,10 @@ class HeadBody(nn.Module):
 
 
 class MobileFormer(Backbone):
-    """(B, 3, H, W) -> (B, num_classes); feature maps at strides 2 (the stem's), 4, 8, 16, 32.
+    """Mobile-Former. (B, 3, H, W) -> (B, num_classes); feature maps at strides 2 (the stem's), 4,
+    8, 16, 32.
 
-    ``features`` are the maps alone. ``forward_features`` answers with a ``MapAndTokens``, since the
+    ``features`` returns only the maps. ``forward_features`` returns a ``MapAndTokens``, since the
     head reads both.
 
     Raises:
@@ -400,7 +403,7 @@ class MobileFormer(Backbone):
             if row.again:
                 stages.append([])
                 widths.append(row.channels)
-            # the block without tokens counts among those over which the rate rises
+            # the block without tokens counts among the blocks over which the rate rises
             drop = config.drop_path_rate * (i + 2) / (len(rows) + 1)
             stages[-1].append(Block(channels, row, config, drop))
             channels = widths[-1] = row.channels
@@ -440,7 +443,8 @@ class MobileFormer(Backbone):
         return self._run(x)[0]
 
     def forward_features(self, x: Tensor) -> MapAndTokens:  # type: ignore[override]
-        """(B, in_chans, H, W) -> (B, num_features, H', W') and (B, T, D)."""
+        """The last map and the tokens. (B, in_chans, H, W) -> (B, num_features, H', W'), (B, T,
+        D)"""
         maps, tokens = self._run(x)
         return MapAndTokens(maps[-1], tokens)
 

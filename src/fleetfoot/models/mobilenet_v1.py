@@ -4,18 +4,18 @@ Howard et al. 2017, "MobileNets: Efficient Convolutional Neural Networks for Mob
 Applications", https://arxiv.org/abs/1704.04861, table 1. The paper's two knobs are the width
 multiplier α (``width``) and the resolution multiplier ρ, which is the size of the image given.
 
-Three decisions:
+Three decisions of this file:
 
 - The activation is ReLU6. The paper says ReLU, but every set of released weights (TensorFlow's,
-  Keras's, timm's) was trained with ReLU6; ``act="relu"`` is the paper's letter.
+  Keras's, timm's) was trained with ReLU6; ``act="relu"`` gives the form that the paper states.
 - The last depthwise convolution has stride 1. Table 1 prints "s2" and beside it an input of 7×7 and
   an output of 7×7; only stride 1 gives those.
 - Widths are rounded to multiples of 8 (the paper's own need no rounding).
 
-Keras's weights want ``padding="same", norm_eps=1e-3``. Keras pads its strided depthwise
-convolutions only at the right and the bottom, which is "same" padding as long as the sizes halve
-evenly, so at images of a multiple of 32 pixels; at others Keras's maps are a pixel smaller than
-TensorFlow's.
+Keras's weights need ``padding="same", norm_eps=1e-3``. Keras pads its strided depthwise
+convolutions only at the right and the bottom. This equals "same" padding as long as the sizes halve
+evenly, that is at images of a multiple of 32 pixels; at others Keras's maps are a pixel smaller
+than TensorFlow's.
 
 B batch · C channels · H W space
 """
@@ -35,19 +35,20 @@ from fleetfoot.ops.separable import Brick, DepthwiseSeparable, initialise_
 
 @dataclass(frozen=True, kw_only=True)
 class MobileNetConfig(Config):
-    """What the configurations of the three MobileNets share."""
+    """Fields that the configurations of the three MobileNets share."""
 
     width: float = 1.0
-    """Multiplies the channels of every layer; the paper's α. Any positive value."""
+    """Multiplier of the channels of every layer, the paper's α. Any positive value."""
     padding: Padding = "symmetric"
-    """"same" pads strided convolutions as TensorFlow does, which its weights and Keras's need."""
+    """Padding of strided convolutions: "same" pads as TensorFlow does; its and Keras's weights need
+    it."""
     norm_eps: float = 1e-5
-    """Added to a batch norm's variance. TensorFlow's, Keras's and torchvision's V3 weights:
-    1e-3."""
+    """Value added to a batch norm's variance. The weights of TensorFlow, Keras and torchvision's V3
+    need 1e-3."""
     norm_momentum: float = 0.1
-    """Share of a new batch in the running statistics. TensorFlow's and torchvision's V3: 0.01."""
+    """Weight of a new batch in the running statistics. TensorFlow and torchvision's V3 use 0.01."""
     small_input: bool = False
-    """For images of about 32 pixels: the stem has stride 1, so every map is twice as large."""
+    """Whether the stem has stride 1, for images of about 32 pixels: every map is twice as large."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,10 +98,10 @@ STAGES = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
 
 
 class MobileNetV1(Backbone):
-    """(B, 3, H, W) -> (B, num_classes); feature maps at strides 2, 4, 8, 16, 32 (half of these with
-    ``small_input``) with 64, 128, 256, 512, 1024 channels times ``width``.
+    """MobileNetV1. (B, 3, H, W) -> (B, num_classes); feature maps at strides 2, 4, 8, 16, 32 (half
+    of these with ``small_input``) with 64, 128, 256, 512, 1024 channels times ``width``.
 
-    Nothing has a shortcut, so ``drop_path_rate`` has nothing to drop.
+    There is no shortcut, so ``drop_path_rate`` has nothing to drop.
 
     Raises:
         ValueError: ``drop_path_rate`` is not 0.

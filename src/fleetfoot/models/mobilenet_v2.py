@@ -5,10 +5,10 @@ https://arxiv.org/abs/1801.04381, tables 1 and 2.
 
 The width multiplier is TensorFlow's, torchvision's, timm's and d-li14's: it scales the stem and the
 first block too, widths are rounded to multiples of 8, and the last 1×1 keeps its 1280 channels
-below width 1. (tonylins's port leaves stem and first block unscaled: another network away from
-1.0.) At width 0.1 multiples of 8 would leave nothing narrow, so that row rounds to 4, as d-li14's
-does. Table 4 gives 1.4 as 6.9 M parameters; the network of table 2 has 6.11 M at that width, in
-every implementation and here.
+below width 1. (tonylins's port leaves stem and first block unscaled: another network at all widths
+but 1.0.) At width 0.1, multiples of 8 would leave no layer narrow, so that row rounds to 4, as
+d-li14's does. Table 4 states 6.9 M parameters at width 1.4; the network of table 2 has 6.11 M at
+that width, in every implementation and here.
 
 B batch · C channels · H W space
 """
@@ -30,9 +30,9 @@ from fleetfoot.ops.separable import InvertedResidual, initialise_
 @dataclass(frozen=True, kw_only=True)
 class MobileNetV2Config(MobileNetConfig):
     divisor: int = 8
-    """Scaled widths are rounded to multiples of this."""
+    """Number of which scaled widths are made multiples by rounding."""
     head_width: int = 1280
-    """Channels of the 1×1 before the pooling; times ``width`` where that is above 1."""
+    """Channels of the 1×1 before the pooling; times ``width`` if that is above 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,13 +55,13 @@ VARIANTS: dict[str, Config] = {
 
 
 class BottleneckRow(NamedTuple):
-    """One line of table 2, in its columns t, c, n, s."""
+    """One line of table 2, with its columns t, c, n, s."""
 
     expansion: int
     channels: int
     blocks: int
     stride: int
-    """Of the first block; the others have stride 1."""
+    """Stride of the first block; the others have stride 1."""
 
 
 STAGES = (  # one tuple of rows a feature map
@@ -74,11 +74,11 @@ STAGES = (  # one tuple of rows a feature map
 
 
 class MobileNetV2(Backbone):
-    """(B, 3, H, W) -> (B, num_classes); feature maps at strides 2, 4, 8, 16, 32 (half of these with
-    ``small_input``) with 16, 24, 32, 96, 320 channels times ``width``.
+    """MobileNetV2. (B, 3, H, W) -> (B, num_classes); feature maps at strides 2, 4, 8, 16, 32 (half
+    of these with ``small_input``) with 16, 24, 32, 96, 320 channels times ``width``.
 
     The maps are the narrow ends of the blocks. The 1×1 to 1280 channels belongs to the head, so
-    that ``forward_features`` answers with 320 channels where timm's has 1280.
+    ``forward_features`` has 320 channels; timm's has 1280.
     """
 
     def __init__(self, config: MobileNetV2Config) -> None:

@@ -1,14 +1,14 @@
-"""MobileNetV3: V2's block with squeeze-excite and hard-swish where a search put them, and a head
-that is wide only after pooling.
+"""MobileNetV3: V2's block with squeeze-excite and hard-swish in places found by a search, and a
+head that is wide only after pooling.
 
 Howard et al. 2019, "Searching for MobileNetV3", https://arxiv.org/abs/1905.02244, tables 1 and 2.
 
-Decisions, where the paper and its implementations do not agree:
+Decisions on points on which the paper and its implementations do not agree:
 
-- Small ends as TensorFlow's, torchvision's, timm's and d-li14's do: 1024 channels after the pooling
-  and no squeeze-excite on the last 1×1. The paper's table 2 prints 1280 and one; its 2.9 M
-  parameters and 66 M multiply-adds are those of no implementation (2.54 M and 56.5 M here).
-- Squeeze-excite stands after the activation of the depthwise convolution, as in TensorFlow,
+- Small ends as in TensorFlow, torchvision, timm and d-li14: 1024 channels after the pooling and no
+  squeeze-excite on the last 1×1. The paper's table 2 prints 1280 and one; no implementation has its
+  2.9 M parameters and 66 M multiply-adds (2.54 M and 56.5 M here).
+- Squeeze-excite comes after the activation of the depthwise convolution, as in TensorFlow,
   torchvision and timm. d-li14's port puts it before the activation: the same keys and shapes, but
   another network, whose weights do not work here.
 - Width 0.75 names two networks. ``mobilenetv3_large_075`` is TensorFlow's, timm's and d-li14's: a
@@ -16,9 +16,9 @@ Decisions, where the paper and its implementations do not agree:
   ``mobilenetv3_large_075_tv`` is torchvision's: every column of the table is scaled, the head's
   too.
 - Norms are timm's in the rows that timm names (eps 1e-5), torchvision's in the ``_tv`` rows.
-  torchvision's weights for the 1.0 networks want ``norm_eps=1e-3, norm_momentum=0.01``, and
-  TensorFlow's ``padding="same", norm_eps=1e-3``. The minimalistic rows are those last from the
-  start, since TensorFlow's are the only weights there are.
+  torchvision's weights for the 1.0 networks need ``norm_eps=1e-3, norm_momentum=0.01``, and
+  TensorFlow's ``padding="same", norm_eps=1e-3``. The minimalistic rows have TensorFlow's values,
+  since its weights are the only ones.
 
 B batch · C channels · H W space
 """
@@ -44,15 +44,15 @@ Scaling = Literal["ratio", "columns"]
 @dataclass(frozen=True, kw_only=True)
 class MobileNetV3Config(MobileNetConfig):
     size: Size
-    """"large" is table 1 of the paper, "small" table 2."""
+    """Table of the paper: "large" is table 1, "small" table 2."""
     head_width: int
-    """Channels of the 1×1 behind the pooling."""
+    """Channels of the 1×1 after the pooling."""
     scaling: Scaling = "ratio"
-    """What ``width`` multiplies. "ratio": the blocks' ends, and each block expands its own input by
-    the table's ratio; the head keeps its width, and the stem its 16 channels below width 0.75
-    (TensorFlow, timm). "columns": every column of the table, stem and head (torchvision)."""
+    """Which channels ``width`` multiplies. "ratio": the blocks' ends; each block expands its own
+    input by the table's ratio, the head keeps its width, and the stem its 16 channels below width
+    0.75 (TensorFlow, timm). "columns": every column of the table, stem and head (torchvision)."""
     minimal: bool = False
-    """The minimalistic form: no squeeze-excite, ReLU for hard-swish, 3×3 for 5×5."""
+    """Whether it is the minimalistic form: no squeeze-excite, ReLU for hard-swish, 3×3 for 5×5."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +65,7 @@ class MobileNetV3Config(MobileNetConfig):
 
 
 class BneckRow(NamedTuple):
-    """One bneck line of tables 1 and 2, in their columns."""
+    """One bneck line of tables 1 and 2, with their columns."""
 
     kernel: int
     expanded: int
@@ -126,7 +126,7 @@ TABLES = {"large": LARGE, "small": SMALL}
 
 STEM = 16
 LAST = 6
-"""The 1×1 that ends the last stage has six times the channels of the block before it."""
+"""Widening of the 1×1 that ends the last stage, over the block before it."""
 
 
 VARIANTS: dict[str, Config] = {
@@ -161,8 +161,8 @@ VARIANTS: dict[str, Config] = {
 
 
 class MobileNetV3(Backbone):
-    """(B, 3, H, W) -> (B, num_classes); feature maps at strides 2, 4, 8, 16, 32 (half of these with
-    ``small_input``).
+    """MobileNetV3. (B, 3, H, W) -> (B, num_classes); feature maps at strides 2, 4, 8, 16, 32 (half
+    of these with ``small_input``).
 
     Channels at width 1: 16, 24, 40, 112, 960 (large); 16, 16, 24, 48, 576 (small, whose first map
     is the stem's). The last map comes after the 1×1 that ends the last stage, as in timm; the head

@@ -3,11 +3,11 @@
 Vasu et al. 2023, "MobileOne: An Improved One millisecond Mobile Backbone",
 https://arxiv.org/abs/2206.04040, section 3.3 and tables 2 and 3.
 
-What is here is the training form, whose parameters are the larger figure that is published;
-``transform.fuse`` gives the other. Squeeze-and-excitation stands before the activation, as in the
-released code. The stem always has one branch of its kernel, whatever ``branches`` says, as there.
-The authors train without stochastic depth; a ``drop_path_rate`` drops the convolutions beside a
-batch-normed skip and keeps the skip, as timm's does.
+This file has the training form, whose parameters are the larger of the two published figures;
+``transform.fuse`` gives the folded form. Squeeze-and-excitation comes before the activation, and
+the stem has one K×K branch whatever ``branches`` says, both as in the released code. The authors
+train without stochastic depth; ``drop_path_rate`` drops the convolutions beside a batch-normed skip
+and keeps the skip, as timm's does.
 
 B batch · C channels · H W space
 """
@@ -24,19 +24,19 @@ from fleetfoot.ops.branches import MobileOneBlock
 from fleetfoot.ops.drop_path import drop_path_rates
 
 CHANNELS = (64, 128, 256, 512)
-"""Of each stage at width 1."""
+"""Channels of each stage at width 1."""
 DEPTHS = (2, 8, 10, 1)
-"""Blocks a stage, in every variant."""
+"""Blocks of each stage, in every variant."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MobileOneConfig(Config):
     widths: tuple[float, ...]
-    """Multiplier of each stage's channels."""
+    """Multiplier of the channels of each stage."""
     branches: int = 1
-    """K×K convolutions that a block sums while training; the paper's k."""
+    """Number of K×K convolutions that a block sums in training; the paper's k."""
     squeeze_excite: tuple[int, ...] = (0, 0, 0, 0)
-    """How many blocks at the end of each stage have squeeze-and-excitation."""
+    """Number of blocks with squeeze-and-excitation, at the end of each stage."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +68,7 @@ def separable(
     """A depthwise 3×3 and a pointwise block, each with its own branches. (B, C, H, W) -> (B, C',
     ...)
 
-    Squeeze-excite, where it is asked for, stands in both and reduces to 1/16.
+    Squeeze-excite, if asked for, is in both and reduces to 1/16 of the channels.
     """
     block = nn.Sequential()
     block.add_module(
@@ -98,7 +98,8 @@ def separable(
 
 
 class MobileOne(Backbone):
-    """(B, 3, H, W) -> (B, num_classes); feature maps at strides 2 (the stem's), 4, 8, 16, 32."""
+    """MobileOne. (B, 3, H, W) -> (B, num_classes); feature maps at strides 2 (the stem's), 4, 8,
+    16, 32."""
 
     def __init__(self, config: MobileOneConfig) -> None:
         widths = [int(c * width) for c, width in zip(CHANNELS, config.widths, strict=True)]

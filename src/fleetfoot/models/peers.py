@@ -1,8 +1,8 @@
-"""Networks of timm and torchvision by the zoo's own calls: ``timm:ghostnet_100``,
+"""Networks of timm and torchvision through the zoo's own functions: ``timm:ghostnet_100``,
 ``torchvision:resnet50``.
 
-They are what the zoo is compared with; they come as their libraries build them. Their published
-weights are fetched by the zoo's own way, pinned and with their licence said.
+The zoo is compared with them, and they are as their libraries build them. Their published weights
+are fetched like the zoo's, pinned and with their licence reported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fleetfoot.weights.published import published_top1
 PREFIXES = ("timm", "torchvision")
 
 FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
-"""Licences that allow every use; any other that a peer's weights state asks for a yes."""
+"""Licences that allow every use. A peer's weights under any other need an explicit yes."""
 
 
 def is_peer(name: str) -> bool:
@@ -43,17 +43,17 @@ def create(
     out_indices: Sequence[int] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """The library's own network, in train mode, with the zoo's ``pretrained_cfg``.
+    """Creates the library's own network, in train mode, with the zoo's ``pretrained_cfg``.
 
     Args:
-        pretrained: ``True`` for the library's default weights, or timm's tag or torchvision's name
-            of others.
+        pretrained: ``True`` for the library's default weights, or the name of others: timm's tag or
+            torchvision's name.
         weights: a file with the library's own keys.
 
     Raises:
         UnknownNameError: the prefix is no library's, or the library has no such network or weights.
-        ValueError: an option that the library's network does not take.
-        WeightsError: the weights cannot be had, read, or used in this network.
+        ValueError: the library's network does not take an option.
+        WeightsError: the weights cannot be fetched, read, or used in this network.
     """
     library, bare = _parted(name)
     if library == "timm":
@@ -131,7 +131,7 @@ def _torchvision(
 
 
 def published(name: str) -> tuple[PretrainedConfig, ...]:
-    """The library's weights of a network, its default first.
+    """The library's published weights of a network, its default first.
 
     Raises:
         UnknownNameError: the prefix is no library's, or the library has no such network.

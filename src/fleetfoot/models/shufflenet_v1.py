@@ -1,22 +1,22 @@
-"""ShuffleNetV1: grouped 1×1 convolutions, and a shuffle so that the groups hear of each other.
+"""ShuffleNetV1: grouped 1×1 convolutions, and a shuffle that mixes channels between the groups.
 
 Zhang et al. 2018, "ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile
 Devices", https://arxiv.org/abs/1707.01083, table 1 and figure 2.
 
-Where the paper and the released code (https://github.com/megvii-model/ShuffleNet-Series) part, the
-rows follow the code, since its weights need it: the shuffle stands behind the depthwise convolution
-and is the inverse of the paper's (section 3.1 and figure 2 have the shuffle itself, and before it;
-``shuffle`` chooses), the classifier has no bias, and the first 1×1 of all is not grouped, as the
-stem has few channels. Only the code's fixed 7×7 average pool is a global mean here: the same at 224
-pixels, and defined at other sizes.
+Where the paper and the released code (https://github.com/megvii-model/ShuffleNet-Series) differ,
+the rows follow the code, since its weights need it: the shuffle comes after the depthwise
+convolution and is the inverse of the paper's (section 3.1 and figure 2 have the shuffle itself, and
+before it; ``shuffle`` chooses), the classifier has no bias, and the very first 1×1 is not grouped,
+as the stem has few channels. Only the code's fixed 7×7 average pool is a global mean here: the same
+at 224 pixels, and defined at other sizes.
 
 Scales. Widths are table 1's times s, exactly. A bottleneck is a quarter of its unit's width,
-rounded up to a multiple of the groups, which only moves groups 2 and 4 at scales below 2. The stem
-is the released one where there is one: 12 channels at 0.5 (16 for 8 groups), 24 at 1 and 1.5, 48 at
-2. At 0.25, which nobody released, 24·s = 6 channels would give 11 M multiply-adds where the paper
-says 13; 12 channels, as at 0.5, give 13.2 and 13.3 at groups 1 and 3, and 8 groups take 8 channels
-for the 12.4 that is nearest. The paper states 140 M at 1, 38 M at 0.5 and 13 M at 0.25 for all
-groups alike: the rows have 134 to 143, 37 to 41 and 12 to 14.
+rounded up to a multiple of the groups, which only changes groups 2 and 4 at scales below 2. The
+stem is the released one if there is one: 12 channels at 0.5 (16 for 8 groups), 24 at 1 and 1.5, 48
+at 2. At 0.25, which nobody released, 24·s = 6 channels would give 11 M multiply-adds while the
+paper says 13; 12 channels, as at 0.5, give 13.2 and 13.3 at groups 1 and 3, and 8 groups take 8
+channels for the 12.4 that is nearest. The paper states 140 M at 1, 38 M at 0.5 and 13 M at 0.25 for
+all groups alike: the rows have 134 to 143, 37 to 41 and 12 to 14.
 
 B batch · C channels · G groups · H W space
 """
@@ -42,17 +42,17 @@ ShufflePlace = Literal["after_depthwise", "before_depthwise"]
 
 @dataclass(frozen=True, kw_only=True)
 class ShuffleNetConfig(Config):
-    """What the configurations of the ShuffleNets share."""
+    """Fields that the configurations of the ShuffleNets share."""
 
     stem: tuple[int, ...] = (24,)
     """Channels of the first 3×3 convolutions; the first of them has stride 2."""
     widths: tuple[int, ...]
-    """Channels of the stages: at strides 8, 16, 32, or four of them from stride 4 on."""
+    """Channels of the stages: at strides 8, 16, 32, or four stages that begin at stride 4."""
     depths: tuple[int, ...] = (4, 8, 4)
-    """Units a stage."""
+    """Units in each stage."""
     classifier_bias: bool = False
     small_input: bool = False
-    """For images of about 32 pixels: stride 1 in the stem, and no max-pool behind it."""
+    """Whether the stem has stride 1 and no max-pool follows, for images of about 32 pixels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,12 +66,12 @@ class ShuffleNetConfig(Config):
 @dataclass(frozen=True, kw_only=True)
 class ShuffleNetV1Config(ShuffleNetConfig):
     groups: int
-    """Of every 1×1 convolution but the first."""
+    """Groups of every 1×1 convolution but the first."""
     bottleneck_ratio: int = 4
-    """Channels of a unit over those between its 1×1 convolutions."""
+    """Ratio of a unit's channels to those between its 1×1 convolutions."""
     shuffle: ShufflePlace = "after_depthwise"
-    """"before_depthwise" is figure 2 of the paper; "after_depthwise" the released code, which
-    un-shuffles there."""
+    """Place of the shuffle: "before_depthwise" as in figure 2 of the paper; "after_depthwise" as in
+    the released code, which un-shuffles there."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,7 +138,7 @@ def bottleneck(
     first_groups: int,
     shuffle: ShufflePlace,
 ) -> nn.Sequential:
-    """1×1, 3×3 depthwise, 1×1, shuffled between two of them: the main path of figure 2.
+    """The main path of figure 2: 1×1, 3×3 depthwise, 1×1, with a shuffle between two of them.
 
     (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride)), ``hidden`` channels in between.
     """
@@ -157,7 +157,7 @@ def bottleneck(
 
 
 class SumUnit(nn.Module):
-    """relu(x + main(x)), figure 2(b). (B, C, H, W) -> (B, C, H, W)"""
+    """A unit of stride 1: relu(x + main(x)), figure 2(b). (B, C, H, W) -> (B, C, H, W)"""
 
     def __init__(self, main: nn.Sequential, drop: float) -> None:
         super().__init__()
@@ -170,8 +170,8 @@ class SumUnit(nn.Module):
 
 
 class ConcatUnit(nn.Module):
-    """Pooled x beside relu(main(x)), figure 2(c). (B, C, H, W) -> (B, C + C', ceil(H / 2), ceil(W /
-    2))"""
+    """A unit of stride 2: concat of pooled x and relu(main(x)), figure 2(c). (B, C, H, W) -> (B, C
+    + C', ceil(H / 2), ceil(W / 2))"""
 
     def __init__(self, main: nn.Sequential) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class ConcatUnit(nn.Module):
 
 
 class WideningUnit(nn.Module):
-    """relu(main(x)). (B, C, H, W) -> (B, C', H, W)
+    """A unit without a shortcut: relu(main(x)). (B, C, H, W) -> (B, C', H, W)
 
     The first unit of the 50-layer network goes from 64 to 360 channels at stride 1: too many for a
     sum, and a concat would leave the 3 groups 296 channels.
@@ -200,14 +200,14 @@ class WideningUnit(nn.Module):
 
 
 Units = Callable[[int, int, int, int], Iterator[nn.Module]]
-"""(channels, out_channels, depth, stride) -> the modules of one stage."""
+"""A function that makes the modules of one stage from (channels, out_channels, depth, stride)."""
 
 
 class ShuffleNet(Backbone):
-    """The frame of every ShuffleNet: stem, max-pool, stages. The first map is the stem's.
+    """The common structure of every ShuffleNet: stem, max-pool, stages. The stem gives map 0.
 
-    Five maps, at strides 2, 4, 8, 16, 32; 1, 1, 2, 4, 8 with ``small_input``. At stride 4, a
-    network of three stages has nothing but the max-pool.
+    There are five maps, at strides 2, 4, 8, 16, 32, or 1, 1, 2, 4, 8 with ``small_input``. At
+    stride 4, a network of three stages has only the max-pool.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class ShuffleNet(Backbone):
 
 
 class ShuffleNetV1(ShuffleNet):
-    """(B, 3, H, W) -> (B, num_classes); maps as ``ShuffleNet`` says.
+    """ShuffleNetV1. (B, 3, H, W) -> (B, num_classes); feature maps as ``ShuffleNet`` states.
 
     Raises:
         ValueError: ``groups`` does not divide the channels of some 1×1 convolution.
@@ -294,7 +294,7 @@ class ShuffleNetV1(ShuffleNet):
 
 
 def initialise_(model: ShuffleNet) -> None:
-    """The released training code's start, in place.
+    """Initialises in place as the released training code does.
 
     A convolution's weights have the deviation 1 / (inputs of one output, over channels only), the
     stem's and every linear layer's 0.01; a batch norm's shift is 1e-4.

@@ -1,4 +1,4 @@
-"""ShuffleNetV2: equal widths, dense 1×1 convolutions, and half of the channels left alone.
+"""ShuffleNetV2: equal widths, dense 1×1 convolutions, and half of the channels left unchanged.
 
 Ma et al. 2018, "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design",
 https://arxiv.org/abs/1807.11164, table 5, figure 3(c, d) and the appendix's table of large models.
@@ -8,15 +8,15 @@ Two networks go by this name, and no weights fit both:
 - torchvision's (``shufflenet_v2_x1_0``) shuffles at the end of every unit; a unit of stride 2 has
   two branches of half the width each; the classifier has a bias.
 - the authors' (``shufflenet_v2_x1_0_authors``, https://github.com/megvii-model/ShuffleNet-Series)
-  parts even from odd channels at the start of every unit of stride 1; in a unit of stride 2 one
-  branch keeps the number of channels that it is given and the other makes the rest; the classifier
-  has no bias. Its multiply-adds are the paper's 146, 299 and 591 M, and 40.5 where that has 41.
+  separates even from odd channels at the start of every unit of stride 1; in a unit of stride 2 one
+  branch keeps the number of its input channels and the other makes the rest; the classifier has no
+  bias. Its multiply-adds are the paper's 146, 299 and 591 M, and 40.5 M for the paper's 41.
 
-But for the bias, shapes differ in the first unit at most. The authors' fixed 7×7 average pool is a
-global mean here: the same at 224 pixels, and defined at other sizes. The 50-layer network is in the
-paper's appendix only; the authors' form counts 2.31 G multiply-adds, the paper's 2.3. The 164-layer
-one with squeeze-and-excitation was released as another network than the appendix's table: it is
-``shufflenet_v2_large``.
+Apart from the bias, shapes differ in the first unit at most. The authors' fixed 7×7 average pool is
+a global mean here: the same at 224 pixels, and defined at other sizes. The 50-layer network is in
+the paper's appendix only; the authors' form counts 2.31 G multiply-adds, the paper's 2.3. The
+164-layer network with squeeze-and-excitation that was released differs from the appendix's table:
+it is ``shufflenet_v2_large``.
 
 B batch · C channels · H W space
 """
@@ -43,7 +43,8 @@ class ShuffleNetV2Config(ShuffleNetConfig):
     head_width: int = 1024
     """Channels of the 1×1 before the pooling."""
     form: Form
-    """How the channels are mixed and shared out between the branches; see above."""
+    """How the channels are mixed and divided between the branches; the module's docstring says
+    more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +84,8 @@ VARIANTS: dict[str, Config] = {
 
 
 def main_branch(channels: int, hidden: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """1×1, 3×3 depthwise, 1×1. (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))"""
+    """A main branch: 1×1, 3×3 depthwise, 1×1. (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W /
+    stride))"""
     branch = nn.Sequential()
     branch.add_module("first", conv_norm_act(channels, hidden))
     branch.add_module(
@@ -94,7 +96,8 @@ def main_branch(channels: int, hidden: int, out_channels: int, stride: int = 1) 
 
 
 def side_branch(channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """3×3 depthwise, 1×1. (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))"""
+    """A side branch: 3×3 depthwise, 1×1. (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W /
+    stride))"""
     branch = nn.Sequential()
     branch.add_module(
         "depthwise",
@@ -105,7 +108,7 @@ def side_branch(channels: int, out_channels: int, stride: int) -> nn.Sequential:
 
 
 class SplitUnit(nn.Module):
-    """torchvision's unit of stride 1: halves, one convolved, concat, shuffle.
+    """torchvision's unit of stride 1: split in halves, convolve one, concat, shuffle.
 
     (B, C, H, W) -> (B, C, H, W)
     """
@@ -121,7 +124,7 @@ class SplitUnit(nn.Module):
 
 
 class BranchUnit(nn.Module):
-    """torchvision's unit that opens a stage: two branches, concat, shuffle. (B, C, H, W) -> (B, C',
+    """torchvision's first unit of a stage: two branches, concat, shuffle. (B, C, H, W) -> (B, C',
     ceil(H / stride), ceil(W / stride))"""
 
     def __init__(self, side: nn.Module, main: nn.Module, out_channels: int) -> None:
@@ -135,7 +138,7 @@ class BranchUnit(nn.Module):
 
 
 class AuthorsSplitUnit(nn.Module):
-    """The authors' unit of stride 1: even channels beside the convolved odd ones.
+    """The authors' unit of stride 1: concat of the even channels and the convolved odd ones.
 
     (B, C, H, W) -> (B, C, H, W)
     """
@@ -150,7 +153,7 @@ class AuthorsSplitUnit(nn.Module):
 
 
 class AuthorsBranchUnit(nn.Module):
-    """The authors' unit that opens a stage: two branches, concat. (B, C, H, W) -> (B, C', ceil(H /
+    """The authors' first unit of a stage: two branches, concat. (B, C, H, W) -> (B, C', ceil(H /
     stride), ceil(W / stride))"""
 
     def __init__(self, side: nn.Module, main: nn.Module) -> None:
@@ -184,7 +187,7 @@ def authors_units(channels: int, width: int, depth: int, stride: int) -> Iterato
 
 
 class ShuffleNetV2(ShuffleNet):
-    """(B, 3, H, W) -> (B, num_classes); maps as ``ShuffleNet`` says.
+    """ShuffleNetV2. (B, 3, H, W) -> (B, num_classes); feature maps as ``ShuffleNet`` states.
 
     The 1×1 to ``head_width`` channels belongs to the head, not to the last map.
 

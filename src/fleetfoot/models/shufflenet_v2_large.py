@@ -9,9 +9,9 @@ Large, with these two figures, but it is not the network of the appendix's table
 two. Large is the one with weights, and the one here. ExLarge (15.52 %, trained with further data)
 has no paper.
 
-Three auxiliary classifiers look at the maps of strides 4, 8, 16 while training. They are built on
-request (``auxiliary_heads``); ``forward`` answers with the last classifier alone, in train mode
-too, and ``forward_with_auxiliary`` with all four. What the released counts mean:
+Three auxiliary classifiers read the maps of strides 4, 8, 16 in training. They are built on request
+(``auxiliary_heads``); ``forward`` returns the last classifier's logits only, in train mode too, and
+``forward_with_auxiliary`` those of all four. The meaning of the released counts:
 
 | network | published | parameters | with the auxiliary heads | multiply-adds |
 |---|---|---|---|---|
@@ -47,17 +47,17 @@ Form = Literal["large", "exlarge"]
 @dataclass(frozen=True, kw_only=True)
 class ShuffleNetV2LargeConfig(ShuffleNetConfig):
     form: Form
-    """Which of the two kinds of unit the network is built of."""
+    """Kind of unit of which the network is built."""
     groups: int
-    """Of the 3×3 convolutions of the main branches."""
+    """Groups of the 3×3 convolutions in the main branches."""
     head_width: int = 0
     """Channels of a 3×3 before the pooling; 0 for none."""
     norm_eps: float = 1e-5
-    """Added to a batch norm's variance."""
+    """Value added to a batch norm's variance."""
     auxiliary_widths: tuple[int, int, int]
     """Channels inside the auxiliary heads at strides 4, 8, 16."""
     auxiliary_heads: bool = False
-    """Build them: for training with ``forward_with_auxiliary``."""
+    """Whether to build the auxiliary heads, for training with ``forward_with_auxiliary``."""
     classifier_bias: bool = True
     drop_rate: float = 0.2
 
@@ -85,13 +85,14 @@ VARIANTS: dict[str, Config] = {
 }  # fmt: skip
 
 AUXILIARY_LOSS_WEIGHTS = (0.3, 0.5, 0.7)
-"""Of the losses at strides 4, 8, 16 in the released training code; the last classifier's has 1."""
+"""Weights of the auxiliary losses at strides 4, 8, 16 in the released training code; the last
+classifier's loss has weight 1."""
 
 
 def main_branch(
     channels: int, hidden: int, out_channels: int, stride: int, config: ShuffleNetV2LargeConfig
 ) -> nn.Sequential:
-    """1×1, grouped 3×3, in ExLarge a depthwise 3×3, 1×1, and squeeze-and-excitation.
+    """A main branch: 1×1, grouped 3×3, in ExLarge a depthwise 3×3, 1×1, squeeze-and-excitation.
 
     (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
     """
@@ -108,12 +109,12 @@ def main_branch(
 
 
 class ResidualUnit(nn.Module):
-    """Even channels beside relu(odd + main(odd)): appendix figure 2(c).
+    """Concat of the even channels and relu(odd + main(odd)): appendix figure 2(c).
 
     (B, C, H, W) -> (B, C, H, W)
 
-    The even channels have been through a ReLU in the units before, so it is as well to spare them
-    the one that Large's released code applies to both halves.
+    The even channels have been through a ReLU in earlier units, so the second one that Large's
+    released code applies to both halves changes nothing in them and is left out.
     """
 
     def __init__(self, main: nn.Module, drop: float) -> None:
@@ -128,7 +129,7 @@ class ResidualUnit(nn.Module):
 
 
 class LargeEntry(nn.Module):
-    """Large's unit that opens a stage: 3×3 of the even channels, main branch of the odd ones.
+    """Large's first unit of a stage: 3×3 on the even channels, main branch on the odd ones.
 
     (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
     """
@@ -146,7 +147,7 @@ class LargeEntry(nn.Module):
 
 
 class ExLargeEntry(nn.Module):
-    """ExLarge's unit that opens a stage: both branches see every channel.
+    """ExLarge's first unit of a stage: both branches read every channel.
 
     (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride)). Nothing is applied to the main
     branch after its squeeze-and-excitation.
@@ -170,7 +171,7 @@ def large_units(
     config: ShuffleNetV2LargeConfig,
     rates: Iterator[float],
 ) -> Iterator[nn.Module]:
-    """A stage of Large; a 1×1 follows the first unit where that has stride 2."""
+    """A stage of Large; a 1×1 follows the first unit if that has stride 2."""
     brick = partial(conv_norm_act, eps=config.norm_eps)
     half = width // 2
     next(rates)  # the first unit has no shortcut
@@ -208,7 +209,7 @@ def exlarge_units(
 def auxiliary_head(
     channels: int, hidden: int, num_classes: int, config: ShuffleNetV2LargeConfig
 ) -> ClassifierHead:
-    """A map of the middle of the network to logits. (B, C, H, W) -> (B, N)"""
+    """A head from a map in the middle of the network to logits. (B, C, H, W) -> (B, N)"""
     brick = partial(conv_norm_act, eps=config.norm_eps)
     body = nn.Sequential()
     body.add_module("max_pool", nn.MaxPool2d(3, stride=2, padding=1))
@@ -220,7 +221,8 @@ def auxiliary_head(
 
 
 class ShuffleNetV2Large(ShuffleNet):
-    """(B, 3, H, W) -> (B, num_classes); maps as ``ShuffleNet`` says, each with units.
+    """A large ShuffleNetV2. (B, 3, H, W) -> (B, num_classes); feature maps as ``ShuffleNet``
+    states, each made by units.
 
     Raises:
         ValueError: ``groups`` does not divide a branch's channels, ``form`` is no known name, or
@@ -259,7 +261,8 @@ class ShuffleNetV2Large(ShuffleNet):
         initialise_(self)
 
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits, and the auxiliary heads' at strides 4, 8, 16: (B, 3, H, W) -> (B, N), 3 × (B, N).
+        """Logits of the classifier, and of the auxiliary heads at strides 4, 8, 16. (B, 3, H, W) ->
+        (B, N), 3 × (B, N)
 
         The released training code sums their losses with ``AUXILIARY_LOSS_WEIGHTS``.
 
@@ -275,7 +278,7 @@ class ShuffleNetV2Large(ShuffleNet):
         return logits, [head(x) for head, x in zip(self.auxiliary_heads, maps, strict=False)]
 
     def reset_classifier(self, num_classes: int) -> None:
-        """As every backbone's; the auxiliary heads follow."""
+        """Replaces the classifiers of the head and of the auxiliary heads by fresh ones."""
         super().reset_classifier(num_classes)
         for head in self.auxiliary_heads:
             assert isinstance(head, ClassifierHead)

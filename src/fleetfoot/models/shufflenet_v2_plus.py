@@ -1,13 +1,14 @@
 """ShuffleNetV2+: ShuffleNetV2 with searched kernels, hard swish and squeeze-and-excitation.
 
-https://github.com/megvii-model/ShuffleNet-Series, folder ShuffleNetV2+; there is no paper. The plan
-of kernels is what their search found: Guo et al. 2020, "Single Path One-Shot Neural Architecture
-Search with Uniform Sampling", https://arxiv.org/abs/1904.00420, whose choice blocks these are.
+https://github.com/megvii-model/ShuffleNet-Series, folder ShuffleNetV2+; there is no paper. A search
+found the kernels: Guo et al. 2020, "Single Path One-Shot Neural Architecture Search with Uniform
+Sampling", https://arxiv.org/abs/1904.00420, whose choice blocks these are.
 
-There is no max-pool. ReLU in the first stage, hard swish from the second on; squeeze-and-excitation
-from the third on, behind the last activation of a branch. The released code applies a unit's stride
-to each depthwise convolution of an Xception unit, which would be wrong at the start of a stage; the
-plan has none there, and here that is an error. Its fixed 7×7 average pool is a global mean.
+There is no max-pool. The activation is ReLU in the first stage and hard swish from the second on;
+from the third on, squeeze-and-excitation follows the last activation of a branch. The released code
+applies a unit's stride to each depthwise convolution of an Xception unit, which would be wrong at
+the start of a stage; the plan has none there, and here that is an error. Its fixed 7×7 average pool
+is a global mean here.
 
 B batch · C channels · H W space
 """
@@ -34,7 +35,7 @@ PLAN: tuple[tuple[Choice, ...], ...] = (
     (7, 3, 7, 5, 5, 3, 7, 3),
     (7, 5, "xception", 7),
 )
-"""What each unit's main branch is, stage by stage: one depthwise convolution of that kernel, or
+"""Main branch of each unit, stage by stage: one depthwise convolution with the given kernel, or
 three of 3×3."""
 
 
@@ -44,14 +45,14 @@ class ShuffleNetV2PlusConfig(ShuffleNetConfig):
     depths: tuple[int, ...] = (4, 4, 8, 4)
     plan: tuple[tuple[Choice, ...], ...] = PLAN
     head_width: int = 1280
-    """Channels of the 1×1 before the pooling and of the linear layer behind it."""
+    """Channels of the 1×1 before the pooling and of the linear layer after it."""
     drop_rate: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         planned = tuple(len(choices) for choices in self.plan)
         if planned != self.depths:
-            raise ValueError(f"plan has {planned} units a stage where depths has {self.depths}")
+            raise ValueError(f"plan has {planned} units a stage, but depths has {self.depths}")
         if any(width % 2 for width in self.widths):
             raise ValueError(f"widths must be even, since units halve them; not {self.widths}")
         if self.drop_path_rate:
@@ -69,11 +70,12 @@ VARIANTS: dict[str, Config] = {
 
 
 class NormedSqueezeExcite(nn.Module):
-    """x · hard_sigmoid(expand(relu(norm(reduce(mean(x)))))), a quarter of C inside.
+    """Squeeze-and-excitation with a norm: x · hard_sigmoid(expand(relu(norm(reduce(mean(x)))))),
+    with a quarter of C inside.
 
     (B, C, H, W) -> (B, C, H, W)
 
-    The batch norm sees one value a channel and image, so training needs two images or more.
+    The batch norm gets one value a channel and image, so training needs two images or more.
     """
 
     def __init__(self, channels: int) -> None:
@@ -88,7 +90,7 @@ class NormedSqueezeExcite(nn.Module):
 
 
 def depthwise_norm(channels: int, kernel: int, stride: int) -> nn.Sequential:
-    """K×K depthwise convolution and norm. (B, C, H, W) -> (B, C, ceil(H / stride), ceil(W /
+    """A K×K depthwise convolution and norm. (B, C, H, W) -> (B, C, ceil(H / stride), ceil(W /
     stride))"""
     return conv_norm_act(channels, channels, kernel, stride=stride, groups=channels, act="identity")
 
@@ -102,7 +104,8 @@ def main_branch(
     act: Activation,
     squeeze_excite: bool,
 ) -> nn.Sequential:
-    """What the search chose between. (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))
+    """One of the search's choices of main branch. (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W
+    / stride))
 
     Raises:
         ValueError: an Xception branch is asked for a stride.
@@ -127,7 +130,8 @@ def main_branch(
 
 
 def side_branch(channels: int, kernel: int, stride: int, act: Activation) -> nn.Sequential:
-    """K×K depthwise, 1×1. (B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride))"""
+    """A side branch: K×K depthwise, 1×1. (B, C, H, W) -> (B, C, ceil(H / stride), ceil(W /
+    stride))"""
     branch = nn.Sequential()
     branch.add_module("depthwise", depthwise_norm(channels, kernel, stride))
     branch.add_module("last", conv_norm_act(channels, channels, act=act))
@@ -135,7 +139,8 @@ def side_branch(channels: int, kernel: int, stride: int, act: Activation) -> nn.
 
 
 class ShuffleNetV2Plus(ShuffleNet):
-    """(B, 3, H, W) -> (B, num_classes); maps as ``ShuffleNet`` says, each with units.
+    """ShuffleNetV2+. (B, 3, H, W) -> (B, num_classes); feature maps as ``ShuffleNet`` states, each
+    made by units.
 
     Raises:
         ValueError: ``drop_path_rate`` is not 0, a width is odd, ``plan`` and ``depths`` disagree,

@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation(name: Activation) -> nn.Module:
-    """The module of that name; any shape in, the same shape out.
+    """The module for an activation's name; any shape in, the same shape out.
 
     Raises:
         ValueError: no activation has that name.

@@ -1,9 +1,9 @@
-"""Multi-headed attention: of the pixels of a feature map among themselves, and of one set of
-vectors to another.
+"""Multi-headed attention: self-attention over the pixels of a feature map, and cross-attention from
+one set of vectors to another.
 
-Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2; the first as FastViT uses it in
-the last stage of its SA and MA variants (https://arxiv.org/abs/2303.14189, section 3.3), the second
-as Mobile-Former does (https://arxiv.org/abs/2108.05895, section 3).
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.2. FastViT uses self-attention in
+the last stage of its SA and MA variants (https://arxiv.org/abs/2303.14189, section 3.3),
+Mobile-Former cross-attention (https://arxiv.org/abs/2108.05895, section 3).
 
 B batch · C channels · H W space · N, M tokens, H·W of a map · A heads · D = C / A channels a head
 """
@@ -45,7 +45,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """softmax(Q Kᵀ / √D) V of every head, and no weights: what reads is projected by the caller.
+    """softmax(Q Kᵀ / √D) V of every head, without weights: the caller projects Q, K and V.
 
     (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)
     """

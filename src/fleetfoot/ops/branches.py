@@ -1,8 +1,8 @@
 """Sums of linear branches: several layers while training, one convolution once folded.
 
-Ding et al. 2021, "RepVGG", https://arxiv.org/abs/2101.03697, introduced the idea; Vasu et al. 2023,
-"MobileOne", https://arxiv.org/abs/2206.04040, section 3.2 and figure 3, and "FastViT",
-https://arxiv.org/abs/2303.14189, sections 3.2 and 3.3, the forms that are here.
+Ding et al. 2021, "RepVGG", https://arxiv.org/abs/2101.03697, introduced the idea. The forms here
+are those of Vasu et al. 2023, "MobileOne", https://arxiv.org/abs/2206.04040, section 3.2 and
+figure 3, and "FastViT", https://arxiv.org/abs/2303.14189, sections 3.2 and 3.3.
 
 Each module below is the training form alone. Every branch is linear, so in eval mode each sum
 equals one convolution; ``transform.fuse`` finds it and proves it.
@@ -32,11 +32,11 @@ def _check_odd(owner: str, kernel: int) -> None:
 class BranchSum(nn.Module):
     """Sum of ``count`` K×K convolutions, a 1×1 and the input itself, each with its batch norm.
 
-    (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). The 1×1 (``scale``) is there when K > 1; the
-    input (``skip``, a batch norm alone) when it has the shape of the output.
+    (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). The 1×1 (``scale``) exists if K > 1; the
+    input branch (``skip``, a batch norm alone) exists if its shape equals the output's.
 
-    ``drop`` is the rate of stochastic depth on what stands beside the skip; a sum without a skip is
-    never dropped, since nothing would be left of the sample.
+    ``drop`` is the rate of stochastic depth on the branches beside the skip; a sum without a skip
+    is never dropped, since nothing would be left of the sample.
 
     Raises:
         ValueError: ``kernel`` is even, ``count`` is less than 1, ``groups`` does not divide the
@@ -79,10 +79,10 @@ class BranchSum(nn.Module):
 
 
 class MobileOneBlock(nn.Module):
-    """A sum of branches, squeeze-and-excitation where asked for, activation.
+    """A sum of branches, optional squeeze-and-excitation, then the activation.
 
-    (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). ``reduced`` are the channels between the two
-    layers of the squeeze-excite, which stands before the activation; 0 for none.
+    (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). ``reduced`` is the number of channels between
+    the two layers of the squeeze-excite, which comes before the activation; 0 for none.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class MobileOneBlock(nn.Module):
 
 
 def layer_scale(channels: int, value: float) -> nn.Parameter:
-    """One learned factor a channel, (C, 1, 1): how much of a branch is let through.
+    """Layer scale: one learned factor for each channel of a branch, (C, 1, 1).
 
     Touvron et al. 2021, "Going deeper with Image Transformers", https://arxiv.org/abs/2103.17239.
     """
@@ -121,10 +121,10 @@ class RepMixer(nn.Module):
     """Token mixing by one depthwise convolution: x + s · (mix(x) − norm(x)). (B, C, H, W) -> the
     same
 
-    ``mix`` is a depthwise sum of branches and s a factor a channel. No nonlinearity stands between
-    them, so all of it, the shortcut included, folds into one depthwise convolution: the memory
-    traffic of the shortcut is what that saves. The paper's figure 2 puts the norm before the
-    convolution; the released code and weights have it after, as here.
+    ``mix`` is a depthwise sum of branches and s a factor a channel. All of it is linear, so it
+    folds into one depthwise convolution, shortcut included; this saves the memory traffic of the
+    shortcut. The paper's figure 2 has the norm before the convolution; the released code and
+    weights have it after, and so does this module.
 
     Raises:
         ValueError: ``kernel`` is even.
@@ -141,7 +141,7 @@ class RepMixer(nn.Module):
 
 
 class ConditionalPositionalEncoding(nn.Module):
-    """x + depthwise(x): each token learns where it is from its neighbours. (B, C, H, W) -> the same
+    """x + depthwise(x): position is encoded by a token's neighbours. (B, C, H, W) -> the same
 
     Chu et al. 2021, https://arxiv.org/abs/2102.10882; FastViT section 3.3 folds the shortcut away.
 
@@ -159,7 +159,7 @@ class ConditionalPositionalEncoding(nn.Module):
 
 
 class LargeKernelConv(nn.Module):
-    """A large grouped convolution and a 3×3 beside it, each with its batch norm, summed.
+    """A large grouped convolution and a small one (3×3), each with its batch norm, summed.
 
     (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). Ding et al. 2022, "RepLKNet",
     https://arxiv.org/abs/2203.06717, section 3.

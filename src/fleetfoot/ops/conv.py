@@ -1,8 +1,8 @@
 """Convolutions by their field names, and TensorFlow's "same" padding.
 
-Dense, grouped, depthwise and pointwise convolution differ in ``groups`` and ``kernel`` alone, so
-one function makes them all. Howard et al. 2017, "MobileNets", https://arxiv.org/abs/1704.04861,
-section 3.1, for the separable pair.
+Dense, grouped, depthwise and pointwise convolution differ only in ``groups`` and ``kernel``, so one
+function makes them all. The separable pair: Howard et al. 2017, "MobileNets",
+https://arxiv.org/abs/1704.04861, section 3.1.
 
 B batch · C channels · H W space · K kernel · S stride
 """
@@ -20,12 +20,12 @@ Padding = Literal["symmetric", "same"]
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow pads: output ceil(H / S), the odd pixel at the right and
-    the bottom.
+    """A convolution padded as TensorFlow pads: output ceil(H / S), an odd pixel of padding at the
+    right and the bottom.
 
     (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). At stride 2 and even H it pads only at the
-    right and the bottom, where the symmetric form pads both sides: the two are different networks,
-    and weights trained with one lose accuracy in the other.
+    right and the bottom, while symmetric padding pads both sides. The two are different networks:
+    weights trained with one lose accuracy in the other.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,8 +56,8 @@ def conv2d(
     """A K×K convolution of odd K that keeps the size at stride 1. (B, Ci, H, W) -> (B, Co, ceil(H /
     S), ceil(W / S))
 
-    The two paddings differ only where an odd number of pixels is to be shared out, so a 1×1, and an
-    odd kernel at stride 1, is a plain convolution under either name.
+    The two paddings differ only if an odd number of padding pixels has to be divided between two
+    sides. A 1×1, or an odd kernel at stride 1, is therefore a plain convolution under either name.
 
     Raises:
         ValueError: ``groups`` does not divide both channel counts, or ``padding`` is no known name.
@@ -96,8 +96,8 @@ def conv_norm_act(
     momentum: float = 0.1,
     padding: Padding = "symmetric",
 ) -> nn.Sequential:
-    """Convolution, batch norm, activation: the brick of every family here. Keys ``0`` (conv),
-    ``1`` (norm).
+    """Convolution, batch norm, activation: the building block of every family here. Keys ``0``
+    (conv), ``1`` (norm).
 
     ``act="identity"`` leaves the activation out: a linear bottleneck.
     """
@@ -113,8 +113,8 @@ def conv_norm_act(
 def make_divisible(channels: float, divisor: int = 8) -> int:
     """``channels`` rounded to the nearest multiple of ``divisor``, never more than 10 % below it.
 
-    The rounding of the MobileNets' width multiplier (V2, https://arxiv.org/abs/1801.04381, and its
-    released code).
+    This is how the width multiplier of the MobileNets rounds (V2,
+    https://arxiv.org/abs/1801.04381, and its released code).
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     if rounded < 0.9 * channels:

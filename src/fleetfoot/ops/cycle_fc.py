@@ -1,14 +1,14 @@
-"""Cycle fully-connected layer: a 1×1 convolution in which each channel is read beside its pixel.
+"""Cycle fully-connected layer: a 1×1 convolution that reads each channel at its own pixel offset.
 
 Chen et al. 2022, "CycleMLP: A MLP-like Architecture for Dense Prediction",
 https://arxiv.org/abs/2107.10224, section 3.1.
 
 Channel c is read at d(c) = (c + S // 2) mod S - S // 2 pixels along one axis, so that S
-neighbouring channels see S neighbouring pixels; outside the map everything is 0. The phase is the
-released code's, where channel 0 is read in place; the paper's formula, (c mod S) - 1, starts at -1.
-The code calls a deformable convolution, which interpolates between pixels that these whole offsets
-always hit: the same function, but a slow general operator that few engines have. Here the channels
-of one offset are sliced out of the padded map together, and no multiply-add is added.
+neighbouring channels read S neighbouring pixels; outside the map everything is 0. The phase is that
+of the released code, in which channel 0 has offset 0; the paper's formula, (c mod S) - 1, starts
+at -1. The released code calls a deformable convolution, which interpolates between pixels, although
+these offsets are whole: the same function, but a slow general operator that few engines have. Here
+the channels of one offset are sliced from the padded map together, without extra multiply-adds.
 
 B batch · H W space · C channels · S step
 """
@@ -25,12 +25,12 @@ Axis = Literal["height", "width"]
 
 
 class CycleFC(nn.Module):
-    """Linear layer over channels, channel c from d(c) pixels further along ``axis``.
+    """Linear layer over channels that reads channel c at d(c) pixels further along ``axis``.
 
     (B, H, W, C) -> (B, H, W, C')
 
-    The weight's columns stand in the order in which the channels are sliced out, those of one
-    offset together: column i belongs to channel ``order[i]``.
+    The weight's columns are in the order in which the channels are sliced, those of one offset
+    together: column i belongs to channel ``order[i]``.
 
     Raises:
         ValueError: ``step`` is even or less than 1, or ``axis`` is no known name.

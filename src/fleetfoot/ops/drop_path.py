@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Zero for a sample with probability ``rate``, else the branch over 1 - rate; in eval mode the
-    branch as it is. (B, ...) -> (B, ...)
+    """Stochastic depth on a branch. In training it gives zero for a sample with probability
+    ``rate``, else the branch over 1 - rate; in eval mode the branch unchanged. (B, ...) -> (B, ...)
 
-    torchvision has the same module; importing torchvision takes longer than importing torch.
+    torchvision has this module too, but importing torchvision takes longer than importing torch.
 
     Raises:
         ValueError: ``rate`` is outside [0, 1).
@@ -44,5 +44,5 @@ def drop_path(rate: float) -> nn.Module:
 
 
 def drop_path_rates(rate: float, blocks: int) -> list[float]:
-    """The rate of each block: linear from 0 at the first to ``rate`` at the last."""
+    """Drop rate of each block: linear from 0 at the first to ``rate`` at the last."""
     return [rate * i / max(blocks - 1, 1) for i in range(blocks)]

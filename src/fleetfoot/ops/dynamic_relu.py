@@ -1,7 +1,7 @@
-"""Dynamic ReLU: two slopes for each channel, which a vector beside the map decides.
+"""Dynamic ReLU: two slopes for each channel, computed from a vector that accompanies the map.
 
-Chen et al. 2020, "Dynamic ReLU", https://arxiv.org/abs/2003.10027, section 3; with the slopes from
-a token in place of the pooled map, as Mobile-Former has it (https://arxiv.org/abs/2108.05895,
+Chen et al. 2020, "Dynamic ReLU", https://arxiv.org/abs/2003.10027, section 3. Here the slopes come
+from a token instead of the pooled map, as in Mobile-Former (https://arxiv.org/abs/2108.05895,
 section 3.2).
 
 B batch · C channels · D token channels · H W space
@@ -18,8 +18,8 @@ class TokenReLU(nn.Module):
 
     (B, C, H, W) and (B, D) -> (B, C, H, W)
 
-    (a, b + 1) = 2 hard_sigmoid(expand(relu(reduce(token)))): a = 1 and b = 0, the plain ReLU, where
-    that is fresh. Between the two linear layers are D / 4 channels.
+    (a, b + 1) = 2 hard_sigmoid(expand(relu(reduce(token)))). In a fresh layer a = 1 and b = 0, the
+    plain ReLU. Between the two linear layers are D / 4 channels.
     """
 
     def __init__(self, channels: int, token_width: int) -> None:

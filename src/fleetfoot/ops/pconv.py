@@ -25,8 +25,14 @@ class PConv(nn.Module):
     At ratio 4 this is 1/16 of the multiply-adds of a full convolution. The concat below still
     reads and writes all C channels: whether fewer multiply-adds become less time is up to the
     engine. It has no stride and keeps the channel count, so a network changes its resolution
-    elsewhere; it wants no norm or activation behind it, since the 1×1 that follows reads the
-    untouched channels too.
+    elsewhere. No norm or activation follows it, since the 1×1 after it reads the untouched
+    channels too.
+
+    >>> layer = PConv(8, ratio=4)
+    >>> layer.conv.weight.shape  # a 3×3 convolution over 2 of 8 channels
+    torch.Size([2, 2, 3, 3])
+    >>> layer(torch.zeros(1, 8, 14, 14)).shape
+    torch.Size([1, 8, 14, 14])
 
     Raises:
         ValueError: ``ratio`` does not divide ``channels``, ``kernel`` is even, or ``part`` is no
@@ -60,15 +66,16 @@ class PConv(nn.Module):
 
 
 class PConvPointwise(nn.Sequential):
-    """PConv, then a 1×1 across all channels, nothing between: what stands for a K×K convolution.
+    """PConv followed directly by a 1×1 across all channels: a replacement for a K×K convolution.
 
     (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S)). Keys ``pconv`` and ``pointwise``. PConv has
-    no stride, so the 1×1 has it, S: it reads one pixel in S², and of the other pixels only those
-    channels are seen that the PConv has mixed into their neighbours. Costs H·W·K²·P² + Ho·Wo·C·C'
-    multiply-adds.
+    no stride, so the 1×1 has it: it reads one pixel in S². The other pixels reach the output only
+    through the channels that the PConv has mixed into their neighbours. Costs
+    H·W·K²·P² + Ho·Wo·C·C' multiply-adds.
 
     Raises:
-        ValueError: as ``PConv``.
+        ValueError: ``ratio`` does not divide ``channels``, ``kernel`` is even, or ``part`` is no
+        known name.
     """
 
     def __init__(
@@ -88,14 +95,14 @@ class PConvPointwise(nn.Sequential):
 
 
 class TShapedConv(nn.Module):
-    """PConv and the 1×1 behind it as the one convolution that they amount to.
+    """PConv and the 1×1 that follows it, as the one convolution that they are equal to.
 
     (B, C, H, W) -> (B, C', H, W)
 
     Its kernel is K×K over the first P channels and 1×1 over the others: seen from the side, a T.
     It costs H·W·(K²·P·C' + (C − P)·C') multiply-adds, which is more than the two steps, H·W·(K²·P²
-    + C·C'), as long as P < C'; it is here to be compared with, and as the reference that a fused
-    kernel is tested against.
+    + C·C'), as long as P < C'. It is here for comparison, and as the reference that a fused kernel
+    is tested against.
     """
 
     def __init__(

@@ -19,15 +19,15 @@ from fleetfoot.ops.drop_path import drop_path as make_drop_path
 from fleetfoot.ops.squeeze_excite import SqueezeExcite
 
 Brick = Callable[..., nn.Sequential]
-"""``conv_norm_act``, or a ``functools.partial`` of it that fixes what one network's convolutions
-share."""
+"""``conv_norm_act``, or a ``functools.partial`` of it that fixes the arguments which all
+convolutions of one network share."""
 
 
 class DepthwiseSeparable(nn.Module):
     """A 3×3 convolution within each channel, then a 1×1 across them; norm and activation after
     both. (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S))
 
-    Costs 1 / C' + 1 / 9 of the multiply-adds of the plain 3×3 convolution that it stands for
+    Costs 1 / C' + 1 / 9 of the multiply-adds of the plain 3×3 convolution that it replaces
     (section 3.1). There is no shortcut.
     """
 
@@ -47,14 +47,14 @@ class InvertedResidual(nn.Module):
 
     (B, C, H, W) -> (B, C', ceil(H / S), ceil(W / S))
 
-    The shortcut joins the narrow ends, and only where nothing has to change on its way: at stride 1
+    The shortcut joins the narrow ends, and exists only if the shape does not change: at stride 1
     with C' = C. A block that does not widen (E = C) has no first 1×1.
 
     Args:
         expanded: E, the channels of the depthwise convolution.
         reduced: channels between the two layers of a squeeze-excite with a hard-sigmoid gate, which
             stands after the depthwise activation; 0 for none.
-        drop_path: rate at which the branch is dropped, where there is a shortcut to live on.
+        drop_path: rate at which the branch is dropped; has no effect without a shortcut.
 
     Raises:
         ValueError: ``drop_path`` is outside [0, 1).
@@ -95,7 +95,7 @@ def squeezed(expanded: int) -> int:
 
 
 def initialise_(module: nn.Module) -> None:
-    """A fresh start for a convolution, linear layer or batch norm, in place; for ``Module.apply``.
+    """Initialises a convolution, linear layer or batch norm in place; for ``Module.apply``.
 
     Convolutions are normal with variance 2 over the outputs that each input reaches (He et al.
     2015, https://arxiv.org/abs/1502.01852); in a depthwise one those are K², not K²·C.

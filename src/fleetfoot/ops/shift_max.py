@@ -1,13 +1,14 @@
-"""Dynamic Shift-Max: the larger of two mixtures of a map and its channels shifted in a circle, in
-shares that the whole map decides.
+"""Dynamic Shift-Max: the larger of two mixtures of a map with a copy of it whose channels are
+shifted in a circle; the weights of the mixtures are computed from the whole map.
 
 Li et al. 2021, "MicroNet: Improving Image Recognition with Extremely Low FLOPs",
 https://arxiv.org/abs/2108.05894, section 4.
 
     y_c = max over k of  a_k,c x_c + b_k,c x_s(c)
 
-The C channels are G groups of C / G. The paper's shift goes to the same place of the next group;
-the released code, whose weights need it, goes to the next place of the next group, around in both.
+The C channels are G groups of C / G. The paper's shift goes to the same place of the next group.
+The released code, whose weights need it, goes to the next place of the next group, both
+wrapping around.
 
 B batch · C channels · R reduced channels · G groups · K mixtures · H W space
 """
@@ -21,16 +22,16 @@ from torch import Tensor, nn
 
 
 class DynamicShiftMax(nn.Module):
-    """Activation with one or two mixtures; with one it is linear in its shares, and no maximum.
+    """Activation with one or two mixtures; with one, it takes no maximum.
 
     (B, C, H, W) -> (B, C, H, W)
 
-    The shares are those of ``own`` and ``shifted`` at the start (one each a mixture), and move by
-    up to 2 from them: 4 hard_sigmoid(expand(relu(reduce(mean(x))))) - 2.
+    The weights of the mixtures start at ``own`` and ``shifted`` (one value each for every mixture)
+    and move by up to 2 from them: 4 hard_sigmoid(expand(relu(reduce(mean(x))))) - 2.
 
     Raises:
-        ValueError: ``groups`` does not divide ``channels``, ``own`` and ``shifted`` have other than
-        one or two shares each.
+        ValueError: ``groups`` does not divide ``channels``, or ``own`` and ``shifted`` do not have
+        one or two values each.
     """
 
     def __init__(
@@ -75,6 +76,6 @@ class DynamicShiftMax(nn.Module):
 
 
 def circular_shift(x: Tensor, groups: int) -> Tensor:
-    """Place i of group g takes the channel at place i + 1 of group g + 1, around in both. (B, C, H,
-    W) -> (B, C, H, W)"""
+    """A circular shift of channels: place i of group g takes the channel at place i + 1 of group
+    g + 1; both wrap around. (B, C, H, W) -> (B, C, H, W)"""
     return x.unflatten(1, (groups, -1)).roll((-1, -1), (1, 2)).flatten(1, 2)

@@ -1,13 +1,13 @@
-"""Channel shuffle: let the groups of a grouped convolution talk to each other, for no multiply-add.
+"""Channel shuffle: mixes channels between the groups of a grouped convolution, at no multiply-add.
 
 Zhang et al. 2018, "ShuffleNet", https://arxiv.org/abs/1707.01083, section 3.1 (the shuffle); Ma et
 al. 2018, "ShuffleNet V2", https://arxiv.org/abs/1807.11164, section 3.2 (the split).
 
-Written as a matrix of G rows and C / G columns, the channels are read by columns instead of rows.
-A shuffle with C / G groups undoes that, so the un-shuffle is a shuffle too. The authors' released
-code un-shuffles where the papers shuffle. Groups mix either way, but weights fit only one of them:
-ShuffleNetV2 of torchvision shuffles into two groups and halves the channels in the next unit, the
-authors' parts even from odd channels.
+If the channels are written as a matrix of G rows and C / G columns, a shuffle reads it by columns
+instead of rows. A shuffle with C / G groups undoes this, so the un-shuffle is a shuffle too. The
+authors' released code un-shuffles where the papers shuffle. Either mixes the groups, but weights
+fit only one of them: ShuffleNetV2 of torchvision shuffles into two groups and halves the channels
+in the next unit; the authors' code separates even from odd channels.
 
     channel_split(x)                     = halves of channel_unshuffle(x, 2)
     channel_split(channel_shuffle(x, 2)) = halves of x
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Channel g·(C / G) + i moves to place i·G + g. (B, C, H, W) -> (B, C, H, W)
+    """A channel shuffle: channel g·(C / G) + i moves to place i·G + g. (B, C, H, W) -> (B, C, H, W)
 
     Raises:
         RuntimeError: ``groups`` does not divide C (from torch; ``ChannelShuffle`` says it when it
@@ -40,8 +40,8 @@ def channel_unshuffle(x: Tensor, groups: int) -> Tensor:
 
 
 def channel_split(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The channels 0, 2, 4, ... and the channels 1, 3, 5, ... . (B, C, H, W) -> two of (B, C / 2,
-    H, W)"""
+    """Splits channels into 0, 2, 4, ... and 1, 3, 5, ... . (B, C, H, W) -> two of (B, C / 2, H,
+    W)"""
     return x[:, 0::2], x[:, 1::2]
 
 

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation: scale each channel by what the whole map says of it.
+"""Squeeze-and-excitation: scale each channel by a factor computed from the whole map.
 
 Hu et al. 2018, "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507, section 3.
 MobileNetV3 gates with a hard sigmoid (section 5.3 of its paper); MobileOne-S4 and FastViT with a
@@ -15,7 +15,7 @@ from fleetfoot.ops.activations import Activation, activation
 
 
 class SqueezeExcite(nn.Module):
-    """x · gate(expand(relu(reduce(mean(x))))). (B, C, H, W) -> (B, C, H, W)
+    """Squeeze-and-excitation: x · gate(expand(relu(reduce(mean(x))))). (B, C, H, W) -> (B, C, H, W)
 
     Two 1×1 convolutions with bias on a 1×1 map: few operations, but the whole map is read before
     its first value can be scaled, which no fused kernel can avoid.

@@ -1,6 +1,7 @@
 """Tables, pictures and pages made from records; nothing here measures.
-``save`` makes everything from a record; ``markdown`` and ``update_between_markers`` keep a README's
-table equal to its record.
+
+``read_joined`` reads a record with the accuracies beside it; ``save`` makes everything from it;
+``markdown`` and ``update_between_markers`` keep a README's table equal to its record.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleetfoot.files import write_text
-from fleetfoot.measure.record import Failure, Measurement, Start
+from fleetfoot.measure.record import Failure, Start
 from fleetfoot.report import page, plots
+from fleetfoot.report.joined import Joined, join, read_joined
 from fleetfoot.report.tables import (
     markdown,
     print_comparison,
@@ -20,10 +22,13 @@ from fleetfoot.report.tables import (
 )
 
 __all__ = [
+    "Joined",
+    "join",
     "markdown",
     "print_comparison",
     "print_starts",
     "print_tables",
+    "read_joined",
     "save",
     "to_csv",
     "update_between_markers",
@@ -33,7 +38,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def save(
-    measurements: Sequence[Measurement],
+    measurements: Sequence[Joined],
     failures: Sequence[Failure],
     folder: str | Path,
     starts: Sequence[Start] = (),

@@ -15,6 +15,7 @@ from rich.text import Text
 from fleetfoot.claims.base import HALF, NO_EFFECT, NOT_REACHED, Claim, Found, Ratio, Verdict, Word
 from fleetfoot.measure.compare import NOISE_FLOOR
 from fleetfoot.measure.record import Failure, Measurement
+from fleetfoot.report.joined import join
 from fleetfoot.report.kit.style import shape, short
 from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.plots import INK, MARKERS, SOFT, name_points, new_axes, plain_ticks
@@ -187,7 +188,9 @@ def markdown(
         lines += _section(v, [p for p in pictures if p.stem.split(".")[0] == v.claim.name], page)
     lines += ["## How it was measured", ""]
     # absences are listed with the claims that they concern
-    told = [row for row in circumstances(measurements, failures) if row[0] != "did not run"]
+    told = [
+        row for row in circumstances(join(measurements, ()), failures) if row[0] != "did not run"
+    ]
     lines += [f"- {name}: {_cell(text)}" for name, text in told]
     return "\n".join([*lines, ""])
 

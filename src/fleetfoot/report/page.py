@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from fleetfoot.measure.record import Failure, Measurement, Start
+from fleetfoot.measure.record import Failure, Start
+from fleetfoot.report.joined import Joined
 from fleetfoot.report.kit.markup import markup, node, page
 from fleetfoot.report.kit.style import Look
 from fleetfoot.report.kit.svg import (
@@ -51,7 +52,7 @@ _HINTS = {
 
 
 def html(
-    measurements: Sequence[Measurement],
+    measurements: Sequence[Joined],
     failures: Sequence[Failure] = (),
     starts: Sequence[Start] = (),
 ) -> str:
@@ -114,11 +115,11 @@ def _legend(look: Look) -> list[Element]:
     ]
 
 
-def _ids(rows: Sequence[Measurement], group: int) -> list[str]:
+def _ids(rows: Sequence[Joined], group: int) -> list[str]:
     return [f"r{group}-{i}" for i in range(len(rows))]
 
 
-def _figures(group: Group, rows: Sequence[Measurement], index: int, look: Look) -> Element:
+def _figures(group: Group, rows: Sequence[Joined], index: int, look: Look) -> Element:
     ids = _ids(rows, index)
     drawn = [("Latency against work", latency_against_macs)]
     if any(m.top1 is not None for m in rows):
@@ -145,7 +146,7 @@ def _figures(group: Group, rows: Sequence[Measurement], index: int, look: Look) 
     )
 
 
-def _versus(rows: Sequence[Measurement]) -> list[Element]:
+def _versus(rows: Sequence[Joined]) -> list[Element]:
     """Each network on each engine, if fleetfoot's own engine is among them."""
     engines, lines = versus(rows)
     if not lines:
@@ -201,7 +202,7 @@ def _plain_table(
     ]
 
 
-def _table(groups: dict[Group, list[Measurement]], look: Look) -> Element:
+def _table(groups: dict[Group, list[Joined]], look: Look) -> Element:
     titles = [("network", "", ""), *((c.title, c.unit, _HINTS.get(c.title, "")) for c in COLUMNS)]
     titles += [("engine", "", "")]
     heads = [
@@ -228,7 +229,7 @@ def _table(groups: dict[Group, list[Measurement]], look: Look) -> Element:
     )
 
 
-def _row(m: Measurement, row: str, group: int, hue: str, setting: str) -> Element:
+def _row(m: Joined, row: str, group: int, hue: str, setting: str) -> Element:
     name = node("th", node("i", class_=f"dot {hue}"), m.model, scope="row", data_v=m.model)
     if setting:
         name.append(node("span", setting, class_="setting"))
@@ -258,9 +259,7 @@ def _row(m: Measurement, row: str, group: int, hue: str, setting: str) -> Elemen
     )
 
 
-def _circumstances(
-    measurements: Sequence[Measurement], failures: Sequence[Failure]
-) -> list[Element]:
+def _circumstances(measurements: Sequence[Joined], failures: Sequence[Failure]) -> list[Element]:
     rows = []
     for name, text in circumstances(measurements, failures):
         texts = absences(failures) if name == "did not run" else [text]

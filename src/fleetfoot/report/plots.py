@@ -1,5 +1,6 @@
 """The two pictures of a record as PNG, for a document: latency against multiply-accumulates, and
 top-1 against latency with its front.
+
 Figures are objects, drawn without pyplot: nothing is left open, no display is needed, and a program
 that plots with its own settings is not disturbed.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleetfoot.measure.record import Measurement, fastest
+from fleetfoot.report.joined import Joined
 from fleetfoot.report.kit.labels import Box, anchor, place
 from fleetfoot.report.kit.style import GUIDES, Look, log_ticks, short
 from fleetfoot.report.summary import Group, family, grouped, pareto
@@ -29,7 +31,7 @@ MARKERS = {
 DPI = 200
 
 
-def save(measurements: Sequence[Measurement], folder: Path) -> list[Path]:
+def save(measurements: Sequence[Joined], folder: Path) -> list[Path]:
     """Saves both pictures for each number of threads and batch size, as PNG in ``folder``; returns
     the files."""
     look, groups, written = Look.of(measurements), grouped(measurements), []
@@ -45,7 +47,7 @@ def save(measurements: Sequence[Measurement], folder: Path) -> list[Path]:
     return written
 
 
-def latency_against_macs(rows: Sequence[Measurement], look: Look, setting: str) -> Figure:
+def latency_against_macs(rows: Sequence[Joined], look: Look, setting: str) -> Figure:
     """Time against work, both logarithmic, with lines for given shares of the measured peak. If
     FLOPs were the whole story, all networks would lie on one line."""
     figure, axes = new_axes("MACs, millions", "latency, ms", f"Latency against work: {setting}")
@@ -71,7 +73,7 @@ def latency_against_macs(rows: Sequence[Measurement], look: Look, setting: str) 
     return figure
 
 
-def top1_against_latency(rows: Sequence[Measurement], look: Look, setting: str) -> Figure:
+def top1_against_latency(rows: Sequence[Joined], look: Look, setting: str) -> Figure:
     """Accuracy against time. For a network on the front, no other is faster and as accurate."""
     known = [m for m in rows if m.top1 is not None]
     figure, axes = new_axes(
@@ -89,7 +91,7 @@ def _ms(m: Measurement) -> float:
     return m.median_s * 1e3
 
 
-def _top1(m: Measurement) -> float:
+def _top1(m: Joined) -> float:
     assert m.top1 is not None  # the callers leave out cells without one
     return m.top1
 
@@ -152,10 +154,10 @@ def plain_ticks(axis: Any, low: float, high: float) -> None:
 def _marks(
     figure: Figure,
     axes: Axes,
-    rows: Sequence[Measurement],
+    rows: Sequence[Joined],
     look: Look,
-    x_of: Callable[[Measurement], float],
-    y_of: Callable[[Measurement], float],
+    x_of: Callable[[Joined], float],
+    y_of: Callable[[Joined], float],
 ) -> None:
     """Draws a mark for each cell, hollow unless it is its network's fastest, names and legend."""
     best = fastest(rows)

@@ -16,8 +16,12 @@ from typing import NamedTuple
 from fleetfoot.choose.front import pareto as front_of
 from fleetfoot.measure import compare
 from fleetfoot.measure.clock import stability
-from fleetfoot.measure.protocols import OWN, PEERS
-from fleetfoot.measure.record import Failure, Measurement, Start, fastest
+from fleetfoot.measure.record import Failure, Measurement, Start, Timed, fastest
+from fleetfoot.report.joined import Joined
+
+OWN = "native"
+PEERS = ("onnxruntime", "openvino", "ncnn", "executorch", "compiled")
+"""Fleetfoot's own engine, and the engines that it is compared with."""
 
 
 class Group(NamedTuple):
@@ -44,9 +48,9 @@ class Group(NamedTuple):
         return ", ".join(parts)
 
 
-def grouped(measurements: Iterable[Measurement]) -> dict[Group, list[Measurement]]:
+def grouped(measurements: Iterable[Timed]) -> dict[Group, list[Timed]]:
     """Cells by group, fewest threads and smallest batch first; in each, the least latency first."""
-    found: dict[Group, list[Measurement]] = {}
+    found: dict[Group, list[Timed]] = {}
     for m in measurements:
         found.setdefault(Group.of(m), []).append(m)
     return {
@@ -93,7 +97,7 @@ def mark(m: Measurement) -> str:
     return verdict(m).split(",")[0]
 
 
-def pareto(measurements: Iterable[Measurement]) -> list[Measurement]:
+def pareto(measurements: Iterable[Joined]) -> list[Joined]:
     """The cells that no other beats in both top-1 and latency, the fastest first. A cell without a
     top-1 is not among them."""
     known = [m for m in measurements if m.top1 is not None]
@@ -104,7 +108,7 @@ class Versus(NamedTuple):
     """A network on every engine of a group."""
 
     model: str
-    cells: dict[str, Measurement]
+    cells: dict[str, Joined]
     """Cells by engine."""
     gain: float | None
     """Least median of a peer / median of fleetfoot's own engine; None if one of them is missing."""
@@ -117,13 +121,13 @@ class Versus(NamedTuple):
         return first.engine if beaten else None
 
 
-def versus(measurements: Sequence[Measurement]) -> tuple[list[str], list[Versus]]:
+def versus(measurements: Sequence[Joined]) -> tuple[list[str], list[Versus]]:
     """The engines of one group, fleetfoot's own first, and its networks, the least median first;
     nothing if the own engine is not in it."""
     engines = sorted({m.engine for m in measurements}, key=lambda name: (name != OWN, name))
     if OWN not in engines or len(engines) < 2:
         return [], []
-    cells: dict[str, dict[str, Measurement]] = {}
+    cells: dict[str, dict[str, Joined]] = {}
     for m in sorted(measurements, key=lambda m: m.median_s):
         cells.setdefault(m.model, {})[m.engine] = m
     rows = []
@@ -171,7 +175,7 @@ def start_rows(starts: Sequence[Start]) -> tuple[list[str], list[list[str]]]:
     return titles, rows
 
 
-def findings(measurements: Sequence[Measurement]) -> list[str]:
+def findings(measurements: Sequence[Joined]) -> list[str]:
     """Findings from the cells of one group, one sentence each; none if there is nothing to compare
     or no cell is stable. "Faster" and "slower" follow the rule of ``fleetfoot compare``."""
     if not any(m.stable for m in measurements):
@@ -181,7 +185,7 @@ def findings(measurements: Sequence[Measurement]) -> list[str]:
     return [sentence for sentence in said if sentence]
 
 
-def _front(best: Sequence[Measurement]) -> str:
+def _front(best: Sequence[Joined]) -> str:
     known = [m for m in best if m.top1 is not None]
     if len(known) < 2:
         return ""
@@ -270,7 +274,7 @@ def _engines(measurements: Sequence[Measurement]) -> str:
     )
 
 
-def _point(m: Measurement) -> str:
+def _point(m: Joined) -> str:
     return f"{m.top1:.1f} %, {digits(m.median_s * 1e3)} ms"
 
 
@@ -282,13 +286,13 @@ def _times(a: Measurement, b: Measurement) -> float:
     return a.median_s / b.median_s
 
 
-def _top1(m: Measurement) -> float:
+def _top1(m: Joined) -> float:
     assert m.top1 is not None  # the callers leave out cells without one
     return m.top1
 
 
 def circumstances(
-    measurements: Sequence[Measurement], failures: Sequence[Failure] = ()
+    measurements: Sequence[Joined], failures: Sequence[Failure] = ()
 ) -> list[tuple[str, str]]:
     """How it was measured, each fact a name and a sentence; the noise comes first, because it shows
     what the rest is worth."""
@@ -426,7 +430,7 @@ def absences(failures: Iterable[Failure]) -> list[str]:
     return lines
 
 
-def _sources(measurements: Sequence[Measurement]) -> str:
+def _sources(measurements: Sequence[Joined]) -> str:
     found: dict[str, dict[str, None]] = {}
     for m in measurements:
         key = m.top1_source or "a source not stated"

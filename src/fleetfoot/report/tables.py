@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.measure.compare import Comparison
-from fleetfoot.measure.record import Cell, Failure, Measurement, Start, fastest
+from fleetfoot.measure.record import Cell, Failure, Start, fastest
+from fleetfoot.report.joined import Joined
 from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import (
     GAIN_TITLE,
@@ -40,14 +41,14 @@ class MeasuredColumn:
 
     title: str
     unit: str
-    text: Callable[[Measurement], str]
-    figure: Callable[[Measurement], float | None]
+    text: Callable[[Joined], str]
+    figure: Callable[[Joined], float | None]
     """Value to sort by; None if unknown."""
     spare: int = 0
     """Columns that do not fit are left out, the largest number first; 0 always stays."""
 
 
-def half_interval_s(m: Measurement) -> float:
+def half_interval_s(m: Joined) -> float:
     """The larger half of the 95 % interval of the median, in seconds."""
     return max(m.median_s - m.ci95_s[0], m.ci95_s[1] - m.median_s)
 
@@ -80,7 +81,7 @@ COLUMNS = (
 
 def print_tables(
     console: Console,
-    measurements: Sequence[Measurement],
+    measurements: Sequence[Joined],
     failures: Sequence[Failure] = (),
     *,
     all_engines: bool = False,
@@ -102,7 +103,7 @@ def print_tables(
         console.print(Text.assemble((f"{name}: ", "bold"), text))
 
 
-def print_table(console: Console, rows: Sequence[Measurement], title: str) -> None:
+def print_table(console: Console, rows: Sequence[Joined], title: str) -> None:
     """Prints a table as wide as it must be; columns without room are left out and named below."""
     print_fitting(console, COLUMNS, lambda columns: _table(rows, columns, title))
 
@@ -136,7 +137,7 @@ def print_fitting(
         console.print(Text(f"no room for {', '.join(gone)}: a wider terminal shows them", "dim"))
 
 
-def print_versus(console: Console, rows: Sequence[Measurement], group: str) -> None:
+def print_versus(console: Console, rows: Sequence[Joined], group: str) -> None:
     """Prints each network on each engine, if fleetfoot's own engine is among them; an engine that
     is faster than every other one beyond noise is bold. Engines that do not fit are named
     below."""
@@ -183,7 +184,7 @@ def print_starts(console: Console, starts: Sequence[Start]) -> None:
     console.print(table)
 
 
-def _table(rows: Sequence[Measurement], columns: Sequence[MeasuredColumn], title: str) -> Table:
+def _table(rows: Sequence[Joined], columns: Sequence[MeasuredColumn], title: str) -> Table:
     table = plain_table()
     table.title, table.title_justify = Text(title, "bold"), "left"
     noisy = _mostly_unstable(rows)
@@ -202,12 +203,12 @@ def _table(rows: Sequence[Measurement], columns: Sequence[MeasuredColumn], title
     return table
 
 
-def _mostly_unstable(rows: Sequence[Measurement]) -> bool:
+def _mostly_unstable(rows: Sequence[Joined]) -> bool:
     """Whether verdicts get a column; a few verdicts are put below the names that they concern."""
     return sum(not m.stable for m in rows) > max(3, len(rows) // 2)
 
 
-def _instability(m: Measurement) -> str:
+def _instability(m: Joined) -> str:
     return "" if m.stable else f"{100 * m.spread:.0f} %"
 
 
@@ -236,7 +237,7 @@ def _least_width(table: Table) -> int:
 
 # timm's benchmark columns, by its names and in its units: milliseconds a batch, millions of
 # parameters, 1e9 MACs (its infer_macts, the activations of each layer, is not counted here)
-TIMM_COLUMNS: dict[str, Callable[[Measurement], object]] = {
+TIMM_COLUMNS: dict[str, Callable[[Joined], object]] = {
     "model": lambda m: m.model,
     "infer_img_size": lambda m: m.size,
     "infer_samples_per_sec": lambda m: round(m.images_per_s, 2),
@@ -254,7 +255,7 @@ OUR_COLUMNS = (
 )  # fmt: skip
 
 
-def to_csv(measurements: Iterable[Measurement]) -> str:
+def to_csv(measurements: Iterable[Joined]) -> str:
     """CSV with a row for each measurement: timm's benchmark columns, then ours in exact figures.
     Rows are sorted as in timm's files, the fastest first."""
     text = io.StringIO()
@@ -263,6 +264,8 @@ def to_csv(measurements: Iterable[Measurement]) -> str:
     for m in sorted(measurements, key=lambda m: -m.images_per_s):
         ours = {
             **vars(m),
+            "top1": m.top1,
+            "top1_source": m.top1_source,
             "ci95_low_s": m.ci95_s[0],
             "ci95_high_s": m.ci95_s[1],
             "samples": len(m.samples_s),
@@ -280,7 +283,7 @@ def _cell(value: object) -> object:
     return "" if value is None else value
 
 
-def markdown(measurements: Sequence[Measurement]) -> str:
+def markdown(measurements: Sequence[Joined]) -> str:
     """A Markdown table for each number of threads and batch size, with findings and how it was
     measured: every engine of each network if fleetfoot's own is among them, otherwise the engine
     with the least median. All settings but the first are folded away."""
@@ -304,7 +307,7 @@ def markdown(measurements: Sequence[Measurement]) -> str:
     return "\n".join([*parts, facts, ""])
 
 
-def _fastest_lines(rows: Sequence[Measurement]) -> list[str]:
+def _fastest_lines(rows: Sequence[Joined]) -> list[str]:
     noisy = _mostly_unstable(fastest(rows))
     titles = ["network", *(f"{c.title} {c.unit}".strip() for c in COLUMNS), "engine"]
     titles += ["noise: spread"] if noisy else []
@@ -324,7 +327,7 @@ def markdown_table(
     return [f"| {' | '.join(titles)} |", f"|{aligned}", *(f"| {' | '.join(r)} |" for r in rows)]
 
 
-def _versus_lines(rows: Sequence[Measurement]) -> list[str]:
+def _versus_lines(rows: Sequence[Joined]) -> list[str]:
     """Each network on each engine; nothing if fleetfoot's own engine is not among them."""
     engines, lines = versus(rows)
     if not lines:

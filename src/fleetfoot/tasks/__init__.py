@@ -1,1 +1,1 @@
-"""What a network is asked to do: decoding and metric, a file a task."""
+"""Tasks of networks: decoding and metric, one file for each task."""

@@ -1,5 +1,5 @@
 """Classification: the names of the classes, the k most probable of them, and the share of pictures
-named right.
+that are named correctly.
 
 B batch · N classes · k guesses a picture
 """
@@ -29,17 +29,22 @@ class Guess:
 
 @dataclass(frozen=True)
 class Labels:
-    """A name for each output of a classifier, and an id for each where the data set gives one."""
+    """A name for each output of a classifier, and an id for each if the data set has them.
+
+    >>> labels = Labels.of(1000)
+    >>> labels.names[7], labels.index("n01440764")
+    ('cock', 0)
+    """
 
     names: tuple[str, ...]
     ids: tuple[str, ...] = ()
-    """Of a file that has them: ``n01440764``."""
+    """Ids of the classes if the file states them, for example ``n01440764``."""
     is_imagenet: bool = False
 
     @classmethod
     def imagenet(cls) -> Labels:
-        """The 1,000 classes of ImageNet-1k by torchvision's names; ``index`` knows their WordNet
-        ids too."""
+        """The 1,000 classes of ImageNet-1k by torchvision's names; ``index`` also accepts their
+        WordNet ids."""
         from torchvision.models import ResNet50_Weights
 
         return cls(tuple(ResNet50_Weights.DEFAULT.meta["categories"]), is_imagenet=True)
@@ -50,7 +55,7 @@ class Labels:
         number to a name or to ``[id, name]``.
 
         Raises:
-            ValueError: the file cannot be read, or is in none of these forms.
+            ValueError: the file cannot be read or has none of these forms.
         """
         try:
             text = Path(file).read_text(encoding="utf-8-sig")
@@ -84,8 +89,8 @@ class Labels:
 
     @classmethod
     def of(cls, num_classes: int, file: str | Path | None = None) -> Labels:
-        """The labels of a classifier with ``num_classes`` outputs: those of ``file`` if there is
-        one, ImageNet's at 1,000, and ``class 7`` at any other number.
+        """The labels of a classifier with ``num_classes`` outputs: those of ``file`` if given,
+        ImageNet's for 1,000 outputs, and ``class 7`` and so on for any other number.
 
         Raises:
             ValueError: ``file`` cannot be used or names another number of classes.
@@ -104,7 +109,7 @@ class Labels:
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
-        """Class number by id, by name where only one class has it, and by its own digits."""
+        """Class number by id, by name if only one class has it, and by the number's own digits."""
         found = {str(index): index for index in range(len(self.names))}
         times = Counter(map(_plain, self.names))
         for index, name in enumerate(self.names):
@@ -120,11 +125,11 @@ class Labels:
         return found | {_plain(name): index for index, name in enumerate(ids)}
 
     def index(self, name: str) -> int:
-        """The class that ``name`` means: an id, a label (case and underscores do not matter), or a
-        class number.
+        """The number of the class ``name``, which is an id, a label (case and underscores do not
+        matter), or a class number.
 
         Raises:
-            UnknownNameError: no class, or more than one, is called that.
+            UnknownNameError: no class, or more than one, has that name.
         """
         if (index := self._numbers.get(_plain(name))) is None:
             raise UnknownNameError.of("class", name, self._numbers)
@@ -136,12 +141,12 @@ def _plain(name: str) -> str:
 
 
 def top_k(logits: Tensor, k: int, labels: Labels) -> list[tuple[Guess, ...]]:
-    """The k most probable classes of each picture, best first; all N where N is below k.
+    """The k most probable classes of each picture, best first; all N if N is below k.
 
     (B, N) -> B tuples
 
     Raises:
-        ValueError: ``k`` is below 1, or the labels are not N.
+        ValueError: ``k`` is below 1, or there are not N labels.
     """
     if k < 1:
         raise ValueError(f"topk must be 1 or more, not {k}")
@@ -162,23 +167,23 @@ def top_k(logits: Tensor, k: int, labels: Labels) -> list[tuple[Guess, ...]]:
 
 @dataclass
 class Accuracy:
-    """How often the truth was among the first guesses."""
+    """How often the true class was among the first guesses."""
 
     images: int = 0
     _ranks: Counter[int] = field(default_factory=Counter)
 
     def update(self, guesses: Sequence[Guess], truth: int) -> None:
-        """Counts one picture, whose guesses come best first."""
+        """Counts one picture; its guesses are in order, best first."""
         self.images += 1
         for rank, guess in enumerate(guesses):
             if guess.index == truth:
                 self._ranks[rank] += 1
 
     def top(self, k: int) -> float:
-        """Percent of the pictures whose truth is among the first ``k`` guesses.
+        """Percentage of pictures whose true class is among the first ``k`` guesses.
 
         Raises:
-            ValueError: nothing was counted.
+            ValueError: no picture was counted.
         """
         if not self.images:
             raise ValueError("no picture was counted, so there is no accuracy")

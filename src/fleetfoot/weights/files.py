@@ -1,9 +1,9 @@
 """Files of weights, read without running anything that they carry.
 
 safetensors, PyTorch's ``.pth``/``.pth.tar``/``.pt`` (the zip of torch >= 1.6 and the older bare
-pickle), NumPy's ``.npz`` and Keras's ``.h5``. The format is decided by the first bytes, since
-names lie: ``.pth.tar`` is seldom a tar. Every way in which a file can be broken or hostile ends in
-one ``WeightsError`` that names the file.
+pickle), NumPy's ``.npz`` and Keras's ``.h5``. The first bytes decide the format, not the name:
+``.pth.tar`` is seldom a tar. However a file is broken or hostile, reading it ends in one
+``WeightsError`` that names the file.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ WRAPPERS = (  # the averaged weights first: they are what the published figures 
     "model_state_dict",
     "model",
 )
-"""Entries of a training checkpoint that hold the network."""
+"""Entries of a training checkpoint that may hold the network."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
-"""Put before every key by DataParallel, torch.compile and Lightning."""
+"""Prefixes that DataParallel, torch.compile and Lightning put before every key."""
 
 AVERAGED = "n_averaged"
-"""The count that torch's ``AveragedModel`` keeps beside the keys that it prefixes."""
+"""Key of the count that torch's ``AveragedModel`` keeps beside the keys that it prefixes."""
 
 DTYPES = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
@@ -50,39 +50,44 @@ DTYPES = (
 EXPANSION = 32
 FREE_BYTES = 256 << 20
 MOST_BYTES = 8 << 30
-"""A compressed file may declare ``EXPANSION`` times its own size, or ``FREE_BYTES``, whichever is
-more, and never over ``MOST_BYTES``; beyond that it is taken for a bomb."""
+"""Limit for a compressed file: it may declare ``EXPANSION`` times its own size or ``FREE_BYTES``,
+whichever is more, and never over ``MOST_BYTES``; beyond that it is refused as a bomb."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Tensors by key, as the file has them once its wrappers are off."""
+    """The tensors of a file by key, after its wrappers are removed."""
 
     path: Path
     format: str
-    """"safetensors", "torch", "torch (before 1.6)", "npz" or "hdf5"."""
+    """Name of the format: "safetensors", "torch", "torch (before 1.6)", "npz" or "hdf5"."""
     state: Mapping[str, Tensor]
     wrappers: tuple[str, ...]
-    """What was taken off, outermost first: ``['state_dict']``, ``module.``."""
+    """Wrappers that were removed, outermost first: ``['state_dict']``, ``module.``."""
     beside: tuple[str, ...]
-    """Entries of the file that are no weights of the network: ``optimizer``, ``epoch``."""
+    """Entries of the file that are not weights of the network: ``optimizer``, ``epoch``."""
     metadata: Mapping[str, str]
     """Text that a safetensors file carries in its header."""
 
     @property
     def params(self) -> int:
-        """Values in floating point, batch norm statistics included."""
+        """Number of values in floating point, batch norm statistics included."""
         return sum(t.numel() for t in self.state.values() if t.is_floating_point())
 
 
 def read(path: str | os.PathLike[str]) -> WeightsFile:
     """The tensors of a file of any known format.
 
+    >>> write("conv.safetensors", {"weight": torch.zeros(8, 3, 3, 3)})
+    >>> file = read("conv.safetensors")
+    >>> file.format, file.params
+    ('safetensors', 216)
+
     Raises:
         UnsafeFileError: reading it would run code that it carries, or open other files.
-        CorruptFileError: it is truncated, of no known format, or holds no tensors by name.
+        CorruptFileError: the file is truncated, of no known format, or holds no tensors by name.
         WeightsError: there is no such file.
-        MissingExtraError: it is HDF5 and h5py is not installed.
+        MissingExtraError: the file is HDF5 and h5py is not installed.
     """
     path = Path(path)
     if not path.exists():
@@ -108,14 +113,14 @@ def write(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Saves tensors as safetensors: a new file beside ``path`` that takes its place once complete.
+    """Saves tensors as safetensors, in a new file that replaces ``path`` when it is complete.
 
     Raises:
         WeightsError: ``path`` exists and ``overwrite`` is false, or its folder cannot be written.
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise WeightsError(f"{path} exists already; say overwrite (--force) to replace it")
+        raise WeightsError(f"{path} exists already; pass overwrite=True (--force) to replace it")
     owned = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in state.items()}
     try:
         with replacing(path) as draft:
@@ -127,7 +132,7 @@ def write(
 KERAS_GROUP = "model_weights/"
 
 Content = tuple[Any, Mapping[str, str]]
-"""What a reader answers: the object in the file, and the file's metadata."""
+"""What a reader returns: the object in the file, and the file's metadata."""
 
 
 def _format(path: Path) -> tuple[str, Callable[[Path], Content]]:
@@ -142,7 +147,7 @@ def _format(path: Path) -> tuple[str, Callable[[Path], Content]]:
         return "hdf5", _read_hdf5
     if start[8:9] == b"{":  # before pickles: a header's length may begin with any byte
         return "safetensors", _read_safetensors
-    if start.startswith(b"\x80\x02"):  # what opens a pickle of protocol 2, which torch writes
+    if start.startswith(b"\x80\x02"):  # start of a pickle of protocol 2, which torch writes
         return "torch (before 1.6)", _read_torch
     if start.startswith(b"\x80"):
         raise UnsafeFileError(
@@ -189,13 +194,13 @@ def _read_safetensors(path: Path) -> Content:
         with safetensors.safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}
             return state, file.metadata() or {}
-    except Exception as error:  # its errors are of several kinds, some of torch's; all are the file
+    except Exception as error:  # of several kinds, some of torch's; all mean that the file is bad
         raise CorruptFileError(f"{path}: not a sound safetensors file: {error}") from error
 
 
 def _read_torch_zip(path: Path) -> Content:
-    """PyTorch's zip, its checksums compared first: torch maps the file and would not see a flipped
-    bit."""
+    """PyTorch's zip. Its checksums are compared first: torch maps the file and would not notice a
+    flipped bit."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED:
@@ -215,10 +220,10 @@ def _read_torch(path: Path, mmap: bool = False) -> Content:
     try:
         # Namespace: timm's checkpoints keep their arguments in one; it has no code of its own.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TypedStorage and the like, none of the user's
+            warnings.simplefilter("ignore")  # about TypedStorage and the like, not the user's doing
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap), {}
     except Exception as error:  # the unpickler fails in as many ways as there are broken files
-        # torch words its refusals as advice to trust the file; what is refused stands last
+        # torch words its refusals as advice to trust the file; the refused call is named last
         lines = str(error).partition("Check the documentation")[0].splitlines()
         reason = next((line.strip() for line in reversed(lines) if line.strip()), repr(error))
         if called := re.search(r"GLOBAL (\S+)", str(error)):
@@ -250,7 +255,7 @@ def _read_npz(path: Path) -> Content:
                     state[key] = _tensor(path, key, np.lib.format.read_array(file))
             except WeightsError:
                 raise
-            except Exception as error:  # zip, zlib, header and value errors, all of the file
+            except Exception as error:  # zip, zlib, header and value errors, all from the file
                 raise CorruptFileError(f"{path}: {key} is damaged: {error}") from error
     return state, {}
 
@@ -319,7 +324,7 @@ def _tensor(path: Path, key: str, array: np.ndarray[Any, Any]) -> Tensor:
 def _unwrapped(
     path: Path, content: Any
 ) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
-    """The tensors of ``content``, what was taken off to reach them, and what lay beside them."""
+    """The tensors of ``content``, the wrappers removed to reach them, and the other entries."""
     wrappers: list[str] = []
     beside: list[str] = []
     for _ in range(4):  # a pickle may hold itself; no honest checkpoint nests deeper
@@ -353,11 +358,11 @@ def _unwrapped(
 
 
 def _check(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuses tensors that no network could take: sparse, quantised, complex, not finite."""
+    """Refuses tensors that no network could take: sparse, quantised, complex or not finite."""
     for key, tensor in state.items():
         if tensor.layout is not torch.strided or tensor.dtype not in DTYPES:
             raise CorruptFileError(
-                f"{path}: {key} is no plain tensor of numbers ({tensor.dtype}, {tensor.layout})"
+                f"{path}: {key} is not a plain tensor of numbers ({tensor.dtype}, {tensor.layout})"
             )
         if tensor.device.type != "cpu" or tensor.nbytes > tensor.untyped_storage().nbytes():
             raise CorruptFileError(

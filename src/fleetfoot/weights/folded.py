@@ -1,19 +1,19 @@
 """Folded weights in the training form: the same function in eval mode, to the last bit of storage.
 
-MobileOne and FastViT are also released folded, one convolution in place of a sum of branches. The
-zoo has one form of a network, the training form, and it can hold such a convolution exactly: one
-branch takes the kernel and a batch norm that changes nothing, the other branches become zero. Where
-a shortcut was folded in, a branch that carries the input takes it out again:
+MobileOne and FastViT are also released folded, with one convolution in place of a sum of branches.
+The zoo has one form of a network, the training form, and it can hold such a convolution exactly:
+one branch takes the kernel and a batch norm that changes nothing, the other branches become zero.
+If a shortcut was folded in, a branch that carries the input subtracts it again:
 
 - a sum of branches: the first convolution is the kernel, the rest zero;
 - RepMixer, x + s · (mix(x) − norm(x)): s = 1 and norm the identity leave mix(x), the kernel;
 - positional encoding, x + conv(x): the kernel less 1 at its centre. This is the only place where a
-  value is rounded, by less than 2⁻²⁴, and not even there where the tap at the centre is between
-  ½ and 2, where such a difference is exact;
+  value is rounded, by less than 2⁻²⁴; if the value at the centre is between ½ and 2, the difference
+  is exact even there;
 - a large kernel beside a small one: the large one is the kernel, the small one zero.
 
-What ``transform.fuse`` makes of that is the given convolution again. Training can go on from it,
-but a convolution of zeros behind a scale of zero stays so: neither has a gradient.
+``transform.fuse`` of the result gives the released convolution again. Training can go on from it,
+but a convolution of zeros followed by a scale of zero stays zero: neither has a gradient.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FOLDED = "folded"
 """Last word, in the tables of ``weights.layouts``, of a module that the file holds folded."""
 
 NORM_EPS = 1e-5
-"""Of every batch norm of MobileOne and FastViT."""
+"""Epsilon of every batch norm of MobileOne and FastViT."""
 
 NOTE = (
     "folded weights: exact for inference; training would go on with one live convolution in each "
@@ -40,8 +40,8 @@ NOTE = (
 def _unit_norm() -> tuple[float, float]:
     """A scale and a variance, both float32, with scale / sqrt(variance + eps) nearest to 1.
 
-    variance = 1 − eps and scale 1 would be 3e-8 off, for 1 − eps is no float32. Among 2¹⁷ scales
-    there is one whose square less eps happens to be stored almost exactly: it is 1e-12 off.
+    variance = 1 − eps and scale 1 would be 3e-8 off, because 1 − eps is no float32. Among 2¹⁷
+    scales there is one whose square less eps happens to be a float32 almost exactly: 1e-12 off.
     """
     scale = torch.linspace(1, 2, 1 << 17, dtype=torch.float32).double()
     variance = (scale.square() - NORM_EPS).float().double()
@@ -50,10 +50,10 @@ def _unit_norm() -> tuple[float, float]:
 
 
 def unfold(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Replaces, in place, each folded convolution by the tensors of the sum that it stands for.
+    """Replaces each folded convolution, in place, by the tensors of its sum of branches.
 
-    ``expected`` are the network's tensors, of which names and shapes are read. A folded convolution
-    whose sum is not in the network stays, to be reported as left over.
+    ``expected`` are the network's tensors; only their names and shapes are read. A folded
+    convolution whose sum is not in the network stays, to be reported as left over.
     """
     for name in [key.removesuffix(".weight") for key in tensors if key.endswith("folded.weight")]:
         owner = name.removesuffix(f".{FOLDED}")
@@ -98,7 +98,7 @@ def _norm(owner: str, shift: Tensor) -> dict[str, Tensor]:
 
 
 def _zero(owner: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every tensor below ``owner`` such that it answers with zeros."""
+    """Tensors for every key below ``owner`` with which its output is zero."""
     return {
         key: torch.full(own.shape, float(key.endswith("running_var")))
         for key, own in expected.items()
@@ -107,9 +107,9 @@ def _zero(owner: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _less_identity(weight: Tensor) -> Tensor:
-    """A depthwise kernel less the one that passes its input through. (C, 1, K, K) -> the same"""
+    """A depthwise kernel minus the identity kernel. (C, 1, K, K) -> (C, 1, K, K)"""
     if weight.ndim != 4:
-        return weight  # of the wrong shape, which the comparison that follows will say
+        return weight  # of the wrong shape, which the comparison that follows will report
     less = weight.clone()
     less[:, :, weight.shape[2] // 2, weight.shape[3] // 2] -= 1
     return less

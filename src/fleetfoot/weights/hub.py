@@ -1,4 +1,4 @@
-"""Fetching published weights: once, pinned, with their licence said.
+"""Fetching published weights: once, pinned, with their licence reported.
 
 Hub repositories can change under a name. The commit and the SHA-256 of the first download are
 therefore written to ``pins.json`` in fleetfoot's cache folder; every later load asks for that
@@ -24,7 +24,7 @@ logger = logging.getLogger("fleetfoot")
 
 
 def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
-    """The file of these weights, from the cache or the network.
+    """Path of the file of these weights, from the cache or fetched from the network.
 
     Raises:
         LicenceError: the licence asks for an explicit yes and ``accept_licence`` is false.
@@ -36,7 +36,7 @@ def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
     if published.research_only and not accept_licence:
         raise LicenceError(
             f"the weights {published.repo} are under {published.licence}, which does not allow "
-            f"every use; read {published.licence_url} and, if you agree, say accept_licence=True "
+            f"every use; read {published.licence_url} and, if you agree, pass accept_licence=True "
             "(--accept-licence)"
         )
     place = published.repo.removeprefix("https://")
@@ -68,7 +68,7 @@ def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
 
 
 def _from_hub(published: PretrainedConfig, revision: str) -> tuple[Path, str]:
-    """The file in the hub's own cache, and the commit that it is of."""
+    """The file in the hub's own cache, and its commit."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -139,9 +139,9 @@ def _read_pins() -> dict[str, dict[str, str]]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise CorruptFileError(f"{path}: no JSON ({error}); delete it to pin anew") from error
+        raise CorruptFileError(f"{path}: not JSON ({error}); delete it to pin again") from error
     if not isinstance(pins, dict) or not all(isinstance(pin, dict) for pin in pins.values()):
-        raise CorruptFileError(f"{path}: not a table of pins; delete it to pin anew")
+        raise CorruptFileError(f"{path}: not a table of pins; delete it to pin again")
     return pins
 
 

@@ -1,8 +1,7 @@
-"""Key layouts: whose names a file's tensors carry, and which tensor of ours each one is.
+"""Key layouts: whose names a file's tensors carry, and which of our tensors each one is.
 
-A layout is a table from the modules of a released network to the modules of ours, with ``*`` for
-one number; the tables themselves are in ``weights.layouts``. Which layout a file is in is read
-from its keys.
+A layout is a table from the modules of a released network to our modules, in which ``*`` stands for
+one number; the tables are in ``weights.layouts``. A file's keys show which layout it is in.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ OURS = "fleetfoot"
 """Name of our own layout."""
 
 IRRELEVANT = ("total_ops", "total_params")
-"""Last words of keys that are no weights: what the operation counter thop leaves in a network."""
+"""Last words of keys that are not weights: what the operation counter thop leaves in a network."""
 
 Fill = Callable[[dict[str, Tensor], Mapping[str, Tensor]], None]
 
@@ -38,31 +37,31 @@ class Layout:
 
     family: str
     name: str
-    """Whose it is: "timm", "torchvision", "authors", "authors, folded"."""
+    """Whose layout it is: "timm", "torchvision", "authors", "authors, folded"."""
     modules: Mapping[str, str] = field(repr=False)
-    """Module (or parameter that stands alone) of the file -> ours. ``*`` is one number; those of
-    the file fill ours from left to right."""
+    """Module (or single parameter) of the file -> ours. ``*`` is one number; the file's numbers
+    fill ours from left to right."""
     leaves: Mapping[str, str] = field(default_factory=lambda: TORCH_LEAVES, repr=False)
     """Last word of a file's key -> ours."""
     repeated: tuple[str, ...] = field(default=(), repr=False)
-    """Modules of the file that are there a second time under another name."""
+    """Modules that the file holds a second time under another name."""
     useless: tuple[str, ...] = field(default=(), repr=False)
-    """Last words of the file's keys that bring nothing: constants that our modules know."""
+    """Last words of the file's keys that are not needed: constants that our modules know."""
     plain: Callable[[str], str] = field(default=str, repr=False)
     """Turns a file's key into words with dots between."""
     turn: Callable[[Tensor], Tensor] = field(default=_as_it_is, repr=False)
     """Turns a file's array into PyTorch's order of dimensions."""
     fill: Fill | None = field(default=None, repr=False)
-    """Completes the renamed tensors, in place, where the file holds another form of the network
-    than ours."""
+    """Completes the renamed tensors, in place, if the file holds another form of the network than
+    ours."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the family's config that these weights need."""
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     """Fields of ``PretrainedConfig`` that these weights need."""
     note: str = ""
-    """What a user of these weights must know and the keys do not show."""
+    """What a user of these weights must know although the keys do not show it."""
     refused: str = ""
-    """Why weights in this layout cannot be used."""
+    """Reason why weights in this layout cannot be used; "" if they can."""
 
     @cached_property
     def _repeats(self) -> list[re.Pattern[str]]:
@@ -85,7 +84,7 @@ class Layout:
         return None
 
     def key(self, theirs: str) -> str | None:
-        """Our key for the file's; ``None`` where this layout has no such key."""
+        """Our key for the file's key; ``None`` if this layout has no such key."""
         whole = self.plain(theirs)
         module, _, leaf = whole.rpartition(".")
         if leaf in self.leaves and (ours := self._module(module)) is not None:
@@ -93,7 +92,7 @@ class Layout:
         return self._module(whole)
 
     def unused(self, theirs: str) -> bool:
-        """Whether a key of the file is known to bring nothing: no weight, or one said twice."""
+        """Whether a key of the file is known to be unnecessary: not a weight, or a duplicate."""
         if theirs.rpartition(".")[2] in (*IRRELEVANT, *self.useless):
             return True
         module = self.plain(theirs).rpartition(".")[0]
@@ -110,5 +109,5 @@ def _pattern(module: str) -> re.Pattern[str]:
 
 
 def ours(family: str, modules: Iterable[str], name: str = OURS) -> Layout:
-    """The layout in which every module (or whole key) has its own name."""
+    """The layout in which every module (or whole key) keeps its own name."""
     return Layout(family=family, name=name, modules={module: module for module in modules})

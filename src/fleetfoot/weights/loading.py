@@ -1,4 +1,4 @@
-"""From a file's tensors to a network's: exactly, or not at all.
+"""From a file's tensors to a network's: all of them, or an error.
 
 Each key of the file is used once. Missing, left-over and wrongly shaped keys are all listed in the
 error, and a network is changed only when there are none.
@@ -20,12 +20,13 @@ from fleetfoot.weights.layouts import LAYOUTS
 
 CLASSIFIER = "head.classifier."
 CLASSIFIER_WEIGHTS = ("weight", "linear.weight")
-"""Of a classifier that is a linear layer, and of one that starts with it."""
+"""Keys of a classifier that is a linear layer, and of one that starts with it."""
 AUXILIARY = "auxiliary_heads."
-"""Heads that only training uses: left out, and said so, where the network is built without."""
+"""Heads that only training uses. If the network is built without them, they are left out and the
+report says so."""
 KNOWN_SHARE = 0.5
-"""A file is said to be in the layout that knows the most of its keys, if that is over this share;
-the exact comparison comes after."""
+"""Share of a file's keys that a layout must know, at least, to be taken as the file's layout; the
+exact comparison comes after."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,11 @@ class LoadReport:
     wrappers: tuple[str, ...]
     layout: str
     used: int
-    """Tensors of the file that went into the network."""
+    """Number of the file's tensors that went into the network."""
     fresh: tuple[str, ...] = ()
     """Tensors of the network that kept their random start."""
     ignored: tuple[str, ...] = ()
-    """Tensors of the file that are known to be no weights, or that this network has no use for."""
+    """Tensors of the file that are not weights, or that this network does not need."""
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -57,18 +58,18 @@ class LoadReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Translation:
-    """A file's tensors under our names, before they are compared with a network."""
+    """A file's tensors under our names, before comparison with a network."""
 
     file: WeightsFile
     layout: Layout
     tensors: Mapping[str, Tensor]
-    """By our key, in our order of dimensions."""
+    """Tensors by our key, in our order of dimensions."""
     left_over: tuple[str, ...]
     ignored: tuple[str, ...]
 
     @property
     def num_classes(self) -> int:
-        """Size of the file's classifier; 0 when it has none."""
+        """Size of the file's classifier; 0 if it has none."""
         for name in CLASSIFIER_WEIGHTS:
             weight = self.tensors.get(f"{CLASSIFIER}{name}")
             if weight is not None and weight.ndim:
@@ -76,7 +77,7 @@ class Translation:
         return 0
 
     def problems(self, expected: Mapping[str, Tensor], *, fresh_classifier: bool = False) -> str:
-        """Every key that stands between these tensors and a network with ``expected``; "" for none.
+        """A list of every key that prevents loading into a network with ``expected``; "" if none.
 
         Only names and shapes are read, so ``expected`` may lie on the meta device.
         """
@@ -85,11 +86,11 @@ class Translation:
     def into(
         self, model: nn.Module, *, fresh_classifier: bool = False, notes: Iterable[str] = ()
     ) -> LoadReport:
-        """Puts the tensors into ``model``, in its dtype and on its device.
+        """Loads the tensors into ``model``, in its dtype and on its device.
 
         Args:
             fresh_classifier: leave the model's classifier as it is and the file's out.
-            notes: what the report shall say besides.
+            notes: further remarks for the report.
 
         Raises:
             KeyMismatchError: a key is missing, left over or wrongly shaped; ``model`` is unchanged.
@@ -125,7 +126,7 @@ class Translation:
         )
 
     def _chosen(self, expected: Mapping[str, Tensor], fresh_classifier: bool) -> _Chosen:
-        """Which tensors go into a network with ``expected``, after those that it does without."""
+        """The tensors that go into a network with ``expected``, without those it does not need."""
         left_out = [CLASSIFIER] if fresh_classifier else []
         if not any(key.startswith(AUXILIARY) for key in expected):
             left_out.append(AUXILIARY)
@@ -140,11 +141,11 @@ class Translation:
 @dataclass(frozen=True)
 class _Chosen:
     tensors: Mapping[str, Tensor]
-    """What goes into the network, by its keys."""
+    """Tensors that go into the network, by its keys."""
     unused: tuple[str, ...]
-    """Keys of the file, in our names, that this network does without."""
+    """Keys of the file, in our names, that this network does not need."""
     fresh: tuple[str, ...]
-    """Keys of the network that keep their start."""
+    """Keys of the network that keep their start values."""
 
 
 def _differences(chosen: _Chosen, expected: Mapping[str, Tensor], left_over: Iterable[str]) -> str:
@@ -168,12 +169,14 @@ def _differences(chosen: _Chosen, expected: Mapping[str, Tensor], left_over: Ite
 
 
 def _optional(key: str) -> bool:
-    """A batch norm's count of batches: older files lack it, and no output depends on it."""
+    """Whether ``key`` is a batch norm's count of batches: older files lack it, and no output
+    depends on it."""
     return key.endswith("num_batches_tracked")
 
 
 def _same_values(theirs: torch.Size, own: torch.Size) -> bool:
-    """Equal shapes; a 1×1 convolution and a linear layer hold the same values in the same order."""
+    """Whether shapes are equal or hold the same values in the same order, as a 1×1 convolution and
+    a linear layer do."""
     if theirs == own:
         return True
     long, short = sorted((tuple(theirs), tuple(own)), key=len, reverse=True)
@@ -181,11 +184,11 @@ def _same_values(theirs: torch.Size, own: torch.Size) -> bool:
 
 
 def translate(file: WeightsFile, family: str, known: Sequence[Layout] = ()) -> Translation:
-    """The file's tensors under our names, in the layout that its keys show.
+    """The file's tensors under our names, by the layout that its keys show.
 
     Args:
         family: the family of the network that the tensors are for.
-        known: the layouts to choose from; those of the family without it.
+        known: the layouts to choose from; default: those of the family.
 
     Raises:
         KeyMismatchError: the keys are in no layout of this family, or in one that cannot be used.
@@ -207,7 +210,13 @@ def translate(file: WeightsFile, family: str, known: Sequence[Layout] = ()) -> T
 
 
 def load(model: nn.Module, file: WeightsFile, *, fresh_classifier: bool = False) -> LoadReport:
-    """Puts a file with a network's own keys, as its ``state_dict()`` has them, into the network.
+    """Loads a file whose keys are the network's own, as ``state_dict()`` has them.
+
+    >>> from fleetfoot.weights import files
+    >>> model = nn.Linear(2, 3)
+    >>> files.write("linear.safetensors", model.state_dict())
+    >>> load(model, files.read("linear.safetensors")).used
+    2
 
     Raises:
         KeyMismatchError: a key is missing, left over or wrongly shaped; ``model`` is unchanged.
@@ -218,7 +227,7 @@ def load(model: nn.Module, file: WeightsFile, *, fresh_classifier: bool = False)
 
 
 def rename(file: WeightsFile, layout: Layout) -> Translation:
-    """The file's tensors under our names, read as ``layout``.
+    """The file's tensors under our names, read as the given layout.
 
     Raises:
         KeyMismatchError: weights in this layout cannot be used.
@@ -252,5 +261,5 @@ def _best(file: WeightsFile, known: Iterable[Layout]) -> tuple[Layout, float]:
 
 
 def recognised(file: WeightsFile) -> list[Layout]:
-    """Every layout that knows all of the file's keys, those that cannot be used left out."""
+    """Every layout that knows all of the file's keys, except those that cannot be used."""
     return [x for x in LAYOUTS if not x.refused and math.isclose(x.share(file.state), 1)]

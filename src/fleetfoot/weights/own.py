@@ -1,7 +1,7 @@
-"""What a file of our own says of itself in its header: the network, its options, its input.
+"""The header of a file in our own layout: the network, its options, its input.
 
 Keys and shapes do not show everything. TensorFlow's padding, the epsilon of a norm or the order of
-the colours would be lost in a conversion, so a converted file carries them.
+the colours would be lost in a conversion, so a converted file states them.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def options(file: WeightsFile, like: Any) -> dict[str, Any]:
     """The config's fields that the file's header states; ``like`` is the config of the network.
 
     Raises:
-        CorruptFileError: the header states no such fields, or values of another type.
+        CorruptFileError: the header does not state such fields, or states values of another type.
     """
     known = {field.name: getattr(like, field.name) for field in fields(like)}
-    del known["num_classes"]  # which the classifier's shape says
+    del known["num_classes"]  # the classifier's shape states it
     return _stated(file, "options", known)
 
 
@@ -51,7 +51,7 @@ def preprocessing(file: WeightsFile) -> dict[str, Any]:
     """The fields of ``PretrainedConfig`` that the file's header states.
 
     Raises:
-        CorruptFileError: the header states no such fields, or values of another type.
+        CorruptFileError: the header does not state such fields, or states values of another type.
     """
     known = asdict(untrained(224))
     return _stated(file, "preprocessing", {name: known[name] for name in PREPROCESSING})
@@ -63,7 +63,7 @@ def _stated(file: WeightsFile, entry: str, known: Mapping[str, Any]) -> dict[str
     try:
         stated = json.loads(file.metadata[entry], object_hook=_tuples)
     except ValueError as error:
-        raise CorruptFileError(f"{file.path}: its header's {entry} is no JSON: {error}") from error
+        raise CorruptFileError(f"{file.path}: its header's {entry} is not JSON: {error}") from error
     wrong = (
         [name for name, value in stated.items() if not _alike(value, known.get(name))]
         if isinstance(stated, dict)

@@ -1,5 +1,4 @@
-"""The published weights: where they are, under what terms, what they score and what input they
-want.
+"""The published weights: where they are, their terms, their scores and the input they need.
 
 Addresses, licences and preprocessing are those of timm's and torchvision's own tables; each score
 says where it was printed. The first row of a network is its default.
@@ -25,44 +24,45 @@ class PretrainedConfig:
     """One set of weights and the preprocessing that they were scored with."""
 
     tag: str
-    """What the weights are called, in timm's habit: ``apple_in1k``."""
+    """Name of the weights, in timm's style: ``apple_in1k``."""
     source: Literal["timm", "torchvision", "file", "none"]
-    """Where they come from: timm's repositories on the hub, torchvision's server, a file of the
-    user's, or nowhere: a fresh network."""
+    """Origin of the weights: timm's repositories on the hub, torchvision's server, a file of the
+    user's, or none for a fresh network."""
     repo: str = ""
-    """Hub repository, ``timm/fastvit_t8.apple_in1k``; a URL for torchvision's; a path for a
-    file."""
+    """Place of the weights: the hub repository, ``timm/fastvit_t8.apple_in1k``, torchvision's URL,
+    or the path of a file."""
     filename: str = "model.safetensors"
     revision: str = ""
-    """Commit of the repository. Where a row states none, the commit of the first download is
-    written down and asked for ever after (``weights.hub``)."""
+    """Commit of the repository. If a row states none, the commit of the first download is stored
+    and used from then on (``weights.hub``)."""
     sha256: str = ""
-    """Of the file, or its first digits."""
+    """SHA-256 of the file, or its first digits."""
     licence: str = ""
     licence_url: str = ""
     research_only: bool = False
-    """The licence is its owner's own and does not allow every use: loading asks for an explicit
-    yes."""
+    """Whether the licence is the owner's own and does not allow every use: loading then asks for
+    an explicit yes."""
     top1: float | None = None
     """ImageNet-1k validation top-1, percent, at ``input_size`` and ``crop_pct``."""
     top1_source: str = ""
     input_size: int = 224
     crop_pct: float = 0.875
     resize_mode: Literal["shortest", "squash"] = "shortest"
-    """Whether the resize keeps the picture's shape; some of timm's are scored on squashed ones."""
+    """Whether the resize keeps the picture's shape; some of timm's weights are scored on squashed
+    pictures."""
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
-    """Pillow's filters, which timm and torchvision use; False where OpenCV resized."""
+    """Whether pictures are resized by Pillow's filters, as timm and torchvision do; False for
+    OpenCV's."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     channel_order: Literal["rgb", "bgr"] = "rgb"
     pixel_scale: float = 1 / 255
-    """What a byte is multiplied by before mean and std: 1/255, or 1 for networks that take 0 to
-    255."""
+    """Factor on each byte before mean and std: 1/255, or 1 for networks that take 0 to 255."""
     layout: str = ""
     """Name of the key layout of the file (``weights.layouts``)."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the network's config that these weights need, where their keys do not show it."""
+    """Fields of the network's config that these weights need, if their keys do not show it."""
 
 
 def _timm(
@@ -73,7 +73,7 @@ def _timm(
     interpolation: Interpolation = "bicubic",
     **rest: Any,
 ) -> PretrainedConfig:
-    """timm's repository ``timm/{name}``; ``name`` is a network and a tag with a dot between."""
+    """Weights in timm's repository ``timm/{name}``; ``name`` is a network, a dot and a tag."""
     fields: dict[str, Any] = {
         "tag": name.partition(".")[2],
         "source": "timm",
@@ -90,7 +90,7 @@ def _timm(
 
 
 def _tf(name: str, top1: float) -> PretrainedConfig:
-    """TensorFlow's MobileNetV3 weights in timm's repositories; ``name`` is without its ``tf_``."""
+    """TensorFlow's MobileNetV3 weights in timm's repositories; ``name`` is without the ``tf_``."""
     return _timm(
         f"tf_{name}.in1k",
         top1,
@@ -118,7 +118,7 @@ def _apple(name: str, top1: float, **rest: Any) -> PretrainedConfig:
 def _torchvision(
     file: str, top1: float, *, tag: str = "tv_in1k", layout: str = "torchvision", resize: int = 256
 ) -> PretrainedConfig:
-    """torchvision's file, whose name ends with the first digits of its SHA-256."""
+    """Weights in torchvision's file, whose name ends with the first digits of its SHA-256."""
     return PretrainedConfig(
         tag=tag,
         source="torchvision",
@@ -135,7 +135,7 @@ def _torchvision(
 
 
 def _fasternet(size: str, top1: float) -> PretrainedConfig:
-    """The authors' weights in timm's repositories; scored as the authors did, crop 0.9."""
+    """The authors' FasterNet weights in timm's repositories, scored at the authors' crop, 0.9."""
     return _timm(
         f"fasternet_{size}.in1k",
         top1,
@@ -229,14 +229,17 @@ PRETRAINED: dict[str, Rows] = {
     "shufflenet_v2_x1_5": (_torchvision("shufflenetv2_x1_5-3c479a10.pth", 72.996, resize=232),),
     "shufflenet_v2_x2_0": (_torchvision("shufflenetv2_x2_0-8be3c8ee.pth", 76.230, resize=232),),
 }
-"""By model name; the first row is the default."""
+"""Published weights by model name; the first row is the default."""
 
 
 def choose(name: str, tag: str | None = None) -> PretrainedConfig:
-    """The published weights of the network ``name``: those called ``tag``, or the default.
+    """The published weights of the network ``name``: those with the tag ``tag``, or the default.
+
+    >>> choose("fasternet_t0").repo
+    'timm/fasternet_t0.in1k'
 
     Raises:
-        UnknownNameError: it has none, or none of that tag.
+        UnknownNameError: the network has no published weights, or none with that tag.
     """
     rows = PRETRAINED.get(name, ())
     if not rows:
@@ -253,17 +256,17 @@ def choose(name: str, tag: str | None = None) -> PretrainedConfig:
 
 
 def untrained(input_size: int) -> PretrainedConfig:
-    """What a fresh network carries: ImageNet's preprocessing at its own size, and no weights."""
+    """The row of a fresh network: ImageNet's preprocessing at its own size, and no weights."""
     return PretrainedConfig(tag="", source="none", filename="", input_size=input_size)
 
 
 def of_file(
     path: str, name: str, layout: str, preprocessing: Mapping[str, Any], input_size: int
 ) -> PretrainedConfig:
-    """What a network with weights from a user's file carries.
+    """The row of a network with weights from a user's file.
 
     The preprocessing is that of the network's published weights in the same layout, else of its
-    default ones, with what the layout itself asks for in place; nothing is known of terms or score.
+    default ones, with the layout's own fields in place; terms and score are unknown.
     """
     rows = PRETRAINED.get(name, ())
     whose = layout.partition(",")[0]

@@ -1,8 +1,8 @@
-"""Published ImageNet-1k top-1 of the networks, weights or not, each with where it is printed.
+"""Published ImageNet-1k top-1 of networks, with or without weights, each with its source.
 
-What is here has no row in ``PRETRAINED``: figures of a paper or README whose weights are nowhere
-to be fetched, and timm's of the networks that the zoo is compared with. They are other people's
-figures at their preprocessing, training and input size.
+These figures have no row in ``PRETRAINED``: they are from a paper or README whose weights cannot be
+fetched, or timm's for the networks that the zoo is compared with. They are other people's figures
+at their preprocessing, training and input size.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ CPUBONE = {
     "cpubone_s0.r224_in1k": 75.89,
     "cpubone_b3.r224_in1k": 83.1,
 }
-"""Weights of CPUBone's authors that timm carries and its results file does not list yet. Of B0 to
-B2 timm has only a form of its own, whose accuracy is printed nowhere."""
+"""Weights of CPUBone's authors that timm carries but does not list in its results file yet. For B0
+to B2 timm has only its own form, whose accuracy is published nowhere."""
 
 TIMM_TABLE = Path(__file__).with_name("timm_top1.csv")
-"""Figures of timm's results file by weights and input size. ``tools/timm_top1.py`` makes it; its
-first lines name the file and the commit."""
+"""File of timm's published figures by weights and input size, made by ``tools/timm_top1.py``. Its
+first lines name the source file and commit."""
 
 
 @functools.cache
@@ -112,10 +112,12 @@ def timm_table() -> dict[str, dict[int, float]]:
 
 
 def published_top1(name: str) -> tuple[float, str] | None:
-    """Published top-1 of a network in percent and where it is printed; ``None`` where there is
-    none.
+    """Published top-1 of a network in percent and where it is printed; ``None`` if there is none.
 
-    Names are those of ``create_model``, peers with their prefix: ``timm:mobilevit_xxs`` is the
+    >>> published_top1("fasternet_t0")
+    (71.918, "name of the authors' released file")
+
+    Names are those of ``create_model``; peers carry their prefix: ``timm:mobilevit_xxs`` is the
     score of timm's default weights, ``timm:resnet50.tv_in1k`` that of a tag.
     """
     library, _, bare = name.rpartition(":")
@@ -133,7 +135,7 @@ def timm_top1(bare: str, pixels: int | None = None) -> tuple[float, str] | None:
     """Published top-1 of a timm network at an input size in percent, and where it is printed.
 
     Args:
-        pixels: input size; default: that of timm's own configuration of these weights. The answer
+        pixels: input size; default: that of timm's own configuration of these weights. The result
             is None if no figure is published for it.
     """
     import timm

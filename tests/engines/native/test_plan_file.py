@@ -69,7 +69,7 @@ def network() -> Graph:
     return hand.finish(hand.conv(hand.mean(x), 10))
 
 
-def compiled() -> compile.Plan:
+def compiled() -> compile.CompiledGraph:
     options = StripOptions(small_bytes=0, budget_bytes=40_000, halo=1.0)
     return compile.finish(network(), options=compile.CompileOptions(strips=options))
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 
 from colours import contrast
-from fleetfoot.measure.protocols import OWN, PEERS
 from fleetfoot.report.kit.style import _OTHERS, SHAPES, Look, log_ticks, shape
 from fleetfoot.report.kit.style import colour as colour_of
-from fleetfoot.report.summary import family
-from records import measurement, record
+from fleetfoot.report.summary import OWN, PEERS, family
+from records import joined, joined_record
 
 
 def test_every_colour_stands_out_from_its_page():
-    rows = [measurement(model=f"timm:{name}_x") for name in ("a", "b", "c", "d")] + record()
+    rows = [joined(model=f"timm:{name}_x") for name in ("a", "b", "c", "d")] + joined_record()
     for colour in Look.of(rows).colours.values():
         # 3:1 is what WCAG 2.1 asks of graphics; the pages are the cards of page.css
         assert contrast(colour.light, "#ffffff") >= 3
@@ -27,16 +26,14 @@ def test_every_colour_of_a_family_without_its_own_stands_out_too():
 
 
 def test_a_family_and_an_engine_look_the_same_in_every_record():
-    whole = Look.of(record())
+    whole = Look.of(joined_record())
     for name in whole.colours:
-        rows = [m for m in record() if name == family(m.model)]
+        rows = [m for m in joined_record() if name == family(m.model)]
         assert Look.of(rows).colours == {name: whole.colours[name]}
     for name in whole.shapes:
-        rows = [m for m in record() if name == m.engine]
+        rows = [m for m in joined_record() if name == m.engine]
         assert Look.of(rows).shapes == {name: whole.shapes[name]}
-    assert (
-        colour_of("starnet") == Look.of([measurement(model="timm:starnet_s1")]).colours["starnet"]
-    )
+    assert colour_of("starnet") == Look.of([joined(model="timm:starnet_s1")]).colours["starnet"]
 
 
 def test_no_two_engines_share_a_mark():

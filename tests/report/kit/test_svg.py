@@ -10,7 +10,7 @@ from fleetfoot.report.kit.labels import Box
 from fleetfoot.report.kit.style import Look, short
 from fleetfoot.report.kit.svg import Scale, axes, top1_against_latency
 from fleetfoot.report.summary import pareto
-from records import measurement
+from records import joined
 
 
 @pytest.mark.parametrize("width", [350, 420, 680])
@@ -33,14 +33,14 @@ def test_the_figures_of_an_axis_do_not_overlap(width, span, log):
 @pytest.mark.parametrize("narrow", [False, True])
 def test_every_network_of_the_front_is_named_among_a_hundred(narrow):
     front = [
-        measurement(
+        joined(
             [ms / 1e3 * (1 + 0.001 * i) for i in range(9)], model=f"timm:front_network_{i}",
             top1=70.0 + i, engine="native",
         )
         for i, ms in enumerate((5, 5.5, 6, 6.6, 7.2, 8, 9, 10))
     ]  # fmt: skip
     crowd = [
-        measurement(
+        joined(
             [(5.2 + 0.06 * i) / 1e3] * 9, model=f"crowded_network_{i}", top1=66.0 + 0.03 * i,
             engine="native",
         )

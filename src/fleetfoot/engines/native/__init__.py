@@ -33,10 +33,10 @@ FILE = "network.plan"
 
 
 class Native(Engine):
-    """The plan in memory and one context of ``threads`` threads, the calling one among them.
+    """A plan in memory and one context with ``threads`` threads, the calling one included.
 
-    Inputs are float32 and share their first dimension, the batch; they are read where they lie if
-    they are contiguous.
+    Inputs are float32 and share their first dimension, the batch; contiguous ones are read in
+    place.
     """
 
     name = "native"
@@ -52,7 +52,7 @@ class Native(Engine):
         *,
         independent: bool = False,
     ) -> None:
-        """``independent``: as ``compile`` takes it."""
+        """``independent`` has the same meaning as in ``compile``."""
         refuse(self.name, options, precision="float32", layout="nchw", device="cpu")
         super().__init__(model, example, options)
         from fleetfoot.engines.native.compile import compile
@@ -116,7 +116,7 @@ class Native(Engine):
         return self._nested(outputs)
 
     def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
-        """A strip's own time is what is left of it beside that of its nodes."""
+        """Node times of the plan. A strip's own time is its total less that of its nodes."""
         times = self._context.profile(*(tensor.contiguous().numpy() for tensor in inputs))
         inside = [0.0] * len(times)
         for time in times:
@@ -144,7 +144,7 @@ class Native(Engine):
 
 @dataclass(frozen=True)
 class _Labels:
-    """What of a plan's node its times are given with."""
+    """The names and the share of a plan's node, which its times are returned with."""
 
     kind: str
     modules: tuple[str, ...]
@@ -160,7 +160,7 @@ class _Labels:
 
 
 def _name(times: Sequence[runtime.NodeTime], number: int | None) -> str:
-    """Of a node of a plan: its place, what it does and its module."""
+    """Name of a plan's node: its index, its operation and its module."""
     if number is None:
         return ""
     node = times[number].node
@@ -168,18 +168,18 @@ def _name(times: Sequence[runtime.NodeTime], number: int | None) -> str:
 
 
 def save_plan(model: nn.Module, example: Given | Inputs, path: str | os.PathLike[str]) -> Agreement:
-    """Compiles ``model``, in eval mode and folded, for pictures of ``example``'s size (1, C, H, W),
-    or for several inputs, and writes the plan for ``fleetfoot.runtime`` and for C programs. Any
-    batch may be run with it.
+    """Compiles ``model`` for pictures of ``example``'s size (1, C, H, W), or for several inputs,
+    and writes the plan for ``fleetfoot.runtime`` and for C programs. The model is in eval mode and
+    usually folded. The plan runs batches of any size.
 
     Returns:
-        How far the plan's answer to random pictures is from eager's.
+        The difference of the plan's output for random pictures from eager's.
 
     Raises:
         OSError: the file cannot be written.
-        EngineError: the native engine is absent, or an operator of the network has no place in a
-            plan (its module is named).
-        DisagreementError: the plan answers otherwise than eager; nothing is written.
+        EngineError: the native engine is absent, or a plan cannot express an operator of the
+            network (its module is named).
+        DisagreementError: the plan's output differs from eager's; nothing is written.
     """
     missing = Native.missing()
     if missing is not None:

@@ -1,12 +1,12 @@
-"""A place in memory for each intermediate map: one arena for the whole network, planned ahead.
+"""Memory for the intermediate maps: one arena for the whole network, planned ahead.
 
 A tensor lives from the first node that writes it to the last that reads it. Two that never live at
 the same time may share bytes. The largest are placed first, each into the smallest gap that holds
-it; finding the least arena is NP-hard, and this order is known to come within a few per cent of it
+it. Finding the smallest arena is NP-hard; this order is known to come within a few per cent of it
 (Pisarchyk and Lee 2020, https://arxiv.org/abs/2001.03288, greedy by size).
 
-Rings are private to a thread and are needed within their strip only: those of one strip lie one
-behind the other, those of two strips in the same bytes.
+Rings are private to a thread and are needed only within their strip: those of one strip lie next to
+each other, those of two strips in the same bytes.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
 from fleetfoot.engines.native.passes.flow import disjoint, same_place
 
 IN_REGISTERS = ("none", "relu", "relu6", "clamp")
-"""Activations behind which a convolution adds its residual before it writes (``epilogue.hpp``). A
-depthwise convolution promises that on some of its paths only."""
+"""Activations after which a convolution adds its residual before it writes (``epilogue.hpp``). A
+depthwise convolution guarantees this on some of its paths only."""
 
 LINE = 64
-"""Bytes of a cache line: what every offset is a multiple of."""
+"""Bytes of a cache line; every offset is a multiple of it."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """How much a context has to hold beside the weights, in bytes."""
+    """Memory that a context holds in addition to the weights, in bytes."""
 
     arena: int
     rings: int
-    """Of each thread."""
+    """Bytes of the rings of each thread."""
 
 
 @dataclass(eq=False)
 class _Block:
-    """Tensors that lie in the same bytes, one made from the other in place."""
+    """Tensors in the same bytes, because one is made from the other in place."""
 
     tensors: list[Tensor]
     begin: int
     end: int
-    """Index of the last node that needs it."""
+    """Index of the last node that needs the block."""
 
     @property
     def size(self) -> int:
@@ -48,7 +48,7 @@ class _Block:
 
 
 def place(graph: Graph) -> Memory:
-    """Gives each arena and ring tensor its offset. Changes the tensors."""
+    """Assigns an offset to each arena and ring tensor. Changes the tensors."""
     blocks = _blocks(graph)
     arena = 0
     placed: list[tuple[int, _Block]] = []
@@ -62,7 +62,7 @@ def place(graph: Graph) -> Memory:
 
 
 def lifetimes(graph: Graph) -> dict[Tensor, tuple[int, int]]:
-    """(first node, last node) that needs each arena tensor."""
+    """For each arena tensor, the first and the last node that need it, by index."""
     found: dict[Tensor, tuple[int, int]] = {}
     for index, node in enumerate(graph.nodes):
         for view in _views(node):
@@ -73,7 +73,7 @@ def lifetimes(graph: Graph) -> dict[Tensor, tuple[int, int]]:
 
 
 def _blocks(graph: Graph) -> list[_Block]:
-    """The tensors that need a place, those made in place together."""
+    """The tensors that need memory, grouped if they are made in place."""
     block_of: dict[Tensor, _Block] = {}
     for tensor, (begin, end) in lifetimes(graph).items():
         block_of[tensor] = _Block([tensor], begin, end)
@@ -95,7 +95,7 @@ def _overwritable(node: Node) -> list[View]:
     """Inputs whose every element is read just before the same place of the result is written."""
     roles = {"unary": ("x",), "binary": ("a", "b"), "conv": ("residual",)}
     if node.op == "conv" and node.attributes.get("act", ["none"])[0] not in IN_REGISTERS:
-        return []  # its sums are written first and the residual is added in a sweep over them
+        return []  # its sums are written first; a later pass over them adds the residual
     found = []
     for role in roles.get(node.op, ()):
         view = node.inputs.get(role)
@@ -114,7 +114,7 @@ def _overwritable(node: Node) -> list[View]:
 
 
 def _gap(block: _Block, placed: list[tuple[int, _Block]]) -> int:
-    """The start of the smallest gap between the blocks that live at the same time."""
+    """Offset of the smallest gap between the blocks that live at the same time."""
     taken = sorted(
         (offset, offset + other.size)
         for offset, other in placed
@@ -130,7 +130,7 @@ def _gap(block: _Block, placed: list[tuple[int, _Block]]) -> int:
 
 
 def _place_rings(node: Node) -> int:
-    """Lays the rings of one strip behind each other; their bytes together."""
+    """Lays out the rings of one strip next to each other, and returns their total bytes."""
     end = 0
     seen: set[Tensor] = set()
     for inner in node.nodes:

@@ -1,7 +1,8 @@
-"""A folded network -> its plan: lowered, fused, placed, given Winograd's
-tiles, cut into strips, packed.
+"""Compilation of a folded network to a plan: lowering, fusing, Winograd's tiles, strips, memory,
+packing.
 
-Each pass is a file of its own and changes one graph; ``docs/engine-log.md`` tells what each gave.
+Each pass is a file of its own and changes one graph; ``docs/engine-log.md`` states what each
+gained.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from fleetfoot.engines.native.passes.fuse_nodes import fuse_nodes
 
 @dataclass(frozen=True, kw_only=True)
 class CompileOptions:
-    """How a network is compiled."""
+    """Options for compiling a network."""
 
     strips: StripOptions | None = field(default_factory=StripOptions)
-    """When nodes run together by rows; None: never."""
+    """Options for running nodes together by rows; None for never."""
 
 
 @dataclass(frozen=True)
 class PlanSummary:
-    """What a plan is made of."""
+    """Summary of a plan."""
 
     nodes: dict[str, int]
-    """Count by operator; those within strips count as their own operators, as does the strip."""
+    """Count by operator; a strip counts, and so do the nodes in it."""
     arena_bytes: int
     ring_bytes: int
-    """Of each thread."""
+    """Bytes of the rings of each thread."""
     weight_bytes: int
 
 
@@ -51,23 +52,23 @@ class CompiledGraph:
     graph: Graph
     memory: arena.Memory
     program: torch.export.ExportedProgram | None = None
-    """What it was lowered from."""
+    """The exported program that it was lowered from; None if there is none."""
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> CompiledGraph:
-        """The plan of the same network with other values of parameters, by name."""
+        """The plan of the same network with other values of parameters, given by name."""
         assert self.program is not None, "only a plan of a lowered network has parameters"
         made = finish(lowered(self.program, self.graph.model, weights))
         return replace(made, program=self.program)
 
     def bytes(self, *, checksum: plan.Checksum) -> bytes:
-        """The plan file's content. ``checksum`` is XXH64 of bytes under a seed."""
+        """Content of the plan file. ``checksum`` is XXH64 of bytes with a seed."""
         return plan.to_bytes(self.graph, self.memory, checksum=checksum)
 
     def save(self, path: str | os.PathLike[str], *, checksum: plan.Checksum) -> None:
-        """Writes the plan file, all of it or nothing.
+        """Writes the plan file completely, or not at all.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         plan.write(self.graph, self.memory, path, checksum=checksum)
 
@@ -89,9 +90,9 @@ def compile(
     options: CompileOptions | None = None,
     independent: bool = False,
 ) -> CompiledGraph:
-    """The plan of ``model``, in eval mode and usually folded, for pictures shaped as ``example``
-    (B, C, H, W). ``independent``: that no picture of a batch affects another is known and need not
-    be shown.
+    """Compiles ``model``, in eval mode and usually folded, for pictures shaped as ``example`` (B,
+    C, H, W). ``independent``: whether it is already known that no picture of a batch affects
+    another, so that it need not be checked.
 
     Raises:
         EngineError: an operator has no kernel, or the network mixes the pictures of a batch.
@@ -104,7 +105,7 @@ def compile(
 
 
 def finish(graph: Graph, *, options: CompileOptions | None = None) -> CompiledGraph:
-    """All passes behind the lowering. Changes the graph."""
+    """Runs all passes after the lowering. Changes the graph."""
     options = options or CompileOptions()
     fuse_nodes(graph)
     elide_copies(graph)

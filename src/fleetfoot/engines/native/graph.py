@@ -1,9 +1,9 @@
 """The graph between a network and its plan: tensors, strided views of them, and nodes.
 
-A graph describes one picture: the batch is left to whoever runs it. Every node writes its ``out``
-view from its input views, in the order in which they are listed. What each kind of node means, and
-which inputs and attributes it has, is in ``docs/engine.md``, section "The plan"; the C++ core
-checks the same when it loads one.
+A graph describes one picture: whoever runs it handles the batch. Every node writes its ``out`` view
+from its input views, in the order in which they are listed. ``docs/engine.md``, section "The plan",
+states what each kind of node computes, and which inputs and attributes it has; the C++ core checks
+the same when it loads a plan.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 PANEL = 16
-"""Output channels that lie together in packed weights; the core's ``kPanel``."""
+"""Output channels that lie together in packed weights, as the core's ``kPanel``."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Tensor:
-    """A stretch of float32 memory. Compared by identity.
+    """A range of float32 memory. Compared by identity.
 
     ``kind`` is "arena" (its place is found by ``arena.py``), "input", "output", "constant", or
     "ring" (private to a thread, inside a strip; ``ring`` rows of a map are kept).
@@ -31,18 +31,18 @@ class Tensor:
     size: int
     """Elements."""
     name: str = ""
-    """Of a constant: its name in the file."""
+    """Name of a constant in the file; "" for other tensors."""
     data: np.ndarray[Any, Any] | None = None
-    """Of a constant: float32, or int32 for an index; flat or not, C order."""
+    """Data of a constant: float32, or int32 for an index; any shape, C order."""
     ring: int = 0
-    """Rows kept; row y lies at slot y % ring."""
+    """Number of rows that a ring keeps; row y lies at slot y % ring."""
     offset: int = 0
     """Bytes from the arena's start (or from the start of a thread's rings); a multiple of 64."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """``shape`` and ``strides`` (elements) over a tensor, from element ``offset`` on.
+    """A view of a tensor: ``shape`` and ``strides`` (in elements), from element ``offset`` on.
 
     A map is a view of shape (H, W, C) with strides (row, pixel, 1): channels-last.
     """
@@ -54,7 +54,7 @@ class View:
 
     @staticmethod
     def dense(tensor: Tensor, shape: tuple[int, ...]) -> View:
-        """The whole tensor in C order."""
+        """A view of the whole tensor in C order."""
         strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
         return View(tensor, shape, strides)
 
@@ -69,19 +69,20 @@ class Node:
 
     op: str
     inputs: dict[str, View]
-    """By role: "x", "weight", "bias", "residual", "gate", "transformed"; "a", "b"."""
+    """Views by role: "x", "weight", "bias", "residual", "gate", "transformed"; "a", "b"."""
     out: View
     attributes: dict[str, Any] = field(default_factory=dict)
     name: str = ""
-    """Path of the module it came from."""
+    """Path of the module that the node came from."""
     nodes: list[Node] = field(default_factory=list)
-    """Of a strip: what it runs for each stretch of rows of ``out``."""
+    """The nodes that a strip runs for each stretch of rows of ``out``."""
     merged: tuple[str, ...] = ()
-    """Paths of the modules whose operators it took in. Not in the plan: for those who time it."""
+    """Paths of the modules whose operators were fused into it. Not in the plan; used in
+    profiles."""
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Paths of all modules whose work it holds, its own first."""
+        """Paths of all modules whose work the node does, its own first."""
         return tuple(dict.fromkeys((self.name, *self.merged)))
 
 
@@ -89,15 +90,15 @@ class Node:
 class Graph:
     model: str
     inputs: list[View]
-    """Each dense, as PyTorch has it without the batch: (C, H, W)."""
+    """The inputs, each dense and without the batch, in PyTorch's order: (C, H, W)."""
     outputs: list[View]
-    """Likewise dense and without the batch."""
+    """The outputs, each dense and without the batch."""
     nodes: list[Node] = field(default_factory=list)
     signature: str = ""
-    """JSON: the names of the inputs and the nest of the outputs; "" where there is one of each."""
+    """JSON with the names of the inputs and the nest of the outputs; "" if there is one of each."""
 
     def tensors(self) -> Iterator[Tensor]:
-        """Each tensor once, in the order of first use."""
+        """Each tensor once, in order of first use."""
         seen: set[int] = set()
         for view in self.views():
             if id(view.tensor) not in seen:
@@ -119,7 +120,7 @@ def _views(node: Node) -> Iterator[View]:
 
 
 def prune(graph: Graph) -> None:
-    """Removes the nodes whose result nobody reads, and so what leads to no output. Changes the
+    """Removes the nodes whose result is not read, and those that only lead to them. Changes the
     graph."""
     needed = {view.tensor for view in graph.outputs}
     kept: list[Node] = []
@@ -137,9 +138,9 @@ def windows_fit(
     stride: Sequence[int],
     before: Sequence[int],
 ) -> bool:
-    """Whether a kernel takes ``count`` windows over ``size`` rows and columns, ``before`` of them
-    missing before the map. The loader asks the same: the last window of a pooling begins in the
-    map, and that of a convolution at most ``before`` after its end.
+    """Whether a kernel takes ``count`` windows over ``size`` rows or columns that begin ``before``
+    ahead of the map. The loader checks the same: the last window of a pooling begins in the map,
+    and that of a convolution at most ``before`` after its end.
     """
     for n, windows, step, missing in zip(size[:2], count[:2], stride, before, strict=True):
         last = (windows - 1) * step - missing

@@ -1,8 +1,9 @@
 """The plan file: weights and graph of a compiled network, ready to be mapped into memory.
 
-A safetensors file (https://github.com/huggingface/safetensors, "Format"): any of its readers sees
-the weights. The graph is JSON text in its metadata, beside a version and a checksum over the
-data and the graph, so that a damaged file is refused. ``docs/engine.md`` lists the nodes.
+It is a safetensors file (https://github.com/huggingface/safetensors, "Format"), so any reader of
+this format can read the weights. The graph is JSON text in its metadata, beside a version and a
+checksum over the data and the graph, so that a damaged file is refused. ``docs/engine.md`` lists
+the nodes.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from fleetfoot.files import replacing
 
 VERSION = 2
 LINE = 64
-"""Bytes: what the data's start and each tensor's start are a multiple of."""
+"""Alignment in bytes of the start of the data and of each tensor."""
 
 Checksum = Callable[[bytes, int], int]
-"""XXH64 of some bytes under a seed."""
+"""A function for XXH64 of bytes with a seed."""
 
 DTYPES = {"float32": "F32", "int32": "I32"}
 
 
 def to_bytes(graph: Graph, memory: Memory, *, checksum: Checksum) -> bytes:
-    """The whole file.
+    """The content of the plan file.
 
-    ``graph`` is packed and placed (``pack.py``, ``arena.py``).
+    ``graph`` must be packed and placed (``pack.py``, ``arena.py``).
 
     Raises:
         ValueError: an attribute is NaN or infinite.
@@ -78,7 +79,7 @@ def to_bytes(graph: Graph, memory: Memory, *, checksum: Checksum) -> bytes:
 def write(
     graph: Graph, memory: Memory, path: str | os.PathLike[str], *, checksum: Checksum
 ) -> None:
-    """Writes the plan to ``path``: all of it, or, where that fails, nothing.
+    """Writes the plan to ``path`` completely, or nothing if that fails.
 
     Raises:
         OSError: the file cannot be written.
@@ -93,7 +94,7 @@ def graph_text(graph: Graph, memory: Memory) -> str:
     """The graph as JSON: tensors by number, views as [tensor, offset, shape, strides].
 
     Raises:
-        ValueError: an attribute is NaN or infinite (a clamp's bounds and a fill's value apart).
+        ValueError: an attribute is NaN or infinite (except a clamp's bounds and a fill's value).
     """
     number = {tensor: i for i, tensor in enumerate(graph.tensors())}
     indices = {view.tensor: i for i, view in enumerate(graph.inputs)}
@@ -143,7 +144,7 @@ def _tensor(tensor: Tensor, indices: dict[Tensor, int]) -> dict[str, Any]:
 
 
 def _attribute(node: Node, key: str, value: Any) -> Any:
-    """An attribute as JSON has it. A clamp's bounds and what a fill writes may be infinite."""
+    """An attribute as JSON. A clamp's bounds and a fill's value may be infinite."""
     if isinstance(value, (list, tuple)):
         infinite = bool(value) and value[0] == "clamp"
         return [_number(node, key, item, infinite) for item in value]

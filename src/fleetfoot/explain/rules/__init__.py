@@ -1,4 +1,5 @@
 """Rules for fast networks: what slows a network down, and how much time that costs on a machine.
+
 ShuffleNetV2's four guidelines (G1 to G4, https://arxiv.org/abs/1807.11164) and others. Each is a
 row in ``RULES`` that says what it looks for, why, its price and its known problems;
 ``docs/rules.md`` is made from them. The prices of two rules on one layer overlap: do not add them.

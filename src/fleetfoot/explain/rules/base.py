@@ -1,4 +1,5 @@
 """Rules and the evidence that they judge.
+
 A rule is a row: its code, its name, its texts, and a function that looks at an ``Evidence``. It
 prices a finding by the time that the change saves: at most the time of the layers, minus the time
 that the changed layers need by the machine's measured rates.

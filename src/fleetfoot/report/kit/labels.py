@@ -1,4 +1,5 @@
 """Placing names beside the points of a picture so that no name covers another.
+
 Greedy: the most crowded point chooses first among the places around it, nearest first. A name
 without a free place is left out: no name is better than two that cannot be read. Names that must
 appear choose before all others, as far off as they need.

@@ -1,5 +1,6 @@
 """Parts that the pages share: elements built as a tree, never as text, so that a name cannot become
 markup; and the script and style files of ``report``, which are put into the page.
+
 A content security policy names these by hash: whatever a record says, the browser runs nothing else
 and fetches nothing.
 """

@@ -12,6 +12,7 @@ from itertools import pairwise
 from xml.etree.ElementTree import Element
 
 from fleetfoot.measure.record import Measurement, fastest
+from fleetfoot.report.joined import Joined
 from fleetfoot.report.kit.labels import Box, anchor, place
 from fleetfoot.report.kit.markup import label, node
 from fleetfoot.report.kit.style import GUIDES, Look, log_ticks, short
@@ -95,7 +96,7 @@ def axes(x: Scale, y: Scale, area: Box, x_title: str, y_title: str) -> list[Elem
 
 
 def latency_against_macs(
-    rows: Sequence[Measurement], ids: Sequence[str], look: Look, *, narrow: bool
+    rows: Sequence[Joined], ids: Sequence[str], look: Look, *, narrow: bool
 ) -> Element:
     """Time against work, both logarithmic. A network on a guide runs at that share of the measured
     peak; if FLOPs were the whole story, all networks would lie on one guide."""
@@ -122,7 +123,7 @@ def latency_against_macs(
 
 
 def top1_against_latency(
-    rows: Sequence[Measurement], ids: Sequence[str], look: Look, *, narrow: bool
+    rows: Sequence[Joined], ids: Sequence[str], look: Look, *, narrow: bool
 ) -> Element:
     """Accuracy against time, with the front: no other network is both faster and more accurate."""
     known = [(m, i) for m, i in zip(rows, ids, strict=True) if m.top1 is not None]
@@ -200,14 +201,14 @@ class _Chart:
 
     def __init__(
         self,
-        rows: Sequence[Measurement],
+        rows: Sequence[Joined],
         ids: Sequence[str],
         look: Look,
         narrow: bool,
         x_title: str,
         y_title: str,
-        x_of: Callable[[Measurement], float],
-        y_of: Callable[[Measurement], float],
+        x_of: Callable[[Joined], float],
+        y_of: Callable[[Joined], float],
         *,
         log_y: bool = False,
     ) -> None:
@@ -259,7 +260,7 @@ class _Chart:
             )
         self._names(best, [m for m in self.rows if id(m) not in chosen])
 
-    def _names(self, best: Sequence[Measurement], rest: Sequence[Measurement]) -> None:
+    def _names(self, best: Sequence[Joined], rest: Sequence[Joined]) -> None:
         row_of = {id(m): row for m, row in zip(self.rows, self.ids, strict=True)}
         spots = [self._spot(m) for m in best]
         size = 10 if self.narrow else 11
@@ -279,7 +280,7 @@ class _Chart:
                 group.insert(0, node("path", class_="leader", d=line))
             self.add(group)
 
-    def _spot(self, m: Measurement) -> tuple[float, float]:
+    def _spot(self, m: Joined) -> tuple[float, float]:
         return self.x(self.x_of(m)), self.y(self.y_of(m))
 
     def svg(self, title: str) -> Element:

@@ -1,8 +1,8 @@
-"""Every known key layout, a table each.
+"""All known key layouts, one table each.
 
 The names on the left of a table were read from released files and code (keys are facts); those on
-the right are this package's modules. The right sides of a family's tables are all of its modules,
-so they are the table of our own layout too.
+the right are this package's modules. The right sides of a family's tables together are all of its
+modules, so they are the table of our own layout too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ OTHERS: tuple[Layout, ...] = (
 
 
 def _own(family: str) -> Layout:
-    """Any number in place of each: depths vary more in our catalogue than among released files."""
+    """Our own layout of a family, with any number in place of each one: our catalogue has more
+    depths than the released files."""
     tables = [layout.modules for layout in OTHERS if layout.family == family]
     return ours(family, {re.sub(r"\d+", "*", name) for table in tables for name in table.values()})
 

@@ -24,13 +24,13 @@ SUM = {
         "identity": "branches.skip",
     },
 }
-"""Both libraries number a block's branches of its kernel and name the other two."""
+"""Names of a block's branches: both libraries number the K×K ones and name the other two."""
 
 FOLDED_SUM = {"reparam_conv": FOLDED}
 
 
 def _block(parts: Mapping[str, str], excite: tuple[str, str]) -> dict[str, str]:
-    """A MobileOne block: its sum of branches, and squeeze-and-excitation where there is one."""
+    """A MobileOne block: its sum of branches, and squeeze-and-excitation if it has one."""
     reduce, expand = excite
     return {theirs: f"sum.{ours}" for theirs, ours in parts.items()} | {
         reduce: "squeeze_excite.reduce",
@@ -94,8 +94,8 @@ def _fastvit(whose: str, form: str, parts: Mapping[str, str]) -> Layout:
 def _authors_fastvit(
     parts: Mapping[str, str], mixer: Mapping[str, str], folded: bool
 ) -> dict[str, str]:
-    """Apple's one list ``network``: stages at 0, 2, 4 and patch embeddings at 1, 3, 5; at 6 the
-    last stage, or the positional encoding with the last stage behind it at 7."""
+    """Names of Apple's single list ``network``: stages at 0, 2, 4 and patch embeddings at 1, 3, 5;
+    at 6 the last stage, or the positional encoding, followed by the last stage at 7."""
     block = _block(parts, ("se.reduce", "se.expand"))
     unit = {
         **mixer,

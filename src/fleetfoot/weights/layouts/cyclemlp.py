@@ -10,7 +10,7 @@ from fleetfoot.weights.layout import Layout
 from fleetfoot.weights.layouts.rows import each
 
 STEP = 3
-"""Of the authors' cyclic layers, in which channel c is read (c + 1) mod 3 - 1 pixels away."""
+"""Offsets in the authors' cyclic layers, which read channel c at (c + 1) mod 3 - 1 pixels."""
 
 BLOCK = {
     "norm1": "mixer_norm",
@@ -27,7 +27,7 @@ BLOCK = {
 
 
 def _by_offset(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Sorts the columns of the cyclic layers by offset: theirs are in the order of the channels."""
+    """Sorts the columns of the cyclic layers by offset: the authors' are in order of channels."""
     for key, weight in tensors.items():
         if key.endswith((".along_width.linear.weight", ".along_height.linear.weight")):
             channels = weight.shape[1]

@@ -39,7 +39,7 @@ LATER = _table(
 
 
 def _authors(*depths: int) -> Layout:
-    """Numbers of the list fall into stages by where the network halves its maps."""
+    """The authors' layout: numbers of their list are divided into stages where the map halves."""
     ours = blocks(*depths)
     theirs = [f"features.{i}" for i in range(1, len(ours) + 1)]
     return Layout(

@@ -28,11 +28,11 @@ BRIDGES = {
     "global_local.k": "to_map.key",
     "global_local.proj": "to_map.value",
 }
-"""Of every block with tokens."""
+"""Modules of every block with tokens."""
 
 
 def _mobile(convs: tuple[str, ...], acts: dict[int, str]) -> dict[str, str]:
-    """A block's convolutions by their number from 1, and the ReLUs that a token decides."""
+    """A block's convolutions by their number from 1, and its token-controlled ReLUs."""
     return {
         **{f"conv{i}.{n}": f"mobile.{conv}.{n}" for i, conv in enumerate(convs, 1) for n in (0, 1)},
         **{f"hyper{i}.hyper.0": f"mobile.{act}.reduce" for i, act in acts.items()},
@@ -46,8 +46,8 @@ DOWNSAMPLE = _mobile(("first", "narrow", "second", "project"), {1: "first_act", 
 
 
 def _authors(*depths: int, lite: str) -> Layout:
-    """The first block of a stage halves the map, but in a stage that the block without tokens
-    opens."""
+    """The authors' layout. The first block of a stage halves the map, except in a stage that opens
+    with the block without tokens."""
     modules = each(["features.0"], [lite], LITE)
     number = 1
     for i, depth in enumerate(depths):

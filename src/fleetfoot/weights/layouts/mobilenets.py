@@ -31,17 +31,18 @@ TIMM_UNEXPANDED = {
     "conv_pw": "project.0",
     "bn2": "project.1",
 }
-"""timm's name for a block that does not widen is that of V1's, so its numbers differ."""
+"""timm names a block that does not widen like V1's block, so its layer numbers differ."""
 TIMM_ENDS = {"conv_stem": "stem.0", "bn1": "stem.1", "classifier": "head.classifier"}
 
 
 def keras_words(key: str) -> str:
-    """``conv_dw_1/conv_dw_1/depthwise_kernel:0`` -> ``conv_dw_1.depthwise_kernel``"""
+    """A Keras key as words with dots: ``conv_dw_1/conv_dw_1/depthwise_kernel:0`` ->
+    ``conv_dw_1.depthwise_kernel``"""
     return ".".join(key.partition(":")[0].split("/")[-2:])
 
 
 def from_keras(array: Tensor) -> Tensor:
-    """Keras's kernels to PyTorch's.
+    """A Keras kernel in PyTorch's order of dimensions.
 
     (K, K, Ci, Co) -> (Co, Ci, K, K); depthwise (K, K, C, 1) -> (C, 1, K, K)
     """
@@ -93,7 +94,7 @@ MOBILENET_V1 = (
 
 V2_BLOCKS = blocks(1, 2, 3, 7, 4)
 FEATURES = [f"features.{n}" for n in range(19)]
-"""V2's blocks in one flat list: the stem is number 0, the last 1×1 number 18."""
+"""Names of V2's blocks in one flat list: the stem is number 0, the last 1×1 number 18."""
 
 D_LI14_V2 = {
     "features.0.0": "stem.0",
@@ -219,8 +220,8 @@ def _v3_timm(size: str) -> Layout:
 def _v3_torchvision(size: str) -> Layout:
     ours = V3_BLOCKS[size]
     features = [f"features.{n}" for n in range(len(ours) + 2)]
-    # A block's layers are numbered in a row, and squeeze-excite takes a number where there is one;
-    # that is seen from its keys, fc1 and fc2 where a convolution has 0 and 1.
+    # A block's layers are numbered in a row, and squeeze-excite takes a number if the block has it;
+    # its keys show that: fc1 and fc2 instead of a convolution's 0 and 1.
     unexpanded = {
         "block.0.0": "depthwise.0",
         "block.0.1": "depthwise.1",
@@ -269,7 +270,7 @@ MOBILENET_V3 = (
             **{name: "" for name in ("conv.0", "conv.1", "classifier.0", "classifier.3")},
         },
         refused="d-li14's MobileNetV3 applies squeeze-excite before the activation of the "
-        "depthwise convolution, where the paper's release, torchvision and timm apply it after: "
+        "depthwise convolution; the paper's release, torchvision and timm apply it after: "
         "the shapes are the same and the function is another; "
         "take torchvision's or timm's weights",
     ),

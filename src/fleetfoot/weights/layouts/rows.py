@@ -1,4 +1,4 @@
-"""What the tables are written with: rows of blocks, and the same parts in each."""
+"""Helpers for the tables of layouts: rows of blocks, and the same parts in each block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def blocks(*depths: int, root: str = "stages", first: int = 0) -> list[str]:
 
 
 def each(theirs: Iterable[str], ours: Iterable[str], parts: Mapping[str, str]) -> dict[str, str]:
-    """The same parts in each of a row of blocks."""
+    """Pairs of module names: the same parts in each block of a row."""
     return {
         f"{a}.{part}": f"{b}.{our_part}"
         for a, b in zip(theirs, ours, strict=True)

@@ -13,11 +13,11 @@ MEGVII_INPUT = {
     "channel_order": "bgr",
     "pixel_scale": 1.0,
 }
-"""Megvii's networks take the bytes themselves, blue first."""
+"""Preprocessing of Megvii's networks, which take bytes unscaled, blue first."""
 
 MEGVII_ENDS = {"first_conv.0": "stem.0.0", "first_conv.1": "stem.0.1"}
 UNITS = blocks(4, 8, 4, first=1)
-"""The units of V1 and V2; our stage 0 is the max-pool."""
+"""Names of the units of V1 and V2; our stage 0 is the max-pool."""
 FLAT_UNITS = [f"features.{n}" for n in range(16)]
 
 SHUFFLENET_V1 = (
@@ -127,7 +127,7 @@ V2_PLUS_XCEPTION = {
 }
 V2_PLUS_PLAIN = V2_MAIN | _squeeze_excite("8", "main.squeeze_excite")
 XCEPTIONS = ("stages.0.2", "stages.3.2")
-"""Where the searched plan has three depthwise convolutions in place of one."""
+"""Units for which the searched plan has three depthwise convolutions instead of one."""
 
 
 def _v2_plus_units() -> dict[str, str]:
@@ -158,7 +158,7 @@ SHUFFLENET_V2_PLUS = (
 
 
 def _conv_bn(pairs: Mapping[str, str]) -> dict[str, str]:
-    """Megvii's large networks name a convolution and its norm; ours number them."""
+    """Pairs of keys: Megvii's large networks name a convolution and its norm; ours number them."""
     return {
         f"{theirs}.{word}": f"{ours}.{number}"
         for theirs, ours in pairs.items()

@@ -1,10 +1,10 @@
-"""Constants as the kernels read them: panels of 16 output channels, all padded to 64 bytes.
+"""Constants in the layout of the kernels: panels of 16 output channels, all padded to 64 bytes.
 
 The kernels take a convolution's weight as [groups][panels][K][16], K ordered (ky, kx, c): the 16
-sums of a panel lie in one or a few registers, and a step of K reads 64 bytes that follow those of
-the step before. A depthwise weight is [kh * kw][N up to 16].
+sums of a panel fit into one or a few registers, and each step of K reads the 64 bytes after those
+of the previous step. A depthwise weight is [kh * kw][N up to 16].
 
-Winograd's weights (``winograd.py``) are as many weights of a 1x1: [n * n][panels][C][16].
+Winograd's weights (``winograd.py``) are n * n weights of a 1x1: [n * n][panels][C][16].
 
 N channels out · C channels in · K = kernel height x width x C / groups
 """
@@ -22,7 +22,8 @@ Array = np.ndarray[Any, Any]
 
 
 def conv_weight(raw: Array, groups: int) -> Array:
-    """(N, C / groups, kh, kw) -> [groups][panels][K][16], zeros beyond N / groups."""
+    """Packs a weight. (N, C / groups, kh, kw) -> [groups][panels][K][16], zeros beyond N /
+    groups"""
     outputs = raw.shape[0] // groups
     depth = int(np.prod(raw.shape[1:]))
     taps = raw.reshape(groups, outputs, *raw.shape[1:]).transpose(0, 3, 4, 2, 1)
@@ -31,24 +32,24 @@ def conv_weight(raw: Array, groups: int) -> Array:
 
 
 def transformed_weight(raw: Array) -> Array:
-    """(n, n, N, C) -> [n * n][panels][C][16], zeros beyond N."""
+    """Packs Winograd's weight. (n, n, N, C) -> [n * n][panels][C][16], zeros beyond N"""
     rows = _up_to_panel(raw.reshape(-1, *raw.shape[2:]).transpose(0, 2, 1))
     panels = rows.reshape(*rows.shape[:2], -1, PANEL)
     return np.ascontiguousarray(panels.transpose(0, 2, 1, 3))
 
 
 def conv_bias(raw: Array, groups: int) -> Array:
-    """(N) -> [groups][panels * 16], zeros beyond N / groups."""
+    """Packs a bias. (N) -> [groups][panels * 16], zeros beyond N / groups"""
     return _up_to_panel(raw.reshape(groups, -1))
 
 
 def depthwise_weight(raw: Array) -> Array:
-    """(N, 1, kh, kw) -> [kh * kw][N up to 16], zeros beyond N."""
+    """Packs a depthwise weight. (N, 1, kh, kw) -> [kh * kw][N up to 16], zeros beyond N"""
     return _up_to_panel(raw.reshape(raw.shape[0], -1).T)
 
 
 def pack(graph: Graph) -> None:
-    """Packs every constant, keeps one of those that are equal, and gives each its own name.
+    """Packs every constant, merges equal ones, and gives each its own name.
 
     Changes the graph.
     """
@@ -90,7 +91,7 @@ class _Packer:
 
 
 def _packed(node: Node, role: str, view: View) -> Array | None:
-    """A convolution's constant, packed; None of another node, whose constants stay as they are."""
+    """A convolution's constant, packed; None for other nodes, whose constants stay unchanged."""
     if node.op not in ("conv", "depthwise") or role not in ("weight", "bias", "transformed"):
         return None
     raw = values(view)
@@ -105,6 +106,6 @@ def _packed(node: Node, role: str, view: View) -> Array | None:
 
 
 def _up_to_panel(rows: Array) -> Array:
-    """Zeros behind the last dimension, up to a multiple of 16."""
+    """Pads the last dimension with zeros, up to a multiple of 16."""
     missing = -rows.shape[-1] % PANEL
     return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)])

@@ -1,13 +1,13 @@
-"""Groups of nodes that run a few rows at a time, so that what lies between them stays in the cache.
+"""Groups of nodes that run a few rows at a time, so that maps between them stay in the cache.
 
-A 56 x 56 map of 80 channels is 1 MB: written by one node and read by the next, it goes out of the
-cache and comes back. In a strip, the nodes take turns at a stretch of rows, and a map between them
+A 56 x 56 map of 80 channels is 1 MB: written by one node and read by the next, it leaves the cache
+and comes back. In a strip, the nodes take turns on a stretch of rows, and a map between them
 becomes a ring of the few rows that are needed at once. The price: each stretch reads the weights
-again, and where threads meet, both compute the rows that the windows of both reach (the halo).
-A convolution by Winograd's tiles takes part where all its rows are whole tiles.
+again, and where the parts of two threads meet, both compute the rows that the windows of both need
+(the halo). A convolution by Winograd's tiles is included if all its rows are whole tiles.
 
-Which of all the groups of consecutive nodes become strips is what saves the most bytes in sum, by
-dynamic programming over the node list; ``StripOptions`` holds what a byte is weighed against.
+The groups of consecutive nodes that become strips are those that save the most bytes in total,
+found by dynamic programming over the node list; ``StripOptions`` holds the costs to compare with.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ POINTWISE = ("unary", "binary", "norm", "copy", "gather", "softmax")
 
 @dataclass(frozen=True, kw_only=True)
 class StripOptions:
-    """When a strip is worth it."""
+    """Conditions under which a strip is worth it."""
 
     budget_bytes: int = 384 << 10
-    """What the rings and a stretch of the result may hold together. A second-level cache has
+    """Most bytes of the rings and a stretch of the result together. A second-level cache has
     512 KiB to 2 MiB and must hold the weights too."""
     small_bytes: int = 256 << 10
-    """A group whose maps together are no larger stays in the cache as it is."""
+    """Size of all maps of a group up to which it stays in the cache without a strip."""
     pixels: int = 28
-    """Of a stretch, at least: a 1×1 convolution needs two tiles of 14 to keep its units busy."""
+    """Fewest pixels of a stretch: a 1×1 convolution needs two tiles of 14 to keep its units
+    busy."""
     halo: float = 0.10
-    """Share of the multiply-adds that may be computed twice, with ``threads`` threads."""
+    """Largest share of multiply-adds computed twice, with ``threads`` threads."""
     threads: int = 2
     longest: int = 16
-    """Nodes of a strip, at most."""
+    """Most nodes of a strip."""
     macs_a_byte: float = 2.0
-    """Multiply-adds that cost what a byte out of the cache and back costs: a core that does 24 a
-    ns and moves 12 bytes a ns."""
+    """Multiply-adds that cost as much as moving one byte out of the cache and back: for a core that
+    does 24 a ns and moves 12 bytes a ns."""
     rows: int | None = None
     """Rows of a stretch, rounded up to whole tiles, in every group that can run as a strip, whether
-    or not it pays; for tests. Default: as many as the budget takes, in groups where that pays."""
+    it pays or not; for tests. Default: as many as the budget allows, in groups for which it
+    pays."""
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Rows of a map that rows y0..y1 (the last included) of the strip's result are made from:
+    """The rows of a map from which rows y0..y1 (inclusive) of the strip's result are computed:
     step * y0 + first .. step * y1 + last, before they are clipped to the map."""
 
     step: int
@@ -56,7 +58,7 @@ class _Window:
     last: int
 
     def before(self, node: Node, role: str) -> _Window:
-        """Of what the node reads, where this is of what it writes."""
+        """The window of an input of ``node``, if this is the window of its output."""
         if node.op not in WINDOWED or role != "x":
             return self
         a = node.attributes
@@ -67,12 +69,12 @@ class _Window:
         )
 
     def rows(self, rows: int) -> int:
-        """How many, for ``rows`` rows of the result."""
+        """Number of rows of the map for ``rows`` rows of the result."""
         return self.step * (rows - 1) + self.last - self.first + 1
 
     @property
     def shared(self) -> int:
-        """Rows that two neighbouring parts of the result both need."""
+        """Number of rows that two neighbouring parts of the result both need."""
         return max(0, self.last - self.first + 1 - self.step)
 
 
@@ -81,7 +83,7 @@ _ALIGNED = _Window(1, 0, 0)
 
 @dataclass(frozen=True)
 class _Group:
-    """Nodes that may become a strip, and how."""
+    """Nodes that may become a strip, and the rows and windows of it."""
 
     nodes: list[Node]
     windows: dict[Tensor, _Window]
@@ -92,7 +94,7 @@ class _Group:
 def group(graph: Graph, options: StripOptions | None = None) -> None:
     """Replaces groups of nodes by strips. Changes the graph.
 
-    It is the last pass that may look into nodes: a strip has no inputs of its own.
+    This is the last pass that may look into nodes: a strip has no inputs of its own.
     """
     options = options or StripOptions()
     spans = _spans(graph)
@@ -122,8 +124,8 @@ def group(graph: Graph, options: StripOptions | None = None) -> None:
 
 
 def needed_rows(strip: Node, begin: int, end: int) -> list[tuple[int, int]]:
-    """Of each node of a strip, the rows [first, last) that rows [begin, end) of the strip's result
-    take: what the executor derives for a stretch, from the last node backwards."""
+    """For each node of a strip, the rows [first, last) that rows [begin, end) of the strip's result
+    need. The executor derives the same for a stretch, from the last node backwards."""
     nodes = strip.nodes
     needed: list[tuple[int, int]] = [(0, 0)] * len(nodes)
     needed[-1] = (begin, end)
@@ -142,7 +144,7 @@ def needed_rows(strip: Node, begin: int, end: int) -> list[tuple[int, int]]:
 
 
 def read_rows(node: Node, role: str, begin: int, end: int) -> tuple[int, int]:
-    """The rows of an input that rows [begin, end) of the node's result are made from."""
+    """The rows of an input that are needed for rows [begin, end) of the node's result."""
     if begin >= end or node.op not in WINDOWED or role != "x":
         return begin, end
     window = _Window(1, begin, end - 1).before(node, role)
@@ -150,8 +152,8 @@ def read_rows(node: Node, role: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def live_rows(strip: Node) -> dict[Tensor, int]:
-    """Rows that each ring has to keep: the most that a stretch, wherever a thread starts it, reads
-    and writes of it."""
+    """Rows that each ring has to keep: the most that any stretch, wherever a thread starts it,
+    reads and writes."""
     live: dict[Tensor, int] = {}
     height = strip.out.shape[0]
     for y in range(height):
@@ -164,7 +166,7 @@ def live_rows(strip: Node) -> dict[Tensor, int]:
 
 
 def _row_local(node: Node) -> bool:
-    """Whether rows of the node's map are made from a few rows of others."""
+    """Whether each row of the node's map is computed from a few rows of other maps."""
     if not _is_map(node.out):
         return False
     if node.op in WINDOWED:
@@ -181,7 +183,7 @@ def _is_map(view: View) -> bool:
 
 @dataclass(frozen=True)
 class _Span:
-    """First and last node that has to do with a tensor."""
+    """First and last node that use a tensor."""
 
     first: int
     last: int
@@ -201,7 +203,7 @@ def _spans(graph: Graph) -> dict[Tensor, _Span]:
 def _candidate(
     nodes: list[Node], begin: int, end: int, spans: dict[Tensor, _Span], options: StripOptions
 ) -> _Group | None:
-    """The group of nodes [begin, end) as a strip, where it can be one and pays."""
+    """The group of nodes [begin, end) as a strip; None if it cannot be one or does not pay."""
     inner = nodes[begin:end]
     out = inner[-1].out
     windows = _windows(inner)
@@ -212,7 +214,7 @@ def _candidate(
         if tensor.kind != "arena" or span.first < begin or span.last >= end:
             return None
     between = sum(_map_bytes(tensor) * (1 + spans[tensor].reads) for tensor in windows)
-    # A halo behind Winograd's tiles would cut them, elsewhere for each number of threads.
+    # A halo after Winograd's tiles would cut them, in a different place for each thread count.
     if any(_tile(n) > 1 and windows.get(n.out.tensor, _ALIGNED) != _ALIGNED for n in inner):
         return None
     if options.rows is not None:
@@ -247,8 +249,8 @@ def _candidate(
 
 
 def _windows(nodes: list[Node]) -> dict[Tensor, _Window] | None:
-    """Of each tensor between the nodes, the rows that are needed at once; None where they cannot
-    be a strip."""
+    """For each tensor between the nodes, the rows that are needed at once; None if they cannot be a
+    strip."""
     out = nodes[-1].out
     writers: dict[Tensor, View] = {}
     for i, node in enumerate(nodes):
@@ -257,7 +259,7 @@ def _windows(nodes: list[Node]) -> dict[Tensor, _Window] | None:
             if view.tensor is out.tensor:
                 return None
             made = writers.get(view.tensor)
-            # Rows of it are made on the way: it must be read as the rows that were made.
+            # Its rows are computed on the way: it must be read in the same rows.
             if made is not None and (role == "gate" or not _same_rows(view, made)):
                 return None
         if i < len(nodes) - 1:
@@ -268,7 +270,7 @@ def _windows(nodes: list[Node]) -> dict[Tensor, _Window] | None:
     for i in reversed(range(len(nodes))):
         window = windows.get(nodes[i].out.tensor)
         if window is None:
-            return None  # nobody in the strip reads it: no row of it would be asked for
+            return None  # nothing in the strip reads it, so none of its rows would be asked for
         for role, view in nodes[i].inputs.items():
             if view.tensor not in writers:
                 continue
@@ -284,7 +286,7 @@ def _windows(nodes: list[Node]) -> dict[Tensor, _Window] | None:
 
 
 def _same_rows(a: View, b: View) -> bool:
-    """Whether two views of a tensor have the same rows, each of them in one row of memory."""
+    """Whether two views of a tensor have the same rows, each in one row of memory."""
     if len(a.shape) != 3 or (a.shape[0], a.strides[0]) != (b.shape[0], b.strides[0]):
         return False
     inside = a.offset + sum((n - 1) * s for n, s in zip(a.shape[1:], a.strides[1:], strict=True))
@@ -292,7 +294,7 @@ def _same_rows(a: View, b: View) -> bool:
 
 
 def _rows(nodes: list[Node], windows: dict[Tensor, _Window], options: StripOptions) -> int | None:
-    """Rows of a stretch: as many as the budget takes, in equal stretches of whole tiles."""
+    """Rows of a stretch: as many as the budget allows, in equal stretches of whole tiles."""
     height, width, channels = nodes[-1].out.shape
     heights = {node.out.tensor: node.out.shape[0] for node in nodes[:-1]}
 
@@ -319,13 +321,13 @@ def _multiple(rows: int, tile: int) -> int:
 
 
 def _tile(node: Node) -> int:
-    """Rows that a node computes together; each of its parts starts at a multiple of them."""
+    """Number of rows that a node computes together; each part starts at a multiple of it."""
     rows: int = node.attributes.get("winograd", 1)
     return rows
 
 
 def _row_macs(node: Node) -> int:
-    """Multiply-adds of a row of the result; of a pointwise node, elements."""
+    """Multiply-adds for one row of the result; for a pointwise node, its elements."""
     _, width, channels = node.out.shape
     if node.op in ("conv", "depthwise"):
         transformed, tile = node.inputs.get("transformed"), _tile(node)
@@ -342,7 +344,7 @@ def _map_bytes(tensor: Tensor) -> int:
 
 
 def _strip(group: _Group) -> Node:
-    """The group as one node. Its tensors become rings."""
+    """The group as one node, whose tensors become rings."""
     last = group.nodes[-1]
     strip = Node(
         op="strip",

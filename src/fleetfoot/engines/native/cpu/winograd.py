@@ -1,4 +1,4 @@
-"""Which 3x3 convolutions take Winograd's way, by tiles of which size, and the weights for it.
+"""Selection of 3x3 convolutions for Winograd's method, with tile sizes and transformed weights.
 
 Winograd 1980; Lavin and Gray 2015, "Fast Algorithms for Convolutional Neural Networks",
 https://arxiv.org/abs/1509.09308. ``native/src/kernels/winograd.hpp`` says how it is computed.
@@ -32,23 +32,23 @@ FILTERS = {
         ]
     ),
 }
-"""G (n, 3) of each m: a filter's values at 0, ±1 and infinity; at 0, ±sqrt(1/2), ±sqrt(2) and
-infinity."""
+"""Matrix G (n, 3) for each m: a filter's values at 0, ±1 and infinity, or at 0, ±sqrt(1/2),
+±sqrt(2) and infinity."""
 
 MACS_A_MOVED = 8.0
-"""Multiply-adds that cost what a number of a transformed patch, or of a product, costs: computed,
-stored and read."""
+"""Multiply-adds that cost as much as one number of a transformed patch or of a product: computing,
+storing and reading it."""
 MACS_A_BYTE = 3.0
-"""Multiply-adds that cost what a byte of weights costs; a network's do not stay in the cache. 2
-fits a Zen 4 with an L3 of its own, 4 to 7 a Xeon that shares its L3 with other machines. 3 loses
-1 % of ResNet-50 on the first, by its layers' times; it wins 5 % of FasterNet-S and 18 % of
-RepVGG-A0 on the second."""
+"""Multiply-adds that cost as much as one byte of weights, which do not stay in the cache. 2 fits a
+Zen 4 with an L3 of its own, 4 to 7 a Xeon that shares its L3 with other machines. 3 loses 1 % of
+ResNet-50 on the first, by its layers' times; it wins 5 % of FasterNet-S and 18 % of RepVGG-A0 on
+the second."""
 WORTH = 0.9
-"""Of the direct way's cost; above it, the direct way stays."""
+"""Largest share of the direct method's cost; above it, the direct method is kept."""
 
 
 def winograd(graph: Graph) -> None:
-    """Gives the convolutions that it makes faster their attribute and their weights.
+    """Gives the convolutions for which Winograd is faster their attribute and their weights.
 
     Runs after the passes that change weights or channels. Changes the graph.
     """
@@ -63,13 +63,14 @@ def winograd(graph: Graph) -> None:
 
 
 def transformed(weight: Array, tile: int) -> Array:
-    """(N, C, 3, 3) -> G g G^T of each filter g, (n, n, N, C), computed in float64."""
+    """Winograd's weights: G g G^T of each filter g, computed in float64. (N, C, 3, 3) -> (n, n, N,
+    C)"""
     g = FILTERS[tile]
     return np.einsum("ia,ncab,jb->ijnc", g, weight.astype(np.float64), g, optimize=True)
 
 
 def tile_of(node: Node) -> int:
-    """m, or 0 where the direct way is the faster one or the only one."""
+    """Tile size m, or 0 if the direct method is faster or the only one."""
     if node.op != "conv" or "gate" in node.inputs:
         return 0
     attributes = node.attributes
@@ -82,7 +83,8 @@ def tile_of(node: Node) -> int:
 
 
 def cost(node: Node, tile: int) -> float:
-    """In multiply-adds, with the tiles' outputs beyond the picture; ``tile`` 0 is the direct way.
+    """Cost in multiply-adds, with the tiles' outputs beyond the picture; ``tile`` 0 is the direct
+    method.
 
     Measured on one core of a Zen 4 with AVX-512, which does 57 multiply-adds a ns, and of a Xeon.
     """

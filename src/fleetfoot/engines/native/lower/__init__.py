@@ -1,1 +1,1 @@
-"""A network as torch exports it becomes a graph of the native engine."""
+"""Lowering: from a network that torch exported to a graph of the native engine."""

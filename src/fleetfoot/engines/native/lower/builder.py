@@ -1,11 +1,11 @@
-"""Puts nodes into a graph: brings values into the shapes and orders that each node asks for.
+"""Adds nodes to a graph, and brings values into the shapes and orders that each node needs.
 
-Nothing is written twice: a node's result is a new tensor, and what a network does in place is a
-new value (``lower.py``). So a copy made for one reader serves all.
+No memory is written twice: a node's result is a new tensor, and what a network changes in place
+becomes a new value (``lower.py``). So a copy made for one reader serves all.
 
-Views handed to nodes are without the batch and other dimensions of size 1, in the order in which
-they lie in memory, and with leading dimensions of size 1 up to three: a map is always (H, W, C), a
-row of tokens (1, M, C), a vector (1, 1, C).
+Views of nodes have neither the batch nor other dimensions of size 1; their dimensions are in memory
+order, with leading ones of size 1 up to three: a map is always (H, W, C), a row of tokens (1, M,
+C), a vector (1, 1, C).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from fleetfoot.engines.native.lower.values import Value, channels_last, merged, 
 from fleetfoot.errors import LackingError
 
 MAX_RANK = 6
-"""The core's ``kMaxRank``."""
+"""Largest number of dimensions, as the core's ``kMaxRank``."""
 
 
 class Builder:
-    """The nodes so far, and what the operator at hand is about.
+    """The nodes so far, and facts about the current operator.
 
-    ``path``: of its module. ``shape`` and ``dtype``: what PyTorch found for its result.
-    ``order``: in which the result's reader would like it in memory, or None. ``padding``: the value
-    with which all readers of the result can pad by themselves, or None.
+    ``path`` is the path of its module, ``shape`` and ``dtype`` are PyTorch's for its result.
+    ``order`` is the memory order that the result's reader prefers, or None. ``padding`` is the
+    value with which all readers of the result can pad by themselves, or None.
     """
 
     def __init__(self, names: dict[int, str]) -> None:
@@ -42,7 +42,7 @@ class Builder:
         self.order: tuple[int, ...] | None = None
         self.padding: float | None = None
         self._names = names
-        """Of the network's parameters and buffers, by identity."""
+        """Names of the network's parameters and buffers, by identity."""
         self._constants: dict[bytes, Tensor] = {}
         self._taken: set[str] = set()
         self._copies: dict[tuple[object, ...], Value] = {}
@@ -55,7 +55,7 @@ class Builder:
         return Value.dense(tensor, shape, range(len(shape)) if order is None else order)
 
     def constant(self, data: torch.Tensor, role: str) -> Value:
-        """A constant of the plan. Equal ones are kept once; what is repeated is not written out."""
+        """A constant of the plan. Equal ones are kept once; repeated dimensions are not stored."""
         name = self._names.get(id(data)) or f"{self.path}.{role}".lstrip(".")
         whole, data = data.shape, data.detach()
         for dim, stride in enumerate(data.stride()):
@@ -79,7 +79,7 @@ class Builder:
         return name
 
     def value(self, x: Value | torch.Tensor, role: str = "constant") -> Value:
-        """A value as it is, a constant of the network as one."""
+        """A value unchanged, or a constant of the network as a value."""
         return x if isinstance(x, Value) else self.constant(x, role)
 
     # -- nodes
@@ -89,7 +89,7 @@ class Builder:
         self.nodes.append(Node(op=op, inputs=inputs, out=out, attributes=kept, name=self.path))
 
     def copy(self, x: Value, order: Sequence[int] | None = None) -> Value:
-        """The same value in its own dense memory, which later readers share."""
+        """A copy of the value in its own dense memory, which later readers share."""
         order = tuple(x.order() if order is None else order)
         key = (x.key, order)
         if key not in self._copies:
@@ -104,11 +104,12 @@ class Builder:
         self.emit("copy", {"x": source}, target)
 
     def plain(self, x: Value) -> Value:
-        """With one stride for each dimension."""
+        """The value with one stride for each dimension, copied if necessary."""
         return x if x.plain else self.copy(x)
 
     def reshaped(self, x: Value, shape: Sequence[int]) -> Value:
-        """Free where factors need not be cut; else of a copy in PyTorch's order."""
+        """The value in another shape. Free if no factor is cut; otherwise a copy in PyTorch's
+        order."""
         done = x.reshape(shape)
         if done is None:
             done = self.copy(x, range(len(x.dims))).reshape(shape)
@@ -127,14 +128,14 @@ class Builder:
     def align(
         self, values: Sequence[Value], order: Sequence[int], *, trailing: int = 0, rank: int = 3
     ) -> list[View]:
-        """Views of one shape of values of one shape, their dimensions in ``order``."""
+        """Views of one shape, of values of one shape, with their dimensions in ``order``."""
         return self.aligned(values, order, trailing=trailing, rank=rank)[0]
 
     def aligned(
         self, values: Sequence[Value], order: Sequence[int], *, trailing: int = 0, rank: int = 3
     ) -> tuple[list[View], int]:
-        """Also how many of the views' dimensions the last ``trailing`` of ``order`` have become;
-        1 or more, unless ``trailing`` is 0."""
+        """The views of ``align``, and the number of their dimensions that the last ``trailing`` of
+        ``order`` became; 1 or more, unless ``trailing`` is 0."""
         columns = _columns(values, order, trailing)
         if columns is None:
             values = [self.plain(x) for x in values]
@@ -159,8 +160,8 @@ class Builder:
         shape: Sequence[int] | None = None,
         **attributes: Any,
     ) -> Value:
-        """A node whose inputs and result have one shape, in the memory order of the first input
-        that is as large as the result."""
+        """Adds a node whose inputs and result have one shape, in the memory order of the first
+        input that is as large as the result."""
         shape = tuple(self.shape if shape is None else shape)
         operands = [x.expand(shape) for x in inputs.values()]
         variable = [x for x in operands if x.tensor.kind != "constant"] or operands
@@ -172,12 +173,12 @@ class Builder:
         return out
 
     def maps(self, x: Value) -> list[View]:
-        """(B, C, H, W) as B maps (H, W, C); a copy where the channels do not lie together."""
+        """(B, C, H, W) as B maps (H, W, C); a copy if the channels do not lie together."""
         order = channels_last(4)
         lies = x.plain and not x.repeats and (x.shape[1] == 1 or x.stride(1) == 1)
         x = x if lies else self.copy(x, order)
         _, channels, height, width = x.shape
-        # of one row or one pixel the stride is free: what a dense map would have
+        # for one row or one pixel the stride is arbitrary: take that of a dense map
         pixel = x.stride(3) if width > 1 else channels
         row = x.stride(2) if height > 1 else width * pixel
         return [
@@ -186,7 +187,7 @@ class Builder:
         ]
 
     def rows(self, x: Value) -> View:
-        """(..., C) as one map (H, W, C), as the dimensions before the last fall into two."""
+        """(..., C) as one map (H, W, C): the dimensions before the last are grouped into two."""
         view = _rows(x)
         if view is None:
             view = _rows(self.copy(x, range(len(x.dims))))
@@ -205,7 +206,7 @@ def _rows(x: Value) -> View | None:
         return None
     lead[:0] = [(1, 0)] * (2 - len(lead))
     (height, row), (width, pixel) = lead
-    # of one row or one pixel the stride is free: what a dense map would have
+    # for one row or one pixel the stride is arbitrary: take that of a dense map
     pixel = pixel if width > 1 else channels
     row = row if height > 1 else width * pixel
     return View(x.tensor, (height, width, channels), (row, pixel, 1), x.offset)
@@ -218,8 +219,8 @@ Column = tuple[int, tuple[int, ...]]
 def _columns(
     values: Sequence[Value], order: Sequence[int], trailing: int
 ) -> tuple[list[Column], list[Column]] | None:
-    """The views' leading and trailing dimensions; None where the values' factors do not nest or
-    are too many."""
+    """The views' leading and trailing dimensions; None if the values' factors do not nest or are
+    too many."""
     parts: tuple[list[Column], list[Column]] = ([], [])
     for place, dim in enumerate(order):
         pieces = refine([x.dims[dim] for x in values])
@@ -236,7 +237,7 @@ def _columns(
 
 
 def _joined(columns: list[Column]) -> list[Column]:
-    """Neighbours that lie behind each other in every view made one."""
+    """The columns with neighbours merged if they are contiguous in every view."""
     done: list[Column] = []
     for count, strides in columns:
         if done and done[-1][1] == tuple(count * stride for stride in strides):

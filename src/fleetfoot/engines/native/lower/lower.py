@@ -1,9 +1,9 @@
-"""A network as a graph of the native engine: its ATen operators, one after the other.
+"""Lowering a network to a graph of the native engine: its ATen operators, one after the other.
 
-``torch.export`` writes the network down as it is, nothing decomposed, so that a convolution, a
-layer norm or an attention arrives whole. What depends on parameters and buffers alone (position
-biases, masks, encodings) is computed here, by PyTorch itself. The rest goes operator by operator
-through ``operators``; nothing is fused or packed yet, weights lie as PyTorch has them.
+``torch.export`` decomposes nothing here, so that a convolution, a layer norm or an attention
+arrives whole. What depends only on parameters and buffers (position biases, masks, encodings) is
+computed here, by PyTorch itself. The rest goes operator by operator through ``operators``; nothing
+is fused or packed yet, and weights are as in PyTorch.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from fleetfoot.errors import EngineError, LackingError, UnsupportedOperatorError
 
 INDEPENDENCE = 1e-4
 """Largest ``relative_error`` between a picture alone and beside another. Float32 sums in another
-order, as PyTorch chooses by batch: 1e-6 to 1e-5 is seen; a picture that matters to another shows as
-1e-2 or more."""
+order, which PyTorch chooses by batch, give 1e-6 to 1e-5; a picture that affects another gives 1e-2
+or more."""
 
 
 def lower(model: nn.Module, example: Given | Inputs) -> Graph:
@@ -56,8 +56,8 @@ def lowered(
     model: str,
     weights: Mapping[str, torch.Tensor] | None = None,
 ) -> Graph:
-    """The graph of an exported network, called ``model``. ``weights``, by name, take the place of
-    its own.
+    """The graph of an exported network with the name ``model``. ``weights``, by name, replace its
+    own.
 
     Raises:
         UnsupportedOperatorError: operators that the engine lacks; all are named, with their paths.
@@ -69,11 +69,11 @@ def lowered(
 
 
 def _signature(program: torch.export.ExportedProgram) -> str:
-    """The names of the inputs and the nest of the outputs, as a plan keeps them; "" where there is
-    one input and one output that lies in nothing.
+    """The names of the inputs and the nest of the outputs, as a plan keeps them; "" if there is one
+    input and the output is a single tensor.
 
     Raises:
-        EngineError: the outputs lie in something that a plan cannot tell of.
+        EngineError: the structure of the outputs cannot be stored in a plan.
     """
     names, spec = program.graph_signature.user_inputs, program.call_spec.out_spec
     try:
@@ -88,11 +88,11 @@ def _signature(program: torch.export.ExportedProgram) -> str:
 
 @torch.no_grad()
 def check_independence(model: nn.Module, example: Given | Inputs) -> None:
-    """Shows that the network treats each picture of a batch by itself, as a graph of one must.
+    """Checks that the network treats each picture of a batch alone, as a graph of one must.
 
     Raises:
         EngineError: two random pictures together give other outputs than each alone, an output is
-            no tensor with the batch as its first dimension, or the inputs share no batch of
+            not a tensor with the batch as its first dimension, or the inputs share no batch of
             float32.
     """
     inputs = Inputs.of(model, example)
@@ -114,13 +114,13 @@ def check_independence(model: nn.Module, example: Given | Inputs) -> None:
     if error > INDEPENDENCE:
         raise EngineError(
             f"native runs one picture at a time, and {type(model).__name__} gives a picture "
-            f"another output when it stands beside a second one (by {error:.1e} of the largest "
-            f"value; {INDEPENDENCE:.0e} is allowed). Run this network with another engine"
+            f"another output when it is in a batch with a second one (by {error:.1e} of the "
+            f"largest value; {INDEPENDENCE:.0e} is allowed). Run this network with another engine"
         )
 
 
 def _dependence(model: nn.Module, pictures: Inputs) -> float:
-    """Largest relative error between what two pictures give together and each alone."""
+    """Largest relative error of the outputs for two pictures together from those for each alone."""
     name = type(model).__name__
     together = pytree.tree_leaves(pictures.call(model))
     for output in together:
@@ -144,10 +144,10 @@ def _dependence(model: nn.Module, pictures: Inputs) -> float:
 
 
 def exported(model: nn.Module, picture: Inputs) -> torch.export.ExportedProgram:
-    """The network as ``torch.export`` writes it down for one picture.
+    """The program of ``torch.export`` for one picture.
 
     Raises:
-        EngineError: PyTorch cannot export it.
+        EngineError: PyTorch cannot export the network.
     """
     # nn.MultiheadAttention's fast path is one operator that only PyTorch has
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -155,7 +155,7 @@ def exported(model: nn.Module, picture: Inputs) -> torch.export.ExportedProgram:
     try:
         with quiet():
             return torch.export.export(model, picture.args, picture.kwargs, strict=False)
-    except Exception as error:  # the exporter raises whatever tracing ran into
+    except Exception as error:  # the exporter raises whatever tracing met
         raise EngineError(
             f"native cannot build {type(model).__name__}: torch.export failed with {reason(error)}"
         ) from error
@@ -164,7 +164,7 @@ def exported(model: nn.Module, picture: Inputs) -> torch.export.ExportedProgram:
 
 
 class _Missing:
-    """The result of an operator that the engine lacks."""
+    """The result of an operator that the engine lacks, in place of a value."""
 
 
 _MISSING = _Missing()
@@ -238,7 +238,8 @@ class _Lowering:
             paths.append(path)
 
     def _arguments(self, node: fx.Node) -> list[Any]:
-        """In the schema's order, with defaults; nodes replaced by their values."""
+        """The operator's arguments in schema order, with defaults; nodes replaced by their
+        values."""
         schema = getattr(node.target, "_schema", None)
         given = list(node.args)
         if schema is not None:
@@ -247,7 +248,7 @@ class _Lowering:
         return [fx.node.map_arg(argument, lambda n: self._values[n]) for argument in given]
 
     def _computed(self, node: fx.Node) -> Any:
-        """By PyTorch: it depends on constants alone."""
+        """The result of an operator that depends on constants alone, computed by PyTorch."""
         if not callable(node.target) or not isinstance(node.target, torch._ops.OpOverload):
             raise LackingError("")
         arguments: Any = fx.node.map_arg(node.args, lambda n: self._values[n])
@@ -275,7 +276,7 @@ class _Lowering:
         return result
 
     def _as_normalised(self, node: fx.Node) -> Value | None:
-        """``F.normalize``, which arrives as x / expand(max(norm(x), eps))."""
+        """``F.normalize`` as one node; it arrives as x / expand(max(norm(x), eps))."""
         chain = [node]
         for target, place in _NORMALIZE:
             if str(chain[-1].target) != target:
@@ -296,8 +297,8 @@ class _Lowering:
         return normalised(self._build, "l2", value, 1, None, None, float(eps))
 
     def _written_in_place(self, node: fx.Node) -> None:
-        """What an operator changed in place has its new value for later readers, under each of the
-        names that the network has for it."""
+        """Gives later readers the new value of what an operator changed in place, under each name
+        that the network has for it."""
         schema = getattr(node.target, "_schema", None)
         if schema is None or not schema.is_mutable:
             return
@@ -321,7 +322,7 @@ class _Lowering:
             self._graph.outputs.append(self._output(value))
 
     def _output(self, value: Value) -> View:
-        """Dense in PyTorch's order, in memory that is the caller's."""
+        """An output: dense in PyTorch's order, in the caller's memory."""
         order = range(len(value.shape))
         if value.tensor.kind != "arena" or not value.is_dense(order):
             out = self._build.fresh(value.shape, order)
@@ -335,7 +336,7 @@ class _Lowering:
 def _states(
     program: torch.export.ExportedProgram, weights: Mapping[str, torch.Tensor]
 ) -> dict[str, tuple[str, torch.Tensor]]:
-    """Placeholder -> name and data of the parameter, buffer or constant that it stands for."""
+    """Placeholder -> name and data of its parameter, buffer or constant."""
     signature = program.graph_signature
     named = {
         **signature.inputs_to_parameters,
@@ -352,7 +353,7 @@ def _states(
 
 
 def _path(node: fx.Node) -> str:
-    """Of the module whose forward called the operator."""
+    """Path of the module whose forward called the operator."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]) if stack else ""
 
@@ -373,8 +374,8 @@ _PASSING = ("aten.dropout.default", "aten.contiguous.default", "aten.clone.defau
 
 
 def _wanted_order(node: fx.Node) -> tuple[int, ...] | None:
-    """The order of the result's dimensions after the permutations that alone read it: laid so in
-    memory, a later reshape is free."""
+    """The order of the result's dimensions after the permutations that are its only readers: in
+    this memory order, a later reshape is free."""
     if not isinstance(node.meta["val"], torch.Tensor):
         return None
     order = list(range(node.meta["val"].ndim))
@@ -399,7 +400,8 @@ def _wanted_order(node: fx.Node) -> tuple[int, ...] | None:
 
 
 def _padding_of_readers(node: fx.Node) -> float | None:
-    """Convolutions pad with zeros, max poolings with -inf."""
+    """The padding value that all readers of a result share: 0 for convolutions, -inf for max
+    poolings; None if there is none."""
     readers = {str(user.target) for user in node.users}
     if readers and readers <= {"aten.conv2d.default", "aten.conv2d.padding"}:
         return 0.0

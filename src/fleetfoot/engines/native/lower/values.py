@@ -1,9 +1,9 @@
-"""Values: what a torch tensor of the network is in memory, and the views that cost nothing.
+"""Values: how a torch tensor of the network is laid out in memory, and views without a copy.
 
 A logical dimension is a product of strided factors, outermost first. A dimension of 12 that was
 made by merging 4 with stride 1 and 3 with stride 40 is ``((4, 1), (3, 40))``, which no single
 stride describes. So every reshape that splits and merges whole factors is free, and a chain such
-as MobileViT's from a map to patches and back costs one copy at most, where somebody needs plain
+as MobileViT's from a map to patches and back costs at most one copy, if a reader needs plain
 strides.
 """
 
@@ -17,14 +17,14 @@ from itertools import pairwise
 from fleetfoot.engines.native.graph import Tensor
 
 Factor = tuple[int, int]
-"""Size and stride, in elements."""
+"""Size and stride of one factor, in elements."""
 Dimension = tuple[Factor, ...]
-"""Outermost factor first; none where the size is 1."""
+"""Factors of one dimension, outermost first; empty if its size is 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """All of PyTorch's dimensions, with the batch of one, over a tensor."""
+    """A view of a tensor with all of PyTorch's dimensions, including the batch of one."""
 
     tensor: Tensor
     dims: tuple[Dimension, ...]
@@ -39,7 +39,8 @@ class Value:
 
     @staticmethod
     def dense(tensor: Tensor, shape: Sequence[int], order: Sequence[int]) -> Value:
-        """The whole tensor, its dimensions in memory in ``order``, outermost first."""
+        """A value over the whole tensor; ``order`` lists its dimensions in memory, outermost
+        first."""
         strides, stride = [0] * len(shape), 1
         for dim in reversed(order):
             strides[dim] = stride
@@ -57,25 +58,25 @@ class Value:
 
     @property
     def repeats(self) -> bool:
-        """Whether elements lie under more than one index."""
+        """Whether some element appears at more than one index."""
         return any(stride == 0 for dim in self.dims for _, stride in dim)
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for two values of the same elements in the same order."""
+        """A key that is equal for two values of the same elements in the same order."""
         return id(self.tensor), self.dims, self.offset
 
     def stride(self, dim: int) -> int:
-        """Of a dimension with one factor; 0 where its size is 1."""
+        """Stride of a dimension with one factor; 0 if its size is 1."""
         return self.dims[dim][0][1] if self.dims[dim] else 0
 
     def order(self) -> tuple[int, ...]:
-        """The dimensions as they lie in memory, outermost first; where some have several factors,
-        as they stand but for the one with the smallest stride, which goes last."""
+        """The dimensions in memory order, outermost first. If some have several factors, the order
+        is unchanged, except that the one with the smallest stride goes last."""
         inner = [min((s for _, s in dim if s), default=0) for dim in self.dims]
         where = range(len(self.dims))
         if self.plain:
-            # a repeated or single one has no place of its own: it keeps the one it has
+            # a dimension that repeats or has size 1 keeps its position
             moving = [i for i in where if inner[i]]
             ordered = iter(sorted(moving, key=lambda i: -inner[i]))
             return tuple(next(ordered) if inner[i] else i for i in where)
@@ -83,7 +84,7 @@ class Value:
         return (*(i for i in where if i != last), last)
 
     def is_dense(self, order: Sequence[int]) -> bool:
-        """Whether it is its whole tensor with dimensions in ``order``."""
+        """Whether the value is its whole tensor with dimensions in ``order``."""
         whole = Value.dense(self.tensor, self.shape, order)
         return (self.dims, self.offset, math.prod(self.shape)) == (
             whole.dims,
@@ -100,7 +101,8 @@ class Value:
         return self.permute(order)
 
     def expand(self, shape: Sequence[int]) -> Value:
-        """Repeats dimensions of size 1, and adds leading ones; the other sizes are the same."""
+        """The value with dimensions of size 1 repeated, and leading ones added; other sizes must be
+        equal."""
         dims = (*[()] * (len(shape) - len(self.dims)), *self.dims)
         repeated = tuple(
             ((n, 0),) if n > 1 and size(dim) == 1 else dim
@@ -109,7 +111,7 @@ class Value:
         return Value(self.tensor, repeated, self.offset)
 
     def select(self, dim: int, index: int) -> Value:
-        """One index of a dimension, which goes away."""
+        """The value at one index of a dimension, which is removed."""
         offset = self.offset
         for count, stride in reversed(self.dims[dim]):
             offset += index % count * stride
@@ -117,7 +119,8 @@ class Value:
         return Value(self.tensor, self.dims[:dim] + self.dims[dim + 1 :], offset)
 
     def slice(self, dim: int, start: int, stop: int, step: int = 1) -> Value | None:
-        """None where a dimension of several factors would be cut inside one."""
+        """A slice of a dimension; None if a dimension of several factors would be cut inside
+        one."""
         factors = self.dims[dim]
         count = len(range(start, stop, step))
         if count == size(factors):
@@ -131,7 +134,7 @@ class Value:
         return Value(self.tensor, (*self.dims[:dim], cut, *self.dims[dim + 1 :]), offset)
 
     def reshape(self, shape: Sequence[int]) -> Value | None:
-        """None where a factor would have to be cut unevenly."""
+        """The value in another shape; None if a factor would have to be cut unevenly."""
         left = list(merged([factor for dim in self.dims for factor in dim]))
         dims: list[Dimension] = []
         for wanted in shape:
@@ -157,7 +160,7 @@ def size(dim: Dimension) -> int:
 
 
 def merged(factors: Sequence[Factor]) -> Dimension:
-    """Without those of size 1, and neighbours that one stride describes made one."""
+    """The factors without those of size 1, with neighbours merged if one stride describes them."""
     done: list[Factor] = []
     for count, stride in factors:
         if count == 1:
@@ -169,8 +172,8 @@ def merged(factors: Sequence[Factor]) -> Dimension:
 
 
 def refine(dims: Sequence[Dimension]) -> list[Dimension] | None:
-    """Dimensions of one size, each cut into factors of the same sizes; None where their cuts do
-    not nest."""
+    """Dimensions of one size, each cut into factors of the same sizes; None if their cuts do not
+    nest."""
     cuts = {1}
     for dim in dims:
         inner = 1
@@ -194,5 +197,5 @@ def refine(dims: Sequence[Dimension]) -> list[Dimension] | None:
 
 
 def channels_last(rank: int) -> tuple[int, ...]:
-    """The order of (B, C, ...) in which the channels lie together."""
+    """The order of (B, C, ...) in which the channels are contiguous."""
     return (0, *range(2, rank), 1)

@@ -1,21 +1,21 @@
-"""Channel shuffles and splits that cost nothing: each map keeps its channels in its own order.
+"""Removes the cost of channel shuffles and splits: each map keeps its channels in its own order.
 
 ShuffleNet V2 concatenates two halves, shuffles, and splits again: the shuffle decides which
-channels the next unit convolves and which it passes on. Nothing asks for an order in memory, as
-the convolutions on both sides take any: a permuted weight is as good. Only two things are fixed: a
+channels the next unit convolves and which it passes on. The order in memory is free, since the
+convolutions on both sides take any: their weights can be permuted. Only two things are fixed: a
 convolution reads and writes channels that lie next to each other, and those passed on are copied.
 
 So every node that moves channels of a map (a copy of a slice or of every other channel, a gather,
-a shuffle) is read as a list: result channel i is channel order[i] of the source. Lists of moves one
-behind the other are composed, which leaves the concatenations as the only maps. In each of these,
-channels are then ordered by how many more units they are passed on:
+a shuffle) is read as a list: result channel i is channel order[i] of the source. Lists of moves
+that follow each other are composed, after which the concatenations are the only maps left. In each
+of these, channels are then ordered by how many more units they are passed on:
 
     [passed on longest ... passed on once, convolved next | convolved next, passed on once ...]
      first part, passed on or convolved by a side branch   second part, the unit's main branch
 
 and so those convolved next lie together, and those passed on are a few runs at both ends. A reader
-that takes no other order (a network's output, a grouped convolution) gets its channels by a copy
-or gather.
+that takes no other order (a network's output, a grouped convolution) gets its channels by a copy or
+a gather.
 
 H, W space · C channels
 """
@@ -48,19 +48,19 @@ from fleetfoot.engines.native.passes.reader_orders import permute_outputs, reade
 
 @dataclass(eq=False)
 class _Concat:
-    """A map whose channels may lie in any order within each of its parts."""
+    """A map whose channels may be in any order within each of its parts."""
 
     whole: View
-    """(H, W, C), dense."""
+    """View of the whole map, (H, W, C), dense."""
     parts: list[tuple[Node, int, int]]
-    """Who writes channels [begin, end), in memory's order."""
+    """Each part: the node that writes it and its channels [begin, end), in memory order."""
     moves: list[Move] = field(default_factory=list)
-    """All that read it."""
+    """All moves that read the map."""
     inside: Order = field(default_factory=list)
-    """The channel at each place, once that is decided."""
+    """The channel at each place, after it is decided."""
 
     def position(self) -> Order:
-        """The place of each channel."""
+        """Place of each channel."""
         found = [0] * len(self.inside)
         for place, channel in enumerate(self.inside):
             found[channel] = place
@@ -68,7 +68,7 @@ class _Concat:
 
 
 def reorder_channels(graph: Graph) -> None:
-    """Removes what only changes the order of channels, wherever the order is free. Changes the
+    """Removes nodes that only change the order of channels, if the order is free. Changes the
     graph."""
     _split_moved_reads(graph)
     _compose(graph)
@@ -79,7 +79,7 @@ def reorder_channels(graph: Graph) -> None:
 
 
 def _compose(graph: Graph) -> None:
-    """Lets each move read what the move before it read."""
+    """Makes each move read the source of the move before it."""
     flow, index = Flow(graph), 0
     while index < len(graph.nodes):
         move = as_move(graph.nodes[index])
@@ -101,7 +101,7 @@ def _compose(graph: Graph) -> None:
 
 
 def _reorder_concatenations(graph: Graph) -> None:
-    """Chooses an order for every concatenation that something moves channels of."""
+    """Chooses an order for every concatenation whose channels are moved."""
     _split_direct_reads(graph)
     flow = Flow(graph)
     concats = _concatenations(graph, flow)
@@ -119,7 +119,7 @@ def _reorder_concatenations(graph: Graph) -> None:
 
 
 def _reordered(move: Move, concats: dict[Tensor, _Concat]) -> Order:
-    """A move's list once the channels at both of its ends have their places."""
+    """A move's list after the channels at both of its ends have their places."""
     source, into = concats.get(move.source.tensor), concats.get(move.out.tensor)
     order = move.order
     if source is not None:
@@ -132,30 +132,30 @@ def _reordered(move: Move, concats: dict[Tensor, _Concat]) -> Order:
 
 
 def _cost(concats: dict[Tensor, _Concat]) -> int:
-    """Runs of channels to be copied between concatenations."""
+    """Number of runs of channels that are copied between concatenations."""
     moves = [move for concat in concats.values() for move in concat.moves]
     between = [move for move in moves if move.out.tensor in concats]
     return sum(min(len(runs_of(_reordered(move, concats))), 2 * RUNS) for move in between)
 
 
 def _split_direct_reads(graph: Graph) -> None:
-    """Puts a move between each concatenation that is moved from and its readers that are no moves:
-    they want its channels in the network's order, or take any, which is seen later."""
+    """Inserts a move between each concatenation that is moved from and its other readers: these
+    need the channels in the network's order, or take any order, which is found later."""
     flow = Flow(graph)
     sources: dict[Tensor, View] = {}
     for node in graph.nodes:
         move = as_move(node)
         if move is not None and _parts(flow, move.source) is not None:
             sources.setdefault(move.source.tensor, move.source)
-            if _parts(flow, whole_of(move.out)) is not None:  # it may lie there in any order, too
+            if _parts(flow, whole_of(move.out)) is not None:  # its order may be free there, too
                 sources.setdefault(move.out.tensor, whole_of(move.out))
     for whole in sources.values():
         _move_for_readers(graph, Flow(graph), whole)
 
 
 def _split_moved_reads(graph: Graph) -> None:
-    """Gives those who read a slice of what is moved a move of their own, so that none is left that
-    needs all of it: the halves behind a shuffle."""
+    """Gives readers of a slice of a moved map, for example of the halves after a shuffle, their own
+    move, so that no reader needs all of it."""
     for node in list(graph.nodes):
         move = as_move(node)
         if move is None or move.out.tensor.size != move.out.size:
@@ -166,7 +166,7 @@ def _split_moved_reads(graph: Graph) -> None:
 
 
 def _move_for_readers(graph: Graph, flow: Flow, whole: View, *, slices_only: bool = False) -> None:
-    """Gives each slice of a map that something other than moves reads a move of its own.
+    """Gives each slice of a map that is read by nodes other than moves a move of its own.
 
     The move stands right after the last write to its slice, not to the map: in a dense
     concatenation, later pieces are made from what readers of the earlier ones have computed. If a
@@ -200,8 +200,8 @@ def _move_for_readers(graph: Graph, flow: Flow, whole: View, *, slices_only: boo
 
 
 def _channels(view: View, whole: View) -> tuple[int, int]:
-    """(first, count) of the channels of a map that a view of its tensor sees; all, if the view does
-    not step over whole pixels."""
+    """The (first, count) channels of a map that a view of its tensor includes; all channels if the
+    view does not step over whole pixels."""
     pixel = whole.strides[1]
     steps = [(n, s) for n, s in zip(view.shape, view.strides, strict=True) if n > 1]
     first = view.offset % pixel
@@ -228,12 +228,13 @@ def _concatenations(graph: Graph, flow: Flow) -> dict[Tensor, _Concat]:
             del found[tensor]
         else:
             found[tensor].moves = known
-    # A part that is moved there from a map of a fixed order is fine: the move takes any order.
+    # A part that is moved there from a map of fixed order is allowed: the move takes any order.
     return found
 
 
 def _parts(flow: Flow, whole: View) -> list[tuple[Node, int, int]] | None:
-    """Who writes which channels of a map, where each of them can write them in any order."""
+    """The nodes that write a map, each with its channels; None if one cannot write them in any
+    order."""
     if whole.tensor.kind != "arena" or whole.tensor.size != whole.size:
         return None
     parts = []
@@ -247,7 +248,7 @@ def _parts(flow: Flow, whole: View) -> list[tuple[Node, int, int]] | None:
     parts.sort(key=lambda part: part[1])
     ends = [0, *(end for _, _, end in parts)]
     begins = [*(begin for _, begin, _ in parts), whole.shape[2]]
-    moved_only = len(parts) == 1 and parts[0][0].op != "conv"  # what a move made is no source
+    moved_only = len(parts) == 1 and parts[0][0].op != "conv"  # the result of a move is no source
     return parts if ends == begins and not moved_only else None
 
 
@@ -257,7 +258,7 @@ def _is_free_conv(node: Node) -> bool:
 
 
 def _chains(concats: dict[Tensor, _Concat]) -> list[dict[Tensor, _Concat]]:
-    """The concatenations that move channels on to each other, as a stage's units do, together."""
+    """Concatenations that move channels on to each other, grouped, as in the units of a stage."""
     chains: list[dict[Tensor, _Concat]] = []
     for tensor, concat in concats.items():
         near = _reach(concat)
@@ -276,8 +277,9 @@ def _reach(concat: _Concat) -> set[Tensor]:
 def _order(chain: dict[Tensor, _Concat]) -> None:
     """Decides the order in each concatenation of a chain.
 
-    How finely to sort what is passed on: finer, and later units find longer runs; coarser, and this
-    one does. Which is better depends on how many units there are, so all are tried.
+    The open choice is how finely the channels passed on are sorted: if finer, later units find
+    longer runs; if coarser, this unit does. Which is better depends on the number of units, so all
+    are tried.
     """
     known: dict[Tensor, list[int]] = {}
     deepest = max(max(_passed_on(concat, chain, known)) for concat in chain.values())
@@ -293,12 +295,12 @@ def _order(chain: dict[Tensor, _Concat]) -> None:
 
 
 def _choose(concat: _Concat, concats: dict[Tensor, _Concat], level: int) -> None:
-    """Orders the channels of one concatenation. Those that feed it have been ordered before.
+    """Orders the channels of one concatenation. Those that feed it are ordered before.
 
-    What is moved here and passed on ``level`` times or more is not told apart.
+    Channels moved here and passed on ``level`` times or more are not distinguished.
     """
     passed = _passed_on(concat, concats, {})
-    sources: dict[int, int] = {}  # of a channel that is moved here: where it comes from
+    sources: dict[int, int] = {}  # source of each channel that is moved here
     for node, begin, _ in concat.parts:
         move = as_move(node)
         if move is None:
@@ -321,7 +323,7 @@ def _choose(concat: _Concat, concats: dict[Tensor, _Concat], level: int) -> None
 def _passed_on(
     concat: _Concat, concats: dict[Tensor, _Concat], known: dict[Tensor, list[int]]
 ) -> list[int]:
-    """Of each channel, how many more concatenations it is moved into."""
+    """For each channel, the number of further concatenations into which it is moved."""
     if concat.whole.tensor not in known:
         counts = [0] * concat.whole.shape[2]
         known[concat.whole.tensor] = counts
@@ -336,7 +338,7 @@ def _passed_on(
 
 
 def _absorb_moves(graph: Graph) -> None:
-    """Removes the moves whose readers, or whose writer, take channels in the order at hand."""
+    """Removes the moves whose readers, or whose writer, take channels in the present order."""
     index = 0
     flow = Flow(graph)
     while index < len(graph.nodes):
@@ -351,7 +353,7 @@ def _absorb_moves(graph: Graph) -> None:
 
 
 def _into_readers(flow: Flow, index: int, end: int, move: Move) -> bool:
-    """Lets the readers of a move read its source, with permuted weights."""
+    """Makes the readers of a move read its source, with permuted weights."""
     tensor = move.out.tensor
     low = min(move.order)
     count = len(move.order)
@@ -374,7 +376,7 @@ def _into_readers(flow: Flow, index: int, end: int, move: Move) -> bool:
 
 
 def _into_writer(graph: Graph, flow: Flow, index: int, move: Move) -> bool:
-    """Lets the convolution that writes all of a move's source write the move's out."""
+    """Makes the convolution that writes all of a move's source write the move's output."""
     source = move.source
     writes, reads = flow.writes(source.tensor), flow.reads(source.tensor)
     if len(writes) != 1 or len(reads) != 1 or not _is_free_conv(writes[0].node):

@@ -1,9 +1,9 @@
-"""Results are written where they are wanted: concatenations and shuffles that move nothing.
+"""Removes copies: results are written directly into their place in a concatenation or an output.
 
-``elide_copies``: what is only made to be copied into a slice of a wider map (or into an output) is
-made there at once, and its other readers read the slice.
+``elide_copies``: a map that is made only to be copied into a slice of a wider map (or into an
+output) is made there directly, and its other readers read the slice.
 
-Channel shuffles and splits are ``channels.py``'s.
+``channels.py`` handles channel shuffles and splits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fleetfoot.engines.native.passes.fuse_nodes import remove_copy, sweep
 
 
 def elide_copies(graph: Graph) -> None:
-    """Applies all of the above. Changes the graph."""
+    """Removes every copy whose source can be made in its place. Changes the graph."""
     sweep(graph, elide_copy)
     reorder_channels(graph)
     sweep(graph, remove_copy)
@@ -24,7 +24,7 @@ def elide_copies(graph: Graph) -> None:
 
 
 def elide_copy(graph: Graph, flow: Flow, index: int) -> bool:
-    """A copy whose source can be made in the copy's place."""
+    """Removes a copy if its source can be made in the copy's place."""
     node = graph.nodes[index]
     if node.op != "copy" or node.inputs["x"].tensor.kind != "arena":
         return False
@@ -47,7 +47,7 @@ def elide_copy(graph: Graph, flow: Flow, index: int) -> bool:
         if any(s == 1 != t for s, t in zip(use.view.strides, view.strides, strict=True)):
             return False  # channels would no longer lie next to each other
         if out.tensor.kind == "output" and use.role != "out":
-            return False  # an output's memory is the caller's, to be written only
+            return False  # an output's memory belongs to the caller and is only written
         moved.append((use, view))
     for use, view in moved:
         if use.role == "out":

@@ -1,7 +1,8 @@
-"""Who writes and who reads what, and one view seen through another: what each pass asks.
+"""Queries for the passes: which nodes read and write a view, and one view relative to another.
 
-All answers are on the safe side: two views that cannot be shown to be disjoint overlap, and a view
-that cannot be expressed in another's terms is None, which leaves the graph as it is.
+All answers are on the safe side: two views that cannot be shown to be disjoint count as
+overlapping; a view that cannot be expressed relative to another is None, and the graph stays as it
+is.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ import numpy as np
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
 
 MAP_OPS = ("conv", "depthwise", "pool", "resize")
-"""Read and write maps (H, W, C) whose channels lie next to each other."""
+"""Operators that read and write maps (H, W, C) with contiguous channels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """A node's view of a tensor. The role of what it writes is "out"."""
+    """A node's view of a tensor. The role of its output is "out"."""
 
     index: int
-    """Of the node in the graph."""
+    """Index of the node in the graph."""
     node: Node
     role: str
     view: View
 
 
 class Flow:
-    """The reads and writes of each tensor, in the order of the nodes. Of one moment: a graph that
-    changed needs another."""
+    """The reads and writes of each tensor, in the order of the nodes. Valid until the graph
+    changes."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -52,16 +53,16 @@ class Flow:
         return _of(self._writes, what)
 
     def written(self, view: View, begin: int, end: int) -> bool:
-        """Whether a node in [begin, end) writes to some of the view."""
+        """Whether a node in [begin, end) writes to a part of the view."""
         return any(begin <= use.index < end for use in self.writes(view))
 
     def movable(self, node: Node, index: int, to: int) -> bool:
-        """Whether the node may run at ``to`` instead of at ``index``, as far as its inputs go."""
+        """Whether the node's inputs allow it to run at ``to`` instead of at ``index``."""
         return not any(self.written(view, index + 1, to) for view in node.inputs.values())
 
     def only_reader(self, index: int, role: str) -> Use | None:
-        """Who writes what ``role`` of node ``index`` reads, where nothing else reads or writes it
-        and it is no output."""
+        """The node that writes what ``role`` of node ``index`` reads; None if another node reads or
+        writes it too, or it is an output."""
         view = self.graph.nodes[index].inputs[role]
         writes = self.writes(view)
         if view.tensor.kind != "arena" or len(writes) != 1 or len(self.reads(view)) != 1:
@@ -80,7 +81,7 @@ def _of(uses: dict[Tensor, list[Use]], what: View | Tensor) -> list[Use]:
 
 def levels(view: View) -> list[tuple[int, int]]:
     """(size, stride) of a view's elements, outermost first, as few as possible: equal for two views
-    that see the same elements in whatever order of dimensions."""
+    of the same elements in whatever order of dimensions."""
     found: list[tuple[int, int]] = []
     dimensions = zip(view.shape, view.strides, strict=True)
     for size, stride in sorted(
@@ -94,7 +95,7 @@ def levels(view: View) -> list[tuple[int, int]]:
 
 
 def disjoint(a: View, b: View) -> bool:
-    """Whether two views share no element, as far as their ranges and slices of a pixel can tell."""
+    """Whether two views share no element, as far as their ranges and slices of a pixel show."""
     if a.tensor is not b.tensor:
         return True
     first, second = levels(a), levels(b)
@@ -117,7 +118,7 @@ def disjoint(a: View, b: View) -> bool:
 
 
 def reshaped(view: View, shape: tuple[int, ...]) -> View | None:
-    """The same elements in the same order in another shape, or None where that takes a copy."""
+    """A view of the same elements in the same order in another shape; None if that needs a copy."""
     groups: list[tuple[int, int]] = []
     for size, stride in zip(view.shape, view.strides, strict=True):
         if size == 1:
@@ -139,7 +140,7 @@ def reshaped(view: View, shape: tuple[int, ...]) -> View | None:
             groups.append((count // size, stride * size))
     if groups:
         return None
-    for i in range(len(strides)):  # a dimension of one: as if it were dense, kernels want a stride
+    for i in range(len(strides)):  # size 1: a dense stride, since kernels need one
         if shape[len(shape) - 1 - i] == 1:
             strides[i] = strides[i - 1] * shape[len(shape) - i] if i else 1
     return View(view.tensor, shape, tuple(reversed(strides)), view.offset)
@@ -155,7 +156,7 @@ def permuted(view: View, order: Sequence[int]) -> View:
 
 
 def same_place(a: View, b: View) -> bool:
-    """The same elements under the same indices."""
+    """Whether two views have the same elements at the same indices."""
 
     def strides(view: View) -> list[int]:
         return [s for n, s in zip(view.shape, view.strides, strict=True) if n > 1]
@@ -177,10 +178,10 @@ def aligned(view: View, others: Iterable[View], target: View) -> list[View] | No
 
 
 def transferred(view: View, old: View, new: View) -> View | None:
-    """``view``, which sees elements of ``old``, seen at the same elements of ``new``.
+    """``view`` of elements of ``old``, expressed as a view of the same elements of ``new``.
 
-    ``old`` and ``new`` have one shape. None where the view sees anything else of the tensor, or
-    where no strides can say it.
+    ``old`` and ``new`` have one shape. None if the view includes other elements of the tensor, or
+    if no strides can express it.
     """
     steps: list[tuple[int, int, int]] = []  # size, stride in old, stride in new
     dimensions = zip(old.shape, old.strides, new.strides, strict=True)
@@ -223,20 +224,20 @@ def transferred(view: View, old: View, new: View) -> View | None:
 
 
 def legal(node: Node, role: str, view: View) -> bool:
-    """Whether a kernel takes the view in this role, for strides that a pass gave it."""
+    """Whether a kernel takes the view in this role, with strides given by a pass."""
     if role == "gate" or (node.op in MAP_OPS and role in ("x", "residual", "out")):
         return view.shape[-1] == 1 or view.strides[-1] == 1
     return True
 
 
 def replaced(node: Node, change: Callable[[View], View]) -> None:
-    """Changes each view of a node in place."""
+    """Replaces each view of a node by its changed one, in place."""
     node.inputs = {role: change(view) for role, view in node.inputs.items()}
     node.out = change(node.out)
 
 
 def values(view: View) -> np.ndarray[Any, Any]:
-    """What a constant's view sees, in its shape."""
+    """The data of a constant's view, in the view's shape."""
     data = view.tensor.data
     assert data is not None, f"{view.tensor.name} is no constant"
     flat = np.ascontiguousarray(data).reshape(-1)[view.offset :]
@@ -246,7 +247,7 @@ def values(view: View) -> np.ndarray[Any, Any]:
 
 
 def constant(name: str, data: np.ndarray[Any, Any]) -> View:
-    """A new constant, float32 or (of integers) int32."""
+    """A new constant, float32, or int32 for whole numbers."""
     kind = np.int32 if np.issubdtype(data.dtype, np.integer) else np.float32
     data = np.ascontiguousarray(data, dtype=kind)
     tensor = Tensor(kind="constant", size=data.size, name=name, data=data)
@@ -259,7 +260,7 @@ def is_constant(view: View) -> bool:
 
 def normalise(graph: Graph) -> None:
     """Orders the dimensions of each pointwise node as its result lies in memory, so that a map is
-    (H, W, C) to all of them, however the network spoke of it. Changes the graph."""
+    (H, W, C) for all of them. Changes the graph."""
     for node in graph.nodes:
         if node.op in ("unary", "binary", "copy", "fill"):
             shape, strides = node.out.shape, node.out.strides
@@ -272,6 +273,6 @@ def normalise(graph: Graph) -> None:
 
 
 def same_attributes(node: Node, **changes: Any) -> dict[str, Any]:
-    """The node's attributes with some replaced; those given as None go away."""
+    """The node's attributes with some replaced; those given as None are removed."""
     merged = {**node.attributes, **changes}
     return {name: value for name, value in merged.items() if value is not None}

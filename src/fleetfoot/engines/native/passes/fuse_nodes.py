@@ -1,11 +1,11 @@
-"""Takes pointwise nodes and pads into the convolutions next to them: fewer walks over the maps.
+"""Fuses pointwise nodes and pads into the convolutions next to them: fewer passes over the maps.
 
-A convolution ends as ``post(act(conv(x * gate) + bias) + residual)`` for nothing, since its sums
-are still in registers. Each rule below looks at one node and either leaves the graph as it is or
-makes it smaller, and the same to float32 rounding: of constants alone, which are folded in float64.
+A convolution can end with ``post(act(conv(x * gate) + bias) + residual)`` at no cost, since its
+sums are still in registers. Each rule below looks at one node and either leaves the graph as it is
+or makes it smaller with the same result to float32 rounding; constants are folded in float64.
 
-A convolution that takes over the work of a later node runs at that node's place, where all of the
-node's operands are known.
+A convolution that takes over the work of a later node runs at that node's position, where all of
+the node's operands exist.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from fleetfoot.engines.native.passes.flow import (
 )
 
 Rule = Callable[[Graph, Flow, int], bool]
-"""Looks at one node, by its index; whether it changed the graph."""
+"""A rule: looks at one node, given by index, and returns whether it changed the graph."""
 
 
 def fuse_nodes(graph: Graph) -> None:
-    """Applies every rule wherever it holds. Changes the graph."""
+    """Applies every rule wherever it matches. Changes the graph."""
     normalise(graph)
     for rule in (
         fold_pad,
@@ -47,7 +47,7 @@ def fuse_nodes(graph: Graph) -> None:
         fold_scale_of_product,
         fuse_activation,
         fuse_residual,
-        fuse_activation,  # the one behind the sum
+        fuse_activation,  # the one after the sum
         fuse_gate,
     ):
         sweep(graph, rule)
@@ -65,7 +65,8 @@ def sweep(graph: Graph, rule: Rule) -> None:
 
 
 def fuse_activation(graph: Graph, flow: Flow, index: int) -> bool:
-    """act behind a convolution or an operation on two maps that has no activation there yet."""
+    """An activation after a convolution, or after an operation on two maps without one, is fused
+    into it."""
     node = graph.nodes[index]
     if node.op != "unary":
         return False
@@ -88,12 +89,12 @@ def fuse_activation(graph: Graph, flow: Flow, index: int) -> bool:
 
 
 def fuse_residual(graph: Graph, flow: Flow, index: int) -> bool:
-    """map + conv(...), where nothing else reads the convolution's result."""
+    """map + conv(...) becomes the convolution's residual if nothing else reads its result."""
     node = graph.nodes[index]
     if node.op != "binary" or node.attributes["kind"] != "add":
         return False
     found = [(use, role) for role in ("a", "b") if (use := flow.only_reader(index, role))]
-    # Of two convolutions, the later one: it need not wait for the other.
+    # Of two convolutions take the later one: it need not wait for the other.
     for use, role in sorted(found, key=lambda pair: -pair[0].index):
         producer = use.node
         if (
@@ -123,7 +124,7 @@ def fuse_residual(graph: Graph, flow: Flow, index: int) -> bool:
 
 
 def fuse_gate(graph: Graph, flow: Flow, index: int) -> bool:
-    """map * vector before a 1×1 convolution, as squeeze-excitation has it."""
+    """map * vector before a 1×1 convolution, as in squeeze-excitation, becomes its gate."""
     node = graph.nodes[index]
     if (
         node.op != "conv"
@@ -153,7 +154,7 @@ def fuse_gate(graph: Graph, flow: Flow, index: int) -> bool:
 
 
 def fold_scale_behind(graph: Graph, flow: Flow, index: int) -> bool:
-    """conv, then * or + a constant for each channel: into its weight and bias."""
+    """* or + a constant for each channel after a convolution is folded into its weight and bias."""
     node = graph.nodes[index]
     if node.op not in ("unary", "binary"):
         return False
@@ -192,7 +193,7 @@ def fold_scale_behind(graph: Graph, flow: Flow, index: int) -> bool:
 
 
 def fold_scale_of_product(graph: Graph, flow: Flow, index: int) -> bool:
-    """a b, then * a number, as attention scales its scores: into the product's own factor."""
+    """A product times a number, as attention scales its scores, takes the number as its factor."""
     node = graph.nodes[index]
     if node.op != "unary" or node.attributes["act"][0] != "scale" or node.attributes["act"][2] != 0:
         return False
@@ -209,7 +210,8 @@ def fold_scale_of_product(graph: Graph, flow: Flow, index: int) -> bool:
 
 
 def fold_scale_before(graph: Graph, flow: Flow, index: int) -> bool:
-    """* a constant for each channel, then conv: into its weight. Of a + too, where no pad is."""
+    """* a constant for each channel before a convolution is folded into its weight; + a constant
+    too, if the convolution has no pad."""
     conv = graph.nodes[index]
     if conv.op not in ("conv", "depthwise") or "gate" in conv.inputs:
         return False
@@ -258,7 +260,7 @@ def fold_scale_before(graph: Graph, flow: Flow, index: int) -> bool:
 
 
 def merge_scales(graph: Graph, flow: Flow, index: int) -> bool:
-    """a * (c * x + d) + b is one a' * x + b'."""
+    """a * (c * x + d) + b becomes a' * x + b'."""
     node = graph.nodes[index]
     if node.op != "unary" or node.attributes["act"][0] != "scale":
         return False
@@ -278,7 +280,7 @@ def merge_scales(graph: Graph, flow: Flow, index: int) -> bool:
 
 
 def fold_pad(graph: Graph, flow: Flow, index: int) -> bool:
-    """fill, copy into the middle, conv or pool: the pad is an attribute of the last."""
+    """A fill and a copy into its middle before a conv or pool become an attribute of that node."""
     node = graph.nodes[index]
     if node.op not in ("conv", "depthwise", "pool") or "x" not in node.inputs:
         return False
@@ -310,7 +312,7 @@ def fold_pad(graph: Graph, flow: Flow, index: int) -> bool:
         return False
     if node.op == "pool":
         if node.attributes["mode"] == "average" and any(before):
-            return False  # pads that count and pads that do not have one attribute between them
+            return False  # one attribute cannot tell pads that count from pads that do not
         bottom = padded.shape[0] - x.shape[0] - top
         right = padded.shape[1] - x.shape[1] - left
         added = [a + b for a, b in zip(before, (top, left, bottom, right), strict=True)]
@@ -322,14 +324,14 @@ def fold_pad(graph: Graph, flow: Flow, index: int) -> bool:
         node.attributes = same_attributes(node, padding=[before[0] + top, before[1] + left])
     node.inputs = {**node.inputs, "x": x}
     node.merged += copy.modules
-    if not flow.reads(padded.tensor)[1:]:  # nobody else wants the padded map
+    if not flow.reads(padded.tensor)[1:]:  # nothing else reads the padded map
         for use in sorted(writes, key=lambda use: -use.index):
             del graph.nodes[use.index]
     return True
 
 
 def remove_copy(graph: Graph, flow: Flow, index: int) -> bool:
-    """A copy whose readers can as well read what it copies."""
+    """Removes a copy whose readers can read its source instead."""
     node = graph.nodes[index]
     if node.op != "copy" or node.out.tensor.kind != "arena":
         return False
@@ -339,7 +341,7 @@ def remove_copy(graph: Graph, flow: Flow, index: int) -> bool:
     order = sorted(range(len(x.shape)), key=lambda i: -out.strides[i])
     real = [x.strides[i] for i in order if x.shape[i] > 1]
     if x.tensor.kind in ("input", "constant") or real != sorted(real, reverse=True):
-        return False  # its readers would walk across memory at each step
+        return False  # its readers would jump in memory at each step
     if real and real[-1] != 1:
         return False
     moved: list[tuple[Use, View]] = []
@@ -355,7 +357,7 @@ def remove_copy(graph: Graph, flow: Flow, index: int) -> bool:
 
 
 def merge_copies(graph: Graph, flow: Flow, index: int) -> bool:
-    """Two copies of one thing: the second is not made."""
+    """Removes the second of two copies of one view."""
     node = graph.nodes[index]
     if node.op != "copy" or node.out.tensor.kind != "arena":
         return False
@@ -398,27 +400,27 @@ def _with(
 
 
 def _merge(graph: Graph, early: int, late: int, merged: Node) -> None:
-    """``merged`` does the work of both nodes, at the later one's place."""
+    """Replaces both nodes by ``merged``, at the later one's position."""
     merged.merged = (*graph.nodes[early].modules, *graph.nodes[late].modules)
     graph.nodes[late] = merged
     del graph.nodes[early]
 
 
 def _out(node: Node, role: str, producer: Node) -> View | None:
-    """Where ``producer`` has to write to do what ``node`` does."""
+    """The view into which ``producer`` must write to do the work of ``node``."""
     views = aligned(node.inputs[role], [node.out], producer.out)
     return views[0] if views and legal(producer, "out", views[0]) else None
 
 
 def _vector(view: View) -> View | None:
-    """A map (H, W, C) that repeats one pixel -> (C)."""
+    """The vector (C) of a map (H, W, C) that repeats one pixel; None for other maps."""
     if len(view.shape) != 3:
         return None
     sizes = zip(view.shape[:2], view.strides[:2], strict=True)
     if any(n > 1 and s for n, s in sizes) or (view.shape[2] > 1 and view.strides[2] != 1):
         return None
     if view.shape[0] * view.shape[1] == 1 and not is_constant(view) and view.strides[0]:
-        return None  # a map of one pixel: which of the two operands repeats cannot be seen
+        return None  # in a map of one pixel, it cannot be seen which of the two operands repeats
     return View(view.tensor, view.shape[2:], (1,), view.offset)
 
 
@@ -429,8 +431,8 @@ def _is_repeated(view: View) -> bool:
 def _line(
     node: Node, role: str, operand: View | None, channels: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """(scale, shift), each (C) in float64, where the node is scale * x + shift in each of the
-    convolution's C channels, of which ``operand`` is a map."""
+    """(scale, shift), each (C) in float64, if the node is scale * x + shift in each of the
+    convolution's C channels, of which ``operand`` is a map; else None."""
     if node.op == "unary":
         act, a, b = node.attributes["act"]
         if act == "neg":
@@ -461,7 +463,7 @@ def _bias_name(inputs: dict[str, View], weight: str) -> str:
 
 
 def _is_padded(conv: Node) -> bool:
-    """Whether some window reaches beyond the map, at any of its four sides."""
+    """Whether a window reaches beyond the map, at any of its four sides."""
     x, out, attributes = conv.inputs["x"], conv.out, conv.attributes
     for i in (0, 1):
         before = attributes["padding"][i]
@@ -473,7 +475,7 @@ def _is_padded(conv: Node) -> bool:
 
 
 def _corner(whole: View, part: View) -> tuple[int, int] | None:
-    """(top, left) of a rectangle with all channels within a map."""
+    """(top, left) of a rectangle with all channels inside a map; None if it is not one."""
     if whole.shape[2:] != part.shape[2:] or len(part.shape) != 3 or len(whole.shape) != 3:
         return None
     distance = part.offset - whole.offset

@@ -1,4 +1,4 @@
-"""Nodes that move channels of a map and nothing else, read as lists: result channel i is channel
+"""Nodes that only move channels of a map, represented as lists: result channel i is channel
 order[i] of the source. ``channels.py`` decides which of them are needed.
 
 H, W space · C channels
@@ -14,26 +14,26 @@ from fleetfoot.engines.native.graph import Graph, Node, View
 from fleetfoot.engines.native.passes.flow import constant, is_constant, values
 
 RUNS = 6
-"""Up to as many runs of channels, each is copied; beyond it, one gather is cheaper: a copy walks
-over all pixels for a few channels, a gather takes some 20 cycles for 16 channels."""
+"""Largest number of runs of channels that are copied one by one; beyond it, one gather is cheaper:
+a copy passes over all pixels for a few channels, a gather takes some 20 cycles for 16 channels."""
 
 Order = list[int]
 
 
 @dataclass(frozen=True)
 class Move:
-    """A node that takes channels of one map to another: out[..., i] = source[..., order[i]]."""
+    """A node that copies channels of one map to another: out[..., i] = source[..., order[i]]."""
 
     node: Node
     source: View
-    """All channels of the source's tensor, (H, W, C)."""
+    """View of all channels of the source's tensor, (H, W, C)."""
     order: Order
     out: View
-    """(H, W, len(order)), channels next to each other."""
+    """View of the result, (H, W, len(order)), with contiguous channels."""
 
 
 def lower_moves(graph: Graph) -> None:
-    """Makes each move that is left copies of a few runs of channels, or one gather. Changes the
+    """Turns each remaining move into copies of a few runs of channels, or one gather. Changes the
     graph."""
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -53,7 +53,7 @@ def lower_moves(graph: Graph) -> None:
 
 
 def runs_of(order: Order) -> list[tuple[int, int, int]]:
-    """(place, channel, count) of each stretch of channels that follow each other."""
+    """(place, channel, count) of each run of consecutive channels."""
     runs: list[tuple[int, int, int]] = []
     for place, channel in enumerate(order):
         if runs and channel == runs[-1][1] + runs[-1][2]:
@@ -64,7 +64,7 @@ def runs_of(order: Order) -> list[tuple[int, int, int]]:
 
 
 def gathering(name: str, source: View, order: Order, out: View) -> Node:
-    """The gather that does a move."""
+    """The gather node that performs a move."""
     index = constant(f"{name}.channels", np.array(order, dtype=np.int32))
     return Node(op="gather", inputs={"x": source, "index": index}, out=out, name=name)
 
@@ -74,14 +74,14 @@ def slice_of(view: View, begin: int, count: int) -> View:
 
 
 def whole_of(view: View) -> View:
-    """All channels of a tensor that a map is a slice of, as far as it can be one."""
+    """A view of all channels of the tensor that a map may be a slice of."""
     pixel = view.strides[1]
     shape = (view.shape[0], view.shape[1], pixel)
     return View(view.tensor, shape, view.strides, 0)
 
 
 def as_move(node: Node) -> Move | None:
-    """The node as a move of channels, where it is one between maps."""
+    """The node as a move of channels; None if it is not one between maps."""
     if node.op == "gather":
         x, index = node.inputs["x"], node.inputs["index"]
         if len(x.shape) != 3 or not is_constant(index) or not is_slice(node.out):
@@ -94,7 +94,7 @@ def as_move(node: Node) -> Move | None:
         return None
     x, out = node.inputs["x"], node.out
     inner, outer = out.strides[2:], out.strides[:2]
-    # The result's channels, maybe seen as several dimensions, in order and next to each other.
+    # The result's channels, possibly as several dimensions, in order and contiguous.
     count = 1
     for size, stride in zip(reversed(out.shape[2:]), reversed(inner), strict=True):
         if size > 1 and stride != count:
@@ -116,7 +116,7 @@ def as_move(node: Node) -> Move | None:
 
 
 def is_slice(view: View) -> bool:
-    """Whether a map may be a slice of the channels of all pixels of a dense one."""
+    """Whether a view may be a slice of the channels of all pixels of a dense map."""
     row, pixel, channel = view.strides
     return (
         (channel == 1 or view.shape[2] == 1)

@@ -1,8 +1,8 @@
-"""How the readers of a map take its channels in another order.
+"""How the readers of a map can take its channels in another order.
 
-A convolution takes any order: its weights are permuted. What works on each channel alone keeps the
-order, so that its own readers have to take it in turn. Nothing changes until all of them can: each
-function here answers with edits, or None.
+A convolution takes any order: its weights are permuted. A node that works on each channel alone
+keeps the order, so its own readers must take it too. Nothing changes until all of them can: each
+function here returns edits, or None.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Edit = Callable[[], None]
 
 
 def readers_take(flow: Flow, view: View, order: Order, window: View | None) -> list[Edit] | None:
-    """How all readers of ``view`` take its channels in another order: what was channel order[i] is
-    then at place i. Their edits, or None if one cannot.
+    """Edits with which all readers of ``view`` take its channels in another order, in which the
+    former channel order[i] is at place i; None if one reader cannot.
 
-    ``window``: where they then read, if elsewhere.
+    ``window`` is the view that they read afterwards, if it is another.
     """
     edits: list[Edit] = []
     for use in flow.reads(view.tensor):
@@ -57,8 +57,8 @@ def _reader_takes(
 
 
 def _channel_axis(seen: View, view: View, channels: int) -> int | None:
-    """The dimension of ``seen`` that is the channels of the map ``view``, if all of them are there
-    and every other dimension steps over whole pixels."""
+    """The dimension of ``seen`` that is the channels of the map ``view``; None if some channels are
+    missing or another dimension does not step over whole pixels."""
     axes = [i for i, (n, s) in enumerate(zip(seen.shape, seen.strides, strict=True)) if s == 1]
     pixel = view.strides[1]
     if len(axes) != 1 or seen.shape[axes[0]] != channels or seen.offset % pixel:
@@ -69,7 +69,7 @@ def _channel_axis(seen: View, view: View, channels: int) -> int | None:
 
 
 def _in_window(seen: View, view: View, window: View) -> View | None:
-    """What sees of ``window`` the pixels that ``seen`` sees of ``view``; None if no strides do."""
+    """The view of the pixels in ``window`` that ``seen`` has in ``view``; None if there is none."""
     row, pixel = view.strides[0], view.strides[1]
     strides = []
     for n, s in zip(seen.shape, seen.strides, strict=True):
@@ -87,8 +87,8 @@ def _in_window(seen: View, view: View, window: View) -> View | None:
 
 
 def _node_takes(flow: Flow, node: Node, role: str, axis: int, order: Order) -> list[Edit] | None:
-    """What a node, and the readers of its result if it keeps the order, change beside the view that
-    it reads; ``axis`` is the channels' in that view."""
+    """Edits of a node, and of the readers of its result if it keeps the order, apart from the view
+    that it reads; ``axis`` is the dimension of the channels in that view."""
     if node.op == "binary":
         return _binary_takes(flow, node, "b" if role == "a" else "a", axis, order)
     if role != "x":
@@ -112,7 +112,7 @@ def _node_takes(flow: Flow, node: Node, role: str, axis: int, order: Order) -> l
 def _binary_takes(
     flow: Flow, node: Node, other_role: str, axis: int, order: Order
 ) -> list[Edit] | None:
-    """An operation of a map and one value a channel, or one value for all."""
+    """Edits of an operation on a map and one value a channel, or one value for all channels."""
     other = node.inputs[other_role]
     after = _passed_on(flow, node, axis, order)
     if after is None or any(s for i, s in enumerate(other.strides) if i != axis):
@@ -132,8 +132,8 @@ def _binary_takes(
 
 
 def _passed_on(flow: Flow, node: Node, axis: int, order: Order) -> list[Edit] | None:
-    """The node keeps the order in dimension ``axis`` of its result: its own readers have to take
-    it."""
+    """Edits of a node that keeps the order in dimension ``axis`` of its result: its own readers
+    must take it."""
     out, channels = node.out, len(order)
     whole = out.tensor.kind == "arena" and out.tensor.size == out.size and not out.offset
     if not whole or len(flow.writes(out.tensor)) != 1 or (out.strides[axis] != 1 and channels > 1):
@@ -147,7 +147,7 @@ def _passed_on(flow: Flow, node: Node, axis: int, order: Order) -> list[Edit] | 
 
 
 def permute_outputs(conv: Node, order: Order) -> None:
-    """Lets a convolution write what was its channel order[i] at place i."""
+    """Makes a convolution write its former channel order[i] at place i."""
     for role in ("weight", "bias"):
         if role in conv.inputs:
             view = conv.inputs[role]
@@ -157,6 +157,6 @@ def permute_outputs(conv: Node, order: Order) -> None:
 
 
 def permute_inputs(conv: Node, order: Order) -> None:
-    """Lets a convolution read what was its channel order[i] at place i."""
+    """Makes a convolution read its former input channel order[i] at place i."""
     view = conv.inputs["weight"]
     conv.inputs["weight"] = constant(view.tensor.name, values(view)[:, np.array(order)])

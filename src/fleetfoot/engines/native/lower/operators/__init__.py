@@ -1,6 +1,6 @@
 """PyTorch's operators as nodes: one function for each, by ATen's name and overload.
 
-A function is given the ``Builder`` and the operator's arguments in the order of its schema,
+A function gets the ``Builder`` and the operator's arguments in the order of its schema, with
 defaults filled in: a ``Value`` for what depends on the picture, a tensor for a constant of the
 network.
 """

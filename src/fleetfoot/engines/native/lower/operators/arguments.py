@@ -1,4 +1,4 @@
-"""What ATen's operators are given, brought into one form."""
+"""Arguments of ATen's operators, brought into one form."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from fleetfoot.engines.native.lower.values import Value
 from fleetfoot.errors import LackingError
 
 Operand = Value | torch.Tensor
-"""What depends on the picture, or a constant of the network."""
+"""A value that depends on the picture, or a constant of the network."""
 
 
 def pair(x: int | Sequence[int]) -> tuple[int, int]:
-    """A height and a width: ATen lets one number stand for both."""
+    """A height and a width; in ATen one number may stand for both."""
     if isinstance(x, int):
         return x, x
     return (x[0], x[0]) if len(x) == 1 else (x[0], x[1])
 
 
 def constant(x: Operand | None, what: str) -> torch.Tensor:
-    """``x``, which has to be a constant of the network.
+    """``x``, which must be a constant of the network.
 
     Raises:
-        LackingError: it depends on the picture.
+        LackingError: ``x`` depends on the picture.
     """
     if not isinstance(x, torch.Tensor):
         raise LackingError(f"with {what} that depends on the picture")
@@ -32,14 +32,14 @@ def constant(x: Operand | None, what: str) -> torch.Tensor:
 
 
 def number(x: Operand | float) -> float | None:
-    """The one number that ``x`` is, or None where it is more or depends on the picture."""
+    """The single number that ``x`` is, or None if it is more or depends on the picture."""
     if isinstance(x, torch.Tensor) and x.numel() == 1:
         return float(x.item())
     return float(x) if isinstance(x, int | float) else None
 
 
 def positive(dims: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
-    """Dimensions counted from the front; all of them for None or an empty list."""
+    """Dimensions counted from the front; all of them if ``dims`` is None or empty."""
     if isinstance(dims, int):
         dims = (dims,)
     return tuple(dim % rank for dim in dims) if dims else tuple(range(rank))

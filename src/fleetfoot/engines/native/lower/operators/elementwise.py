@@ -15,7 +15,7 @@ from fleetfoot.errors import LackingError
 
 
 def unary(build: Builder, x: Value, name: str, a: float = 0.0, b: float = 0.0) -> Value:
-    """One of the core's activations and its two numbers."""
+    """Adds one of the core's activations, with its two numbers."""
     return build.elementwise("unary", {"x": x}, shape=x.shape, act=[name, float(a), float(b)])
 
 
@@ -32,7 +32,7 @@ def clamp(
     low: Operand | float | None = None,
     high: Operand | float | None = None,
 ) -> Value:
-    """clamp and hardtanh; a side that is None has no bound."""
+    """Lowers clamp and hardtanh; a side that is None has no bound."""
     bounds: list[float] = []
     for bound, missing in ((low, -math.inf), (high, math.inf)):
         value = missing if bound is None else number(bound)
@@ -69,7 +69,7 @@ def softplus(build: Builder, x: Value, beta: float, threshold: float) -> Value:
 
 
 def binary(build: Builder, kind: str, a: Operand | float, b: Operand | float) -> Value:
-    """Operands that broadcast; a number becomes a constant of one element."""
+    """Adds an operation on operands that broadcast; a number becomes a constant of one element."""
     a, b = (x if isinstance(x, Value | torch.Tensor) else torch.tensor(float(x)) for x in (a, b))
     shape = torch.broadcast_shapes(tuple(a.shape), tuple(b.shape))
     return build.elementwise(
@@ -78,7 +78,7 @@ def binary(build: Builder, kind: str, a: Operand | float, b: Operand | float) ->
 
 
 def _scaling(x: Operand | float, by: Operand | float) -> tuple[Value, float] | None:
-    """``x`` and the finite number ``by``, where that is what they are and x keeps its shape."""
+    """``x`` and the finite number ``by``, if they are these and x keeps its shape; else None."""
     value = number(by)
     if not isinstance(x, Value) or value is None or not math.isfinite(value):
         return None
@@ -86,7 +86,7 @@ def _scaling(x: Operand | float, by: Operand | float) -> tuple[Value, float] | N
 
 
 def add(build: Builder, a: Operand | float, b: Operand | float, alpha: float = 1) -> Value:
-    """a + alpha b"""
+    """Lowers add: a + alpha b."""
     if alpha != 1:
         b = multiply(build, b, alpha) if isinstance(b, Value) else b * alpha
     for x, by in ((a, b), (b, a)):
@@ -96,7 +96,7 @@ def add(build: Builder, a: Operand | float, b: Operand | float, alpha: float = 1
 
 
 def subtract(build: Builder, a: Operand | float, b: Operand | float, alpha: float = 1) -> Value:
-    """a - alpha b"""
+    """Lowers sub: a - alpha b."""
     if alpha != 1:
         b = multiply(build, b, alpha) if isinstance(b, Value) else b * alpha
     if (scaling := _scaling(a, b)) is not None:
@@ -107,7 +107,7 @@ def subtract(build: Builder, a: Operand | float, b: Operand | float, alpha: floa
 
 
 def subtract_from(build: Builder, a: Value, b: Operand | float, alpha: float = 1) -> Value:
-    """rsub: b - alpha a"""
+    """Lowers rsub: b - alpha a."""
     return subtract(build, b, a, alpha)
 
 
@@ -146,14 +146,15 @@ def arithmetic(kind: str) -> Callable[..., Value]:
 
 
 def add_product(build: Builder, x: Operand, a: Operand, b: Operand, value: float) -> Value:
-    """addcmul: x + value a b"""
+    """Lowers addcmul: x + value a b."""
     if isinstance(a, Value) or isinstance(b, Value):
         return add(build, x, multiply(build, a, b), value)
     return add(build, x, a * b, value)
 
 
 def masked_fill(build: Builder, x: Value, mask: Operand, value: Operand | float) -> Value:
-    """Where a constant mask is set, ``value``: x clamped to it from both sides."""
+    """Lowers masked_fill for a constant mask: x clamped to ``value`` from both sides at the
+    mask."""
     mask = constant(mask, "a mask")
     filled = torch.where(mask, torch.as_tensor(value, dtype=torch.float32), -math.inf)
     low = binary(build, "max", x, filled)
@@ -161,7 +162,7 @@ def masked_fill(build: Builder, x: Value, mask: Operand, value: Operand | float)
 
 
 def where(build: Builder, mask: Operand, a: Operand | float, b: Operand | float) -> Value:
-    """With a constant mask, and one side of it constant."""
+    """Lowers where for a constant mask with at least one constant side."""
     mask = constant(mask, "a mask")
     if isinstance(a, Value) and not isinstance(b, Value):
         return masked_fill(build, a, ~mask, b)

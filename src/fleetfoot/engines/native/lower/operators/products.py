@@ -21,7 +21,7 @@ from fleetfoot.errors import LackingError
 def product(
     build: Builder, a: Value, b: Value, alpha: float = 1.0, order: Sequence[int] | None = None
 ) -> Value:
-    """alpha a b of (..., M, K) and (..., K, N), leading dimensions broadcast."""
+    """Adds alpha a b of (..., M, K) and (..., K, N); leading dimensions broadcast."""
     lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = a.expand((*lead, *a.shape[-2:])), b.expand((*lead, *b.shape[-2:]))
     a, b = (x if all(len(dim) <= 1 for dim in x.dims[-2:]) else build.copy(x) for x in (a, b))
@@ -41,7 +41,7 @@ def product(
 
 
 def matmul(build: Builder, a: Operand, b: Operand) -> Value:
-    """matmul, bmm, mm. By a constant matrix it is a linear layer."""
+    """Lowers matmul, bmm and mm. With a constant matrix it is a linear layer."""
     if isinstance(a, Value) and isinstance(b, torch.Tensor) and b.ndim == 2:
         return as_linear(build, a, b.T, None)
     a, b = build.value(a), build.value(b)
@@ -53,7 +53,7 @@ def matmul(build: Builder, a: Operand, b: Operand) -> Value:
 def add_matmul(
     build: Builder, bias: Operand, a: Operand, b: Operand, beta: float = 1, alpha: float = 1
 ) -> Value:
-    """addmm and baddbmm: beta bias + alpha a b"""
+    """Lowers addmm and baddbmm: beta bias + alpha a b."""
     out = matmul(build, a, b)
     if alpha != 1:
         out = multiply(build, out, alpha)
@@ -71,7 +71,7 @@ def attention(
     scale: float | None,
     grouped: bool,
 ) -> Value:
-    """softmax(scale q k^T + mask) v"""
+    """Lowers attention: softmax(scale q k^T + mask) v."""
     if grouped:
         raise LackingError("with grouped queries")
     q, k, v = (build.value(x) for x in (q, k, v))
@@ -90,7 +90,7 @@ def attention(
 def einsum(
     build: Builder, equation: str, operands: Sequence[Operand], path: Sequence[int] | None
 ) -> Value:
-    """Of two operands whose letters each stand for a batch, a row, a column or the sum."""
+    """Lowers einsum of two operands whose letters each mean a batch, a row, a column or the sum."""
     names, _, result = equation.replace(" ", "").partition("->")
     letters = names.split(",")
     if len(operands) != 2 or not result or "." in equation:

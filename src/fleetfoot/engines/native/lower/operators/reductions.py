@@ -1,4 +1,4 @@
-"""Sums over dimensions, and what is normalised by them."""
+"""Sums over dimensions, and the normalisations that use them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def reduced(
     keep: bool,
     into: Value | None = None,
 ) -> Value:
-    """``kind`` of node reduce over ``dims``, which stay with size 1 if they are kept.
+    """Adds node reduce of the given kind over ``dims``, which stay with size 1 if they are kept.
 
     Args:
-        into: a part of a new value to write to, with the dimensions kept.
+        into: part of a new value to write to, with the dimensions kept.
     """
     order = x.order()
     order = (*(i for i in order if i not in dims), *(i for i in order if i in dims))
@@ -48,7 +48,7 @@ def reduced(
 
 
 def reduction(kind: str) -> Callable[..., Value]:
-    """mean.dim, sum.dim_IntList, amax, amin: (x, dims, keepdim, dtype)."""
+    """Lowers mean.dim, sum.dim_IntList, amax and amin: (x, dims, keepdim, dtype)."""
 
     def lowered(
         build: Builder, x: Value, dims: Any = None, keep: bool = False, dtype: Any = None
@@ -59,7 +59,7 @@ def reduction(kind: str) -> Callable[..., Value]:
 
 
 def variance(build: Builder, x: Value, dims: Any, correction: float | None, keep: bool) -> Value:
-    """Mean squared difference from the mean, in two passes as PyTorch does."""
+    """Lowers variance: mean squared difference from the mean, in two passes as in PyTorch."""
     over = positive(dims, len(x.shape))
     count = math.prod(x.shape[i] for i in over)
     mean = reduced(build, x, "mean", over, keep=True)
@@ -93,7 +93,8 @@ def normalised(
     out: Value | None = None,
     order: Sequence[int] | None = None,
 ) -> Value:
-    """Node norm over the last ``trailing`` of ``order``; weight and bias broadcast to ``x``."""
+    """Adds node norm over the last ``trailing`` of ``order``; weight and bias broadcast to
+    ``x``."""
     if order is None:
         lead = [i for i in x.order() if i < len(x.shape) - trailing]
         order = (*lead, *range(len(x.shape) - trailing, len(x.shape)))
@@ -149,12 +150,12 @@ def group_norm(
     eps: float,
     cudnn: bool,
 ) -> Value:
-    """A layer norm of each group's channels and pixels together."""
+    """Lowers group norm: a layer norm of each group's channels and pixels together."""
     batch, channels, *space = x.shape
     shape = (batch, groups, channels // groups, *space)
     out = build.fresh(x.shape, x.order())
     split = build.reshaped(out, shape)
-    # of a group, what lies together in memory comes last
+    # within a group, the dimension that is contiguous in memory comes last
     inner = [i + 1 for i in x.order() if i != 0]
     per_channel = (1, groups, channels // groups, *[1] * len(space))
     scale, shift = _affine(build, weight), _affine(build, bias, "bias")
@@ -184,7 +185,8 @@ def batch_norm(
     eps: float,
     cudnn: bool,
 ) -> Value:
-    """With running statistics, ``x * scale + shift``, computed once in float64."""
+    """Lowers batch norm with running statistics: ``x * scale + shift``, computed once in
+    float64."""
     if training or mean is None or variance is None:
         raise LackingError("with the statistics of the batch")
     scale = (constant(variance, "a variance").double() + eps).rsqrt()

@@ -1,4 +1,4 @@
-"""Views, and what moves elements without changing them."""
+"""Views, and operators that move elements without changing them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from fleetfoot.errors import LackingError
 
 
 def same(build: Builder, x: Value, *ignored: Any) -> Value:
-    """Dropout in eval mode, a copy in another layout, a cast to the type it has."""
+    """Lowers operators without effect here: dropout, copies in another layout, casts to the same
+    type."""
     return x
 
 
 def reshape(build: Builder, x: Value, *ignored: Any) -> Value:
-    """view, flatten, unflatten, squeeze, unsqueeze: PyTorch has found the shape."""
+    """Lowers view, flatten, unflatten, squeeze, unsqueeze: PyTorch has computed the shape."""
     return build.reshaped(x, build.shape)
 
 
 def filled(value: float) -> Callable[..., torch.Tensor]:
-    """zeros_like, new_ones and their like: constants, of which PyTorch has found all but the
+    """Lowers zeros_like, new_ones and similar: constants of which PyTorch has computed all but the
     value."""
 
     def lowered(build: Builder, x: Value, *ignored: Any) -> torch.Tensor:
@@ -36,7 +37,7 @@ def filled(value: float) -> Callable[..., torch.Tensor]:
 
 
 def full(build: Builder, x: Value, *arguments: Any) -> torch.Tensor:
-    """full_like (x, value, ...) and new_full (x, shape, value, ...)."""
+    """Lowers full_like (x, value, ...) and new_full (x, shape, value, ...)."""
     value = next(argument for argument in arguments if not isinstance(argument, list))
     return torch.full(build.shape, value, dtype=build.dtype)
 
@@ -46,7 +47,7 @@ def expand(build: Builder, x: Value, *ignored: Any) -> Value:
 
 
 def repeat(build: Builder, x: Value, repeats: Sequence[int]) -> Value:
-    """Whole copies behind each other along each dimension; not written out."""
+    """Lowers repeat: whole copies after each other along each dimension; they are not stored."""
     x = x.expand((*[1] * (len(repeats) - len(x.shape)), *x.shape))
     dims = tuple(
         ((count, 0), *dim) if count > 1 else dim for count, dim in zip(repeats, x.dims, strict=True)
@@ -59,7 +60,7 @@ def permute(build: Builder, x: Value, dims: Sequence[int]) -> Value:
 
 
 def transpose(build: Builder, x: Value, first: int = 0, second: int = 1) -> Value:
-    """transpose and swapaxes; of a matrix, t."""
+    """Lowers transpose and swapaxes; for a matrix, t."""
     return x.transpose(first, second)
 
 
@@ -87,7 +88,7 @@ def split_sizes(build: Builder, x: Value, sizes: Sequence[int], dim: int) -> lis
 
 
 def split(build: Builder, x: Value, size: int, dim: int) -> list[Value]:
-    """Pieces of ``size``; the last may be smaller."""
+    """Lowers split: pieces of ``size``; the last may be smaller."""
     whole = x.shape[dim]
     return split_sizes(build, x, [min(size, whole - i) for i in range(0, whole, size)], dim)
 
@@ -102,7 +103,7 @@ def unbind(build: Builder, x: Value, dim: int) -> list[Value]:
 
 
 def concatenate(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
-    """A copy of each part into its place of one new value."""
+    """Lowers cat: each part is copied into its place in one new value."""
     values = [build.value(part) for part in parts]
     dim %= len(build.shape)
     leader = next((v for v in values if v.tensor.kind != "constant" and not v.repeats), None)
@@ -123,7 +124,7 @@ def stack(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
 
 
 def roll(build: Builder, x: Value, shifts: int | Sequence[int], dims: int | Sequence[int]) -> Value:
-    """Each dimension falls into two runs, which change places."""
+    """Lowers roll: each dimension is divided into two runs, which change places."""
     shifts = (shifts,) if isinstance(shifts, int) else shifts
     if not isinstance(dims, int) and not dims:
         raise LackingError("over all dimensions as one")
@@ -166,7 +167,7 @@ def index_select(build: Builder, x: Value, dim: int, index: Operand) -> Value:
 
 
 def index(build: Builder, x: Value, indices: Sequence[Operand | None]) -> Value:
-    """By one constant index of whole numbers, of any shape."""
+    """Lowers index with one constant index of whole numbers, of any shape."""
     given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if len(given) != 1:
         raise LackingError("by several indices at once")

@@ -1,4 +1,4 @@
-"""Convolutions, poolings and resizing: what reads windows of a map."""
+"""Operators that read windows of a map: convolutions, poolings and resizing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHANNELS_LAST = channels_last(4)
 
 @dataclass(frozen=True)
 class Padded:
-    """A map that is padded by the convolution or the max pooling that reads it."""
+    """A map whose padding is done by the convolution or max pooling that reads it."""
 
     inner: Value
     before: tuple[int, int]
@@ -37,9 +37,8 @@ def unpadded(
     padding: Sequence[int],
     value: float,
 ) -> tuple[Value, tuple[int, int], tuple[int, int]]:
-    """The map that a node reads, and its padding before and after it: the node's own and what it
-    takes over from a ``Padded`` map. Where that is more than a kernel takes, the padded map is
-    made."""
+    """The map that a node reads, and its padding before and after it: the node's own and that of a
+    ``Padded`` map. If this is more than a kernel takes, the padded map is written out."""
     own = (padding[0], padding[1])
     if not isinstance(x, Padded):
         return x, own, own
@@ -60,10 +59,10 @@ def convolution(
     dilation: int | Sequence[int],
     groups: int,
 ) -> Value:
-    """conv2d; its weights as PyTorch has them: (N, C / groups, kh, kw)."""
+    """Lowers conv2d, with weights as in PyTorch: (N, C / groups, kh, kw)."""
     weight = constant(weight, "a weight")
     kernel, stride, dilation = (weight.shape[2], weight.shape[3]), pair(stride), pair(dilation)
-    if padding == "same":  # of an odd sum the larger part comes after
+    if padding == "same":  # if the sum is odd, the larger part comes after
         before = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
     else:
         before = (0, 0) if isinstance(padding, str) else pair(padding)
@@ -88,7 +87,7 @@ def convolution(
 
 
 def weights(build: Builder, weight: torch.Tensor, bias: Operand | None) -> dict[str, View]:
-    """The views of a layer's constants; those of a linear layer as of a 1x1 convolution."""
+    """The views of a layer's constants; those of a linear layer as for a 1x1 convolution."""
     shape = (*weight.shape, *[1] * (4 - weight.ndim))
     views = {"weight": View.dense(build.constant(weight, "weight").tensor, shape)}
     if bias is not None:
@@ -107,7 +106,7 @@ def convolution_1d(
     dilation: Sequence[int],
     groups: int,
 ) -> Value:
-    """conv1d, as a conv2d over one row."""
+    """Lowers conv1d, as a conv2d over one row."""
     shape = build.shape
     build.shape = (*shape[:2], 1, shape[2])
     row = build.reshaped(x, (*x.shape[:2], 1, x.shape[2]))
@@ -119,12 +118,12 @@ def convolution_1d(
 
 
 def linear(build: Builder, x: Value, weight: Operand, bias: Operand | None) -> Value:
-    """A 1x1 convolution over the rows of ``x``."""
+    """Lowers linear, as a 1x1 convolution over the rows of ``x``."""
     return as_linear(build, x, constant(weight, "a weight"), bias)
 
 
 def as_linear(build: Builder, x: Value, weight: torch.Tensor, bias: Operand | None) -> Value:
-    """(..., K) by (N, K) -> (..., N)"""
+    """A linear layer on ``x``: (..., K) by (N, K) -> (..., N)."""
     out = build.fresh((*x.shape[:-1], weight.shape[0]))
     source = build.rows(x)
     target = View.dense(out.tensor, (*source.shape[:2], weight.shape[0]))
@@ -178,7 +177,8 @@ def max_pool(
     dilation: Sequence[int],
     ceil_mode: bool,
 ) -> Value:
-    """Of ``ceil_mode`` the result's shape tells all: windows may reach beyond the padding."""
+    """Lowers average pooling. The result's shape shows the effect of ``ceil_mode``: windows may
+    reach beyond the padding."""
     stride = pair(stride or kernel)
     x, before, after = unpadded(build, x, "pool", stride, pair(padding), -math.inf)
     return pooled(
@@ -215,14 +215,15 @@ def average_pool(
             after=padding,
             count_include_pad=count_include_pad,
         )
-    # a sum over the window that is divided by one number wherever the window lies
+    # a sum over the window, divided by one number wherever the window is
     channels = x.shape[1]
     weight = torch.full((channels, 1, *kernel), 1 / divisor)
     return convolution(build, x, weight, None, stride, padding, 1, channels)
 
 
 def adaptive_average_pool(build: Builder, x: Value, size: Sequence[int]) -> Value:
-    """Cell i of n averages rows floor(i H / n) to ceil((i + 1) H / n); likewise columns."""
+    """Lowers adaptive pooling: cell i of n averages rows floor(i H / n) to ceil((i + 1) H / n),
+    and columns by the same formula."""
     if x.shape[2:] == (1, 1) or x.shape == build.shape:
         return x.expand(build.shape)
     if build.shape[2:] == (1, 1):
@@ -245,7 +246,7 @@ def adaptive_average_pool(build: Builder, x: Value, size: Sequence[int]) -> Valu
 
 
 def _window(cells: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
-    """Size and stride where all cells are as large and as far from each other; else None."""
+    """Size and stride if all cells are equally large and equally spaced; else None."""
     sizes = {end - start for start, end in cells}
     steps = {after[0] - before[0] for before, after in pairwise(cells)} or {1}
     if len(sizes) > 1 or len(steps) > 1 or 0 in steps:
@@ -254,7 +255,7 @@ def _window(cells: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
 
 
 def resize(mode: str) -> Callable[..., Value]:
-    """upsample_*.vec, whose scale is of input pixels an output pixel."""
+    """Lowers upsample_*.vec, whose scale is in input pixels for an output pixel."""
 
     def lowered(build: Builder, x: Value, *arguments: Any) -> Value:
         *aligned, factors = arguments[1:]
@@ -279,9 +280,9 @@ def resize(mode: str) -> Callable[..., Value]:
 def pad(
     build: Builder, x: Value, amounts: Sequence[int], mode: str, value: float | None
 ) -> Value | Padded:
-    """Zeros, or what ``value`` says, around ``x``.
+    """Lowers pad: zeros, or ``value``, around ``x``.
 
-    Other modes repeat what is there: a gather for each dimension.
+    Other modes repeat rows of the map: one gather for each dimension.
     """
     if not any(amounts):
         return x
@@ -310,7 +311,7 @@ def filled(build: Builder, x: Value, sides: Mapping[int, Sequence[int]], value: 
     if max(max(amounts) for amounts in sides.values()) > 0:
         build.emit("fill", {}, build.align([out], order)[0], value=value)
     if any(x.shape[dim] + min(low, 0) + min(high, 0) < 1 for dim, (low, high) in sides.items()):
-        return out  # nothing of the map is left
+        return out  # no part of the map is left
     place = out
     for dim, (low, high) in sides.items():
         have = x.shape[dim]
@@ -321,7 +322,7 @@ def filled(build: Builder, x: Value, sides: Mapping[int, Sequence[int]], value: 
 
 
 def _source_rows(mode: str, size: int, low: int, high: int) -> torch.Tensor:
-    """Which of ``size`` rows each padded row repeats."""
+    """Index of the row, out of ``size``, that each padded row repeats."""
     rows = torch.arange(-low, size + high)
     if mode == "replicate":
         return rows.clamp(0, size - 1)
@@ -334,7 +335,7 @@ def _source_rows(mode: str, size: int, low: int, high: int) -> torch.Tensor:
 
 
 def gathered(build: Builder, x: Value, dim: int, index: torch.Tensor) -> Value:
-    """``out[..., i, ...] = x[..., index[i], ...]`` over dimension ``dim``."""
+    """A gather over dimension ``dim``: ``out[..., i, ...] = x[..., index[i], ...]``."""
     if len(x.dims[dim]) > 1:
         x = build.copy(x)
     rank, count = len(x.shape), len(index)

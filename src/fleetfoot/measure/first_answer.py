@@ -1,7 +1,8 @@
-"""The process that ``start.py`` starts: opens an engine's own file, answers, and says what it took.
+"""The first answer from an engine's own file, in a new process that ``start.py`` starts: it opens
+the file, answers, and says what that took.
 
-Run as ``python -m fleetfoot.measure.started REQUEST``, with the request and the answer in JSON.
-Nothing of fleetfoot is imported but ``fleetfoot.readers``, which imports nothing, and for
+Run as ``python -m fleetfoot.measure.first_answer REQUEST``, with the request and the answer in
+JSON. Nothing of fleetfoot is imported but ``fleetfoot.readers``, which imports nothing, and for
 ``native`` ``fleetfoot.runtime``; the time that counts begins when Python and numpy are up, which
 every engine needs, and takes in the import of the engine's own package.
 """

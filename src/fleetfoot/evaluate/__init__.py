@@ -1,0 +1,1 @@
+"""How right is it? Scores, measured here or published elsewhere."""
