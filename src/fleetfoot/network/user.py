@@ -74,7 +74,7 @@ class _Wanted:
     factory: str
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] | None = None
-    """None if the name gives no arguments, not even ``()``."""
+    """Keyword arguments; None if the name gives no arguments at all, not even ``()``."""
 
     @property
     def called(self) -> bool:
