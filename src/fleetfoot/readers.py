@@ -1,7 +1,7 @@
 """Opens an engine's own files, and runs them on numpy arrays: no torch unless the engine needs it.
 
 Each function of ``READERS`` imports the engine's package and returns the function that opens its
-files. The engines build on them, and ``measure/first_answer.py`` times them in a process of its own.
+files. The engines build on them, and ``measure/first_answer.py`` times them in a new process.
 """
 
 from __future__ import annotations

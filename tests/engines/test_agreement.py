@@ -187,7 +187,7 @@ def test_pick_lists_it_as_a_failure(monkeypatch, wrong_hardswish, tmp_path):
     monkeypatch.setenv("FLEETFOOT_CACHE", str(tmp_path))
     monkeypatch.setattr(pick, "native_size", lambda name: 32)
     monkeypatch.setattr(pick, "published", lambda name, size: (70.0, "a paper"))
-    monkeypatch.setattr(pick, "list_models", lambda: ["mobilenetv3_small_100"])
+    monkeypatch.setattr(pick, "default_names", lambda: ["mobilenetv3_small_100"])
     monkeypatch.setattr(pick, "_roofline", lambda threads: lambda seen: 0.003)
     with pytest.raises(pick.NoneFitsError, match=r"aten\.hardswish"):
         pick.pick(1000, engine="native", calibrated=False)
@@ -214,7 +214,7 @@ def test_an_engine_that_did_not_come_from_load_is_compared_by_bench():
 
 @needs_library
 def test_a_pass_that_drops_a_sum_is_named_by_that_sum(monkeypatch):
-    fuse = compile.fuse
+    fuse = compile.fuse_nodes
 
     def forgets(graph: Graph) -> None:
         fuse(graph)
@@ -222,7 +222,7 @@ def test_a_pass_that_drops_a_sum_is_named_by_that_sum(monkeypatch):
             if node.name == "blocks.1.project":
                 node.inputs.pop("residual", None)
 
-    monkeypatch.setattr(compile, "fuse", forgets)
+    monkeypatch.setattr(compile, "fuse_nodes", forgets)
     with pytest.raises(DisagreementError) as caught:
         load("native", network(), example=EXAMPLE)
     assert caught.value.place == "aten.add.Tensor at blocks.1"
