@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
-from fleetfoot.choose.agreement import Agreement
 from fleetfoot.choose.latency import Array, LatencyModel, activations, features, fit
+from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.choose.synthetic import synthetic
 from fleetfoot.cores import check_threads
 from fleetfoot.count.trace import Trace, count

@@ -140,18 +140,18 @@ def _list_rules(as_json: bool) -> None:
 def _check_prices(engine: str, threads: int, output: Path | None, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from fleetfoot.explain import prices
+    from fleetfoot.explain import price_check
     from fleetfoot.machine.measured import machine
     from fleetfoot.report.findings import print_prices
     from fleetfoot.report.kit.terminal import console
 
-    record = prices.check_prices(
+    record = price_check.check_prices(
         machine(threads),
         engine=engine,
         on_rule=lambda code: typer.echo(f"measuring {code}", err=True),
     )
     if output is not None:
-        typer.echo(f"record: {prices.write(output, record)}", err=True)
+        typer.echo(f"record: {price_check.write(output, record)}", err=True)
     if as_json:
         typer.echo(json.dumps(asdict(record)))
     else:

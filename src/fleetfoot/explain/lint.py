@@ -23,7 +23,7 @@ from fleetfoot.count import trace
 from fleetfoot.explain.explanation import explain
 from fleetfoot.explain.findings import Basis, Finding
 from fleetfoot.explain.rules import findings, rule, worth_saying
-from fleetfoot.explain.rules.base import modelled_layers
+from fleetfoot.explain.rules.pricing import modelled_layers
 from fleetfoot.machine.machine import Machine
 
 TABLE = "tool.fleetfoot.lint"

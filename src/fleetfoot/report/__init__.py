@@ -11,9 +11,9 @@ from pathlib import Path
 
 from fleetfoot.files import write_text
 from fleetfoot.measure.record import Failure, Start
-from fleetfoot.report import page, plots
+from fleetfoot.report import plots, record_page
 from fleetfoot.report.joined import Joined, join, read_joined
-from fleetfoot.report.tables import (
+from fleetfoot.report.record_tables import (
     markdown,
     print_comparison,
     print_starts,
@@ -47,7 +47,7 @@ def save(
     folder = Path(folder)
     table, site = folder / "results.csv", folder / "index.html"
     write_text(table, to_csv(measurements))
-    write_text(site, page.html(measurements, failures, starts))
+    write_text(site, record_page.html(measurements, failures, starts))
     return [table, *plots.save(measurements, folder), site]
 
 

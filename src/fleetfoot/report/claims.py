@@ -19,8 +19,8 @@ from fleetfoot.report.joined import join
 from fleetfoot.report.kit.style import shape, short
 from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.plots import INK, MARKERS, SOFT, name_points, new_axes, plain_ticks
+from fleetfoot.report.record_tables import markdown_table, plain_table
 from fleetfoot.report.summary import circumstances, digits
-from fleetfoot.report.tables import markdown_table, plain_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from fleetfoot.count.trace import ModuleCost, Operator, Trace
 from fleetfoot.report.kit.terminal import Name
+from fleetfoot.report.record_tables import print_fitting
 from fleetfoot.report.summary import digits
-from fleetfoot.report.tables import print_fitting
 
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 

@@ -17,8 +17,8 @@ from fleetfoot.explain.explanation import Explanation
 from fleetfoot.machine.roofline import Bound, Layer
 from fleetfoot.report.findings import print_findings
 from fleetfoot.report.kit.terminal import Name
+from fleetfoot.report.record_tables import print_fitting
 from fleetfoot.report.summary import digits
-from fleetfoot.report.tables import print_fitting
 
 TOP = 15
 """Rows of the card by default."""

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fleetfoot.explain.findings import Finding
 from fleetfoot.explain.lint import Lint
-from fleetfoot.explain.prices import PriceCheck, PriceRecord
+from fleetfoot.explain.price_check import PriceCheck, PriceRecord
 from fleetfoot.explain.rules import RULES
 from fleetfoot.report.summary import digits
 

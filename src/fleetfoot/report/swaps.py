@@ -13,8 +13,8 @@ from rich.text import Text
 from fleetfoot.measure.pair import PairTimes
 from fleetfoot.report.counts import scaled
 from fleetfoot.report.kit.terminal import Name
+from fleetfoot.report.record_tables import print_fitting
 from fleetfoot.report.summary import digits
-from fleetfoot.report.tables import print_fitting
 from fleetfoot.transform.replacement import Replaced, Swapped, by_reason
 
 

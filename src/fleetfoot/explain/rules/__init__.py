@@ -13,13 +13,14 @@ from fleetfoot.count.trace import Trace
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.explain.findings import Finding
 from fleetfoot.explain.rules.attention import A1
-from fleetfoot.explain.rules.base import Evidence, Rule, modelled_layers
+from fleetfoot.explain.rules.base import Rule
 from fleetfoot.explain.rules.copies import C1, L1
 from fleetfoot.explain.rules.depthwise import D1
 from fleetfoot.explain.rules.elementwise import B1, G4
 from fleetfoot.explain.rules.engine import E1, F1
 from fleetfoot.explain.rules.fragments import G3
 from fleetfoot.explain.rules.lanes import V1
+from fleetfoot.explain.rules.pricing import Evidence, modelled_layers
 from fleetfoot.explain.rules.squeeze import S1
 from fleetfoot.explain.rules.widths import G1, G2
 from fleetfoot.machine.machine import Machine

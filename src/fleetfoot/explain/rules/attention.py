@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from fleetfoot.count.trace import Shape
 from fleetfoot.count.vocabulary import ATTENTION, MATRIX_PRODUCTS, SOFTMAXES
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, megabytes
+from fleetfoot.explain.rules.pricing import Evidence
 
 
 class Attention(NamedTuple):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleetfoot.count.vocabulary import CLONES, CONCATENATIONS, REARRANGEMENTS, bare
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, megabytes
+from fleetfoot.explain.rules.pricing import Evidence
 
 MOST_LAYOUT_AXES = 4
 """Axes of a map, or of tokens and heads. A view of more axes splits one: a shuffle, or windows."""

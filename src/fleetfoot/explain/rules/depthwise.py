@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, megabytes
+from fleetfoot.explain.rules.pricing import Evidence
 
 PARTIAL_RATIO = 4
 """Divisor of the channels that a PConv convolves: a quarter, as in FasterNet."""

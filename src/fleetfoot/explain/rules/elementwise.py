@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleetfoot.count.vocabulary import bare
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, megabytes
+from fleetfoot.explain.rules.pricing import Evidence
 from fleetfoot.explain.rules.squeeze import gates
 
 

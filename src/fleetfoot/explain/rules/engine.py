@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from fleetfoot.count.vocabulary import bare
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule
+from fleetfoot.explain.rules.base import Breach, Rule
+from fleetfoot.explain.rules.pricing import Evidence
 
 MOST_TIMES = 4.0
 """Times the floor from which a layer is far above it. Whole networks, including their memory-bound

@@ -1,7 +1,7 @@
 """For each rule, a network that breaks it, and the same network with the change made.
 
-``docs/rules.md`` shows them; ``explain.prices`` runs both and compares what the change saves with
-the price. Each is ``REPEATS`` blocks, so that the broken part is most of the network.
+``docs/rules.md`` shows them; ``explain.price_check`` runs both and compares what the change saves
+with the price. Each is ``REPEATS`` blocks, so that the broken part is most of the network.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from fleetfoot.count.vocabulary import CONCATENATIONS, bare
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, counted
+from fleetfoot.explain.rules.base import Breach, Rule, counted
 from fleetfoot.explain.rules.dataflow import Product, bits
+from fleetfoot.explain.rules.pricing import Evidence
 
 JOINS = CONCATENATIONS | {"aten.add", "aten.mul"}
 """Operators that join branches."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule
+from fleetfoot.explain.rules.base import Breach, Rule
+from fleetfoot.explain.rules.pricing import Evidence
 
 MOST_EMPTY = 0.1
 """Share of empty lanes from which a layer is reported. 1000 classes leave 1 % of 16 empty, 116

@@ -10,8 +10,9 @@ from math import prod
 from typing import NamedTuple
 
 from fleetfoot.count.vocabulary import bare
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, counted, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, counted, megabytes
 from fleetfoot.explain.rules.dataflow import bits
+from fleetfoot.explain.rules.pricing import Evidence
 
 
 class Gate(NamedTuple):

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import sqrt
 
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, counted, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, counted, megabytes
 from fleetfoot.explain.rules.dataflow import Product
+from fleetfoot.explain.rules.pricing import Evidence
 
 LEAST_EXTRA = 0.1
 """Share of a layer's bytes above the bound from which it is reported. Widths of 1 : 2 move 6 % more

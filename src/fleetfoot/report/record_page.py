@@ -18,6 +18,7 @@ from fleetfoot.report.kit.svg import (
     swatch,
     top1_against_latency,
 )
+from fleetfoot.report.record_tables import COLUMNS
 from fleetfoot.report.summary import (
     GAIN_TITLE,
     VERSUS_TITLE,
@@ -36,7 +37,6 @@ from fleetfoot.report.summary import (
     versus,
     versus_text,
 )
-from fleetfoot.report.tables import COLUMNS
 
 _HINTS = {
     "top-1": "ImageNet-1k validation top-1 as published, not measured here",
@@ -63,7 +63,7 @@ def html(
     what = f"{networks} network{'s' if networks > 1 else ''}"
     cpus = dict.fromkeys(m.machine["gpu"] or m.machine["cpu"] for m in measurements)
     return page(
-        "page",
+        "record_page",
         ("page.css",),
         _palette(look),
         title=f"{what} on {', '.join(cpus)}",

@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from fleetfoot.errors import RecordError
-from fleetfoot.explain.prices import PriceCheck, PriceRecord, check_prices, file_name, read, write
+from fleetfoot.explain.price_check import (
+    PriceCheck,
+    PriceRecord,
+    check_prices,
+    file_name,
+    read,
+    write,
+)
 from fleetfoot.explain.rules.examples import ROUND
 
 
