@@ -255,6 +255,22 @@ def test_the_first_layer_is_the_one_that_sees_the_input():
     assert not any(module._forward_pre_hooks for module in Net().modules())
 
 
+@pytest.mark.parametrize("asks", ["for five dimensions", "for a film of one frame"])
+def test_a_network_of_films_takes_a_film(asks):
+    class Films(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv3d(3, 4, 1)
+
+        def forward(self, x):
+            if asks == "for five dimensions":
+                _, _, depth, _, _ = x.shape
+                assert depth > 1
+            return self.stem(x if x.ndim == 5 else x.unsqueeze(2))
+
+    assert shapes(Workload.of("net", Films(), size="8x6")) == {"x": (1, 3, 16, 8, 6)}
+
+
 class Two(nn.Module):
     def forward(self, x, scale=2, *, mask=None):
         return {"sum": x * scale, "parts": [x, x]}

@@ -9,7 +9,6 @@ B batch · C channels · H W space · N classes
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import re
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.copying import copied, evaluated_
 from fleetfoot.cores import usable_cores
 from fleetfoot.data.images import MAX_BYTES, MAX_PIXELS
 from fleetfoot.data.preprocess import Preprocess
@@ -148,7 +148,7 @@ class Predictor:
                 f"the network takes {channels} channels, and a picture has {preprocess.channels}"
             )
         example = torch.zeros(batch, channels, preprocess.height, preprocess.width)
-        ready = fuse(model, example[:1]).model if fold else copy.deepcopy(model).eval()
+        ready = fuse(model, example[:1]).model if fold else evaluated_(copied(model))
         if engine == "auto":
             built = load_auto(ready, example=example, threads=threads)
         else:

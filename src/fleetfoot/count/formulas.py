@@ -51,7 +51,7 @@ def attention(args: Sequence[Any], out: Any) -> int:
 
 
 def deformable_convolution(args: Sequence[Any], out: Any) -> int:
-    """As a convolution; the bilinear sampling is not counted, as for a resize."""
+    """Those of a convolution; the bilinear sampling is not counted, as for a resize."""
     return out.numel() * math.prod(args[1].shape[1:])
 
 

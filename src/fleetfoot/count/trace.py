@@ -8,7 +8,6 @@ counts reads this list; ``docs/counting.md`` has the conventions.
 
 from __future__ import annotations
 
-import copy
 import re
 import textwrap
 import weakref
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from fleetfoot.copying import copied, evaluated_
 from fleetfoot.count.exact import EXACT, WITHOUT, Call, exact_flops
 from fleetfoot.count.formulas import FIRST_OUTPUT_ONLY, MACS
 from fleetfoot.count.vocabulary import FREE, bare
@@ -41,9 +41,9 @@ class Operator:
     module_type: str
     """That module's class."""
     input_shapes: tuple[Shape, ...]
-    """Of every tensor that it reads, weights too."""
+    """Shapes of all tensors that it reads, weights too."""
     shape: Shape
-    """Of its first output."""
+    """Shape of its first output."""
     params: int
     """Learned values that it reads and no operator before it has read."""
     macs: int | None
@@ -55,14 +55,14 @@ class Operator:
     bytes_read: int
     bytes_written: int
     weight_bytes: int
-    """Of ``bytes_read``, those of parameters and buffers."""
+    """The part of ``bytes_read`` that is parameters and buffers."""
     live_activation_bytes: int
     """Memory of the activations that exist while it runs, its inputs and outputs among them."""
     reads: tuple[int, ...] = ()
     """Which memory each of its inputs lies in, by a number of the pass: views of one tensor have
     the same, an operator that writes in place reads and writes the same."""
     writes: tuple[int, ...] = ()
-    """Likewise of its outputs."""
+    """Which memory each of its outputs lies in, by the same numbers."""
 
     @property
     def known(self) -> bool:
@@ -83,7 +83,7 @@ class ModuleCost:
     module_type: str
     operators: int
     unknown: int
-    """Of these, operators without a formula, which the sums below leave out."""
+    """Operators among them without a formula, which the sums below leave out."""
     params: int
     macs: int
     exact_flops: int
@@ -108,7 +108,7 @@ class Trace:
     params: int
     """Learned values; a tensor that two modules share counts once."""
     unread_params: int
-    """Of these, those that no operator read."""
+    """Learned values that no operator read."""
     weight_bytes: int
     """Memory of parameters and buffers, shared ones once."""
     input_bytes: int
@@ -323,7 +323,7 @@ class _Memory:
             self._alive[key].atexit = False
 
     def number(self, tensor: Tensor) -> int:
-        """Of the memory that the tensor lies in; a new one where memory is used again."""
+        """The number of the memory that the tensor lies in; a new one if memory is used again."""
         key = tensor.untyped_storage()._cdata
         return self._numbers[key] if key in self._numbers else self._number(key)
 
@@ -420,12 +420,11 @@ def _copy(model: nn.Module, *, storage: bool) -> nn.Module:
             empty = torch.empty_like(tensor, device="meta")
             is_parameter = isinstance(tensor, nn.Parameter)
             known[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:  # as weight_norm keeps them
-                kept = value.detach()
-                known[id(value)] = kept if storage else torch.empty_like(kept, device="meta")
-    return copy.deepcopy(model, known)
+        for module in model.modules():
+            for value in vars(module).values():
+                if isinstance(value, Tensor) and not value.is_leaf:  # weight_norm keeps such
+                    known[id(value)] = torch.empty_like(value.detach(), device="meta")
+    return copied(model, known)
 
 
 @contextmanager
@@ -441,7 +440,7 @@ def _separate_operators() -> Iterator[None]:
 
 def _run(model: nn.Module, inputs: tuple[Any, ...], device: str, note: str) -> Trace:
     """Traces ``model``, which is the caller's to spend: hooks stay on it."""
-    model.eval()
+    evaluated_(model)
     modules, weights = Modules(model), _Weights(model)
     memory = _Memory(weights)
     memory.add(_tensors(inputs))

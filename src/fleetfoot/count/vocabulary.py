@@ -33,17 +33,17 @@ CHEAP = _names(
     """relu relu6 hardtanh hardswish hardsigmoid leaky_relu prelu _prelu_kernel clamp clamp_min
     clamp_max abs neg square sign floor ceil round trunc logical_not bitwise_not isnan isinf"""
 )
-"""Of one input, by few operations a value."""
+"""Functions of one input that take few operations a value."""
 SMOOTH = _names(
     """gelu silu sigmoid tanh mish elu celu selu softplus exp exp2 expm1 erf log log2 log1p logit
     pow sqrt rsqrt reciprocal sin cos tan atan"""
 )
-"""Of one input, by a root, an exponential or another function that takes many operations."""
+"""Functions of one input by a root, an exponential or another that takes many operations."""
 PAIRED = _names(
     """add sub rsub mul div maximum minimum addcmul addcdiv lerp atan2 hypot remainder fmod
     floor_divide eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or"""
 )
-"""Of two inputs or more."""
+"""Functions of two inputs or more."""
 CHOICES = _names("where")
 
 # values are moved and stay what they are

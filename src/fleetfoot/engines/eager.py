@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fleetfoot.copying import copied
 from fleetfoot.count.trace import Modules
 from fleetfoot.engines.base import Engine, NodeTime, Options
 from fleetfoot.engines.inputs import Given, Inputs
@@ -35,7 +35,7 @@ class Eager(Engine):
         self._dtype = getattr(torch, options.precision)
         self._format = torch.channels_last if options.layout == "nhwc" else torch.contiguous_format
         if options != Options(threads=options.threads):
-            model = copy.deepcopy(model).to(device=options.device, dtype=self._dtype)
+            model = copied(model).to(device=options.device, dtype=self._dtype)
             model = model.to(memory_format=self._format)
         elif type(self) is Eager:
             self.compared = False  # it is what the others are compared with

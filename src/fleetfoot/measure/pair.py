@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fleetfoot.copying import copied
 from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError
 from fleetfoot.measure.compare import Change, change
@@ -81,7 +81,7 @@ def measure(
     networks = {name: before, changed_name: after}
 
     def network(wanted: str, size: Size, fold: bool) -> Network:
-        made = Workload.of(wanted, copy.deepcopy(networks[wanted]), size=size, channels=channels)
+        made = Workload.of(wanted, copied(networks[wanted]), size=size, channels=channels)
         with torch.inference_mode():  # before it is folded, which takes a detector a minute
             answer = made.module(*made.arguments)
         if not isinstance(answer, torch.Tensor):

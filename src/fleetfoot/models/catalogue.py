@@ -214,8 +214,7 @@ def model_info(name: str) -> ModelInfo:
         UnknownNameError: no model has that name.
     """
     if peers.is_peer(name):
-        with torch.device("meta"):
-            built: nn.Module = peers.create(name)
+        built: nn.Module = peers.skeleton(name)
         known: dict[str, Any] = {
             "family": name.partition(":")[0],
             "paper": "",

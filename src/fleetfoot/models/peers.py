@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.weights import hub
@@ -31,6 +33,33 @@ FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
 def is_peer(name: str) -> bool:
     """Whether ``name`` carries a library's prefix."""
     return ":" in name
+
+
+class _WeightsOnMeta(TorchFunctionMode):
+    """Gives layers' weights no memory; other tensors keep their values."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def skeleton(name: str) -> nn.Module:
+    """The library's network without the memory of its weights. RegNet, for example, computes its
+    widths from tensors: where no tensor has values, such a network cannot be built.
+
+    Raises:
+        UnknownNameError: the prefix is no library's, or the library has no such network.
+    """
+    try:
+        with torch.device("meta"):
+            return create(name)
+    except (NotImplementedError, RuntimeError):
+        with _WeightsOnMeta():
+            return create(name)
 
 
 def create(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from fleetfoot.copying import evaluated_
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.errors import EngineError, FactoryError, KeyMismatchError, UnknownNameError
 from fleetfoot.models import create_model, identify, list_models, load_weights
@@ -75,7 +76,7 @@ class Workload:
     ) -> Workload:
         """Makes a workload of a module, which is set to eval mode. The other arguments are those of
         ``resolve``."""
-        module.eval()  # the returned value is not used: train() of some networks returns None
+        evaluated_(module)
         if inputs is not None:
             if size is not None or channels is not None or batch != 1:
                 raise ValueError(
@@ -424,10 +425,11 @@ def _shape(module: nn.Module, size: Size | None, channels: int | None) -> tuple[
     tried = channels or 3
     example = torch.zeros(1, tried, height, width)
     seen = _first_layer(module, example)
-    if seen is None:
-        return tried, height, width
+    if seen is None:  # a forward that asks for five dimensions before its first layer
+        return (tried, DEPTH, height, width) if _is_video(module) else (tried, height, width)
     layer, shape = seen
-    untouched = shape == tuple(example.shape)
+    as_frame = (*example.shape[:2], 1, height, width)  # an image that it takes for a film of one
+    untouched = shape in (tuple(example.shape), as_frame)
     if isinstance(layer, nn.Linear):
         if untouched and layer.in_features != width:
             return (layer.in_features,)
@@ -446,6 +448,11 @@ def _shape(module: nn.Module, size: Size | None, channels: int | None) -> tuple[
     if channels is None and wanted and each and not rest and not wanted % each:
         return wanted // each, height, width
     return tried, height, width
+
+
+def _is_video(module: nn.Module) -> bool:
+    kinds = {type(layer) for layer in module.modules()}
+    return nn.Conv3d in kinds and nn.Conv2d not in kinds
 
 
 def _square(values: int) -> tuple[int, ...] | None:

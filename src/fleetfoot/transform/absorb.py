@@ -24,11 +24,13 @@ from fleetfoot.transform.fold import (
     check_before,
     fold_after_,
     fold_before_,
+    is_replaced,
     out_axis,
     out_channels,
     why_not,
 )
 from fleetfoot.transform.trace import (
+    constant,
     describe,
     is_identity,
     moved_axis,
@@ -89,7 +91,7 @@ class Region:
 
     def absorb_(self, module: nn.Module, affine: Affine) -> list[nn.Module]:
         """Folds ``affine``, which is all that ``module`` does, into the layers before it or else
-        behind it, in place; the caller takes ``module`` out. Returns those layers.
+        after it, in place; the caller takes ``module`` out. Returns those layers.
 
         Raises:
             FoldError: neither side can take it, and why.
@@ -108,7 +110,7 @@ class Region:
         except FoldError as back:
             try:
                 layers = self._one_answer(
-                    [self._behind(call, affine.axis) for call in self.calls[module]]
+                    [self._after(call, affine.axis) for call in self.calls[module]]
                 )
                 for layer in layers:
                     check_before(layer, affine)
@@ -122,17 +124,16 @@ class Region:
         """The layer scales that are no modules of their own."""
         found = []
         for node in self.graph.nodes:
-            if node.op != "get_attr" or len(node.users) != 1:
+            multiplied = scaled_by(node) if node.op == "get_attr" else None
+            if multiplied is None:
                 continue
-            user = next(iter(node.users))
-            factors = scaled_by(user, node)
+            user, value, factor = multiplied
+            factors = channelwise(constant(self.root, factor))
+            if factors is None or factors[1] is None:
+                continue
+            affine = Affine(factors[0], torch.zeros_like(factors[0]), factors[1])
             owner, _, name = str(node.target).rpartition(".")
-            constant = channelwise(_attribute(self.root, str(node.target)))
-            if factors is None or constant is None or constant[1] is None:
-                continue
-            affine = Affine(constant[0], torch.zeros_like(constant[0]), constant[1])
-            holder = self.root.get_submodule(owner)
-            found.append(InlineScale(holder, name, factors, user, affine))
+            found.append(InlineScale(self.root.get_submodule(owner), name, value, user, affine))
         return found
 
     def absorb_scale_(self, scale: InlineScale) -> list[nn.Module]:
@@ -223,7 +224,7 @@ class Region:
             raise FoldError(f"it follows {self._named(node)} along another axis")
         return [found for one in joined for found in self._before(one, node, axis)]
 
-    def _behind(self, node: fx.Node, axis: int) -> list[_Place]:
+    def _after(self, node: fx.Node, axis: int) -> list[_Place]:
         """The layers that read ``node``, all of them."""
         found: list[_Place] = []
         for user in node.users:
@@ -236,7 +237,7 @@ class Region:
                 found.append(self._checked(user, module, axis))
                 continue
             if self._passes(module):
-                found += self._behind(user, axis)
+                found += self._after(user, axis)
                 continue
             rank = self._rank(node)
             moved = (
@@ -246,7 +247,7 @@ class Region:
             )
             if moved is None:
                 raise FoldError(f"{self._named(user)}, which reads it, is no linear layer")
-            found += self._behind(user, moved)
+            found += self._after(user, moved)
         if not found:
             raise FoldError("no layer reads it")
         return found
@@ -276,37 +277,49 @@ class Region:
         if self._passes(module):
             return self._is_point(_first(node))
         size = getattr(module, "output_size", None)
-        return isinstance(module, nn.AdaptiveAvgPool2d) and size in (1, (1, 1), [1, 1])
+        plain = isinstance(module, nn.AdaptiveAvgPool2d) and not is_replaced(module)
+        return plain and size in (1, (1, 1), [1, 1])
 
     def _named(self, node: fx.Node) -> str:
         return describe(node, self.called(node))
 
 
-def scaled_by(node: fx.Node, constant: fx.Node) -> fx.Node | None:
-    """What ``node`` multiplies by ``constant``; None if it does something else."""
-    if operation(node) not in ("mul", "multiply") or len(node.args) != 2 or node.kwargs:
-        return None
-    others = [a for a in node.args if isinstance(a, fx.Node) and a is not constant]
-    return others[0] if len(others) == 1 else None
+def scaled_by(attribute: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node] | None:
+    """The node that multiplies a value by ``attribute``, or by what is made of this alone (a view,
+    an index by None); that value; and the factor. None if the attribute has another use."""
+    factor = attribute
+    while len(factor.users) == 1:
+        (user,) = factor.users
+        alone = user.all_input_nodes == [factor]
+        if not alone and operation(user) in ("mul", "mul_", "multiply") and len(user.args) == 2:
+            others = [a for a in user.args if isinstance(a, fx.Node) and a is not factor]
+            in_place = operation(user) == "mul_" and user.args[0] is factor
+            return (user, others[0], factor) if others and not in_place else None
+        if not alone:
+            return None
+        factor = user
+    return None
 
 
 def find_scale(graph: fx.Graph, name: str) -> tuple[fx.Node, fx.Node] | None:
     """The node that multiplies by the attribute ``name``, and what it multiplies; None unless that
     is the attribute's only use."""
-    uses = [u for n in graph.nodes if n.op == "get_attr" and n.target == name for u in n.users]
     constants = [n for n in graph.nodes if n.op == "get_attr" and n.target == name]
-    if len(uses) != 1:
-        return None
-    value = scaled_by(uses[0], constants[0])
-    return None if value is None else (uses[0], value)
+    used = [n for n in constants if n.users]
+    found = scaled_by(used[0]) if len(used) == 1 else None
+    return None if found is None else found[:2]
 
 
 def take_out(graph: fx.Graph, node: fx.Node, value: fx.Node) -> None:
     """Puts ``value`` in the place of ``node``, a multiplication of it by a constant."""
-    constants = [one for one in node.all_input_nodes if one is not value]
+    waiting = [one for one in node.all_input_nodes if one is not value]
     node.replace_all_uses_with(value)
-    for old in (node, *constants):
-        graph.erase_node(old)
+    graph.erase_node(node)
+    while waiting:
+        old = waiting.pop()
+        if not old.users:
+            waiting += old.all_input_nodes
+            graph.erase_node(old)
 
 
 def _first(node: fx.Node) -> Any:

@@ -12,6 +12,7 @@ small kernel of RepLKNet, and one nobody has named yet.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.graph_module import reduce_graph_module
 
 from fleetfoot.errors import FoldError
 from fleetfoot.transform.fold import (
@@ -32,6 +34,7 @@ from fleetfoot.transform.fold import (
 )
 from fleetfoot.transform.merge import Kernel, merge, module_of
 from fleetfoot.transform.trace import (
+    constant,
     describe,
     is_identity,
     may_write,
@@ -120,7 +123,7 @@ def channelwise(value: Any) -> tuple[Tensor, int | None] | None:
     wide = [i for i, size in enumerate(value.shape) if size > 1]
     if len(wide) != 1 or not value.is_floating_point():
         return None
-    return value.flatten(), wide[0] - value.dim()
+    return value.flatten().double(), wide[0] - value.dim()
 
 
 class Algebra:
@@ -139,7 +142,7 @@ class Algebra:
         self.graph = graph
         self.of_child = of_child
         self.values: dict[fx.Node, list[Branches]] = {}
-        """Of each node, its forms from the farthest source to the nearest."""
+        """The forms of each node, from the farthest source to the nearest."""
         for node in graph.nodes:
             self.values[node] = list(self._value(node))
 
@@ -183,14 +186,7 @@ class Algebra:
         return next((value.source for value in forms if value.is_identity), node)
 
     def _constant(self, argument: Any) -> tuple[Tensor, int | None] | None:
-        if isinstance(argument, fx.Node):
-            if argument.op != "get_attr":
-                return None
-            owner: Any = self.module
-            for name in str(argument.target).split("."):
-                owner = getattr(owner, name)
-            argument = owner
-        return channelwise(argument)
+        return channelwise(constant(self.module, argument))
 
     def _value(self, node: fx.Node) -> Iterator[Branches]:
         if node.op == "call_module":
@@ -390,8 +386,36 @@ def rebuilt(
         if len(kept) == 1 and kept[0][0] in new:
             return kept[0][1]
         return nn.Sequential(OrderedDict(kept)).train(module.training)
-    made = fx.GraphModule(module, graph, class_name=type(module).__name__)
-    return made.train(module.training)
+    made = Rewritten(module, graph, class_name=type(module).__name__)
+    made.training = module.training
+    return made
+
+
+class Rewritten(fx.GraphModule):
+    """A module whose forward is a rewritten graph. Unlike torch's own, it keeps the attributes that
+    its owner reads when it is copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Rewritten:
+        made: Rewritten = super().__deepcopy__(memo)  # type: ignore[assignment]
+        for name, value in vars(self).items():
+            if name not in vars(made):
+                vars(made)[name] = copy.deepcopy(value, memo)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, state = super().__reduce__()
+        return _unpickled, (*state, type(self).__name__)
+
+
+def _unpickled(body: dict[str, Any], imports: str, name: str) -> Rewritten:
+    """What pickle made of a ``Rewritten``. ``body`` and ``imports`` are the state of torch's
+    own, ``name`` is the class that it shows."""
+    plain = reduce_graph_module(body, imports)
+    assert isinstance(plain, fx.GraphModule)
+    made = Rewritten(plain, plain.graph, class_name=name)
+    for name, value in vars(plain).items():
+        vars(made).setdefault(name, value)
+    return made
 
 
 def _chain(graph: fx.Graph) -> list[str] | None:

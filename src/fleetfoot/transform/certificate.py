@@ -15,15 +15,40 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from fleetfoot.errors import FoldError
 from fleetfoot.network import Size, height_width, stated_size
+from fleetfoot.transform.fold import is_batchnorm
 
 SEED = 0
 BOUND = 1e-9
 """Largest difference, over the largest magnitude of the output, that still counts as rounding: a
 few hundred layers of 1e-15 each, with room for sums that cancel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Returned:
+    """The returned network beside the given one, both in the given one's own type."""
+
+    type: str
+    """For example ``float32``."""
+    max_abs: float | None = None
+    """Largest absolute difference of any output value; None if they were not run."""
+    max_rel: float | None = None
+    """Largest difference over the largest magnitude of the same output tensor; None if they were
+    not run."""
+    not_run: str = ""
+    """Why the given network does not run in its own type here."""
+
+    def __str__(self) -> str:
+        if self.not_run:
+            return f"not run, for the given one does not run in {self.type}: {self.not_run}"
+        return (
+            f"{self.type}, the same input: largest difference {self.max_abs:.2g}, "
+            f"{self.max_rel:.2g} of the largest output"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +69,9 @@ class Certificate:
     """Shapes of the input; its values are drawn from the normal distribution."""
     guessed: bool
     """No example was given, so the shape was read from the network."""
+    returned: Returned
+    """The differences above are those of the fold, in float64; rounding the kernels to the given
+    network's type adds this."""
     seed: int = SEED
     bound: float = BOUND
 
@@ -67,6 +95,9 @@ def tensors(outputs: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
 class Difference:
     """The largest differences seen so far."""
 
+    bound: float = BOUND
+    """The largest that counts as rounding. Above that of float64 a decision may turn on the last
+    bit: whole numbers are not compared then."""
     max_abs: float = 0.0
     max_rel: float = 0.0
     values: int = 0
@@ -96,6 +127,8 @@ class Difference:
         if not expected.numel():
             return
         if not expected.is_floating_point():
+            if self.bound > BOUND:
+                return
             if not torch.equal(got, expected):
                 raise FoldError(f"{where} is not equal")
             self.values += expected.numel()
@@ -108,10 +141,10 @@ class Difference:
         size = float(expected[finite].abs().max())
         absolute = float((got - expected)[finite].abs().max())
         relative = absolute / size if absolute else 0.0
-        if relative > BOUND:
+        if relative > self.bound:
             raise FoldError(
                 f"{where} differs by {absolute:.3g}, {relative:.3g} of its largest value; "
-                f"rounding in float64 would stay below {BOUND:g}"
+                f"rounding would stay below {self.bound:.2g}"
             )
         self.max_abs = max(self.max_abs, absolute)
         self.max_rel = max(self.max_rel, relative)
@@ -170,8 +203,73 @@ def observe(model: nn.Module, arguments: tuple[Any, ...]) -> Observation:
     return seen
 
 
+_MULTIPLICATIONS = {"mul", "mul_", "multiply", "multiply_", "__mul__", "__rmul__", "__imul__"}
+
+
+class _WrittenOut(TorchFunctionMode):
+    """Notes each batch norm and layer scale that a forward computes by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[tuple[nn.Module, str], str] = {}
+        self.running: list[nn.Module] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if self.running and not is_batchnorm(self.running[-1]):
+            module = self.running[-1]
+            if name == "batch_norm":
+                self.found[module, ""] = "F.batch_norm"
+            elif name in _MULTIPLICATIONS and len(args) == 2:
+                for factor in args:
+                    if scale := _scale_of(module, factor):
+                        self.found[module, scale] = "layer scale"
+        return func(*args, **(kwargs or {}))
+
+
+def _scale_of(module: nn.Module, factor: Any) -> str:
+    """The parameter of ``module`` that ``factor`` is a view of, one value a channel; "" if it is
+    none."""
+    if not isinstance(factor, Tensor) or factor.numel() < 2 or factor.numel() != max(factor.shape):
+        return ""
+    for name, parameter in module._parameters.items():
+        if parameter is None or parameter.numel() != factor.numel():
+            continue
+        if parameter.data_ptr() == factor.data_ptr():
+            return name
+    return ""
+
+
+@contextmanager
+def written_out(model: nn.Module) -> Iterator[dict[tuple[nn.Module, str], str]]:
+    """What the modules of ``model`` compute by themselves in the runs inside: the kind, by module
+    and name of the parameter, which is "" for a batch norm."""
+    mode = _WrittenOut()
+
+    def enter(module: nn.Module, args: Any) -> None:
+        mode.running.append(module)
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        mode.running.pop()
+
+    hooks: list[RemovableHandle] = []
+    for module in model.modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            hooks.append(module.register_forward_pre_hook(enter, prepend=True))
+            hooks.append(module.register_forward_hook(leave, always_call=True))
+    with _removed(hooks), mode:
+        yield mode.found
+
+
 def compare_parts(
-    original: nn.Module, fused: nn.Module, arguments: tuple[Any, ...], parts: Sequence[str]
+    original: nn.Module,
+    fused: nn.Module,
+    arguments: tuple[Any, ...],
+    parts: Sequence[str],
+    *,
+    bound: float = BOUND,
 ) -> Difference:
     """How far the ``parts`` of ``fused`` are from those of ``original``, each on the very input
     that it has there when ``original`` runs on ``arguments``.
@@ -183,7 +281,7 @@ def compare_parts(
     Raises:
         FoldError: they differ by more than rounding.
     """
-    difference = Difference()
+    difference = Difference(bound)
     given: dict[str, list[Any]] = {path: [] for path in parts}
     answers: dict[str, list[Any]] = {path: [] for path in parts}
 
@@ -252,6 +350,16 @@ def random_like(example: Any) -> tuple[Any, ...]:
     arguments = example if isinstance(example, tuple) else (example,)
     drawn: tuple[Any, ...] = _mapped(arguments, draw)
     return drawn
+
+
+def placed(arguments: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> tuple[Any, ...]:
+    """``arguments`` on ``device``, their floating-point tensors as ``dtype``."""
+
+    def place(tensor: Tensor) -> Tensor:
+        return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+    moved: tuple[Any, ...] = _mapped(arguments, place)
+    return moved
 
 
 def describe(arguments: Any) -> str:

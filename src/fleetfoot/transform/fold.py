@@ -5,7 +5,7 @@ Normalization", https://arxiv.org/abs/1502.03167, algorithm 2), and so is a laye
 
     affine(y) = y * scale + shift     scale = gamma / sqrt(var + eps),  shift = beta - mean * scale
 
-Behind a convolution, affine(W x + b) = (scale W) x + (scale b + shift). Before one that pads with
+After a convolution, affine(W x + b) = (scale W) x + (scale b + shift). Before one that pads with
 no zeros, W affine(x) + b = (W scale) x + (W shift + b).
 
 Co output channels · Ci input channels · G groups
@@ -13,7 +13,6 @@ Co output channels · Ci input channels · G groups
 
 from __future__ import annotations
 
-import copy
 import sys
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fleetfoot.copying import copied
 from fleetfoot.errors import FoldError
 from fleetfoot.ops.conv import SamePadConv2d
 
@@ -76,11 +76,20 @@ def out_channels(module: Layer) -> int:
     return module.out_features if isinstance(module, nn.Linear) else module.out_channels
 
 
+def is_replaced(module: nn.Module) -> bool:
+    """Whether ``module`` answers otherwise than its class says: its forward was replaced on the
+    instance, or its class has a way of its own to be called."""
+    own = {"forward", "_conv_forward", "__call__", "_call_impl"} & vars(module).keys()
+    return bool(own) or type(module).__call__ is not nn.Module.__call__
+
+
 def why_not(module: Layer) -> str | None:
     """Why a convolution, linear layer or batch norm cannot be folded for what it is; None if it
     can."""
     if module._forward_hooks or module._forward_pre_hooks:
         return "it has forward hooks, which could change its result"
+    if is_replaced(module):
+        return f"the forward of this {type(module).__name__} was replaced by another"
     if is_batchnorm(module):
         if not _is_frozen(module) and type(module).forward not in _NORM_FORWARDS:
             return f"{type(module).__name__} has a forward of its own"
@@ -153,9 +162,9 @@ def check_before(module: Layer, affine: Affine) -> None:
     """Raises FoldError if ``fold_before_`` cannot be exact: zeros of the padding would miss the
     shift."""
     if isinstance(module, TRANSPOSED):
-        raise FoldError("a transposed convolution behind it reads it beside zeros")
+        raise FoldError("a transposed convolution after it reads it beside zeros")
     if pads_with_zeros(module) and bool(affine.shift.any()):
-        raise FoldError("the convolution behind it pads with zeros, which its shift would miss")
+        raise FoldError("the convolution after it pads with zeros, which its shift would miss")
 
 
 def fold_before_(module: Layer, affine: Affine) -> None:
@@ -201,6 +210,6 @@ def fold_batchnorm(conv: Layer, batchnorm: Layer) -> Layer:
         raise ValueError(
             f"conv has {out_channels(conv)} output channels and batchnorm {len(affine.scale)}"
         )
-    folded = copy.deepcopy(conv)
+    folded = copied(conv)
     fold_after_(folded, affine)
     return folded

@@ -3,14 +3,13 @@
 First, module by module from the leaves up, sums of linear branches become one convolution
 (``branches``). Then the data flow is read through all modules that can be followed (``trace``),
 and each batch norm and layer scale goes into the convolution or linear layer before it, or else
-into all those behind it (``fold``); modules keep their class, names and forward. What cannot be
+into all those after it (``fold``); modules keep their class, names and forward. What cannot be
 proved stays, with the reason. Last, the result runs beside the original (``certificate``).
 """
 
 from __future__ import annotations
 
-import copy
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,12 +18,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from fleetfoot.errors import FoldError, NotTraceableError
+from fleetfoot.copying import Kept, copied, evaluated_, in_float64, to_float64_
+from fleetfoot.errors import FoldError, NotTraceableError, first_line
 from fleetfoot.transform import certificate as proof
 from fleetfoot.transform.absorb import Region, find_scale, shared_tensors, take_out
 from fleetfoot.transform.branches import Algebra, Branches, merge_sums, of_leaf, rebuilt
 from fleetfoot.transform.certificate import Certificate
-from fleetfoot.transform.fold import Affine, Layer, affine_of, is_batchnorm, loaded
+from fleetfoot.transform.fold import Affine, Layer, affine_of, is_batchnorm, is_replaced, loaded
 from fleetfoot.transform.trace import (
     CONTAINERS,
     is_identity,
@@ -76,6 +76,7 @@ class Fused:
             f"seed {proved.seed}: largest difference {proved.max_abs:.2g}, "
             f"{proved.max_rel:.2g} of the largest output, over {proved.values:,} values",
         ]
+        lines.append(f"the network returned: {proved.returned}")
         if proved.parts:
             lines.append(f"compared part by part: {', '.join(proved.parts)}")
         reasons = Counter((row.type, row.reason) for row in self.left)
@@ -138,12 +139,16 @@ class _Fusion:
 
     def __init__(self, model: nn.Module) -> None:
         self.given = model
-        self.net = copy.deepcopy(model).eval()
+        self.net = evaluated_(copied(model))
         self.paths = {module: path for path, module in self.net.named_modules()}
         places = [(m, name, _home(t)) for m in self.net.modules() for name, t in _own_state(m)]
-        self.net.cpu().double()
+        self.as_given = Kept(self.net)
+        kept = to_float64_(self.net)
         self.homes = {dict(_own_state(m))[name]: home for m, name, home in places}
-        self.attributes = {m: (dict(vars(m)), dict(m._buffers)) for m in self.net.modules()}
+        self.homes |= {new: _home(old) for new, old in kept.items()}
+        self.between_runs = Kept(self.net)
+        self.stands_for: dict[nn.Module, nn.Module] = {}
+        self.handed: defaultdict[nn.Module, set[str]] = defaultdict(set)
         self.layer_homes = {m: home for m, name, home in places if name == "weight"}
         self.seen = proof.Observation()
         self.algebras: dict[nn.Module, Branches | None] = {}
@@ -164,9 +169,21 @@ class _Fusion:
         self._fold_regions()
         self._join_norm_acts(split)
         self._note_what_is_left()
-        certificate = self._certified(arguments, guessed=example is None)
+        parts = self._parts()
+        with proof.written_out(self.net) as found:
+            exact = self._compared(arguments, parts)
+        self._note_what_is_written_out(found)
         self._forget_runs()
         self._send_home()
+        certificate = Certificate(
+            max_abs=exact.max_abs,
+            max_rel=exact.max_rel,
+            values=exact.values,
+            parts=tuple(parts),
+            input=proof.describe(arguments),
+            guessed=example is None,
+            returned=self._compared_as_returned(arguments, parts),
+        )
         return Fused(self.net, tuple(self.folded), tuple(self.left), certificate)
 
     # --- the given network's run, and the fused one's beside it
@@ -193,24 +210,54 @@ class _Fusion:
             f"the network runs on no input that was tried; {advice}\n  {tried}"
         ) from last
 
-    def _certified(self, arguments: tuple[Any, ...], *, guessed: bool) -> Certificate:
-        parts = self._parts()
+    def _compared(self, arguments: tuple[Any, ...], parts: list[str]) -> proof.Difference:
+        """How far the two are apart in float64."""
         if parts:
-            original = copy.deepcopy(self.given).eval().cpu().double()
+            original = evaluated_(in_float64(self.given))
             difference = proof.compare_parts(original, self.net, arguments, parts)
         else:
             difference = proof.Difference()
             difference.add(proof.run(self.net, arguments), self.seen.output, "the network")
         if not difference.values:
             raise FoldError("the network answers with no value that could be compared")
-        return Certificate(
-            max_abs=difference.max_abs,
-            max_rel=difference.max_rel,
-            values=difference.values,
-            parts=tuple(parts),
-            input=proof.describe(arguments),
-            guessed=guessed,
-        )
+        return difference
+
+    def _compared_as_returned(self, arguments: tuple[Any, ...], parts: list[str]) -> proof.Returned:
+        """How far the two are apart in the given network's own type, where both run once more."""
+        dtype, device = self._own_type()
+        kind = str(dtype).removeprefix("torch.")
+        placed = proof.placed(arguments, dtype, device)
+        given = evaluated_(copied(self.given))
+        settled = Kept(self.net)
+        try:
+            reference = proof.run(given, placed)
+        except Exception as why:  # anything that a stranger's forward can raise
+            return proof.Returned(type=kind, not_run=f"{type(why).__name__}: {first_line(why)}")
+        difference = proof.Difference(bound=torch.finfo(dtype).eps ** 0.25)
+        try:
+            if parts:
+                given = evaluated_(copied(self.given))
+                difference = proof.compare_parts(
+                    given, self.net, placed, parts, bound=difference.bound
+                )
+            else:
+                difference.add(proof.run(self.net, placed), reference, "the network")
+        except FoldError as why:
+            raise FoldError(f"in {kind}, {why}") from why
+        except Exception as why:  # anything that a stranger's forward can raise
+            raise FoldError(
+                f"the fused network does not run in {kind}, in which the given one does: "
+                f"{type(why).__name__}: {first_line(why)}"
+            ) from why
+        finally:
+            settled.restore_()
+        return proof.Returned(type=kind, max_abs=difference.max_abs, max_rel=difference.max_rel)
+
+    def _own_type(self) -> tuple[torch.dtype, torch.device]:
+        """Type and device of the first floating-point tensor of the given network."""
+        floating = (t for t in _state(self.given) if t.is_floating_point())
+        first = next(floating, None)
+        return _home(torch.empty(0) if first is None else first)
 
     def _parts(self) -> list[str]:
         """The modules that hold all changes and whose data flow is known, none inside another;
@@ -239,16 +286,14 @@ class _Fusion:
                     tensor.data = sent
                 else:
                     module._buffers[name] = sent
+        self.as_given.restore_kept_()
+        for new in self.stands_for:
+            self._hand_on(new, self.as_given)
 
     def _forget_runs(self) -> None:
         """Takes away what runs and readings left on modules: tensors, or torch.fx's stand-ins for
         them, that a forward keeps for its next call; constants that torch.fx hung on them."""
-        for module, (before, buffers) in self.attributes.items():
-            for name in set(vars(module)) - set(before):
-                delattr(module, name)
-            vars(module).update(before)
-            module._buffers.clear()
-            module._buffers.update(buffers)
+        self.between_runs.restore_()
 
     def _note_what_is_left(self) -> None:
         for module in self.net.modules():
@@ -265,16 +310,35 @@ class _Fusion:
                 )
             )
 
+    def _note_what_is_written_out(self, found: dict[tuple[nn.Module, str], str]) -> None:
+        noted = {row.path for row in self.left}
+        for (module, name), kind in found.items():
+            path = ".".join(part for part in (self.paths[module], name) if part)
+            if path in noted:
+                continue
+            where = f"the forward of {type(module).__name__}"
+            self.left.append(Left(path, kind, f"{where} computes it, and could not be rewritten"))
+
     # --- changes to the tree
 
     def _stand_in(self, new: nn.Module, old: nn.Module) -> None:
         """``new`` will be where ``old`` was."""
         self.paths[new] = self.paths[old]
         self.seen.inherit(new, old)
-        if isinstance(new, fx.GraphModule):  # its owner may ask for its stride, or its config
-            for name, value in self.attributes.get(old, ({}, {}))[0].items():
-                if not name.startswith("_") and not hasattr(new, name):
-                    setattr(new, name, value)
+        old = self.stands_for.get(old, old)
+        self.stands_for[new] = old
+        self._hand_on(new, self.between_runs)
+
+    def _hand_on(self, new: nn.Module, kept: Kept) -> None:
+        """Gives ``new`` the attributes of what it stands for: its owner may ask for its stride, or
+        where its input comes from."""
+        old = self.stands_for[new]
+        constants = getattr(type(old), "__constants__", ()) if is_leaf(old) else ()
+        for name, value in kept.attributes.get(old, ({}, {}))[0].items():
+            handed = name in self.handed[new]
+            if handed or not (name.startswith("_") or name in constants or hasattr(new, name)):
+                setattr(new, name, value)
+                self.handed[new].add(name)
 
     def _swap(self, swaps: dict[nn.Module, nn.Module]) -> None:
         """Puts each value where its key is, in all places."""
@@ -294,8 +358,8 @@ class _Fusion:
         split: dict[nn.Module, nn.Module] = {}
         module: Layer
         for module in self.net.modules():
-            hooked = module._forward_hooks or module._forward_pre_hooks
-            if type(module) not in kinds or hooked:
+            changed = module._forward_hooks or module._forward_pre_hooks or is_replaced(module)
+            if type(module) not in kinds or changed:
                 continue
             norm = nn.BatchNorm2d(0, eps=module.eps)
             norm._parameters = dict(module._parameters)

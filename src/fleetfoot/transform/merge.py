@@ -79,7 +79,7 @@ class Kernel:
         return tuple(self.weight.shape[2:])
 
     def scaled(self, scale: Tensor) -> Kernel:
-        """The kernel behind which each output channel is multiplied. ``scale``: (Co,) or ()"""
+        """The kernel whose output channels are multiplied by ``scale``: (Co,) or ()."""
         if scale.dim():
             scale = scale.view(-1, *[1] * (self.weight.dim() - 1))
         return replace(self, weight=self.weight * scale)

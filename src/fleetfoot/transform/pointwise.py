@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from torch import fx, nn
 
+from fleetfoot.copying import copied, evaluated_
 from fleetfoot.errors import NotTraceableError
-from fleetfoot.transform.fold import is_batchnorm
+from fleetfoot.transform.fold import is_batchnorm, is_replaced
 from fleetfoot.transform.substitute import FollowingPointwise, kind_of
 from fleetfoot.transform.trace import (
     CONTAINERS,
@@ -39,7 +39,7 @@ def following_pointwise(
     Read off the forward of each part that can be followed, as ``fuse`` does; elsewhere there is
     none.
     """
-    net = copy.deepcopy(net).eval()
+    net = evaluated_(copied(net))
     places = Counter(module for _, module in net.named_modules(remove_duplicate=False))
     once = {module for module, count in places.items() if count == 1}
     found: dict[str, FollowingPointwise] = {}
@@ -110,7 +110,7 @@ def _is_dense_one(module: nn.Module) -> bool:
 
 def _passes(module: Any, across_activations: bool) -> bool:
     """Whether ``module`` works on each channel alone, as a batch norm or an activation."""
-    if module._forward_hooks or module._forward_pre_hooks:
+    if module._forward_hooks or module._forward_pre_hooks or is_replaced(module):
         return False
     if is_batchnorm(module):
         activation = getattr(module, "act", None)  # timm's, which hold theirs

@@ -19,7 +19,6 @@ B batch · Ci, Co channels in and out · P = Ci // ratio · K kernel · G groups
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from fleetfoot.copying import copied, evaluated_
 from fleetfoot.count.trace import Operator, Trace, trace
 from fleetfoot.errors import SwapError, UnknownNameError
 from fleetfoot.ops.branches import (
@@ -83,7 +83,7 @@ class SwapOptions:
     only: tuple[str, ...] = ()
     """Shell patterns of module paths, as ``layer3.*``; all without one."""
     skip: tuple[str, ...] = ()
-    """Likewise, of those that are left."""
+    """Shell patterns of module paths that are left. Default: none."""
     ratio: int = 4
     """The PConv convolves Ci // ratio channels. Where ratio does not divide Ci, the convolution is
     left, and the reason names the ratios that do."""
@@ -114,7 +114,7 @@ class SwapOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of one layer, or of what took its place, in the traced pass."""
+    """What one layer, or what took its place, costs in the traced pass."""
 
     params: int
     macs: int
@@ -234,7 +234,7 @@ def swap(model: nn.Module, example: Any, options: SwapOptions | None = None) -> 
         raise SwapError("model has lazy layers that have no size yet; run it once before")
     before = trace(model, example)
     inputs = example if isinstance(example, tuple) else (example,)
-    net = copy.deepcopy(model)
+    net = copied(model)
     candidates = {path: module for path, module in net.named_modules() if _is_candidate(module)}
     _check_patterns(options, candidates)
     seen = _observed(net, candidates, inputs)
@@ -421,7 +421,7 @@ def _observed(
     net: nn.Module, paths: Iterable[str], inputs: tuple[Any, ...]
 ) -> tuple[Calls, dict[str, tuple[int, ...]]]:
     """Shapes at each call of the modules at ``paths``, and of the network's outputs."""
-    net = copy.deepcopy(net).eval()
+    net = evaluated_(copied(net))
     calls: Calls = {path: [] for path in paths}
 
     def noting(path: str) -> Any:
@@ -453,7 +453,7 @@ def _compared(
     """
     calls, outputs = _observed(net, made, inputs)
     for path, shapes in calls.items():
-        conv = copy.deepcopy(candidates[path]).to("meta")
+        conv = copied(candidates[path]).to("meta")
         for given, answered in shapes:
             expected = tuple(conv(torch.empty(given, device="meta", dtype=conv.weight.dtype)).shape)
             if answered != expected:

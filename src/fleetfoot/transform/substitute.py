@@ -26,12 +26,12 @@ def kind_of(conv: nn.Conv2d) -> Kind:
 
 
 def sides(values: Any) -> str:
-    """As "3×3"; a word, as a padding's "same", stays."""
+    """For example "3×3"; a word, such as the padding "same", stays."""
     return values if isinstance(values, str) else "×".join(map(str, values))
 
 
 def words(conv: nn.Conv2d) -> str:
-    """As "3×3 grouped 8→16, groups 4"."""
+    """For example "3×3 grouped 8→16, groups 4"."""
     kind, groups = kind_of(conv), conv.groups
     text = f"{sides(conv.kernel_size)} {kind} {conv.in_channels}→{conv.out_channels}"
     text += f", groups {groups}" if kind == "grouped" else ""

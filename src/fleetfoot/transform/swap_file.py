@@ -5,7 +5,6 @@ A file of safetensors; its header names the network before and the swap.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from dataclasses import asdict, replace
@@ -14,6 +13,7 @@ from typing import Any
 from torch import nn
 
 import fleetfoot
+from fleetfoot.copying import copied
 from fleetfoot.errors import CorruptFileError, SwapError, WeightsError
 from fleetfoot.models import configure, create_model
 from fleetfoot.models.base import Backbone
@@ -85,7 +85,7 @@ def load(path: str | os.PathLike[str], base: nn.Module | None = None) -> nn.Modu
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptFileError(f"{path}: its header's swap is unsound: {error}") from error
     if base is not None:
-        net = copy.deepcopy(base)
+        net = copied(base)
     elif is_file(name):
         raise WeightsError(
             f"{path}: its network is {name}, a file of its author's; build it and give it as base, "

@@ -16,7 +16,7 @@ from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from fleetfoot.errors import NotTraceableError
-from fleetfoot.transform.fold import LINEAR, is_batchnorm, loaded
+from fleetfoot.transform.fold import LINEAR, is_batchnorm, is_replaced, loaded
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 """They have no forward: their owner calls what is in them."""
@@ -50,7 +50,8 @@ def is_identity(module: nn.Module) -> bool:
     """Whether ``module`` hands its input on in eval mode."""
     hooked = module._forward_hooks or module._forward_pre_hooks
     kinds = (nn.Identity, _DropoutNd, *_drop_paths())
-    return isinstance(module, kinds) and not hooked and not module.training
+    changed = hooked or module.training or is_replaced(module)
+    return isinstance(module, kinds) and not changed
 
 
 def _reason(why: Exception) -> str:
@@ -231,6 +232,39 @@ def operation(node: fx.Node) -> str:
     return node.op
 
 
+_OF_CONSTANTS = {
+    "view", "reshape", "unsqueeze", "squeeze", "getitem", "flatten", "unflatten", "transpose",
+    "permute", "contiguous", "clone", "detach", "float", "double", "neg", "add", "sub", "mul",
+    "multiply", "truediv", "div", "pow", "sqrt", "rsqrt", "reciprocal", "exp", "abs", "square",
+    "sigmoid", "tanh", "softplus",
+}  # fmt: skip
+"""What a constant may go through and stay one."""
+
+
+def constant(root: nn.Module, argument: Any) -> Any:
+    """The value of ``argument`` if it follows from attributes of ``root`` alone; None if it
+    depends on an input. A number is its own value."""
+    if not isinstance(argument, fx.Node):
+        return argument
+    if argument.op == "get_attr":
+        owner: Any = root
+        for name in str(argument.target).split("."):
+            owner = getattr(owner, name)
+        return owner
+    known = argument.op in ("call_function", "call_method")
+    if not known or operation(argument) not in _OF_CONSTANTS or not argument.all_input_nodes:
+        return None
+    values = {node: constant(root, node) for node in argument.all_input_nodes}
+    if any(value is None for value in values.values()):
+        return None
+    args: Any = fx.node.map_arg(argument.args, values.__getitem__)
+    named: Any = fx.node.map_arg(argument.kwargs, values.__getitem__)
+    if argument.op == "call_method":
+        return getattr(args[0], str(argument.target))(*args[1:], **named)
+    assert callable(argument.target)
+    return argument.target(*args, **named)
+
+
 def reads_values(user: fx.Node, node: fx.Node) -> bool:
     """Whether ``user`` reads the values of ``node``, not only its shape or kind."""
     if user.op == "call_function" and user.target is getattr:
@@ -270,10 +304,12 @@ def moved_axis(
 
     Axes count from the last, which is -1. None if ``node`` does more, or merges the axis with
     another. ``module`` is what the node calls, if it calls one; ``point``, whether the dimensions
-    behind ``axis`` have one element each.
+    after ``axis`` have one element each.
     """
     place = axis % rank
     if module is not None:
+        if is_replaced(module):
+            return None
         if isinstance(module, nn.Flatten):
             return _flattened(place, rank, module.start_dim, module.end_dim, point)
         space = _AVERAGES.index(type(module)) + 1 if type(module) in _AVERAGES else rank
@@ -298,7 +334,7 @@ def moved_axis(
 
 
 def _arguments(node: fx.Node, **defaults: Any) -> list[Any]:
-    """The arguments behind the first, by position or by name."""
+    """The arguments after the first, by position or by name."""
     given = dict(zip(defaults, node.args[1:], strict=False)) | node.kwargs
     return [given.get(name, default) for name, default in defaults.items()]
 

@@ -8,7 +8,6 @@ is fused or packed yet, and weights are as in PyTorch.
 
 from __future__ import annotations
 
-import copy
 import json
 import operator
 from collections.abc import Mapping
@@ -19,12 +18,14 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from fleetfoot.artifact import Nest
+from fleetfoot.copying import in_float64
 from fleetfoot.engines.base import quiet, reason, relative_error
 from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native.graph import Graph, Tensor, View, prune
 from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
 from fleetfoot.engines.native.lower.operators.reductions import normalised
+from fleetfoot.engines.native.lower.regions import inline_regions_
 from fleetfoot.engines.native.lower.values import Value
 from fleetfoot.errors import EngineError, LackingError, UnsupportedOperatorError
 
@@ -110,7 +111,7 @@ def check_independence(model: nn.Module, example: Given | Inputs) -> None:
     error = _dependence(model, pictures)
     if error > INDEPENDENCE:  # rounding may grow as far in a deep network: float64 tells them apart
         doubled = pictures.with_tensors([tensor.double() for tensor in pictures.tensors])
-        error = _dependence(copy.deepcopy(model).double(), doubled)
+        error = _dependence(in_float64(model), doubled)
     if error > INDEPENDENCE:
         raise EngineError(
             f"native runs one picture at a time, and {type(model).__name__} gives a picture "
@@ -154,13 +155,15 @@ def exported(model: nn.Module, picture: Inputs) -> torch.export.ExportedProgram:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with quiet():
-            return torch.export.export(model, picture.args, picture.kwargs, strict=False)
+            program = torch.export.export(model, picture.args, picture.kwargs, strict=False)
     except Exception as error:  # the exporter raises whatever tracing met
         raise EngineError(
             f"native cannot build {type(model).__name__}: torch.export failed with {reason(error)}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+    inline_regions_(program)
+    return program
 
 
 class _Missing:
