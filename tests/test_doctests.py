@@ -8,8 +8,9 @@ import pytest
 from fleetfoot import runtime
 
 MODULES = (
-    "artifact", "data.preprocess", "engines", "engines.base", "engines.inputs", "machine.machine",
-    "machine.roofline", "models.catalogue", "models.creation", "ops.pconv", "runtime",
+    "artifact", "choose.front", "cli.models", "data.preprocess", "engines", "engines.base",
+    "engines.inputs", "explain.explanation", "explain.lint", "machine.machine", "machine.roofline",
+    "models.catalogue", "models.creation", "ops.pconv", "predict", "runtime",
     "tasks.classify", "weights.files", "weights.loading", "weights.pretrained", "weights.published",
 )  # fmt: skip
 NATIVE = ("engines", "runtime")

@@ -332,25 +332,25 @@ def test_no_sizes(text):
 def test_no_inputs(text):
     with pytest.raises(ValueError, match="inputs are written name=shape:type"):
         parse_inputs(text)
-    with pytest.raises(ValueError, match="'Tensor' is no type of a tensor"):
+    with pytest.raises(ValueError, match="'Tensor' is not a tensor type"):
         parse_inputs("x=1x2:Tensor")
 
 
 def test_inputs_state_whole_shapes():
-    with pytest.raises(ValueError, match="give no size, channels or batch beside them"):
+    with pytest.raises(ValueError, match="give no size, channels or batch with them"):
         Workload.of("net", Two(), inputs="x=1x2", size=4)
 
 
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        (":asks", r"asks for width; name a factory that needs no arguments.*:asks\(width=\.\.\.\)"),
-        (":asks(depth=2)", r"cannot be called so: missing a required argument: 'width'"),
-        (":asks(open('x'))", r"is no factory; write a name, or a call with literals only"),
-        (":asks(**{'width': 3})", r"is no factory; write a name, or a call with literals only"),
+        (":asks", r"needs width; name a factory that needs no arguments.*:asks\(width=\.\.\.\)"),
+        (":asks(depth=2)", r"cannot be called: missing a required argument: 'width'"),
+        (":asks(open('x'))", r"is not a factory; write a name, or a call with literals only"),
+        (":asks(**{'width': 3})", r"is not a factory; write a name, or a call with literals only"),
         (":raises", r"raises raised KeyError: 'weights' \(mine.py, line \d+: raise KeyError"),
         (":ends", r"ends raised SystemExit: 0 \(mine.py"),
-        (":answers_with_text", r"gave a str, not an nn.Module"),
+        (":answers_with_text", r"returned a str; it must return an nn.Module"),
         (":number", r"is a int; name a function or a class"),
         ("", r"names no factory; write .*mine.py:FACTORY, for example .*mine.py:Fails"),
     ],
@@ -374,14 +374,14 @@ def test_an_unknown_factory_suggests(file):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(FactoryError, match=r"absent.py is not a file here"):
+    with pytest.raises(FactoryError, match=r"there is no file \S*absent.py"):
         create("absent.py:build")
 
 
 @pytest.mark.parametrize("text", ["import nothing_of_that_name", "def f(:", "raise SystemExit(3)"])
 def test_a_file_that_does_not_import_says_why(tmp_path, text):
     (tmp_path / "bad.py").write_text(text)
-    with pytest.raises(FactoryError, match=rf"bad\.py does not import: .*line 1: {text[:5]}"):
+    with pytest.raises(FactoryError, match=rf"bad\.py cannot be imported: .*line 1: {text[:5]}"):
         create(f"{tmp_path / 'bad.py'}:build")
 
 

@@ -147,8 +147,8 @@ def test_a_model_is_built_in_its_engine_and_stays_as_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (nn.Flatten(0), {}, "answers with"),
-        (nn.Identity(), {}, "answers with"),
+        (nn.Flatten(0), {}, "the output of this network is"),
+        (nn.Identity(), {}, "the output of this network is"),
         (Colour(), {"batch": 0}, "batch must be 1 or more"),
         (Colour(), {"engine": "nothing"}, "computes nothing"),
         (Colour(), {"labels": "absent.txt"}, r"labels: cannot read absent\.txt"),

@@ -24,7 +24,7 @@ from fleetfoot.count import Trace, count
 from fleetfoot.models import create_model
 from fleetfoot.ops.pconv import PConv, TShapedConv
 from fleetfoot.report import update_between_markers
-from fleetfoot.report.tables import markdown_table
+from fleetfoot.report.record_tables import markdown_table
 from fleetfoot.transform import fuse
 
 CHANNELS, SIDE, KERNEL, GROUPS, RATIO = 192, 28, 3, 16, 4

@@ -14,8 +14,8 @@ from statistics import geometric_mean
 from fleetfoot.errors import RecordError
 from fleetfoot.explain.explanation import Explanation, from_json
 from fleetfoot.report import update_between_markers
+from fleetfoot.report.record_tables import markdown_table
 from fleetfoot.report.summary import digits
-from fleetfoot.report.tables import markdown_table
 
 TITLES = ("network", "latency ms", "floor ms", "× floor", "GFLOP/s", "of peak %", "memory-bound %")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from fleetfoot.choose.calibrate import PREDICTORS, Check, read_check
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.latency import CHECK_FILE, TARGETS, cells, figures, save_picture, setting
+from fleetfoot.report.record_tables import markdown_table
 from fleetfoot.report.summary import absences, moment
-from fleetfoot.report.tables import markdown_table
 
 
 def markdown(made: Check) -> str:

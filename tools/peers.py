@@ -14,8 +14,8 @@ from statistics import geometric_mean
 
 from fleetfoot.measure.compare import Tally, Verdict, contests
 from fleetfoot.report import Joined, read_joined, update_between_markers
+from fleetfoot.report.record_tables import markdown_table
 from fleetfoot.report.summary import OWN, PEERS, digits, findings, grouped
-from fleetfoot.report.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README, ENGINE_PAGE = ROOT / "README.md", ROOT / "docs" / "engine.md"

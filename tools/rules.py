@@ -17,16 +17,16 @@ from pathlib import Path
 import torch
 
 from fleetfoot.count import trace
-from fleetfoot.explain import prices
+from fleetfoot.explain import price_check
 from fleetfoot.explain.findings import Finding
-from fleetfoot.explain.prices import PriceRecord
+from fleetfoot.explain.price_check import PriceRecord
 from fleetfoot.explain.rules import RULES, Rule, findings
-from fleetfoot.explain.rules.base import modelled_layers
 from fleetfoot.explain.rules.examples import EXAMPLES, REPEATS, ROUND, Example
+from fleetfoot.explain.rules.pricing import modelled_layers
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.findings import PRICE_TITLES, price_cells
+from fleetfoot.report.record_tables import markdown_table
 from fleetfoot.report.summary import digits
-from fleetfoot.report.tables import markdown_table
 
 SECTIONS = (
     ("What it does", "what"),
@@ -115,7 +115,7 @@ def markdown(records: Sequence[PriceRecord]) -> str:
 
 def main(document: str, folder: str) -> None:
     """Puts the page between the markers of ``document``."""
-    changed = update_between_markers(document, markdown(prices.read(Path(folder))))
+    changed = update_between_markers(document, markdown(price_check.read(Path(folder))))
     print(f"{document}: {'updated' if changed else 'already what the code gives'}")
 
 

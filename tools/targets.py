@@ -35,8 +35,8 @@ from fleetfoot.measure.record import (
 )
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.kit.terminal import console
+from fleetfoot.report.record_tables import escaped, plain_table
 from fleetfoot.report.summary import OWN, PEERS
-from fleetfoot.report.tables import escaped, plain_table
 
 STARTING_PEERS = ("onnxruntime", "openvino", "ncnn", "executorch")
 """Engines that run from their own file; code of torch.compile needs torch and its cache."""

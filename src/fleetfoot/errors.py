@@ -70,7 +70,7 @@ class MissingExtraError(FleetfootError, ImportError):
     def of(cls, feature: str, package: str, extra: str) -> MissingExtraError:
         return cls(
             f"{feature} needs the package {package!r}, which is not installed; "
-            f"run: pip install 'fleetfoot[{extra}]'"
+            f"run in fleetfoot's checkout: pip install '.[{extra}]'"
         )
 
 

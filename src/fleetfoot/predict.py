@@ -1,8 +1,8 @@
-"""Naming what is in pictures: a stream of files through preprocessing and an engine, in order.
+"""Classifying pictures: a stream of files through preprocessing and an engine, in order.
 
-Decoding runs ahead in a few threads (Pillow releases the interpreter while it decodes) and never by
-more than two batches, so a folder of any size takes the same memory. A picture that cannot be used
-becomes a prediction with an ``error`` in its place, and takes no place in a batch.
+A few threads decode ahead (Pillow releases the interpreter lock while it decodes), by at most two
+batches, so memory does not grow with the number of files. A picture that cannot be used becomes a
+prediction with an ``error``, in its place in the order, and takes no place in a batch.
 
 B batch · C channels · H W space · N classes
 """
@@ -35,16 +35,16 @@ from fleetfoot.tasks.classify import Guess, Labels, top_k
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network made of one picture: guesses, best first, or the reason why there are none."""
+    """A network's guesses for one picture, best first, or the reason why there are none."""
 
     path: str
     topk: tuple[Guess, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
-    """What was done to the picture: ``transparent: laid over white``."""
+    """What was done to the picture, for example ``transparent: laid over white``."""
 
     def record(self) -> dict[str, Any]:
-        """The line of ``--json``: path and topk, or path and error."""
+        """The prediction as ``--json`` prints it: path and topk, or path and error."""
         if self.error:
             return {"path": self.path, "error": self.error}
         return {
@@ -62,7 +62,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Decoded:
-    """(C, H, W) uint8 as the network wants it, or the reason why not."""
+    """A decoded picture, (C, H, W) uint8, or the reason why there is none."""
 
     path: str
     pixels: Tensor | None = None
@@ -73,23 +73,31 @@ class Decoded:
 def decode(
     source: Source, preprocess: Preprocess, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> Decoded:
-    """Reads, checks, resizes and crops one picture; what is wrong with it is in ``error``."""
+    """Reads, checks, resizes and crops one picture; a fault goes into ``error``."""
     try:
         picture = source.open(max_pixels=max_pixels, max_bytes=max_bytes)
         return Decoded(source.path, preprocess.pixels(picture.image), notes=picture.notes)
     except ImageError as error:
         return Decoded(source.path, error=error.reason)
-    except ValueError as error:  # too narrow to be resized
+    except ValueError as error:  # the picture is too narrow to be resized
         return Decoded(source.path, error=str(error))
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network in an engine, with its preprocessing and the names of its classes."""
+    """A network in an engine, with its preprocessing and its class names.
+
+    >>> from PIL import Image
+    >>> from fleetfoot.models import create_model
+    >>> Image.new("RGB", (80, 60)).save("black.png")
+    >>> predictor = Predictor.of(create_model("mobilenetv2_010"))
+    >>> [(one.path, len(one.topk)) for one in predictor([Source("black.png")], topk=3)]
+    [('black.png', 3)]
+    """
 
     engine: Engine
     batch: int
-    """Pictures a run; the engine was built for this number."""
+    """Number of pictures in a run; the engine was built for it."""
     preprocess: Preprocess
     labels: Labels
 
@@ -105,21 +113,21 @@ class Predictor:
         preprocess: Preprocess | None = None,
         labels: str | Path | None = None,
     ) -> Predictor:
-        """Folds ``model``, which stays as it is, and builds it in an engine.
+        """Builds a predictor: folds a copy of ``model`` and loads it into an engine.
 
         Args:
-            model: a classifier of ``create_model``.
-            engine: a name that ``engines.load`` takes, or ``auto``: the fastest by measurement.
-            threads: of the engine.
-            batch: pictures a run.
+            model: a classifier made by ``create_model``.
+            engine: a name that ``engines.load`` takes, or ``auto``, the fastest by measurement.
+            threads: number of threads of the engine.
+            batch: number of pictures in a run.
             fold: whether batch norms and linear branches are folded first.
-            preprocess: the network's own by default.
-            labels: a file of class names; ImageNet's for 1,000 classes by default.
+            preprocess: preprocessing of the pictures. Default: the network's own.
+            labels: a file of class names. Default: ImageNet's for 1,000 classes.
 
         Raises:
-            ValueError: the network has no classifier, takes other channels, or the labels
-            are not its own.
-            EngineError: the engine cannot build or run it, or it does not answer with (B, N).
+            ValueError: the network has no classifier or takes other channels, or the labels do not
+                match its classes.
+            EngineError: the engine cannot build or run the network, or the output is not (B, N).
         """
         from fleetfoot.choose.auto import load_auto
         from fleetfoot.engines import load
@@ -128,10 +136,10 @@ class Predictor:
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, not {batch}")
         if engine == "nothing":
-            raise ValueError("the engine 'nothing' computes nothing, so it names nothing")
+            raise ValueError("the engine 'nothing' computes nothing, so it cannot classify")
         if getattr(model, "num_classes", None) == 0:
             raise ValueError(
-                "the network has no classifier (num_classes is 0), so it names nothing"
+                "the network has no classifier (num_classes is 0), so it cannot classify"
             )
         preprocess = preprocess or Preprocess.of(model)
         channels = getattr(getattr(model, "config", None), "in_chans", preprocess.channels)
@@ -150,8 +158,8 @@ class Predictor:
         if not is_tensor or logits.ndim != 2 or len(logits) != batch:
             found = tuple(logits.shape) if is_tensor else f"a {type(logits).__name__}"
             raise EngineError(
-                f"{engine}: a classifier answers with ({batch}, classes), "
-                f"and this network with {found}"
+                f"{engine}: the output of a classifier is ({batch}, classes); "
+                f"the output of this network is {found}"
             )
         return cls(built, batch, preprocess, Labels.of(logits.shape[1], labels))
 
@@ -164,12 +172,12 @@ class Predictor:
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
     ) -> Iterator[Prediction]:
-        """One prediction a source, in their order.
+        """Predicts each source, in order.
 
         Args:
-            topk: guesses a picture.
-            workers: threads that decode; one a core by default, two to four.
-            max_pixels, max_bytes: limits of one picture, as ``open_image`` takes them.
+            topk: number of guesses for each picture.
+            workers: number of decoding threads. Default: one for each core, two to four.
+            max_pixels, max_bytes: limits for one picture, as in ``open_image``.
         """
         if topk < 1:
             raise ValueError(f"topk must be 1 or more, not {topk}")
@@ -182,7 +190,7 @@ class Predictor:
                     yield pool.submit(decode, source, self.preprocess, max_pixels, max_bytes)
 
             ahead = deque(submit(2 * self.batch + workers))
-            waiting: list[Decoded] = []  # in order; as many with pixels as the batch has so far
+            waiting: list[Decoded] = []  # in order; those with pixels are at most one batch
             try:
                 while ahead:
                     waiting.append(ahead.popleft().result())
@@ -195,7 +203,7 @@ class Predictor:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _name(self, items: list[Decoded], topk: int) -> Iterator[Prediction]:
-        """Runs the usable items as one batch; a short one is filled up with black pictures."""
+        """Runs the usable items as one batch; a short batch is filled up with black pictures."""
         pixels = [item.pixels for item in items if item.pixels is not None]
         rows: Iterator[Tensor] = iter(())
         if pixels:
@@ -212,14 +220,14 @@ class Predictor:
 
 
 def truth_by(rule: str) -> Callable[[str], str]:
-    """From a picture's path to the name of its true class, by one of three rules.
+    """A function from a picture's path to the name of its true class, by one of three rules.
 
-    ``stem``: the file's name, as ``n01440764.jpg`` or ``n01440764_10026.JPEG``. ``folder``: the
-    folder it is in. Else a file that maps paths (or file names) to classes: a JSON object, or CSV
-    of two columns. The function gives an empty string for a picture that the file does not hold.
+    ``stem``: the file's name, for example ``n01440764.jpg`` or ``n01440764_10026.JPEG``.
+    ``folder``: the folder that holds it. Otherwise a file that maps paths (or file names) to
+    classes: a JSON object, or CSV with two columns; "" for a picture that is not in the file.
 
     Raises:
-        ValueError: the file cannot be read, or is neither.
+        ValueError: the file cannot be read, or has another form.
     """
     if rule == "stem":
         return lambda path: re.sub(r"^(n\d{8})_.*", r"\1", Path(path).stem)

@@ -111,7 +111,7 @@ def test_resuming_refuses_networks_that_are_drawn_otherwise(bench, tmp_path, mon
     calibrated(bench, file)
     monkeypatch.setattr(module, "synthetic", lambda number: tiny(number + 1))
 
-    with pytest.raises(RecordError, match="'tiny 0' is drawn otherwise"):
+    with pytest.raises(RecordError, match="draws another network 'tiny 0'"):
         calibrated(bench, file, resume=True)
 
 
@@ -153,7 +153,7 @@ def test_a_missing_or_damaged_file_says_what_to_do(bench, tmp_path):
     for text, words in (
         (re.sub(r'("rates": ){[^}]*}', r'\1{"call": 0.0}', to_json(made)), "a rate above 0"),
         (re.sub(r'("rates": ){[^}]*}', r'\1{"call": -1.0}', to_json(made)), "0 or more"),
-        (re.sub(r'("time_s": )[^,]*', r"\g<1>0.0", to_json(made)), "samples whose times"),
+        (re.sub(r'("time_s": )[^,]*', r"\g<1>0.0", to_json(made)), "samples with times above 0"),
         (re.sub(r'("time_s": )[^,]*', r"\1NaN", to_json(made)), "NaN"),
     ):
         (tmp_path / "bad.json").write_text(text)

@@ -423,7 +423,7 @@ def test_what_cannot_be_measured_is_said_before_anything_runs(tmp_path):
 
 def test_a_record_of_other_circumstances_is_not_gone_on_with(tmp_path, monkeypatch):
     run([tiny()], output=tmp_path)
-    with pytest.raises(RecordError, match="holds a record already; go on with it by --resume"):
+    with pytest.raises(RecordError, match="holds a record already; continue it with --resume"):
         run([tiny()], output=tmp_path)
     monkeypatch.setattr("fleetfoot.machine.environment.commit", lambda: "another")
     with pytest.raises(RecordError, match=r"commit: .* before, another now"):

@@ -191,4 +191,4 @@ def test_what_cannot_be_measured_is_said_before_anything_runs(tmp_path, argument
 def test_numbers_that_are_none_are_refused():
     result = run("bench", "fasternet_t0", "--threads", "many")
     assert result.exit_code == 2
-    assert "--threads wants whole numbers" in result.stderr
+    assert "--threads takes whole numbers" in result.stderr

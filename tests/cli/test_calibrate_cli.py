@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from fleetfoot.choose import calibrate as bench
 from fleetfoot.choose import pick as picking
-from fleetfoot.choose.agreement import Agreement
 from fleetfoot.choose.calibrate import Calibration, Check, Checked, Sample, Scales
 from fleetfoot.choose.latency import LatencyModel
 from fleetfoot.choose.pick import Candidate, Limits, Pick
+from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.pick import pick
 from fleetfoot.errors import NoneFitsError, RecordError

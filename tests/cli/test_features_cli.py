@@ -64,7 +64,7 @@ def test_a_users_own_network(picture, tmp_path):
     out = tmp_path / "out.png"
     said = run(f"{file}:build", picture, "--layer", "0", "--output", out).stdout
     assert "6 maps of 28 × 28" in said
-    assert "weights as the factory gives them" in said
+    assert "weights from the factory" in said
     with pytest.raises(ValueError, match=r"takes its options as arguments: .*build\(depth=2\)"):
         run(f"{file}:build", picture, "--option", "depth=2")
     with pytest.raises(WeightsError, match=r"w\.pth"):

@@ -112,7 +112,7 @@ def test_several_inputs_are_counted_and_folded(tiny):
     assert found["macs"] == 8 * 6 * 3 * 4
     assert run("fuse", *asked, "--json").exit_code == 0
     assert run("lint", *asked, "--no-measure", "--min-price-ms", "9999").exit_code == 0
-    assert "takes scale; say the shape" in str(run("count", "own.py:Two").exception)
+    assert "takes scale; give the shape" in str(run("count", "own.py:Two").exception)
 
 
 @pytest.mark.parametrize("command", ["lint", "swap", "explain", "compile", "predict", "features"])

@@ -349,7 +349,8 @@ def test_an_unknown_engine_is_named_and_auto_points_to_its_home():
 def test_a_missing_package_is_named_with_its_extra(engine, package, monkeypatch):
     monkeypatch.setattr(base, "installed", lambda name: name != package)
     with pytest.raises(
-        MissingExtraError, match=rf"'{package}', which is not.*pip install 'fleetfoot\[{engine}\]'"
+        MissingExtraError,
+        match=rf"'{package}', which is not.*checkout: pip install '\.\[{engine}\]'",
     ):
         load(engine, SMALL, example=IMAGES)
     assert package in available()[engine]

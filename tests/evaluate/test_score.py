@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fleetfoot.errors import RecordError
-from fleetfoot.evaluate.published import published_scores, published_top1
+from fleetfoot.evaluate.published import published_score, published_scores
 from fleetfoot.evaluate.score import (
     Evaluation,
     Score,
@@ -92,10 +92,10 @@ def test_the_fingerprint_changes_with_names_truth_and_order():
 
 
 def test_published_figures_come_with_their_source_and_unknown_networks_with_none():
-    score = published_top1("fastvit_t8", 256)
+    score = published_score("fastvit_t8", 256)
     assert (score.value, score.source) == printed("fastvit_t8")
-    assert published_top1("fastvit_t8", 224).source.endswith(", at 256 pixels")
+    assert published_score("fastvit_t8", 224).source.endswith(", at 256 pixels")
     for name in ("mine.py:net", "weights.safetensors", "no_such_network"):
-        assert published_top1(name, 224) is None
+        assert published_score(name, 224) is None
     twice = [("fastvit_t8", 256), ("mine.py:net", 224), ("fastvit_t8", 256)]
     assert published_scores(twice) == [score]

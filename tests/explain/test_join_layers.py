@@ -188,7 +188,7 @@ def test_branches_may_run_in_another_order():
 @pytest.mark.parametrize(
     ("runs", "said"),
     [
-        ((NODES, NODES[:3], NODES[:3]), r"eager ran other nodes .* \(d\).* follows from values"),
+        ((NODES, NODES[:3], NODES[:3]), r"eager ran different nodes .* \(d\).* depends on values"),
         (((NODES[0], NODES[0]),), "gives two nodes one name"),
     ],
 )

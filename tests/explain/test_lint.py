@@ -109,7 +109,7 @@ def test_settings_come_from_the_nearest_pyproject(tmp_path):
     [
         ("max_ms = 1", "has no key max_ms; it has max-ms, min-price-ms, disable"),
         ('disable = ["G4"]', "disable must be a table of reasons"),
-        ("max-ms = ", "is no TOML"),
+        ("max-ms = ", "is not valid TOML"),
         ('disable = {G4 = ""}', "G4 is disabled without a reason"),
     ],
 )

@@ -16,8 +16,8 @@ from torch import nn
 from fleetfoot.count import trace
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.explain.rules import LEAST_SHARE, RULES, findings, rule, worth_saying
-from fleetfoot.explain.rules.base import modelled_layers
 from fleetfoot.explain.rules.examples import EXAMPLES, ROUND, repeated
+from fleetfoot.explain.rules.pricing import modelled_layers
 from fleetfoot.models import create_model
 from fleetfoot.ops.squeeze_excite import SqueezeExcite
 

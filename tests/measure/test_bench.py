@@ -6,7 +6,7 @@ import pytest
 
 from fake_bench import PACE, Bench
 from fleetfoot.errors import EngineError, RecordError
-from fleetfoot.evaluate.published import published_top1
+from fleetfoot.evaluate.published import published_score
 from fleetfoot.measure import grid as grid_module
 from fleetfoot.measure.bench import bench
 from fleetfoot.measure.grid import Grid, Setting
@@ -52,7 +52,7 @@ def test_what_it_gives_is_what_it_leaves(tmp_path):
 
 def test_scores_are_those_published_each_once(tmp_path):
     found = made(tmp_path).scores
-    assert found == [published_top1(model, 16) for model in ("fasternet_t0", "fasternet_t1")]
+    assert found == [published_score(model, 16) for model in ("fasternet_t0", "fasternet_t1")]
     assert found[0].source.endswith(", at 224 pixels")
 
 

@@ -70,7 +70,7 @@ def test_what_the_table_leaves_out_is_said(found):
     assert "2 more: 0.00600 ms, 37.5 %" in text
     assert "the layers' times add up to 0.0160 ms" in text
     assert "0.00400 ms less than the latency, in no node" in text
-    assert "unmapped: 6.2 % of that, in nodes of which eager does not tell the module (d)" in text
+    assert "unmapped: 6.2 % of that, in nodes for which eager does not tell the module (d)" in text
     assert "2 modules ran within another's node" in text
     assert "Winograd" not in text
     assert "busy" not in text

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fleetfoot.choose.agreement import Agreement
 from fleetfoot.choose.calibrate import Calibration, Check, Checked, Sample, Scales, to_json
 from fleetfoot.choose.latency import LatencyModel
+from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.measure.record import Failure
 from fleetfoot.report.latency import (
     CHECK_FILE,

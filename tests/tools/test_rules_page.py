@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetfoot.explain import prices
+from fleetfoot.explain import price_check
 from fleetfoot.explain.rules import RULES
 from fleetfoot.explain.rules.examples import EXAMPLES
 from fleetfoot.report import update_between_markers
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_document_is_current(tmp_path):
     copy = Path(shutil.copy(ROOT / "docs" / "rules.md", tmp_path))
-    records = prices.read(ROOT / "benchmarks" / "prices")
+    records = price_check.read(ROOT / "benchmarks" / "prices")
 
     assert not update_between_markers(copy, rules.markdown(records))
 

@@ -1,1 +1,1 @@
-"""Which network? A latency model fitted to the machine, candidates, and the fastest engine."""
+"""Choosing a network and an engine: a latency model fitted to the machine, candidates, a front."""

@@ -1,9 +1,9 @@
-"""``auto``: the engine that is fastest for one network on this machine, found by measuring, and
-remembered with the measurements that decided it.
+"""``auto``: the fastest engine for a network on this machine, found by measuring and kept with the
+measurements that decided it.
 
-The memory is one file for each question, in fleetfoot's cache folder. A question names the
-network's structure, batch, size, threads, the engines to choose from, the machine and the versions;
-when one of them changes, it is another question, and is measured.
+Each question has a file in fleetfoot's cache folder. A question consists of the network's
+structure, the batch, size, threads, the engines to choose from, the machine and the versions; if
+one of them changes, it is another question, and is measured.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ PACE = Pace(
 
 @dataclass(frozen=True)
 class Decision:
-    """Which engine, and what spoke for it."""
+    """The engine that was chosen, and the measurements that decided it."""
 
     engine: str
     measurements: tuple[Measurement, ...]
     failures: tuple[Failure, ...]
     remembered: bool
-    """Read from the cache; otherwise measured just now."""
+    """Whether the decision was read from the cache; otherwise it was measured just now."""
 
     def __str__(self) -> str:
         times = sorted((m.median_s, m.engine, m.stable) for m in self.measurements)
@@ -72,10 +72,10 @@ def load_auto(
     candidates: Sequence[str] | None = None,
     cache: Path | None = None,
 ) -> Engine:
-    """The fastest engine for ``model``, built for batches shaped as ``example``; its ``decided_by``
-    is the ``Decision``.
+    """The fastest engine for ``model``, built for batches of the shape of ``example``; its
+    ``decided_by`` is the ``Decision``.
 
-    As ``decide``, and it raises what that raises.
+    Arguments and errors are those of ``decide``.
     """
     decision = decide(model, example=example, threads=threads, candidates=candidates, cache=cache)
     engine = engines.load(decision.engine, model, example=example, threads=threads)
@@ -92,21 +92,21 @@ def decide(
     cache: Path | None = None,
     tools: Tools | None = None,
 ) -> Decision:
-    """Which engine has the least median time for ``model``, in eval mode and usually folded.
+    """Finds the engine with the least median time for ``model``, in eval mode and usually folded.
 
-    Measures where nothing is remembered, in 5 to 30 seconds, and says what it found to the logger
+    Uses the kept answer, or measures for 5 to 30 seconds, and reports the decision to the logger
     "fleetfoot".
 
     Args:
-        example: (B, 3, S, S) float32.
-        candidates: engines to choose from; the default ones that are installed without it.
-        cache: folder of the memory; default: fleetfoot's cache folder.
-        tools: what to measure with, except the network.
+        example: a batch, (B, 3, S, S) float32.
+        candidates: engines to choose from. Default: the default engines that are installed.
+        cache: folder of the kept answers. Default: fleetfoot's cache folder.
+        tools: tools to measure with; the network is always ``model``.
 
     Raises:
-        ValueError: ``example`` is of another shape, or there are fewer usable cores than
-        ``threads``.
-        EngineError: no engine can run the network; each reason is given.
+        ValueError: ``example`` has another shape, or there are fewer usable cores than
+            ``threads``.
+        EngineError: no engine can run the network; the message gives each reason.
     """
     if example.ndim != 4 or example.shape[1] != 3 or example.shape[2] != example.shape[3]:
         raise ValueError(f"example must be (B, 3, S, S), not {tuple(example.shape)}")
@@ -139,8 +139,7 @@ def _question(
 
 
 def _structure(model: nn.Module) -> str:
-    """Changes with the modules, their options, their order and their sizes; not with the
-    weights."""
+    """Digest of the modules, their options, order and sizes; it does not depend on the weights."""
     digest = hashlib.blake2b(f"{type(model).__qualname__}\n{model!r}".encode(), digest_size=16)
     for module in model.modules():
         if isinstance(module, fx.GraphModule):
@@ -156,7 +155,7 @@ def _measured(
     cost = count(model, example)
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     workload = Workload.of(type(model).__name__, model, inputs=named_inputs(model, example))
-    # whoever folded the network knows; no certificate comes with a module
+    # whether it is folded, only the caller knows: a module carries no certificate
     network = Network.counted(workload, cost, folded=not norms)
     batch, size = len(example), workload.size
     found = run(
@@ -176,13 +175,15 @@ def _measured(
 
 
 def _kept(raw: Any) -> Decision:
-    """Raises:
-    RecordError: a field is wrong, a measurement is not sound, or its engine is not the fastest.
+    """A decision from the cache.
+
+    Raises:
+        RecordError: a field is wrong, a measurement is invalid, or its engine is not the fastest.
     """
     decision = parsed(raw, Decision)
     times = {m.engine: m.median_s for m in decision.measurements}
     if decision.engine not in times:
-        raise RecordError("no measurement speaks for its engine")
+        raise RecordError("no measurement supports its engine")
     if times[decision.engine] > min(times.values()):
         raise RecordError(f"{decision.engine} is not the fastest of its measurements")
     return decision

@@ -1,12 +1,12 @@
-"""Fitting ``choose.latency`` to one machine and engine, and checking it on networks it never saw.
+"""Fitting ``choose.latency`` to a machine and engine, and checking it on networks not in the fit.
 
 ``calibrate`` measures synthetic networks, interleaved in groups, and fits; no network of the zoo
-takes part. ``check`` measures networks of the zoo, timm and torchvision, and says how far the
-predictions were off, beside what multiply-accumulates, activations and a roofline alone would have
-said, each with the one factor that suits the same synthetic networks best.
+takes part. ``check`` measures networks of the zoo, timm and torchvision, and reports the errors of
+the predictions, beside those of three simple predictors: multiply-accumulates, activations, and a
+roofline, each scaled by the one factor that suits the same synthetic networks best.
 
-The time of a network is the lower quartile of its runs: what the engine takes when little disturbs
-it.
+A network's time is the lower quartile of its runs: the time that the engine takes when little
+disturbs it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
-from fleetfoot.choose.agreement import Agreement
 from fleetfoot.choose.latency import Array, LatencyModel, activations, features, fit
+from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.choose.synthetic import synthetic
 from fleetfoot.cores import check_threads
 from fleetfoot.count.trace import Trace, count
@@ -46,11 +46,11 @@ from fleetfoot.network import Size, Workload, height_width, resolved_size
 
 SCHEMA = 1
 CALIBRATED = ("native", "onnxruntime", "openvino", "eager")
-"""Engines with a latency model, the first that is here is taken for "auto"."""
+"""Engines with a latency model; "auto" takes the first of them that is installed."""
 GROUP = 40
-"""Networks that are interleaved."""
+"""Number of networks that are interleaved."""
 FEWEST = 40
-"""A fit on fewer networks is refused: the model has more features than that."""
+"""Fewest networks for a fit: the model has more features than this."""
 FOLDS = 5
 MEASURING = Pace(
     name="calibrate",
@@ -66,7 +66,7 @@ MEASURING = Pace(
 CHECKING = replace(
     MEASURING,
     name="latency-check",
-    description="networks that a latency model never saw, interleaved",
+    description="networks that were not in the fit, interleaved",
     rounds=12,
     burst_s=0.02,
     warmup_s=0.5,
@@ -89,7 +89,7 @@ CHECKED = (
     "timm:deit_tiny_patch16_224", "torchvision:squeezenet1_1", "torchvision:mnasnet0_5",
     "torchvision:regnet_x_400mf",
 )  # fmt: skip
-"""What ``check`` takes where nothing is named: families of the zoo, and peers of other forms."""
+"""Networks that ``check`` measures by default: families of the zoo, and peers of other forms."""
 
 OnEvent = Callable[[Event], None]
 
@@ -99,7 +99,7 @@ class Sample:
     """A synthetic network and its time."""
 
     number: int
-    """Of ``choose.synthetic``."""
+    """Number of the network in ``choose.synthetic``."""
     name: str
     macs: int
     time_s: float
@@ -108,17 +108,17 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Scales:
-    """The one factor that suits each simple predictor best: the middle of time over prediction."""
+    """Factors of the simple predictors: for each, the median of time over prediction."""
 
     s_per_mac: float
     s_per_activation: float
-    """An activation is a value that a convolution, linear layer or product writes."""
+    """Seconds for each activation, a value that a convolution, linear layer or product writes."""
     times_roofline: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A latency model and what it was fitted to."""
+    """A latency model and the samples that it was fitted to."""
 
     engine: str
     engine_version: str
@@ -127,30 +127,30 @@ class Calibration:
     versions: dict[str, str]
     commit: str
     started: str
-    """ISO 8601, UTC; of the first measurement."""
+    """Time of the first measurement: ISO 8601, UTC."""
     seconds: float
-    """Wall time of the measurements and the fit."""
+    """Wall time of the measurements and the fit, in seconds."""
     samples: tuple[Sample, ...]
     failures: tuple[Failure, ...]
     """Synthetic networks that the engine could not run."""
     model: LatencyModel
     within: Agreement
-    """On the synthetic networks, each predicted by a model that was fitted without its fifth."""
+    """Agreement on the synthetic networks, each predicted by a model fitted without its fifth."""
     scales: Scales
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise RecordError(
-                f"a calibration of schema {self.schema}; this fleetfoot knows {SCHEMA}"
+                f"a calibration of schema {self.schema}; this fleetfoot reads schema {SCHEMA}"
             )
         if not any(self.model.rates.values()) or not all(one.time_s > 0 for one in self.samples):
-            raise RecordError("a calibration has a rate above 0, and samples whose times are")
+            raise RecordError("a calibration needs a rate above 0 and samples with times above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A network that was predicted, then measured."""
+    """A network that was first predicted and then measured."""
 
     model: str
     size: Size
@@ -166,7 +166,7 @@ class Checked:
 
     @property
     def error(self) -> float:
-        """Predicted over measured, less 1."""
+        """Relative error of the prediction: predicted / measured - 1."""
         return self.predicted_s / self.measured_s - 1
 
 
@@ -176,12 +176,12 @@ PREDICTORS = {
     "activations": "by_activations_s",
     "MACs": "by_macs_s",
 }
-"""What a check compares, and the field of ``Checked``."""
+"""The predictors that a check compares, each with its field of ``Checked``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Predictions beside measurements, of networks that were not in the fit."""
+    """Predictions beside measurements, for networks that were not in the fit."""
 
     calibration: Calibration
     started: str
@@ -190,7 +190,7 @@ class Check:
     failures: tuple[Failure, ...]
 
     def agreement(self, predictor: str = "latency model") -> Agreement:
-        """Of one of ``PREDICTORS``."""
+        """The agreement of one of ``PREDICTORS`` with the measurements."""
         field = PREDICTORS[predictor]
         return Agreement.of(
             [getattr(one, field) for one in self.networks],
@@ -199,18 +199,18 @@ class Check:
 
 
 def calibration_file(engine: str, threads: int) -> Path:
-    """Where the calibration of this machine is kept: one file a processor, engine and number of
-    threads, in fleetfoot's cache folder."""
+    """Path of this machine's calibration: in fleetfoot's cache folder, one file for each processor,
+    engine and number of threads."""
     cpu = hashlib.blake2b(environment.cpu_name().encode(), digest_size=6).hexdigest()
     return cache_folder() / "latency" / f"{engine}-{threads}-{cpu}.json"
 
 
 def choose_engine(engine: str = "auto") -> str:
-    """``engine`` itself, or for "auto" the first of ``CALIBRATED`` that can be used here.
+    """Returns ``engine``, or for "auto" the first of ``CALIBRATED`` that can be used here.
 
     Raises:
-        UnknownNameError: no engine with a latency model has that name.
-        EngineError: it cannot be used here.
+        UnknownNameError: no engine with a latency model has this name.
+        EngineError: the engine cannot be used here.
     """
     absent = available()
     if engine == "auto":
@@ -235,19 +235,22 @@ def calibrate(
 ) -> Calibration:
     """Measures synthetic networks for ``minutes``, fits a latency model and keeps it.
 
-    An interrupted calibration is fitted to what was measured.
+    An interrupted calibration is fitted to the networks measured so far.
 
     Args:
-        output: its file; that of ``calibration_file`` without it.
-        resume: add to the networks of the calibration that is there.
-        tools: what to measure with, except the networks.
-        machine: for the roofline; ``machine.measured`` says it, measured where it was not yet.
+        output: file of the calibration. Default: that of ``calibration_file``.
+        resume: add to the networks of the existing calibration.
+        tools: tools to measure with; the networks are always the synthetic ones.
+        machine: measured rates for the roofline. Default: those of ``machine.measured``, which
+            measures if necessary.
 
     Raises:
-        ValueError: ``minutes`` is not positive, or more threads than usable cores.
-        UnknownNameError: no engine with a latency model has that name.
-        EngineError: it cannot be used here, or fewer than ``FEWEST`` networks could be measured.
-        RecordError: ``resume``, and the calibration is of another machine, engine or thread count.
+        ValueError: ``minutes`` is not positive, or there are more threads than usable cores.
+        UnknownNameError: no engine with a latency model has this name.
+        EngineError: the engine cannot be used here, or fewer than ``FEWEST`` networks could be
+            measured.
+        RecordError: ``resume`` is set, but the calibration is of another machine, engine or number
+            of threads.
     """
     if not minutes > 0:
         raise ValueError(f"minutes must be above 0, not {minutes:g}")
@@ -268,8 +271,8 @@ def calibrate(
             traces[sample.number] = count(drawn.model, _example(drawn.size))
             if (drawn.name, traces[sample.number].macs) != (sample.name, sample.macs):
                 raise RecordError(
-                    f"{file} cannot be added to: its network {sample.name!r} is drawn otherwise "
-                    "by this fleetfoot; calibrate anew without --resume"
+                    f"{file} cannot be added to: this fleetfoot draws another network "
+                    f"{sample.name!r}; calibrate again without --resume"
                 )
     roof = machine or measured_machine(threads)
     wanted = _Groups(engine, threads, on_event, tools or Tools())
@@ -288,7 +291,7 @@ def calibrate(
         raise KeyboardInterrupt
     if len(samples) < FEWEST:
         raise EngineError(
-            f"{len(samples)} synthetic networks were measured on {engine}, and a latency model "
+            f"{len(samples)} synthetic networks were measured on {engine}, but a latency model "
             f"needs {FEWEST}; give it more minutes"
         )
     kept = [traces[sample.number] for sample in samples]
@@ -311,7 +314,7 @@ def calibrate(
 
 
 def _fitted(traces: Sequence[Trace], times_s: Sequence[float], roof: Machine) -> dict[str, Any]:
-    """The model, its agreement with networks that were held out, and the simple predictors."""
+    """The model, its agreement with held-out networks, and the simple predictors."""
     seen = [features(trace) for trace in traces]
 
     def factor(simple: Callable[[Trace], float]) -> float:
@@ -330,7 +333,7 @@ def _fitted(traces: Sequence[Trace], times_s: Sequence[float], roof: Machine) ->
 
 
 def cross_validated(seen: Sequence[Array], times_s: Sequence[float]) -> Agreement:
-    """Every network predicted by a model that was fitted without it and each fifth after it."""
+    """Predicts every network by a model fitted without it and every fifth network after it."""
     predicted = [0.0] * len(seen)
     for fold in range(FOLDS):
         rest = [i for i in range(len(seen)) if i % FOLDS != fold]
@@ -341,23 +344,23 @@ def cross_validated(seen: Sequence[Array], times_s: Sequence[float]) -> Agreemen
 
 
 def roofline_s(trace: Trace, machine: Machine) -> float:
-    """The sum of the operators' floors."""
+    """Sum of the operators' floors, in seconds."""
     return sum(floor([op], machine).seconds for op in trace.operators)
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """What one group gave."""
+    """Results of one group."""
 
     samples: list[Sample]
     failures: list[Failure]
     traces: dict[int, Trace]
-    """By number."""
+    """Traces by the networks' numbers."""
     interrupted: bool
 
 
 class _Groups:
-    """Measures groups of synthetic networks; the ceilings' probe is made once."""
+    """Measures groups of synthetic networks; the ceilings are probed only once."""
 
     def __init__(self, engine: str, threads: int, on_event: OnEvent, tools: Tools) -> None:
         self._engine, self._threads, self._on_event = engine, threads, on_event
@@ -405,7 +408,7 @@ class _Groups:
         )
 
     def _told(self, event: Event) -> None:
-        if not (self._said and isinstance(event, Notice)):  # what the first group said already
+        if not (self._said and isinstance(event, Notice)):  # the first group reported it
             self._on_event(event)
 
 
@@ -426,29 +429,29 @@ def to_json(made: Calibration | Check) -> str:
 
 
 def read(file: Path) -> Calibration:
-    """The calibration in a file, of whatever machine.
+    """Reads the calibration in a file, of any machine.
 
     Raises:
-        RecordError: there is none, or the file is not what ``calibrate`` wrote.
+        RecordError: there is no file, or ``calibrate`` did not write it.
     """
     return read_json(file, Calibration)
 
 
 def read_check(file: Path) -> Check:
-    """The check in a file.
+    """Reads the check in a file.
 
     Raises:
-        RecordError: there is none, or the file is not what ``check`` wrote.
+        RecordError: there is no file, or ``check`` did not write it.
     """
     return read_json(file, Check)
 
 
 def load(engine: str, threads: int = 1, file: Path | None = None) -> Calibration:
-    """The calibration of this machine for ``engine`` and ``threads``.
+    """This machine's calibration for ``engine`` and ``threads``.
 
     Raises:
-        RecordError: there is none; or it is of another processor, engine, version of it or number
-        of threads, each of which is named with both values.
+        RecordError: there is none; or it is of another processor, engine, engine version or number
+            of threads, and the message names each difference with both values.
     """
     file = file or calibration_file(engine, threads)
     again = f"fleetfoot calibrate --engine {engine} --threads {threads}"
@@ -468,7 +471,7 @@ def load(engine: str, threads: int = 1, file: Path | None = None) -> Calibration
     ]
     if differing:
         raise RecordError(
-            f"the calibration {file} does not hold here: {'; '.join(differing)}; make another: "
+            f"the calibration {file} does not fit this machine: {'; '.join(differing)}; calibrate: "
             f"{again}"
         )
     return made
@@ -484,17 +487,18 @@ def check(
     tools: Tools | None = None,
     machine: Machine | None = None,
 ) -> Check:
-    """Predicts networks from their traces, measures them interleaved, and sets both side by side.
+    """Predicts networks from their traces, measures them interleaved, and compares the two.
 
     Args:
-        output: folder of the run's journal, from which ``resume`` goes on.
-        tools: what to measure with; its networks are traced as well.
-        machine: for the roofline, as in ``calibrate``.
+        names: networks, as names or shell patterns.
+        output: folder of the run's journal, from which ``resume`` continues.
+        tools: tools to measure with; their networks are traced as well.
+        machine: measured rates for the roofline, as in ``calibrate``.
 
     Raises:
-        UnknownNameError: no network has such a name.
-        EngineError: fewer than two networks could be measured; each reason is given.
-        RecordError: as ``measure.run``.
+        UnknownNameError: no network has one of the names.
+        EngineError: fewer than two networks could be measured; the message gives each reason.
+        RecordError: the errors of ``measure.run``.
     """
     began, started = time.monotonic(), _now()
     tools = tools or Tools()

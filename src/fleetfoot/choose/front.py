@@ -1,4 +1,4 @@
-"""The networks worth taking: those that no other beats in both time and accuracy."""
+"""The Pareto front: the networks that no other beats in both time and accuracy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ Choice = TypeVar("Choice")
 def pareto(
     found: Iterable[Choice], *, time_s: Callable[[Choice], float], top1: Callable[[Choice], float]
 ) -> list[Choice]:
-    """Those than which none is faster and as accurate, or as fast and more accurate; from fast to
-    slow. Of two that are equal in both, both are on it."""
+    """The front, from fast to slow: for each on it, no other is faster and as accurate, or as fast
+    and more accurate. Two that are equal in both are both on the front.
+
+    >>> found = [(1.0, 70.0), (2.0, 69.0), (3.0, 75.0)]
+    >>> pareto(found, time_s=lambda one: one[0], top1=lambda one: one[1])
+    [(1.0, 70.0), (3.0, 75.0)]
+    """
     front: list[Choice] = []
     for one in sorted(found, key=lambda one: (time_s(one), -top1(one))):
         last = front[-1] if front else None

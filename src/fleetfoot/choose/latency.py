@@ -1,14 +1,14 @@
-"""A network's latency from its trace alone, by a model that was fitted to one machine and engine.
+"""Predicting a network's latency from its trace, by a model fitted to one machine and engine.
 
-The time of a network is the sum of the prices of its operators and of a call. A price is a roofline
-in sums: operations, bytes and starts of the operator's kind, each with a rate that cannot be
+A network's time is the sum of the prices of its operators and of a call. A price is an additive
+roofline: operations, bytes and starts of the operator's kind, each with a rate that cannot be
 negative (least squares of relative errors under that constraint, Lawson and Hanson 1974, "Solving
 Least Squares Problems", chapter 23). So no price is negative, a network with one more operator
-takes no less time, and every rate can be read.
+takes no less time, and every rate has a meaning.
 
-Engines do not run operators one by one: an activation behind a convolution is part of it. Whether
-an operator stands behind one that could take it over is a feature of its kind, and what that saves
-is learnt like the rest.
+Engines do not run operators one by one: an activation after a convolution becomes part of it. Each
+kind has features for operators that follow one that could absorb them, so that the fit learns what
+this saves.
 
 P output pixels of all images · Ci Co channels of a group · K window taps
 """
@@ -28,9 +28,9 @@ from fleetfoot.count.trace import Operator, Trace
 Array = NDArray[np.float64]
 
 VECTOR = 16
-"""Channels out are worked on in vectors; what fills the last one is computed for nothing."""
+"""Vector width in channels: output channels are computed in vectors, the last one filled up."""
 NEAR_BYTES, FAR_BYTES = float(1 << 20), float(32 << 20)
-"""About what a core's own cache and the last cache hold: bytes beyond come from farther away."""
+"""Approximate sizes of a core's own cache and of the last cache; more bytes come from farther."""
 
 KIND_OF = {
     name: kind
@@ -46,12 +46,12 @@ KIND_OF = {
     )
     for name in names
 }
-"""Operators that are no products, by ATen name."""
+"""Operators that are not products, by ATen name."""
 COMPUTE = ("window3", "window", "pointwise", "row", "depthwise", "grouped", "product")
-"""Kinds with multiply-accumulates: 3×3 at stride 1, other windows, 1×1 and linear over many pixels,
-over one pixel, depthwise, grouped, and products of two activations."""
+"""Kinds with multiply-accumulates: 3×3 at stride 1; other windows; 1×1 and linear over many pixels;
+the same over one pixel; depthwise; grouped; and products of two activations."""
 ELEMENTWISE = ("cheap", "smooth", "pair", "gate")
-"""Kinds that an engine may take into the operator before."""
+"""Kinds that an engine may fuse into the operator before."""
 OTHERS = ("move", "norm", "softmax", "pool", "reduce", "other")
 
 TERMS = (
@@ -63,13 +63,13 @@ TERMS = (
     *(f"{kind}.{what}" for kind in OTHERS for what in ("bytes", "start")),
     "pool.operations", "near weights", "far weights", "near maps", "far maps",
 )  # fmt: skip
-"""What has a rate: seconds a multiply-accumulate (filled up to whole vectors), a byte, an operation
-of a pooling, a start."""
+"""Terms that have a rate, in seconds: for a multiply-accumulate (filled up to whole vectors), a
+byte, an operation of a pooling, or a start."""
 _TERM = {name: index for index, name in enumerate(TERMS)}
 
 
 def kind_of(op: Operator) -> str:
-    """Which of the kinds an operator is."""
+    """The kind of an operator."""
     if op.name in vocabulary.CONVOLUTIONS:
         ci, _, groups, taps = _window(op)
         if groups > 1:
@@ -93,7 +93,7 @@ def kind_of(op: Operator) -> str:
 
 
 def _window(op: Operator) -> tuple[int, int, int, int]:
-    """Ci and Co of a group, groups, taps of a convolution."""
+    """Input and output channels of a group, number of groups, and taps of a convolution."""
     x, weight = op.input_shapes[0], op.input_shapes[1]
     ci = weight[1]
     groups = max(1, x[1] // ci)
@@ -101,7 +101,7 @@ def _window(op: Operator) -> tuple[int, int, int, int]:
 
 
 def _pixels(op: Operator) -> int:
-    """Rows of a product: output values over channels out."""
+    """Rows of a product: output values divided by output channels."""
     if not op.shape:
         return 1
     channels = op.shape[1] if op.name in vocabulary.CONVOLUTIONS else op.shape[-1]
@@ -109,7 +109,7 @@ def _pixels(op: Operator) -> int:
 
 
 def features(trace: Trace) -> Array:
-    """A network as the model sees it: (operators + 1, ``TERMS``), the last row for the call."""
+    """Features of a network, (operators + 1, ``TERMS``); the last row is for the call."""
     terms = np.zeros((len(trace.operators) + 1, len(TERMS)))
     terms[-1, _TERM["call"]] = 1
     terms[-1, _TERM["input"]] = trace.input_bytes
@@ -150,7 +150,7 @@ def features(trace: Trace) -> Array:
 
 
 def _macs(op: Operator, kind: str) -> float:
-    """Multiply-accumulates, channels out filled up to whole vectors."""
+    """Multiply-accumulates, with output channels filled up to whole vectors."""
     if kind == "depthwise":
         channels = op.shape[1]
     elif op.name in vocabulary.CONVOLUTIONS:
@@ -161,21 +161,21 @@ def _macs(op: Operator, kind: str) -> float:
 
 
 def activations(trace: Trace) -> int:
-    """Values that operators with multiply-accumulates write (Dollár et al. 2021, "Fast and accurate
-    model scaling", https://arxiv.org/abs/2103.06877)."""
+    """Number of values that operators with multiply-accumulates write (Dollár et al. 2021, "Fast
+    and accurate model scaling", https://arxiv.org/abs/2103.06877)."""
     return sum(op.elements_written for op in trace.operators if op.macs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyModel:
-    """Rates by the names of ``TERMS``; what is 0 may be left out.
+    """A latency model: rates by the names of ``TERMS``; a missing name means 0.
 
     Raises:
-        ValueError: a name is no term, or a rate is negative.
+        ValueError: a name is not a term, or a rate is negative.
     """
 
     rates: Mapping[str, float]
-    """Seconds a unit of the term."""
+    """Seconds for each unit of the term."""
 
     def __post_init__(self) -> None:
         for name, rate in self.rates.items():
@@ -186,16 +186,16 @@ class LatencyModel:
                 )
 
     def predict(self, trace: Trace) -> float:
-        """Seconds a run of the network that was traced, at the trace's batch."""
+        """Predicts the seconds of one run of the traced network, at the trace's batch."""
         return self.price(features(trace))
 
     def price(self, terms: Array) -> float:
-        """Likewise, from the features of its trace."""
+        """Predicts the seconds of one run from the ``features`` of a trace."""
         return float(terms.sum(0) @ self._vector())
 
     def prices(self, trace: Trace) -> Array:
-        """(operators + 1,) seconds: each operator's share, and the call's at the end. A share is
-        a part of the sum that fits best, not a time that was measured on its own."""
+        """Each operator's share of the prediction, and the call's at the end, (operators + 1,)
+        seconds. A share is part of the sum that fits best, not a time measured on its own."""
         return features(trace) @ self._vector()
 
     def _vector(self) -> Array:
@@ -203,24 +203,25 @@ class LatencyModel:
 
 
 HUBER = 0.12
-"""Relative error from which on a network weighs less in the fit."""
+"""Relative error above which a network gets less weight in the fit."""
 
 
 def fit(seen: Sequence[Array], times_s: Sequence[float], *, rounds: int = 6) -> LatencyModel:
-    """The model whose relative errors on these networks are least.
+    """Fits the model whose relative errors on these networks are least.
 
-    Times far from the rest, as those of a disturbed run, weigh less (Huber 1964, by least squares
-    with weights that follow from the errors before).
+    Times far from the rest, for example of a disturbed run, get less weight (Huber 1964, by least
+    squares whose weights follow from the previous errors).
 
     Args:
         seen: ``features`` of each network.
+        times_s: measured time of each network, in seconds.
 
     Raises:
-        ValueError: fewer than two networks, not as many times, or a time that is not positive.
+        ValueError: there are fewer than two networks, unequal numbers, or a time not above 0.
     """
     if len(seen) != len(times_s) or len(seen) < 2 or min(times_s) <= 0:
         raise ValueError(
-            f"a fit needs two networks or more, each with a positive time; {len(seen)} networks "
+            f"a fit needs two or more networks, each with a positive time; {len(seen)} networks "
             f"and {len(times_s)} times were given, the least of them {min(times_s, default=0)}"
         )
     relative = np.array([terms.sum(0) for terms in seen]) / np.asarray(times_s)[:, None]
@@ -235,10 +236,10 @@ def fit(seen: Sequence[Array], times_s: Sequence[float], *, rounds: int = 6) -> 
 
 
 def nonnegative_least_squares(a: Array, b: Array) -> Array:
-    """x >= 0 that makes |a x - b| least, for a (rows, n) and b (rows,).
+    """The x >= 0 that minimises |a x - b|, for ``a`` (rows, n) and ``b`` (rows,).
 
-    Lawson and Hanson 1974, chapter 23: variables are let in one at a time, the one whose gradient
-    is steepest first, and go out again when the solution without bounds takes them below 0.
+    Lawson and Hanson 1974, chapter 23: variables enter one at a time, the one with the steepest
+    gradient first, and leave again if the unconstrained solution makes them negative.
     """
     scale = np.linalg.norm(a, axis=0)
     scale[scale == 0] = 1.0

@@ -1,8 +1,8 @@
-"""Which network, on this machine: the front of latency and published top-1 within a budget.
+"""Picking networks for this machine: the front of latency and published top-1 within limits.
 
 Every network is predicted from its trace; those that may be on the front are then measured,
-interleaved, until no member of the front is a guess. A latency is therefore measured or predicted,
-a top-1 is published, and each figure says which it is.
+interleaved, until the whole front is measured. So a latency is measured or predicted, a top-1 is
+published, and each figure says which.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ log = logging.getLogger("fleetfoot")
 
 Predictor = Literal["latency model", "roofline"]
 MARGINS: dict[Predictor, float] = {"latency model": 0.25, "roofline": 0.5}
-"""By how much a prediction may be off, either way. Nine of ten networks are within, the roofline's
-times scaled by those that were measured (benchmarks/latency-model)."""
+"""Largest relative error expected of a prediction, in both directions. Nine networks in ten are
+within it; the roofline's times are first scaled by measured ones (benchmarks/latency-model)."""
 MOST_MEASURED = 12
-"""Networks that are measured in one go."""
+"""Largest number of networks measured in one go."""
 TIMM_FAMILIES = (
     "mobilenetv4_*",
     "shvit_*",
@@ -62,17 +62,17 @@ MEASURING = replace(CHECKING, name="pick", description="contenders, interleaved"
 
 @dataclass(frozen=True)
 class Tracing:
-    """An event: this network is being folded and traced, or read from the cache."""
+    """Event: a network is being folded and traced, or read from the cache."""
 
     model: str
     number: int
-    """1 for the first."""
+    """Position of the network, from 1."""
     of: int
 
 
 Predict = Callable[[Trace], float]
 Measure = Callable[[Sequence["Candidate"]], tuple[Mapping[str, float], Mapping[str, str]]]
-"""Seconds by name, and why the others could not run."""
+"""Measures candidates: seconds by name, and by name the reason why others could not run."""
 
 
 class Scored(NamedTuple):
@@ -86,21 +86,21 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A network, what is published of it, what is counted, and its latency as far as known."""
+    """A network with its published top-1, its counts, and its latency as far as known."""
 
     model: str
     size: Size
     top1: float
-    """Published ImageNet-1k top-1, percent; not measured here."""
+    """Published ImageNet-1k top-1, in percent; not measured here."""
     top1_source: str
     weight_bytes: int
-    """Memory of its folded weights in float32, counted."""
+    """Memory of the folded weights in float32, counted."""
     macs: int
-    """Of one image, counted."""
+    """Multiply-accumulates of one image, counted."""
     predicted_s: float
-    """Of a batch, from its trace."""
+    """Seconds of a batch, predicted from the trace."""
     measured_s: float | None = None
-    """Of a batch: lower quartile of its runs; None where it was not measured."""
+    """Seconds of a batch, the lower quartile of its runs; None if not measured."""
 
     @property
     def latency_s(self) -> float:
@@ -108,24 +108,24 @@ class Candidate:
 
     @property
     def basis(self) -> Literal["measured", "predicted"]:
-        """Where ``latency_s`` comes from."""
+        """Whether ``latency_s`` is measured or predicted."""
         return "predicted" if self.measured_s is None else "measured"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a network may take.
+    """Limits on a network.
 
     Raises:
-        ValueError: a limit is out of its range.
+        ValueError: a limit is out of range.
     """
 
     max_s: float
-    """A batch."""
+    """Longest time of a batch, in seconds."""
     min_top1: float = 0.0
     """Percent."""
     max_bytes: float | None = None
-    """Memory of the weights."""
+    """Largest memory of the weights, in bytes; None for no limit."""
 
     def __post_init__(self) -> None:
         if not self.max_s > 0:
@@ -138,7 +138,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """The answer, and what it rests on."""
+    """The networks that were picked, and how they were found."""
 
     engine: str
     threads: int
@@ -146,15 +146,16 @@ class Pick:
     limits: Limits
     predictor: Predictor
     front: tuple[Candidate, ...]
-    """From fast to slow; no other network within the limits is both as fast and as accurate."""
+    """The front, from fast to slow: no other network within the limits is faster and as accurate,
+    or as fast and more accurate."""
     others: tuple[Candidate, ...]
     """The other networks that were measured."""
     considered: int
-    """Networks with a published top-1 that were predicted."""
+    """Number of networks with a published top-1 that were predicted."""
     without_top1: tuple[str, ...]
-    """Networks that were left out for want of one."""
+    """Networks left out because they have no published top-1."""
     failures: Mapping[str, str]
-    """By network: why it could not be traced, or not run on this engine."""
+    """Reasons by network: why it could not be traced, or could not run on this engine."""
 
 
 def pick(
@@ -170,26 +171,28 @@ def pick(
     calibrated: bool = True,
     on_event: Callable[[Event | Tracing], None] = lambda event: None,
 ) -> Pick:
-    """The networks that are worth taking on this machine within ``max_ms``: the zoo's, and those of
+    """Picks the best networks for this machine within ``max_ms``, from the zoo and from
     ``TIMM_FAMILIES``.
 
     Args:
-        max_ms: time of a batch, in milliseconds.
-        min_top1: least published top-1, in percent.
-        max_mb: most memory of the weights, in 10⁶ bytes.
-        engine: one with a latency model; "auto" is the first of these that is here, native before
-            ONNX Runtime, OpenVINO and eager.
-        timm: a shell pattern of timm's networks to consider too, or "all".
-        own: networks to consider too, in any form that ``network.resolve`` takes, each with its
-            top-1 in percent, as their owner knows it.
-        calibrated: predict by the latency model, which is calibrated now where it was not yet;
+        max_ms: longest time of a batch, in milliseconds.
+        min_top1: lowest published top-1, in percent.
+        max_mb: largest memory of the weights, in 10⁶ bytes. Default: no limit.
+        threads: number of threads of the engine.
+        engine: an engine with a latency model, or "auto", the first installed of native, ONNX
+            Runtime, OpenVINO and eager.
+        batch: number of images in a batch.
+        timm: more networks of timm to consider: a shell pattern, or "all".
+        own: more networks to consider, in any form that ``network.resolve`` takes, each with the
+            top-1 in percent that its owner states.
+        calibrated: predict by the latency model, which is calibrated first if necessary;
             otherwise by the roofline.
-        on_event: is told the events of calibration, tracing and measurement.
+        on_event: called with the events of calibration, tracing and measurement.
 
     Raises:
-        ValueError: a limit, ``batch`` or ``threads`` is out of its range.
-        NoneFitsError: no network is within the limits; the message says the nearest possible.
-        UnknownNameError: an engine or a pattern that means nothing.
+        ValueError: a limit, ``batch`` or ``threads`` is out of range.
+        NoneFitsError: no network is within the limits; the message gives the nearest one.
+        UnknownNameError: no engine or network has the name, or matches the pattern.
     """
     limits = Limits(
         max_s=max_ms / 1e3,
@@ -239,7 +242,7 @@ def pick(
 
 
 def default_names() -> list[str]:
-    """The zoo, and the networks of ``TIMM_FAMILIES`` that the installed timm knows."""
+    """The networks of the zoo, and those of ``TIMM_FAMILIES`` in the installed timm."""
     import timm
 
     found = [name for family in TIMM_FAMILIES for name in timm.list_models(family)]
@@ -262,10 +265,10 @@ def _roofline(threads: int) -> Predict:
 
 
 def accurate(names: Sequence[str], min_top1: float) -> tuple[list[Scored], tuple[str, ...]]:
-    """Networks with a published top-1 of that many percent or more; those without any.
+    """Networks with a published top-1 of at least ``min_top1`` percent, and those without one.
 
     Raises:
-        NoneFitsError: none is so accurate.
+        NoneFitsError: no network is this accurate.
     """
     sizes = {name: native_size(name) for name in dict.fromkeys(names)}
     rows = [(name, size, *published(name, size)) for name, size in sizes.items()]
@@ -288,14 +291,14 @@ def candidates(
     batch: int = 1,
     on_event: Callable[[Tracing], None] = lambda event: None,
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Each predicted; and those that failed, and why."""
+    """Each network with its prediction; and the networks that failed, with the reasons."""
     found: list[Candidate] = []
     failures: dict[str, str] = {}
     for number, one in enumerate(scored, start=1):
         on_event(Tracing(one.model, number, len(scored)))
         try:
             seen = folded_trace(one.model, one.size, batch)
-        except Exception as error:  # whatever a network raises, the others go on
+        except Exception as error:  # whatever one network raises, the others go on
             failures[one.model] = str(error) or type(error).__name__
             continue
         found.append(
@@ -310,8 +313,8 @@ def candidates(
 
 
 def folded_trace(name: str, size: Size, batch: int, cache: Path | None = None) -> Trace:
-    """The trace of a folded network, kept in ``cache`` since folding with its proof takes a second:
-    it depends on the network and on versions alone."""
+    """The trace of a folded network. It is kept in ``cache``, because folding with its proof takes
+    a second; it depends only on the network and on versions."""
     question = {
         "network": name,
         "size": size,
@@ -345,13 +348,13 @@ def choose(
     found: Sequence[Candidate], limits: Limits, measure: Measure, margin: float
 ) -> tuple[tuple[Candidate, ...], tuple[Candidate, ...], dict[str, str]]:
     """The front within the limits, the other networks that were measured, and those that could not
-    run.
+    run, with the reasons.
 
-    Contenders are measured until none is left whose prediction, off by ``margin`` at most, may put
-    it on the front.
+    Networks are measured until no unmeasured one may be on the front, if its prediction is off by
+    at most ``margin``.
 
     Raises:
-        NoneFitsError: no network is within the limits; the message says the nearest possible.
+        NoneFitsError: no network is within the limits; the message gives the nearest one.
     """
     eligible = {one.model: one for one in _within(found, limits)}
     failures: dict[str, str] = {}
@@ -362,7 +365,7 @@ def choose(
             if one.measured_s is None
         ][:MOST_MEASURED]
         if not chosen:
-            break  # every go measures or removes one at least, so this comes
+            break  # every pass measures or removes at least one network, so this is reached
         times_s, reasons = measure(chosen)
         failures |= reasons
         for one in chosen:
@@ -386,10 +389,10 @@ def _listed(failures: Mapping[str, str]) -> str:
 
 
 def _within(found: Sequence[Candidate], limits: Limits) -> list[Candidate]:
-    """Those within the limits of accuracy and memory, which are known without running.
+    """The networks within the limits of accuracy and memory, which are known without a run.
 
     Raises:
-        NoneFitsError: there is none.
+        NoneFitsError: no network is.
     """
     enough = [one for one in found if one.top1 >= limits.min_top1]
     if limits.max_bytes is None:
@@ -419,7 +422,7 @@ def _too_slow(known: Sequence[Candidate], limits: Limits) -> str:
 
 
 def _expected(known: Iterable[Candidate]) -> list[Candidate]:
-    """The candidates, predictions scaled by what the measured ones showed."""
+    """The candidates, with predictions scaled by the ratio that the measured ones show."""
     listed = list(known)
     ratios = [one.measured_s / one.predicted_s for one in listed if one.measured_s is not None]
     ratio = statistics.median(ratios) if ratios else 1.0
@@ -427,8 +430,8 @@ def _expected(known: Iterable[Candidate]) -> list[Candidate]:
 
 
 def contenders(found: Sequence[Candidate], max_s: float, margin: float) -> list[Candidate]:
-    """Those that may be on the front within ``max_s`` if predictions are off by ``margin``, the
-    likeliest first; where none may be, the fastest, so that what is said of them is measured."""
+    """The networks that may be on the front within ``max_s`` if predictions are off by ``margin``,
+    the likeliest first. If there are none: the fastest, so that the error quotes a measurement."""
 
     def bounds(one: Candidate) -> tuple[float, float]:
         off = 0.0 if one.measured_s is not None else margin
@@ -448,7 +451,7 @@ def contenders(found: Sequence[Candidate], max_s: float, margin: float) -> list[
 
 
 def _dominates(a: Candidate, b: Candidate) -> bool:
-    """Whether ``a`` is as fast and as accurate as ``b``, and better in one of both."""
+    """Whether ``a`` is as fast and as accurate as ``b``, and better in at least one of the two."""
     as_good = a.latency_s <= b.latency_s and a.top1 >= b.top1
     return as_good and (a.latency_s < b.latency_s or a.top1 > b.top1)
 

@@ -1,10 +1,9 @@
 """Small networks drawn at random, from which a latency model learns what layers cost.
 
-Each is one to three blocks of one kind at one resolution (a chain), or a whole network of three to
-five stages. Blocks are the forms that mobile networks are made of, at random widths, sizes and
-options; none is a network that anybody published. They come as folding leaves networks: biases
-instead of norms, except where a norm has no convolution before it. The draw of a number is always
-the same.
+Each is a chain, that is one to three blocks of one kind at one resolution, or a whole network of
+three to five stages. Blocks have the forms found in mobile networks, with random widths, sizes and
+options; none is a published network. They are built as if folded: with biases instead of norms,
+except where no convolution comes before the norm. A number always gives the same network.
 
 B batch · C channels · H W space · L tokens · D depth of a head
 """
@@ -24,23 +23,23 @@ from fleetfoot.ops.pconv import PConv
 from fleetfoot.ops.shuffle import ChannelShuffle
 
 WHOLE_EVERY = 3
-"""One in so many is a whole network."""
+"""One network in this many is a whole network."""
 SIDES = (7, 7, 8, 10, 12, 14, 14, 16, 20, 24, 28, 28, 32, 40, 48, 56, 56, 64, 80, 112)
 MOST_MACS = 3e8
-"""Of one block of a chain."""
+"""Most multiply-accumulates of one block of a chain."""
 
 
 @dataclass(frozen=True)
 class Synthetic:
     name: str
-    """"chain 12: inverted" or "network 14: basic, shuffle, attention"."""
+    """Name of the network, such as "chain 12: inverted" or "network 14: basic, attention"."""
     model: nn.Module
     size: int
-    """Height and width of its input, 3 channels."""
+    """Height and width of its input, which has 3 channels."""
 
 
 def synthetic(number: int) -> Synthetic:
-    """The network of that number, in eval mode."""
+    """The network of this number, in eval mode."""
     rng = random.Random(f"fleetfoot {number}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)
@@ -49,7 +48,7 @@ def synthetic(number: int) -> Synthetic:
         for module in made.model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 fan_in = module.weight[0].numel()
-                nn.init.normal_(module.weight, std=math.sqrt(1 / fan_in))  # maps keep their scale
+                nn.init.normal_(module.weight, std=math.sqrt(1 / fan_in))  # keeps the maps' scale
     made.model.eval()
     return made
 
@@ -68,7 +67,7 @@ def _round(channels: float, multiple: int = 8) -> int:
 
 
 class _Sum(nn.Module):
-    """x + body(x)"""
+    """Residual sum: x + body(x)."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -93,7 +92,7 @@ class _Gate(nn.Module):
 
 
 class _Concat(nn.Module):
-    """The answers of all branches, behind each other."""
+    """Concatenates the outputs of all branches."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -104,7 +103,7 @@ class _Concat(nn.Module):
 
 
 class _Split(nn.Module):
-    """Each part of the channels through its own branch, then behind each other."""
+    """Splits the channels, applies a branch to each part, and concatenates the outputs."""
 
     def __init__(self, *branches: tuple[int, nn.Module]) -> None:
         super().__init__()
@@ -117,7 +116,7 @@ class _Split(nn.Module):
 
 
 class _Ghost(nn.Module):
-    """Half of the channels from a 1×1, the other half from these by a depthwise convolution."""
+    """Half of the channels come from a 1×1, the other half from them by a depthwise convolution."""
 
     def __init__(self, ci: int, co: int, act: nn.Module) -> None:
         super().__init__()
@@ -131,7 +130,7 @@ class _Ghost(nn.Module):
 
 
 class _Last(nn.Module):
-    """``body`` with the channels last. (B, C, H, W) -> (B, C, H, W)"""
+    """Applies ``body`` with the channels last. (B, C, H, W) -> (B, C, H, W)"""
 
     def __init__(self, *body: nn.Module) -> None:
         super().__init__()
@@ -142,7 +141,7 @@ class _Last(nn.Module):
 
 
 class _Attention(nn.Module):
-    """(B, L, C) -> (B, L, C), by torch's fused operator or by its steps."""
+    """Self-attention, by torch's fused operator or step by step. (B, L, C) -> (B, L, C)"""
 
     def __init__(self, channels: int, heads: int, fused: bool) -> None:
         super().__init__()
@@ -163,7 +162,7 @@ class _Attention(nn.Module):
 
 
 class _Tokens(nn.Module):
-    """``body`` on the pixels as tokens. (B, C, H, W) -> (B, C, H, W)"""
+    """Applies ``body`` to the pixels as tokens. (B, C, H, W) -> (B, C, H, W)"""
 
     def __init__(self, *body: nn.Module) -> None:
         super().__init__()
@@ -176,7 +175,7 @@ class _Tokens(nn.Module):
 
 
 class _Latents(nn.Module):
-    """x + what a few learnt tokens, which read the pixels by attention, write back to them."""
+    """Adds to x what a few learnt tokens, which read the pixels by attention, write back."""
 
     def __init__(self, channels: int, rng: random.Random) -> None:
         super().__init__()
@@ -199,14 +198,14 @@ class _Latents(nn.Module):
         return x + written.transpose(1, 2).reshape(b, c, h, w)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, L, C), (B, S, C), (B, S, C) -> (B, L, C)"""
+        """Attention of ``q`` over ``k`` and ``v``. (B, L, C), (B, S, C), (B, S, C) -> (B, L, C)"""
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         scores = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
         return (torch.softmax(scores, -1) @ v).transpose(1, 2).flatten(2)
 
 
 class _PoolMix(nn.Module):
-    """Mean of the neighbours less the pixel itself."""
+    """Mean of the neighbouring pixels minus the pixel itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,7 +216,7 @@ class _PoolMix(nn.Module):
 
 
 class _Head(nn.Module):
-    """(B, C, H, W) -> (B, N)"""
+    """Classifier: an optional 1×1, the mean over pixels, a linear layer. (B, C, H, W) -> (B, N)"""
 
     def __init__(self, channels: int, classes: int, hidden: int = 0) -> None:
         super().__init__()
@@ -229,7 +228,7 @@ class _Head(nn.Module):
 
 
 Block = Callable[[int, random.Random], nn.Module]
-"""(B, C, H, W) -> (B, C, H, W), from C and the draw."""
+"""Makes a block (B, C, H, W) -> (B, C, H, W) from C and the random generator."""
 
 
 def _plain(c: int, rng: random.Random) -> nn.Module:
@@ -395,15 +394,15 @@ BLOCKS: dict[str, tuple[Block, float]] = {
     "branched": (_branched, 4),
     "squeezed": (_squeezed, 1.5),
 }
-"""Each with its multiply-accumulates over pixels x channels², about."""
+"""Kinds of block, each with its approximate multiply-accumulates over pixels x channels²."""
 WIDE = ("inverted", "normed", "large kernel", "mixed kernels", "ghost", "attention")
-"""Blocks that multiply their width inside: taken narrower."""
+"""Blocks that multiply their width inside, and are therefore drawn narrower."""
 TOKENS_SIDE = 24
-"""The largest map whose pixels attend to each other: 576 tokens."""
+"""Side of the largest map whose pixels attend to each other: 576 tokens."""
 
 
 def _stem(c: int, stride: int, rng: random.Random) -> list[nn.Module]:
-    """3 channels -> c at 1/stride of the size."""
+    """A stem from 3 channels to c, at 1/stride of the size."""
     if stride == 4 and rng.random() < 0.6:
         if rng.random() < 0.4:
             return [nn.Conv2d(3, c, 4, 4), _act(rng)]
@@ -415,7 +414,7 @@ def _stem(c: int, stride: int, rng: random.Random) -> list[nn.Module]:
 
 
 def _down(ci: int, co: int, rng: random.Random) -> nn.Module:
-    """Half the size, from ci to co channels."""
+    """Halves the size, from ci to co channels."""
     act = _act(rng)
     kind = rng.choice(("conv", "merge", "inverted", "separable", "pool", "grouped"))
     if kind == "conv":
@@ -435,7 +434,7 @@ def _down(ci: int, co: int, rng: random.Random) -> nn.Module:
 
 
 def _width(kind: str, side: int, rng: random.Random) -> int:
-    """Channels such that maps hold 4,096 to a million values and a block stays affordable."""
+    """Channels for which maps hold 4,096 to a million values and a block is affordable."""
     low, high = max(8, 2**12 / side**2), min(1024, 2**20 / side**2)
     if kind in WIDE:
         high /= 2
@@ -446,7 +445,7 @@ def _width(kind: str, side: int, rng: random.Random) -> int:
 
 
 def _chain(number: int, rng: random.Random) -> Synthetic:
-    """The kinds take turns, so that any number of chains holds all of them about equally."""
+    """A chain. The kinds take turns, so that any number of chains has about as many of each."""
     turn = number // WHOLE_EVERY * (WHOLE_EVERY - 1) + number % WHOLE_EVERY
     kind = list(BLOCKS)[turn % len(BLOCKS)]
     sides = [s for s in SIDES if kind != "attention" or s <= TOKENS_SIDE]
@@ -459,8 +458,8 @@ def _chain(number: int, rng: random.Random) -> Synthetic:
 
 
 def _network(number: int, rng: random.Random) -> Synthetic:
-    """Stages of one kind of block each, of 20 million to 2,500 million multiply-accumulates about;
-    the classifier last."""
+    """A whole network of about 20 million to 2,500 million multiply-accumulates: stages of one kind
+    of block each, then a classifier."""
     size, stride = rng.choice((96, 128, 160, 192, 224, 224, 224, 256)), rng.choice((2, 4, 4))
     stages = rng.choice((3, 4)) + (stride == 2)
     macs = math.exp(rng.uniform(math.log(2e7), math.log(2.5e9)))

@@ -1,5 +1,5 @@
-"""What the papers assert, tried again on this machine: ``CLAIMS`` by name, in the order in which
-they are measured and shown."""
+"""The papers' claims, tried again on this machine: ``CLAIMS`` by name, in the order in which they
+are measured and shown."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ CLAIMS: dict[str, Claim] = {
 
 
 def chosen(patterns: Sequence[str] = ()) -> list[Claim]:
-    """The claims that names or shell patterns mean, in the order of ``CLAIMS``; all without one.
+    """The claims that names or shell patterns match, in the order of ``CLAIMS``. Default: all.
 
     Raises:
-        UnknownNameError: a pattern matches none.
+        UnknownNameError: a pattern matches no claim.
     """
     names: set[str] = set()
     for pattern in patterns:

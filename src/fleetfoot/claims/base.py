@@ -1,20 +1,20 @@
-"""What a paper asserts, as data, and how a measurement here is held against it.
+"""A paper's claim as data, and how a measurement is judged against it.
 
-A claim is a handful of experiments. What one experiment names is timed interleaved, and each of
-its ratios compares two of its times; the paper's own figure stands beside.
+A claim consists of a few experiments. The subjects of an experiment are timed interleaved, and each
+of its ratios compares two of their times with the paper's own figure.
 
 The rule of a verdict, for one ratio on one engine, written for a ratio that is asserted above 1
-(one below 1 is turned over first):
+(one below 1 is inverted first):
 
-* it must be there at all: the lower end of its 95 % interval is above 1, and the ratio is above 1
-  by more than ``NOISE_FLOOR``, within which two runs of one program differ. Otherwise the claim
-  *does not hold*; or it is *not clear*, where the interval holds 1 and the asserted effect too;
-* it must be at least half as large as asserted, on a logarithmic scale (of 9x that is 3x): then the
-  claim *holds*, and with less it *holds partly*. Half, because another machine and engine shift
-  every ratio, and what a reader wants to know is whether the advice would have helped him;
-  logarithmic, because a ratio and its inverse must get the same verdict;
-* a claim of a direction alone holds where the ratio is there at all;
-* where the paper's own ratio is within ``NO_EFFECT`` of 1, it asserts nothing to be judged, and the
+* the effect must exist: the lower end of the 95 % interval is above 1, and the ratio is above 1 by
+  more than ``NOISE_FLOOR``, within which two runs of one program differ. Otherwise the claim *does
+  not hold*; or it is *not clear*, if the interval contains both 1 and the asserted effect;
+* it must be at least half as large as asserted, on a logarithmic scale (for 9x that is 3x): then
+  the claim *holds*, and with less it *holds partly*. Half, because another machine and engine shift
+  every ratio, and the reader wants to know whether the advice would have helped; logarithmic,
+  because a ratio and its inverse must get the same verdict;
+* a claim of a direction alone holds if the effect exists;
+* if the paper's own ratio is within ``NO_EFFECT`` of 1, there is nothing to judge, and the ratio is
   ratio is only shown.
 """
 
@@ -30,77 +30,77 @@ from fleetfoot.measure.compare import FEWEST_SAMPLES, NOISE_FLOOR, ratio_interva
 from fleetfoot.measure.record import Failure, Measurement
 
 HALF = 0.5
-"""Share of the asserted effect, as a logarithm, that must be found."""
+"""Share of the asserted effect, as a logarithm, that must be found for a claim to hold."""
 NO_EFFECT = 1.05
-"""A published ratio nearer to 1 than this, on either side, is read as no difference: the papers
-give no spread, and their last digit alone is worth up to 5 %."""
-NOT_REACHED = "the time was over before its turn; --resume goes on"
+"""A published ratio nearer to 1 than this, on either side, counts as no difference: the papers give
+no spread, and their last digit alone is worth up to 5 %."""
+NOT_REACHED = "the time was over before its turn; --resume continues"
 
 Word = Literal["holds", "holds partly", "does not hold", "not clear", "not measured", "not judged"]
 OPEN = ("not clear", "not measured", "not judged")
-"""Words that are no verdict."""
+"""Words that are not a verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One thing that is timed: a stack of operators, or a network."""
+    """A thing that is timed: a stack of operators, or a network."""
 
     name: str
     """Unique within its claim."""
     build: Callable[[], nn.Module]
     size: int
-    """Height and width of its input, in pixels."""
+    """Height and width of the input, in pixels."""
     channels: int = 3
-    """Of its input."""
+    """Channels of the input."""
     fold: bool = True
-    """Batch norms and branches are folded away before it is timed."""
+    """Whether batch norms and branches are folded before it is timed."""
     published: Mapping[str, float] = field(default_factory=dict)
     """The paper's figures by column; a column's name ends in its unit."""
     published_macs: float | None = None
-    """What the paper prints under FLOPs, in MACs; None where it prints nothing."""
+    """MACs, as the paper prints them under FLOPs; None if it prints none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """Time of one subject over that of another, and what the paper has for it."""
+    """Time of one subject divided by that of another, with the paper's figures for it."""
 
     text: str
     over: str
     """The subject whose time is the numerator."""
     under: str
     factor: float = 1.0
-    """What the ratio of times is multiplied by: the ratio of MACs where rates are compared."""
+    """Factor on the ratio of times: the ratio of MACs, if rates are compared."""
     published: Mapping[str, float] = field(default_factory=dict)
-    """The same ratio in the paper, or as predicted, by column."""
+    """The same ratio by column, in the paper or as predicted."""
     judged_by: str = ""
-    """The column whose figure the verdict goes by; "" for the direction alone, above 1."""
+    """Column whose figure decides the verdict; "" to judge only the direction, above 1."""
 
     @property
     def asserted(self) -> float | None:
-        """None: a direction alone."""
+        """The ratio that is judged; None if only the direction is."""
         return self.published[self.judged_by] if self.judged_by else None
 
     @property
     def asserts_nothing(self) -> bool:
-        """The paper itself has no difference to speak of."""
+        """Whether the paper itself shows no difference."""
         figures = [self.asserted] if self.asserted is not None else list(self.published.values())
         return bool(figures) and all(1 / NO_EFFECT <= f <= NO_EFFECT for f in figures)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What is timed interleaved, and compared."""
+    """A group of subjects that are timed interleaved, and the ratios that compare them."""
 
     name: str
     subjects: tuple[Subject, ...]
     ratios: tuple[Ratio, ...]
     spare: bool = False
-    """Measured when all others are, if time is left."""
+    """Whether it is measured after all others, if time is left."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a paper says, and how it is tried here."""
+    """A paper's claim, and how it is tried here."""
 
     name: str
     source: str
@@ -109,20 +109,20 @@ class Claim:
     """How it is measured here, and what was chosen where the paper leaves it open."""
     experiments: tuple[Experiment, ...]
     absent: Mapping[str, str] = field(default_factory=dict)
-    """Networks of the paper's table that cannot be had, with the reason."""
+    """Networks of the paper's table that are not available, each with the reason."""
 
     @property
     def subjects(self) -> list[Subject]:
         return [subject for experiment in self.experiments for subject in experiment.subjects]
 
     def model(self, subject: str) -> str:
-        """The name under which the record keeps a subject."""
+        """The model name of a subject in the record."""
         return f"{self.name}/{subject}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """One ratio on one engine."""
+    """The result for one ratio on one engine."""
 
     experiment: str
     ratio: Ratio
@@ -130,30 +130,30 @@ class Found:
     word: Word
     here: float | None = None
     interval: tuple[float, float] | None = None
-    """95 %, of ``here``."""
+    """95 % interval of ``here``."""
     reason: str = ""
     """Why there is no verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A claim, and everything that was found of it."""
+    """A claim with all its results."""
 
     claim: Claim
     found: tuple[Found, ...]
     times: Mapping[tuple[str, str], Measurement]
-    """By subject and engine."""
+    """Measurements by subject and engine."""
 
     @property
     def engines(self) -> list[str]:
         return list(dict.fromkeys(f.engine for f in self.found))
 
     def word(self, engine: str | None = None) -> Word:
-        """For all ratios, on one engine or on all."""
+        """The verdict on all ratios together, on one engine. Default: on all engines."""
         return together(f.word for f in self.found if engine in (None, f.engine))
 
     def tally(self, engine: str | None = None) -> str:
-        """As "9 of 12 hold, 2 in part"."""
+        """Counts of the verdicts, for example "9 of 12 hold, 2 in part"."""
         words = [f.word for f in self.found if engine in (None, f.engine)]
         judged = [word for word in words if word not in OPEN]
         parts = [f"{judged.count('holds')} of {len(judged)} hold"] if judged else []
@@ -163,7 +163,7 @@ class Verdict:
 
 
 def judge(asserted: float | None, here: float, interval: tuple[float, float]) -> Word:
-    """The verdict on one ratio, by the rule at the head of this file. ``asserted``: None for the
+    """The verdict on one ratio, by the rule at the top of this file. ``asserted`` is None for a
     direction alone, above 1.
 
     Raises:
@@ -181,8 +181,8 @@ def judge(asserted: float | None, here: float, interval: tuple[float, float]) ->
 
 
 def together(words: Iterable[Word]) -> Word:
-    """One word for several: all of those that have a verdict hold, none does, or something
-    between."""
+    """One word for several verdicts: the word on which all verdicts agree, or "holds partly". Words
+    that are not a verdict count only if there is no verdict."""
     words = list(words)
     judged = {word for word in words if word not in OPEN}
     if not judged:
@@ -195,7 +195,7 @@ def together(words: Iterable[Word]) -> Word:
 def verdict(
     claim: Claim, measurements: Sequence[Measurement], failures: Sequence[Failure] = ()
 ) -> Verdict:
-    """What a record says of ``claim``, on each engine that the record knows."""
+    """Judges ``claim`` by a record, on each engine in the record."""
     names = {claim.model(subject.name): subject.name for subject in claim.subjects}
     times = {(names[m.model], m.engine): m for m in measurements if m.model in names}
     reasons = {(names[f.model], f.engine): f.reason for f in failures if f.model in names}
@@ -232,7 +232,7 @@ def _found(
         return without("the two were not interleaved: they did not fit into memory together")
     fewest = min(len(over.samples_s), len(under.samples_s))
     if fewest < FEWEST_SAMPLES:
-        return without(f"only {fewest} samples of the {FEWEST_SAMPLES} for a verdict")
+        return without(f"only {fewest} samples; a verdict needs {FEWEST_SAMPLES}")
     here = ratio.factor * over.median_s / under.median_s
     low, high = ratio_interval(under.samples_s, over.samples_s)
     interval = (ratio.factor * low, ratio.factor * high)

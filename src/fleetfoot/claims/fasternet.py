@@ -1,7 +1,7 @@
-"""What FasterNet's paper says of partial convolution, and of its networks beside others.
+"""The claims of FasterNet's paper, about partial convolution and about its networks beside others.
 
 Chen et al. 2023, https://arxiv.org/abs/2303.03667. Figures are those of version 3, whose PConv was
-timed after a fault of version 1 was mended (it wrote into the residual's input); where the two
+timed after a fault of version 1 was corrected (it wrote into the residual's input); if the two
 disagree, both are shown and version 3 decides. Columns: throughput at batch 32 on an RTX 2080Ti;
 latency at batch 1 on one thread of an i9-9900X and of a Cortex-A72.
 """
@@ -20,22 +20,22 @@ from fleetfoot.ops.pconv import PConv
 PAPER = "FasterNet (https://arxiv.org/abs/2303.03667)"
 STACK = 10
 SHAPES = ((96, 56), (192, 28), (384, 14), (768, 7))
-"""Channels, and height and width: the four stages of the paper's table 1."""
+"""Channels, and height and width, of the four stages in the paper's table 1."""
 GROUPS = 16
 
 Figures = tuple[float, float, float]
-"""GPU images/s, CPU ms, ARM ms."""
+"""Figures of a row: GPU images/s, CPU ms, ARM ms."""
 
 
 @dataclass(frozen=True)
 class Operator:
-    """A line of table 1."""
+    """A row of table 1."""
 
     name: str
     layer: Callable[[int], nn.Module]
-    """By channels."""
+    """Makes a layer from its number of channels."""
     macs: tuple[float, float, float, float]
-    """Of ten layers at each shape, as printed."""
+    """MACs of ten layers at each shape, as printed."""
     figures: tuple[Figures, Figures, Figures, Figures]
 
 
@@ -121,12 +121,13 @@ def pconv_stack() -> Claim:
 
 PAIRED_CPU_MS = (7.88, 5.42, 6.86, 8.34)
 PAIRED_GPU = (6970.0, 9580.0, 11430.0, 10460.0)
-"""Ten PConv and 1×1 (451 M MACs), as the authors answered in issue 1 of their repository."""
+"""Images/s of ten PConv and 1×1 pairs (451 M MACs), from the authors' answer in issue 1 of their
+repository."""
 
 
 def depthwise_width(channels: int) -> int:
-    """The channels, a multiple of 4, at which DWConv and 1×1 cost most nearly what PConv and 1×1
-    cost at ``channels``: 9·W + W² = 9·(C/4)² + C²."""
+    """The channels, a multiple of 4, at which DWConv and 1×1 have most nearly the MACs that PConv
+    and 1×1 have at ``channels``: 9·W + W² = 9·(C/4)² + C²."""
     wanted = 9 * (channels // 4) ** 2 + channels**2
     return min(
         range(channels, 2 * channels, 4), key=lambda width: abs(9 * width + width**2 - wanted)
@@ -181,12 +182,12 @@ def pconv_pair() -> Claim:
 
 @dataclass(frozen=True)
 class Table3Row:
-    """A line of table 3: a network as it can be had here, and its figures."""
+    """A row of table 3: a network as it is available here, and its figures."""
 
     name: str
     gmacs: float
     figures: tuple[float, float, float | None]
-    """None: out of memory on the board."""
+    """GPU images/s, CPU ms, ARM ms; None if the board ran out of memory."""
     size: int = 224
 
 
@@ -196,7 +197,7 @@ def _row(
     return Table3Row(name, gmacs, (gpu, cpu, arm), size)
 
 
-# the MobileViTs and EdgeNeXts at 256 pixels, at which their MACs are those that the paper prints
+# the MobileViTs and EdgeNeXts at 256 pixels, where their MACs are those that the paper prints
 GROUPS_OF_TABLE_3: tuple[tuple[Table3Row, ...], ...] = (
     (
         _row("fasternet_t0", 0.34, 6807, 9.2, 143),
@@ -242,13 +243,13 @@ GROUPS_OF_TABLE_3: tuple[tuple[Table3Row, ...], ...] = (
         _row("timm:swin_base_patch4_window7_224", 15.47, 237, 349.2, None),
     ),
 )
-"""By accuracy, as the paper's rules divide the table; FasterNet's is first."""
+"""Rows by accuracy group, as the paper's rules divide the table; FasterNet's row is first."""
 ABSENT = {
     "PVT-Tiny, -Small, -Medium, -Large": "version 1 is in neither timm nor torchvision",
     "MicroNet, Mobile-Former (figure 2)": "in neither timm nor torchvision",
 }
 LIGHT_GROUPS = 1
-"""Groups of table 3 that are always measured; the others build and run for minutes."""
+"""Number of groups of table 3 that are always measured; the others build and run for minutes."""
 
 
 def pairs() -> Claim:
@@ -268,7 +269,7 @@ def pairs() -> Claim:
         "than Swin-B and takes 37 % (42 %) less time on the CPU; CycleMLP-B1 has half of "
         "ResNet-50's "
         "MACs and takes more time.",
-        method="folded networks, batch 1; version 3's CPU column is held to.",
+        method="folded networks, batch 1; version 3's CPU column decides.",
         experiments=tuple(
             Experiment(
                 name=f"{over} / {under}",

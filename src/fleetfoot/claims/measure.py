@@ -1,9 +1,9 @@
 """Measuring claims: one experiment after the other, each interleaved within itself.
 
-The record is the state of a run: it is written anew after each experiment, and one to go on with
-tells which experiments have all their cells. An experiment that was stopped in its middle starts
-again. The first experiment of every claim comes before the second of any, and spare ones come last,
-so that a short time still says something of each claim.
+The record is the state of a run: it is written again after each experiment, and a run that is
+resumed reads from it which experiments have all their cells. An experiment that was interrupted
+starts again. The first experiment of every claim comes before the second of any, and spare ones
+come last, so that a short run still covers each claim.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ PACE = Pace(
 
 @dataclass(frozen=True)
 class Result:
-    """What measuring claims gives back."""
+    """Result of measuring claims."""
 
     measurements: list[Measurement]
     failures: list[Failure]
     interrupted: str
-    """The signal that ended it early; "" when it came to its end."""
+    """Signal that ended the run early; "" if it ran to its end."""
     not_reached: int
-    """Experiments for which there was no time."""
+    """Number of experiments for which there was no time."""
 
     def verdicts(self, claims: Sequence[Claim]) -> list[Verdict]:
         return [verdict(claim, self.measurements, self.failures) for claim in claims]
@@ -80,20 +80,22 @@ def measure(
     on_event: Callable[[Event], None] = lambda event: None,
     tools: Tools | None = None,
 ) -> Result:
-    """Times what ``claims`` compare, on every engine that is here, batch 1.
+    """Times the subjects of ``claims`` on every available engine, at batch 1.
 
     Args:
-        engines: names, or "all"; the default ones without it. One that cannot be used here is a
-            failure of each cell, with its reason.
-        seconds: after which no experiment begins; the one that runs gets its fewest rounds.
-        output: folder of the record, which ``resume`` goes on with.
+        engines: names, or "all". Default: the default engines. One that cannot be used here gives
+            a failure for each cell, with the reason.
+        threads: number of threads of every engine.
+        seconds: time in seconds after which no experiment begins; a running one still gets its
+            fewest rounds.
+        output: folder of the record, from which ``resume`` continues.
 
     Raises:
         UnknownNameError: no engine has that name.
         EngineError: none of the engines can be used here.
-        ValueError: a number out of its range, or ``resume`` without ``output``.
-        RecordError: ``output`` holds a record already, or one of another machine, other versions or
-            other threads.
+        ValueError: a number is out of range, or ``resume`` is set without ``output``.
+        RecordError: ``output`` holds a record already, or its record is of another machine, other
+            versions or another number of threads.
     """
     check_threads(threads)
     if seconds <= 0:
@@ -132,7 +134,7 @@ def measure(
             return Result(measurements, failures, "", len(waiting) - index)
         on_event(Notice(f"{index + 1} of {len(waiting)}: {claim.name}, {experiment.name}"))
         subjects = {claim.model(subject.name): subject for subject in experiment.subjects}
-        # a spare experiment has what the others leave
+        # a spare experiment gets the time that the others leave
         rest = [_weight(one) for _, one in waiting[index:] if one.spare == experiment.spare]
         share = rest[0] / sum(rest)
         done = run(
@@ -154,16 +156,16 @@ def measure(
 def _before(
     output: Path | None, resume: bool, threads: int
 ) -> tuple[list[Measurement], list[Failure]]:
-    """The record to go on with, or nothing."""
+    """The record to continue from; empty if there is none."""
     if resume and output is None:
         raise ValueError("resume needs output, the folder in which the earlier run left its record")
     if output is None or not (output / MEASUREMENTS_FILE).exists():
         return [], []
     if not resume:
         raise RecordError(
-            f"{output} holds a record already; go on with it by --resume, or name another folder"
+            f"{output} holds a record already; continue it with --resume, or name another folder"
         )
-    # empty where each experiment so far failed on every engine
+    # empty if each experiment so far failed on every engine
     measurements = read(output) if (output / MEASUREMENTS_FILE).stat().st_size else []
     now = plain(
         {
@@ -181,14 +183,14 @@ def _before(
             if before[name] != now[name]
         ]:
             raise RecordError(
-                f"{output} cannot be resumed, its record is not of this machine and these versions:"
+                f"{output} cannot be resumed: its record is of another machine or other versions:"
                 "\n  " + "\n  ".join(differences)
             )
     return measurements, read_failures(output)
 
 
 def _ordered(claims: Sequence[Claim]) -> Iterator[tuple[Claim, Experiment]]:
-    """The first experiment of each claim, then the second, and so on; spare ones last."""
+    """The first experiment of each claim, then the second of each, and so on; spare ones last."""
     for spare in (False, True):
         columns = [
             [(claim, one) for one in claim.experiments if one.spare == spare] for claim in claims
@@ -198,8 +200,8 @@ def _ordered(claims: Sequence[Claim]) -> Iterator[tuple[Claim, Experiment]]:
 
 
 def _once(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Passes on what experiments tell, but a notice that differs in its figures alone, as that of
-    the machine's load, only the first time."""
+    """Passes on the events of experiments. A notice that differs from an earlier one only in its
+    figures, such as that of the machine's load, is passed on only the first time."""
     said: set[str] = set()
 
     def tell(event: Event) -> None:
@@ -214,7 +216,8 @@ def _once(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
 
 
 def _weight(experiment: Experiment) -> int:
-    """Of its share of the time: a whole network is built some three times as long as a stack."""
+    """Share of the time for an experiment: building a whole network takes about three times as long
+    as building a stack."""
     return sum(3 if subject.channels == 3 else 1 for subject in experiment.subjects)
 
 

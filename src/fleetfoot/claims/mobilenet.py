@@ -1,4 +1,4 @@
-"""MobileNetV1: what a depthwise separable convolution, and the two multipliers, save.
+"""MobileNetV1's claims: what depthwise separable convolutions and the two multipliers save.
 
 Howard et al. 2017, https://arxiv.org/abs/1704.04861, sections 3.1 to 3.4, tables 4, 6 and 7.
 """
@@ -16,7 +16,7 @@ from fleetfoot.ops.separable import DepthwiseSeparable
 
 PAPER = "MobileNetV1 (https://arxiv.org/abs/1704.04861)"
 LAYERS = ((128, 56), (256, 28), (512, 14), (1024, 7))
-"""Channels, and height and width, of the network's blocks of stride 1."""
+"""Channels, and height and width, of the network's blocks with stride 1."""
 BLOCKS = 2
 BODY = (
     (64, 1),
@@ -29,7 +29,7 @@ BODY = (
     (1024, 2),
     (1024, 1),
 )
-"""Channels and stride of each block (table 1)."""
+"""Channels and stride of each block, from table 1."""
 ALPHAS = (
     ("mobilenetv1_075", 0.75, 325e6),
     ("mobilenetv1_050", 0.5, 149e6),
@@ -41,8 +41,8 @@ WHOLE_MACS, PLAIN_MACS = 569e6, 4866e6
 
 
 def plain_network() -> nn.Module:
-    """MobileNet with every separable block a plain 3×3 convolution (table 4). (B, 3, H, W) -> (B,
-    1000)"""
+    """MobileNet with a plain 3×3 convolution for every separable block (table 4).
+    (B, 3, H, W) -> (B, 1000)"""
     layers = [conv_norm_act(3, 32, 3, stride=2)]
     channels = 32
     for width, stride in BODY:

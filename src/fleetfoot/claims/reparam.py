@@ -1,4 +1,4 @@
-"""What FastViT and MobileOne gain at inference by what they fold away, and where they attend.
+"""The claims of FastViT and MobileOne: what folding gains at inference, and where attention pays.
 
 Vasu et al. 2023, "FastViT", https://arxiv.org/abs/2303.14189, sections 3.2 and 3.3, and
 "MobileOne", https://arxiv.org/abs/2206.04040, section 3.
@@ -18,8 +18,8 @@ from fleetfoot.ops.attention import Attention
 FASTVIT = "FastViT (https://arxiv.org/abs/2303.14189)"
 MOBILEONE = "MobileOne (https://arxiv.org/abs/2206.04040)"
 GPU = "RTX 4090 (timm)"
-"""Images a second of the folded network over those of the training form, batch 1024, mixed
-precision, from timm's tables for PyTorch 2.9 and 2.4. Neither paper prints such a ratio."""
+"""Column of images a second of the folded network over those of the training form: batch 1024,
+mixed precision, from timm's tables for PyTorch 2.9 and 2.4. Neither paper prints such a ratio."""
 VARIANTS: tuple[tuple[str, int, float, bool], ...] = (
     # name, size, timm's ratio, spare
     ("mobileone_s0", 224, 5.32, False),
@@ -41,7 +41,7 @@ STACK = 10
 
 
 class WithSkip(nn.Module):
-    """x + f(x)"""
+    """A module with a skip connection: x + f(x)."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def reparam() -> Claim:
     return Claim(
         name="reparam",
         source=f"{FASTVIT}, section 3.2; {MOBILEONE}, section 3; ratios from timm's tables",
-        asserts="The folded network is faster than its training form, which answers the same.",
+        asserts="The folded network is faster than its training form, which gives the same output.",
         method="batch 1. The training form runs in eval mode with its batch norms and branches in "
         "place, so an engine that folds some of them by itself shows less. The direction alone is "
         "judged: no paper prints the ratio, and timm's is of a GPU.",
@@ -159,7 +159,7 @@ def _against(
     over: tuple[str, Callable[[], nn.Module]],
     under: tuple[str, Callable[[], nn.Module]],
 ) -> Experiment:
-    """Two things at one stage, the slower first."""
+    """An experiment with two things at one stage, the slower first."""
     place = f"{channels}×{size}²"
     named = [(f"{name}, {place}", build) for name, build in (over, under)]
     return Experiment(

@@ -1,8 +1,8 @@
 """The four guidelines of ShuffleNetV2, each by its own controlled experiment.
 
 Ma et al. 2018, https://arxiv.org/abs/1807.11164, section 2, tables 1 to 4. Rates are batches a
-second on a GTX 1080Ti and images a second on one thread of a Snapdragon 810, as the mean of 100
-runs; x1, x2, x4 multiply the channels that a row names. All maps are 56×56.
+second on a GTX 1080Ti and images a second on one thread of a Snapdragon 810, each the mean of 100
+runs; x1, x2, x4 multiply the channels of a row. All maps are 56×56.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SCALES = (1, 2, 4)
 PAPER = "ShuffleNetV2 (https://arxiv.org/abs/1807.11164)"
 HOW = (
     f"stacks of {STACK} blocks on {SIZE}×{SIZE} maps, batch 1, without bias or norm. The "
-    "Snapdragon's ratio, of one thread, is held to. Of channels that stand in the GPU's column "
-    "alone, which run after all other claims, only the direction is judged: a GPU is no CPU. "
+    "Snapdragon's ratio, of one thread, decides. For channels that only the GPU's column has, "
+    "which run after all other claims, only the direction is judged: a GPU is no CPU. "
 )
 
 Device = Literal["GPU", "ARM"]
@@ -33,7 +33,7 @@ Rates = Mapping[Device, tuple[float, float, float]]
 
 @dataclass(frozen=True)
 class WidthRow:
-    """One line of a table: a name, the channels for x1 of each device, and the rates."""
+    """A row of a table: a name, the channels at x1 for each device, and the rates."""
 
     name: str
     channels: Mapping[Device, int | tuple[int, int]]
@@ -41,7 +41,7 @@ class WidthRow:
 
 
 class Bottleneck(nn.Module):
-    """1×1 to a quarter of the channels, 3×3, 1×1 back. (B, C, H, W) -> the same"""
+    """1×1 to a quarter of the channels, 3×3, and 1×1 back. (B, C, H, W) -> (B, C, H, W)"""
 
     def __init__(self, channels: int, *, relu: bool, shortcut: bool) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Bottleneck(nn.Module):
 
 
 class Parallel(nn.Module):
-    """The sum of ``count`` 1×1 convolutions of one input. (B, C, H, W) -> the same"""
+    """The sum of ``count`` 1×1 convolutions of one input. (B, C, H, W) -> (B, C, H, W)"""
 
     def __init__(self, channels: int, count: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ def g2() -> Claim:
         source=f"{PAPER}, table 2",
         asserts="At equal MACs, more groups make a 1×1 convolution slower.",
         method=HOW + "A block is one grouped 1×1 convolution. The paper's 180 channels in 8 groups "
-        "are no multiple of 8: 184 are taken, where the scale does not make it one.",
+        "are no multiple of 8: 184 are used if the scale does not make them one.",
         experiments=_experiments(
             rows, block, slower=True, gpu_scales=(4,), multiple=lambda row: int(row.name[0])
         ),
@@ -148,8 +148,7 @@ def g3() -> Claim:
         source=f"{PAPER}, table 3",
         asserts="At equal MACs, a block in several fragments is slower than in one: much on a GPU, "
         "in series hardly on a CPU.",
-        method=HOW
-        + "A block is 1 to 4 convolutions 1×1 with c channels in and out, one behind the "
+        method=HOW + "A block is 1 to 4 convolutions 1×1 with c channels in and out, one after the "
         "other, or side by side and added up; n fragments have c/√n channels, for equal MACs.",
         experiments=_experiments(rows, block, slower=True, gpu_scales=(4,)),
     )
@@ -181,7 +180,7 @@ def g4() -> Claim:
         "faster, at the same MACs.",
         method=HOW + "A block is ResNet's bottleneck with c = 32, 64, 128 channels outside and c/4 "
         "inside. The paper does not say which of the two c is; with c inside, its Snapdragon would "
-        "have had to do 30 GMAC/s on one thread, where its registers allow 8.",
+        "have had to do 30 GMAC/s on one thread, but its registers allow 8.",
         experiments=_experiments(rows, block, slower=False),
     )
 
@@ -194,9 +193,9 @@ def _experiments(
     gpu_scales: Sequence[int] = (),
     multiple: Callable[[WidthRow], int] = lambda row: 1,
 ) -> tuple[Experiment, ...]:
-    """One for each scale of the Snapdragon's channels, and for ``gpu_scales`` of the GPU's that are
-    not among those. ``slower``: the rows are to be slower than the first, and a ratio is their time
-    over its; otherwise the other way about."""
+    """An experiment for each scale of the Snapdragon's channels, and for those of ``gpu_scales`` of
+    the GPU's channels that differ. ``slower``: whether the rows are to be slower than the first; a
+    ratio is then their time divided by its time, and otherwise the inverse."""
 
     def channels(device: Device, scale: int) -> list[tuple[int, int]]:
         return [_channels(row.channels[device], scale, multiple(row)) for row in rows]
@@ -244,7 +243,7 @@ def _experiments(
 
 
 def _channels(named: int | tuple[int, int], scale: int, multiple: int) -> tuple[int, int]:
-    """In and out, at ``scale``; the next multiple where groups ask for one."""
+    """Channels in and out at ``scale``, rounded up to a multiple if groups need one."""
     first, second = named if isinstance(named, tuple) else (named, named)
     up = [-(-channels * scale // multiple) * multiple for channels in (first, second)]
     return up[0], up[1]

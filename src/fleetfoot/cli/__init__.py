@@ -5,9 +5,11 @@ Nothing heavy is imported here: torch and the engines load when a command needs 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -46,10 +48,19 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version, and exit."
+        ),
     ] = False,
 ) -> None:
     """Vision networks that are fast on your device, not on paper."""
+
+
+def _help(command: Callable[..., Any]) -> str:
+    """A command's docstring with each paragraph in one line: typer wraps the first one alone."""
+    paragraphs = inspect.getdoc(command) or ""
+    return "\n\n".join(" ".join(one.split()) for one in paragraphs.split("\n\n"))
 
 
 for command in (
@@ -71,14 +82,14 @@ for command in (
     lint,
     swap,
 ):
-    app.command()(command)
+    app.command(help=_help(command))(command)
 app.command("compile")(compile_plan)
 app.add_typer(weights_app)
 
 
 def main() -> None:
-    """Entry point: what a user did wrong is one line on stderr and exit code 2, not a traceback."""
-    handler = logging.StreamHandler()  # licences and what was done with weights: on stderr
+    """Entry point: a user's mistake is one line on stderr and exit code 2, not a traceback."""
+    handler = logging.StreamHandler()  # licences, and what was done with weights, go to stderr
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("fleetfoot")
     logger.addHandler(handler)
@@ -90,13 +101,13 @@ def main() -> None:
         if not place and not isinstance(error, FleetfootError | ValueError | OSError):
             raise
         said = str(error) if isinstance(error, FleetfootError | ValueError) else _named(error)
-        shown = "" if isinstance(error, FactoryError) else place  # which says it already
+        shown = "" if isinstance(error, FactoryError) else place  # its message holds the place
         typer.echo(f"fleetfoot: {said}{shown}", err=True)
         sys.exit(2)
 
 
 def _place(error: Exception) -> str:
-    """The line of a user's file that an error came through; "" if none was loaded."""
+    """The line of a user's file that an error passed through; "" if none was loaded."""
     user = sys.modules.get("fleetfoot.network.user")
     return "" if user is None else str(user.place_of(error))
 

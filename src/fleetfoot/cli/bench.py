@@ -1,4 +1,4 @@
-"""``fleetfoot bench``, ``compare`` and ``report``: measure, and what records say."""
+"""``fleetfoot bench``, ``compare`` and ``report``: measure networks and read the records."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from fleetfoot.cli.network import Channels, Inputs, Size, one_image
 from fleetfoot.cli.values import numbers, split_names
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
-"""Exit codes of a run that was ended early: 128 and the number of the signal, as shells have it."""
+"""Exit codes after a run that was ended early: 128 plus the signal's number, as in shells."""
 
 
 def bench(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names or shell patterns, for example 'fastvit_*' or 'timm:ghostnet_*'; your own "
-            "as 'path.py:factory'; files of weights. Default: about a dozen networks."
+            help="Networks: names or shell patterns, for example 'fastvit_*' or 'timm:ghostnet_*'; "
+            "your own as 'path.py:factory'; files of weights. Default: about a dozen networks."
         ),
     ] = None,
     engines: Annotated[
         str | None,
         typer.Option(
-            help="As 'eager,native', or 'all', of which some build for a minute a network; the "
-            "protocol's without it, as eager,onnxruntime,openvino,native."
+            help="Engines to measure, for example 'eager,native'; or 'all', some of which build "
+            "for a minute a network. Default: the protocol's, eager, onnxruntime, openvino, native."
         ),
     ] = None,
     threads: Annotated[
-        str | None, typer.Option(help="One number or more, as '1,2'; the protocol's without it.")
+        str | None,
+        typer.Option(help="Numbers of threads, for example '1,2'. Default: the protocol's."),
     ] = None,
     batch: Annotated[
         str | None,
-        typer.Option(help="One number or more, as '1,32'; the protocol's without it."),
+        typer.Option(help="Batch sizes in images, for example '1,32'. Default: the protocol's."),
     ] = None,
     size: Size = None,
     inputs: Inputs = None,
@@ -46,36 +47,47 @@ def bench(
     protocol: Annotated[
         str,
         typer.Option(
-            help="'default', 'fasternet' (batch 1 and 32, one thread), 'peers' (every engine, in "
-            "an hour or more) or 'quick'."
+            help="What is measured and for how long: 'default', 'quick', 'fasternet' (batch 1 and "
+            "32, one thread), or 'peers' (every engine, an hour or more)."
         ),
     ] = "default",
     seconds: Annotated[
-        float | None, typer.Option(help="Wall time of the run; the protocol's without it.")
+        float | None,
+        typer.Option(help="Wall time of the run, in seconds. Default: the protocol's."),
     ] = None,
-    device: Annotated[str, typer.Option(help="'cpu' or 'cuda'.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device to run on: 'cpu' or 'cuda'.")] = "cpu",
     precision: Annotated[
-        str, typer.Option(help="'float32', or what an engine offers.")
+        str,
+        typer.Option(
+            help="Precision of the computation: 'float32', or another that the engine offers."
+        ),
     ] = "float32",
-    layout: Annotated[str, typer.Option(help="'nchw' or 'nhwc'.")] = "nchw",
+    layout: Annotated[
+        str, typer.Option(help="Memory layout of images: 'nchw' or 'nhwc'.")
+    ] = "nchw",
     fold: Annotated[
-        bool, typer.Option("--fold/--no-fold", help="Fold batch norms and branches first.")
+        bool,
+        typer.Option("--fold/--no-fold", help="Fold batch norms and branches before measuring."),
     ] = True,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results; bench-results/TIME-PROTOCOL without it."),
+        typer.Option(help="Folder for the results. Default: bench-results/TIME-PROTOCOL."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --output, asked for alike.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in --output; give the same options as before."
+        ),
     ] = False,
     all_engines: Annotated[
-        bool, typer.Option("--all", help="Show every engine, not only the fastest of each network.")
+        bool,
+        typer.Option("--all", help="Show every engine, not only the fastest for each network."),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The records on stdout, a line each, and nothing else.")
+        bool, typer.Option("--json", help="Print the records alone, one JSON line each.")
     ] = False,
 ) -> None:
-    """Measure which networks are really fast on this machine."""
+    """Measure how fast networks run on this machine."""
     from functools import partial
 
     from fleetfoot.measure import bench as benchmark
@@ -118,7 +130,7 @@ def bench(
             print_starts(console(), done.starts)
         typer.echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
     if done.interrupted:
-        typer.echo(f"ended early by {done.interrupted}; go on with: {again(folder)}", err=True)
+        typer.echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
         raise typer.Exit(SIGNALS[done.interrupted])
     if not done.measurements:
         reasons = "".join(f"\n  {f.model} on {f.engine}: {f.reason}" for f in done.failures)
@@ -127,45 +139,47 @@ def bench(
 
 
 def output_folder(output: Path | None, resume: bool, protocol: str) -> Path:
-    """Where the results go: a folder that is new or empty, unless a run is resumed."""
+    """The folder for the results, which must be new or empty unless a run is resumed."""
     if resume and output is None:
-        raise typer.BadParameter("--resume needs --output, the folder of the run to go on with")
+        raise typer.BadParameter("--resume needs --output, the folder of the run to continue")
     if output is None:
         return Path("bench-results") / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{protocol}"
     if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise typer.BadParameter(
-            f"--output {output} is not empty; name a new folder, or go on with the run in it by "
+            f"--output {output} is not empty; name a new folder, or continue the run in it with "
             "--resume"
         )
     return output
 
 
 def again(folder: Path) -> str:
-    """The command line that resumes this run."""
+    """The command line that resumes the run in ``folder``."""
     given = sys.argv[1:]
     where = [] if "--output" in given else ["--output", str(folder)]
     return shlex.join(["fleetfoot", *given, *where, *([] if "--resume" in given else ["--resume"])])
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(help="A record, or the folder of a run.")],
-    after: Annotated[Path, typer.Argument(help="Another, of the same cells.")],
+    before: Annotated[Path, typer.Argument(help="The earlier record, or the folder of its run.")],
+    after: Annotated[
+        Path, typer.Argument(help="The later record of the same cells, or its folder.")
+    ],
     across_machines: Annotated[
-        bool, typer.Option("--across-machines", help="The machines may differ.")
+        bool, typer.Option("--across-machines", help="Allow records of different machines.")
     ] = False,
     fail_if_slower: Annotated[
         float | None,
         typer.Option(
             metavar="PERCENT",
             min=0,
-            help="Exit with 1 where a cell is slower by more, beyond noise.",
+            help="Exit with code 1 if a cell is slower by more than this percentage, beyond noise.",
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One record for programs instead of a table.")
+        bool, typer.Option("--json", help="Print one JSON record instead of a table.")
     ] = False,
 ) -> None:
-    """Say what is faster, by how much, and whether that is more than noise."""
+    """Compare two records: what is faster, by how much, and whether it is more than noise."""
     from fleetfoot.measure.compare import compare as compare_records
     from fleetfoot.measure.record import read
     from fleetfoot.report import print_comparison
@@ -182,19 +196,20 @@ def compare(
 
 
 def report(
-    record: Annotated[Path, typer.Argument(help="A record, or the folder of a run.")],
+    record: Annotated[Path, typer.Argument(help="The record, or the folder of its run.")],
     output: Annotated[
-        Path | None, typer.Option(help="Where to; the record's own folder without it.")
+        Path | None, typer.Option(help="Folder for the files. Default: the record's own folder.")
     ] = None,
     readme: Annotated[
         Path | None,
-        typer.Option(help="Put the table between the results markers of this file, and no more."),
+        typer.Option(help="Only put the table between the results markers of this file."),
     ] = None,
     all_engines: Annotated[
-        bool, typer.Option("--all", help="Every engine, not only the fastest of each network.")
+        bool,
+        typer.Option("--all", help="Show every engine, not only the fastest for each network."),
     ] = False,
 ) -> None:
-    """Make the tables, plots and page again from a record."""
+    """Make the tables, plots and page of a record again."""
     from fleetfoot.measure.record import read_failures, read_starts
     from fleetfoot.report import (
         markdown,
@@ -209,7 +224,7 @@ def report(
     rows, failures, starts = read_joined(record), read_failures(record), read_starts(record)
     if readme is not None:
         changed = update_between_markers(readme, markdown(rows))
-        typer.echo(f"{readme}: {'updated' if changed else 'already what the record gives'}")
+        typer.echo(f"{readme}: {'updated' if changed else 'already up to date'}")
         return
     folder = output or (record if record.is_dir() else record.parent)
     written = save(rows, failures, folder, starts)

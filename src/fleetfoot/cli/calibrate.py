@@ -1,4 +1,4 @@
-"""``fleetfoot calibrate``: a latency model of this machine, and how good it is."""
+"""``fleetfoot calibrate``: fit a latency model to this machine, and check how good it is."""
 
 from __future__ import annotations
 
@@ -13,53 +13,55 @@ def calibrate(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="With --check: names or shell patterns of the networks; some fifty without one."
+            help="With --check: names or shell patterns of networks. Default: about fifty networks."
         ),
     ] = None,
     engine: Annotated[
         str,
         typer.Option(
-            help="'native', 'onnxruntime', 'openvino', 'eager', or 'auto', the first that is here."
+            help="Engine to calibrate: 'native', 'onnxruntime', 'openvino', 'eager', or 'auto', "
+            "the first of them that is installed."
         ),
     ] = "auto",
-    threads: Annotated[int, typer.Option(help="Of the engine.")] = 1,
-    minutes: Annotated[float, typer.Option(help="Wall time of the measurements.")] = 3.0,
+    threads: Annotated[int, typer.Option(help="Number of threads of the engine.")] = 1,
+    minutes: Annotated[
+        float, typer.Option(help="Wall time of the measurements, in minutes.")
+    ] = 3.0,
     output: Annotated[
         Path | None,
-        typer.Option(help="The calibration's file; one in fleetfoot's cache folder without it."),
+        typer.Option(help="File of the calibration. Default: a file in fleetfoot's cache folder."),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Add to the calibration that is there; with --check, go on with the check in "
-            "--record.",
+            help="Add to the existing calibration; with --check, continue the check in --record.",
         ),
     ] = False,
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Measure networks that were not in the fit, and say how far off it is."
+            "--check", help="Measure networks that were not in the fit, and report the errors."
         ),
     ] = False,
     record: Annotated[
         Path | None,
         typer.Option(
-            help="With --check: folder of its record; bench-results/TIME-latency-check without it."
+            help="With --check: folder for its record. Default: bench-results/TIME-latency-check."
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The record on stdout, and nothing else.")
+        bool, typer.Option("--json", help="Print the record alone, as JSON.")
     ] = False,
 ) -> None:
-    """Learn from small synthetic networks what layers cost on this machine.
+    """Fit a latency model of this machine's layers to small synthetic networks.
 
-    'fleetfoot pick' predicts networks by it.
-    """  # fmt: skip
+    'fleetfoot pick' uses it to predict the times of networks.
+    """
     if not check and (names or record):
         raise typer.BadParameter("names and --record belong to --check")
     if check and resume and record is None:
-        raise typer.BadParameter("--resume needs --record, the folder of the check to go on with")
+        raise typer.BadParameter("--resume needs --record, the folder of the check to continue")
 
     from fleetfoot.choose import calibrate as bench
     from fleetfoot.files import write_text

@@ -1,4 +1,4 @@
-"""``fleetfoot claims``: what papers assert, tried again on this machine."""
+"""``fleetfoot claims``: try the papers' claims again on this machine."""
 
 from __future__ import annotations
 
@@ -15,43 +15,48 @@ from fleetfoot.cli.values import split_names
 def claims(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAMES]...", help="Names or shell patterns, as 'g*'; all without."),
+        typer.Argument(
+            help="Claims: names or shell patterns, for example 'g*'. Default: all.",
+        ),
     ] = None,
     engines: Annotated[
         str | None,
         typer.Option(
-            help="As 'eager,native', or 'all'; eager,onnxruntime,openvino,native without it."
+            help="Engines to measure, for example 'eager,native', or 'all'. Default: "
+            "eager, onnxruntime, openvino, native."
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of every engine.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads of every engine.")] = 1,
     seconds: Annotated[
         float | None,
-        typer.Option(help="After which no experiment begins; 720 without it."),
+        typer.Option(help="Time in seconds after which no experiment begins. Default: 720."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder of the record; bench-results/TIME-claims without it."),
+        typer.Option(help="Folder for the record. Default: bench-results/TIME-claims."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --output.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output.")] = False,
     record: Annotated[
         Path | None,
         typer.Option(help="Measure nothing: judge the record in this folder again."),
     ] = None,
     page: Annotated[
         Path | None,
-        typer.Option(help="Write everything as a page of Markdown; pictures lie by the record."),
+        typer.Option(
+            help="Write a Markdown page with everything; its pictures lie beside the record."
+        ),
     ] = None,
     times: Annotated[
-        bool, typer.Option("--times", help="Show what each ratio is made of too.")
+        bool, typer.Option("--times", help="Show the two times of each ratio too.")
     ] = False,
-    listed: Annotated[bool, typer.Option("--list", help="What there is to try.")] = False,
+    listed: Annotated[
+        bool, typer.Option("--list", help="List the claims, and measure nothing.")
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One record for programs instead of tables.")
+        bool, typer.Option("--json", help="Print one JSON record instead of tables.")
     ] = False,
 ) -> None:
-    """Try again what the papers assert: their figure, this machine's, and the verdict."""
+    """Try the papers' claims again: the paper's figure, this machine's, and the verdict."""
     if record is not None and (output is not None or resume):
         raise typer.BadParameter("--record excludes --output and --resume: it measures nothing")
 
@@ -97,11 +102,11 @@ def claims(
         cards.print_claims(console(), found, times=times)
     typer.echo(f"record and pictures: {folder}", err=True)
     if done.interrupted:
-        typer.echo(f"ended early by {done.interrupted}; go on with: {again(folder)}", err=True)
+        typer.echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
         raise typer.Exit(SIGNALS[done.interrupted])
     if done.not_reached:
         typer.echo(
-            f"no time for {done.not_reached} experiments; go on with: {again(folder)}", err=True
+            f"no time for {done.not_reached} experiments; continue with: {again(folder)}", err=True
         )
     if not done.measurements:
         raise typer.Exit(1)

@@ -17,25 +17,29 @@ def count(
     channels: Channels = None,
     weights: Weights = None,
     option: Option = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size, in images.")] = 1,
     depth: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Names of a module's path that are kept, those below added up: 2 on the card, "
-            "all of them elsewhere.",
+            help="Depth of the table: modules below this level are added up. Default: 2 on the "
+            "card; no limit in --table, --json and --csv.",
         ),
     ] = None,
-    as_table: Annotated[bool, typer.Option("--table", help="The table of modules alone.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One record for programs, with every operator.")
+    as_table: Annotated[
+        bool, typer.Option("--table", help="Print only the table of modules.")
     ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="One CSV line an operator.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON record with every operator.")
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV, one line for each operator.")
+    ] = False,
 ) -> None:
-    """Count a network: parameters, operations, bytes moved, and memory of activations.
+    """Count a network's parameters, operations, memory traffic and activation memory.
 
-    Weights are random and the image is black: this matters only to a network whose shapes follow
-    from values, as a detector's, and the card says where it does.
+    The weights are random and the image is black. This matters only if shapes depend on values, for
+    example in a detector; the card then says so.
     """
     if as_table + as_json + as_csv > 1:
         raise typer.BadParameter("--table, --json and --csv exclude each other")

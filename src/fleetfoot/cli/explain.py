@@ -1,4 +1,4 @@
-"""``fleetfoot explain``: what each layer of a network takes, beside the least that it could."""
+"""``fleetfoot explain``: each layer's time beside its floor on this machine."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from fleetfoot.cli.network import Channels, Inputs, Model, Option, Size, Weights
 def explain(
     model: Model,
     engine: Annotated[
-        str, typer.Option(help="'native', 'eager', 'onnxruntime' or 'openvino'.")
+        str, typer.Option(help="Engine to run: 'native', 'eager', 'onnxruntime' or 'openvino'.")
     ] = "native",
-    threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Images a run.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads of the engine.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size, in images.")] = 1,
     size: Size = None,
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
     option: Option = None,
     fold: Annotated[
-        bool, typer.Option("--fold/--no-fold", help="Fold batch norms and branches first.")
+        bool, typer.Option("--fold/--no-fold", help="Fold batch norms and branches before the run.")
     ] = True,
     depth: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Names of a module's path that are kept, layers below added up; the slowest "
-            "layers, each for itself, without it.",
+            help="Depth of the table: layers below this level are added up. Default: the slowest "
+            "layers, not added up.",
         ),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time to spend on runs.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time for the runs, in seconds.")] = 5.0,
     html: Annotated[
         Path | None,
         typer.Option(
             dir_okay=False,
-            help="A file for one page with the roofline, the time by module, and every layer.",
+            help="Write an HTML page too: roofline, time by module, all layers. Default: no page.",
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One record for programs, with every layer.")
+        bool, typer.Option("--json", help="Print one JSON record with every layer.")
     ] = False,
 ) -> None:
-    """Explain the latency of a network: the time of each layer beside its floor on this machine.
+    """Explain a network's latency: each layer's time beside its floor on this machine.
 
-    Weights are random and the image is noise: times do not depend on them. The machine is measured
-    once, ten seconds a thread count, and remembered.
+    The weights are random and the image is noise, because times do not depend on them. The first
+    run measures the machine, which takes ten seconds for each thread count, and keeps the result.
     """
     from fleetfoot.explain.explanation import explain as explained
     from fleetfoot.explain.explanation import folded, to_json
@@ -68,7 +68,7 @@ def explain(
         weights=weights,
         option=option,
     ).with_noise()
-    example = made.image(engine)  # before it is folded, which takes time
+    example = made.image(engine)  # an unsuitable input is refused before the slow fold
     made, fold_note = folded(made) if fold else (made, "")
     with Counter(console(stderr=True), "measuring the machine") as counter:
         ceilings = machine(threads, on_round=counter)

@@ -1,4 +1,4 @@
-"""``fleetfoot features``: a layer's maps of a picture, and how alike they are."""
+"""``fleetfoot features``: a layer's feature maps of a picture, and their similarity."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ from fleetfoot.cli.network import (
 
 def features(
     model: Model,
-    image: Annotated[Path | None, typer.Argument(help="A picture; --list needs none.")] = None,
+    image: Annotated[Path | None, typer.Argument(help="A picture; not needed with --list.")] = None,
     layer: Annotated[
         str | None,
-        typer.Option(help="Path of a module, as --list shows; the second stage's last without."),
+        typer.Option(
+            help="Module path, as --list shows it. Default: the last of the second stage."
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="The picture to write, a PNG; features.png without it.")
+        Path | None, typer.Option(help="PNG file to write. Default: features.png.")
     ] = None,
     size: Size = None,
     inputs: Inputs = None,
@@ -38,12 +40,14 @@ def features(
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     option: Option = None,
-    listed: Annotated[bool, typer.Option("--list", help="The layers, with their shapes.")] = False,
+    listed: Annotated[
+        bool, typer.Option("--list", help="List the layers with their shapes, and exit.")
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One record for programs instead of a card.")
+        bool, typer.Option("--json", help="Print one JSON record instead of a card.")
     ] = False,
 ) -> None:
-    """Draw a layer's feature maps of a picture, and the matrix of their similarity."""
+    """Draw a layer's feature maps of a picture and the matrix of their similarities."""
     if image is None and not listed:
         raise typer.BadParameter("name a picture, or --list to see the layers")
 
@@ -83,7 +87,7 @@ def features(
     if weights is not None or is_weights(model):
         said = f"weights of {Path(model).name if weights is None else weights.name}"
     elif is_file(model):
-        said = "weights as the factory gives them"
+        said = "weights from the factory"
     elif pretrained is False:
         said = "RANDOM WEIGHTS: the maps show nothing learnt"
     else:
@@ -114,5 +118,5 @@ def features(
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN: None where there are no two maps to compare."""
+    """The value, or None for NaN, which JSON lacks: there are no two maps to compare."""
     return None if value != value else value

@@ -1,4 +1,4 @@
-"""``fleetfoot lint``: whether a network keeps the rules and its time."""
+"""``fleetfoot lint``: check a network against the rules and a time limit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def lint(
         typer.Argument(help=FORMS),
     ] = None,
     max_ms: Annotated[
-        float | None, typer.Option(min=0, help="Fail where the network takes longer.")
+        float | None,
+        typer.Option(min=0, help="Longest latency allowed, in milliseconds. Default: no limit."),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="That takes the times: native, eager, onnxruntime or openvino.")
+        str, typer.Option(help="Engine to measure: 'native', 'eager', 'onnxruntime' or 'openvino'.")
     ] = "native",
-    threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads of the engine.")] = 1,
     size: Size = None,
     inputs: Inputs = None,
     channels: Channels = None,
@@ -30,35 +31,40 @@ def lint(
     option: Option = None,
     disable: Annotated[
         list[str] | None,
-        typer.Option(metavar="RULE=REASON", help="A rule that does not apply; more than once."),
+        typer.Option(metavar="RULE=REASON", help="A rule to disable, with the reason; repeatable."),
     ] = None,
     min_price_ms: Annotated[
-        float | None, typer.Option(min=0, help="Leave out findings that are worth less.")
+        float | None,
+        typer.Option(
+            min=0, help="Smallest price of a finding to report, in milliseconds. Default: all."
+        ),
     ] = None,
     measure: Annotated[
         bool,
-        typer.Option("--measure/--no-measure", help="Times, or the floors that follow from rates."),
+        typer.Option("--measure/--no-measure", help="Measure the layers, or take their floors."),
     ] = True,
     fold: Annotated[
-        bool, typer.Option("--fold/--no-fold", help="Fold batch norms and branches first.")
+        bool,
+        typer.Option("--fold/--no-fold", help="Fold batch norms and branches before checking."),
     ] = True,
-    rules: Annotated[bool, typer.Option("--rules", help="List the rules, and no more.")] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="List the rules, and exit.")] = False,
     check_prices: Annotated[
         bool,
         typer.Option(
             "--check-prices",
-            help="Measure what the changes save on the engine, rule by rule, beside their prices.",
+            help="Measure what each rule's change saves on the engine, and compare its price.",
         ),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder that keeps the record of --check-prices.")
+        Path | None,
+        typer.Option(help="Folder for the record of --check-prices. Default: none is kept."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One record for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
 ) -> None:
-    """Fail, with exit code 1, where a network breaks a rule or takes too long.
+    """Check a network; exit with code 1 if it breaks a rule or takes too long.
 
-    Settings are also read from the table tool.fleetfoot.lint of the nearest pyproject.toml; options
-    come before them.
+    Settings come from the table tool.fleetfoot.lint of the nearest pyproject.toml; options override
+    them.
     """
     if rules:
         _list_rules(as_json)
@@ -67,7 +73,7 @@ def lint(
         _check_prices(engine, threads, output, as_json)
         return
     if output is not None:
-        raise typer.BadParameter("--output is where --check-prices keeps its record")
+        raise typer.BadParameter("--output is only for the record of --check-prices")
     if model is None:
         raise typer.BadParameter("name a network, or list the rules with --rules")
 
@@ -134,18 +140,18 @@ def _list_rules(as_json: bool) -> None:
 def _check_prices(engine: str, threads: int, output: Path | None, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from fleetfoot.explain import prices
+    from fleetfoot.explain import price_check
     from fleetfoot.machine.measured import machine
     from fleetfoot.report.findings import print_prices
     from fleetfoot.report.kit.terminal import console
 
-    record = prices.check_prices(
+    record = price_check.check_prices(
         machine(threads),
         engine=engine,
         on_rule=lambda code: typer.echo(f"measuring {code}", err=True),
     )
     if output is not None:
-        typer.echo(f"record: {prices.write(output, record)}", err=True)
+        typer.echo(f"record: {price_check.write(output, record)}", err=True)
     if as_json:
         typer.echo(json.dumps(asdict(record)))
     else:

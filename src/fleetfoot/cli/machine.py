@@ -1,4 +1,4 @@
-"""``fleetfoot machine``: what this machine can do at most."""
+"""``fleetfoot machine``: measure the limits of this machine."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from fleetfoot.cli.values import numbers
 def machine(
     threads: Annotated[
         str | None,
-        typer.Option(help="One number or more, as '1,2'; 1 and the usable cores without it."),
+        typer.Option(
+            help="Numbers of threads, for example '1,2'. Default: 1, and all usable cores."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="'cpu' or 'cuda'.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device to measure: 'cpu' or 'cuda'.")] = "cpu",
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Measure again, though it was measured before.")
+        bool, typer.Option("--fresh", help="Measure again instead of using the kept result.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON line a thread count, and nothing else.")
+        bool,
+        typer.Option("--json", help="Print one JSON line for each thread count, and nothing else."),
     ] = False,
 ) -> None:
     """Measure this machine: rates of operations, bandwidth of each memory level, cost of a start.
 
-    Ten seconds a thread count, once: the result is kept, and measured again where the processor or
-    a version changes, or with --fresh.
+    This takes ten seconds for each thread count. The result is kept, and measured again if the
+    processor or a version changes, or with --fresh.
     """
     from fleetfoot.cores import usable_cores
     from fleetfoot.machine.measured import machine as measured

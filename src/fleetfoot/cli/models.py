@@ -1,5 +1,5 @@
-"""``fleetfoot models``, ``info``, ``engines``, ``fuse``, ``compile``: what there is, what folding
-does, and plans for the native engine."""
+"""``fleetfoot models``, ``info``, ``engines``, ``fuse`` and ``compile``: list what there is, fold a
+network, and write its plan for the native engine."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from fleetfoot.cli.network import (
     resolved,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One record for programs instead of a card.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON record instead of a card.")]
 
 
 def models(
     patterns: Annotated[
-        list[str] | None, typer.Argument(help="Shell patterns, as 'fastvit_*'; all without one.")
+        list[str] | None,
+        typer.Argument(help="Shell patterns, for example 'fastvit_*'. Default: all networks."),
     ] = None,
-    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="List only this family. Default: all families.")
+    ] = None,
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Only those with published weights.")
+        bool, typer.Option("--pretrained", help="List only networks with published weights.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +53,7 @@ def info(
     model: Model,
     as_json: Json = False,
 ) -> None:
-    """Say what is known of a network: size, feature maps, published weights and their terms."""
+    """Show a network's size, feature maps, published weights and their licences."""
     from fleetfoot.models import model_info
     from fleetfoot.network import is_file, is_weights
 
@@ -81,7 +84,7 @@ def info(
 
 
 def _info_of_a_file(model: str, as_json: bool) -> None:
-    """What a network that has no published facts shows of itself: learned values and input."""
+    """Prints what a network without published facts shows of itself: parameters and input."""
     made = resolved(model)
     params = sum(parameter.numel() for parameter in made.module.parameters())
     if as_json:
@@ -94,7 +97,7 @@ def _info_of_a_file(model: str, as_json: bool) -> None:
 
 
 def engines(as_json: Json = False) -> None:
-    """List the engines, and why one is absent."""
+    """List the engines, with the reason for each that is not available."""
     from fleetfoot.engines import available
 
     found = available()
@@ -122,7 +125,7 @@ def fuse(
     made = resolved(
         model, size=size, inputs=inputs, channels=channels, weights=weights, option=option
     )
-    # what is proved does not depend on the size, so fuse takes a small one if none is asked for
+    # the proof does not depend on the size, so fuse uses a small one by default
     stated = is_file(model) or size or inputs or channels
     fused = fold(made.module, made.arguments if stated else None)
     if as_json:
@@ -134,7 +137,8 @@ def fuse(
 def compile_plan(
     model: Model,
     output: Annotated[
-        Path | None, typer.Option(help="The plan's file. Default: the network's name and .plan.")
+        Path | None,
+        typer.Option(help="The plan's file. Default: NETWORK.plan in the working folder."),
     ] = None,
     size: Size = None,
     inputs: Inputs = None,
@@ -170,7 +174,7 @@ def compile_plan(
 
 
 def plan_stem(model: str) -> str:
-    """The name of a network as that of a file in the working folder.
+    """A network's name made fit to be a file's name.
 
     >>> plan_stem("timm:resnet18"), plan_stem("nets/mine.py:Net(depth=2)"), plan_stem("a/best.pth")
     ('timm-resnet18', 'mine-Net-depth-2', 'best')

@@ -1,4 +1,4 @@
-"""The options by which every command is told its network, and the network that they mean."""
+"""The options that name a network, the same for every command, and the network that they mean."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Size = Annotated[
 Inputs = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME=SHAPE:TYPE,...",
-        help="Every input, if there are several or it is no image, for example "
-        "x=1x3x224x224,mask=1x224x224:bool.",
+        metavar="SHAPES",
+        help="Every input of a network that takes several, or no image: name, shape and type "
+        "(default: float32), for example x=1x3x8,m=8:bool.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -45,27 +45,30 @@ Channels = Annotated[
     ),
 ]
 Weights = Annotated[
-    Path | None, typer.Option(help="A file of weights for it.", rich_help_panel=PANEL)
+    Path | None,
+    typer.Option(help="A file of weights for the network. Default: none.", rich_help_panel=PANEL),
 ]
 Pretrained = Annotated[
     bool | None,
     typer.Option(
         "--pretrained/--no-pretrained",
-        help="Fetch the published weights, unless --weights names a file.",
+        help="Fetch the published weights; --weights names a file instead.",
         rich_help_panel=PANEL,
     ),
 ]
 AcceptLicence = Annotated[
     bool,
     typer.Option(
-        "--accept-licence", help="Accept weights for research only.", rich_help_panel=PANEL
+        "--accept-licence",
+        help="Accept a licence that allows research only.",
+        rich_help_panel=PANEL,
     ),
 ]
 Option = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
-        help="A field of its configuration, for example small_input=true; repeatable.",
+        help="A field of the network's configuration, for example small_input=true; repeatable.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -85,8 +88,8 @@ def resolved(
     option: list[str] | None = None,
     seed: int = 0,
 ) -> Workload:
-    """The network that these options mean; ``by_default`` says whether a network that has published
-    weights gets them when neither ``pretrained`` nor ``weights`` is given."""
+    """The network that these options mean. ``by_default``: fetch published weights, if there are
+    any, when neither ``pretrained`` nor ``weights`` is given."""
     from fleetfoot.network import is_file, is_weights, resolve
 
     nameless = is_file(model) or is_weights(model)
@@ -112,16 +115,18 @@ def resolved(
 def one_image(
     command: str, size: str | None, inputs: str | None, channels: int | None
 ) -> tuple[str | None, int | None]:
-    """Size and channels for a command that runs several networks, each on one image: as they are
-    given, or as ``inputs`` states them.
+    """Size and channels, as given or as ``inputs`` states them, for a command that runs several
+    networks on one image each.
 
     Raises:
-        EngineError: ``inputs`` are no image in float32; ``command`` is named.
+        EngineError: ``inputs`` are not one image in float32; the message names ``command``.
     """
     if inputs is None:
         return size, channels
     if size is not None or channels is not None:
-        raise typer.BadParameter("--inputs states whole shapes; --size and --channels go without")
+        raise typer.BadParameter(
+            "--inputs states whole shapes; give no --size or --channels with it"
+        )
     import torch
 
     from fleetfoot.errors import EngineError
@@ -136,7 +141,7 @@ def one_image(
 
 
 def option_pair(text: str) -> tuple[str, Any]:
-    """The name and value of ``small_input=true``; a value that is not JSON is a word."""
+    """The name and value of ``small_input=true``; a value that is not JSON is taken as text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"--option takes name=value, not {text!r}")

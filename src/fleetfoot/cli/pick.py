@@ -1,4 +1,4 @@
-"""``fleetfoot pick``: the networks that are worth taking on this machine."""
+"""``fleetfoot pick``: the best networks for this machine within limits."""
 
 from __future__ import annotations
 
@@ -9,30 +9,36 @@ import typer
 
 
 def pick(
-    max_ms: Annotated[float, typer.Option(help="Most time of a batch, in milliseconds.")],
+    max_ms: Annotated[
+        float, typer.Option(help="Longest latency allowed for a batch, in milliseconds.")
+    ],
     min_top1: Annotated[
-        float, typer.Option(help="Least published ImageNet-1k top-1, in percent.")
+        float, typer.Option(help="Lowest published ImageNet-1k top-1 allowed, in percent.")
     ] = 0.0,
     max_mb: Annotated[
-        float | None, typer.Option(help="Most memory of the weights, in 10⁶ bytes.")
+        float | None,
+        typer.Option(help="Largest memory of the weights, in 10⁶ bytes. Default: no limit."),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Of the engine.")] = 1,
+    threads: Annotated[int, typer.Option(help="Number of threads of the engine.")] = 1,
     engine: Annotated[
         str,
         typer.Option(
-            help="'native', 'onnxruntime', 'openvino', 'eager', or 'auto', the first that is here."
+            help="Engine to run: 'native', 'onnxruntime', 'openvino', 'eager', or 'auto', the "
+            "first of them that is installed."
         ),
     ] = "auto",
-    batch: Annotated[int, typer.Option(help="Images at a time.")] = 1,
+    batch: Annotated[int, typer.Option(help="Batch size, in images.")] = 1,
     timm: Annotated[
         str | None,
-        typer.Option(help="Networks of timm to consider too: a shell pattern, or 'all'."),
+        typer.Option(
+            help="More networks of timm to consider: a shell pattern, or 'all'. Default: none."
+        ),
     ] = None,
     network: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NETWORK=TOP1",
-            help="A network of yours to consider too, with its top-1 in percent, for example "
+            help="Your own network to consider, with its top-1 in percent, for example "
             "'path.py:factory=71.3'; repeatable.",
         ),
     ] = None,
@@ -40,19 +46,19 @@ def pick(
         bool,
         typer.Option(
             "--calibrate/--no-calibrate",
-            help="Predict by the latency model, calibrated now where it was not yet; or by a "
+            help="Predict by the latency model, which is calibrated first if necessary; or by a "
             "roofline.",
         ),
     ] = True,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One record for programs instead of a card.")
+        bool, typer.Option("--json", help="Print one JSON record instead of a card.")
     ] = False,
 ) -> None:
-    """Pick a network for this machine: as accurate as can be within a time.
+    """Pick the most accurate networks that run within a time limit on this machine.
 
-    Networks are predicted, and those that may be on the front are measured. Weights play no part:
-    the top-1 is the published one. The first time takes minutes, since it calibrates and folds.
-    """  # fmt: skip
+    Times are predicted, and then measured for networks that may be among the best. No weights are
+    loaded: the top-1 is the published one. The first run takes minutes, to calibrate and fold.
+    """
     from fleetfoot.choose.pick import pick as choose
     from fleetfoot.report.kit.terminal import console
     from fleetfoot.report.live import Progress
@@ -78,7 +84,7 @@ def pick(
 
 
 def _with_top1(text: str) -> tuple[str, float]:
-    """The network and the number of ``path.py:factory=71.3``; arguments of a factory may hold
+    """The network and the number of ``path.py:factory=71.3``; the factory's arguments may contain
     ``=`` too."""
     name, equals, top1 = text.rpartition("=")
     try:

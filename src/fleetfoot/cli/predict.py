@@ -1,4 +1,4 @@
-"""``fleetfoot predict``: names what is in pictures."""
+"""``fleetfoot predict``: classify pictures."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from fleetfoot.predict import Prediction
 
 BAR = 20
-"""Width of the bar of a certain guess, in characters."""
+"""Width of the bar for a probability of 1, in characters."""
 
-ENGINE, INPUT = "The engine", "The input (the network's own by default)"
+ENGINE, INPUT = "The engine", "The input (default: the network's own settings)"
 
 
 def predict(
@@ -46,21 +46,27 @@ def predict(
     images: Annotated[
         list[str],
         typer.Argument(
-            help="Files, folders, patterns, or - (a picture, or paths a line, on standard input)."
+            help="Files, folders, patterns, or - for standard input (a picture, or a path a line)."
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON line a picture.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="One CSV line a guess.")] = False,
-    topk: Annotated[int, typer.Option(min=1, help="Guesses a picture.")] = 5,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON line for each picture.")
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print one CSV line for each guess.")
+    ] = False,
+    topk: Annotated[int, typer.Option(min=1, help="Number of guesses for each picture.")] = 5,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Class names: one a line, or JSON. ImageNet's for 1,000 classes."),
+        typer.Option(
+            help="File of class names, one a line, or JSON. Default: ImageNet's for 1,000 classes."
+        ),
     ] = None,
     truth: Annotated[
         str | None,
         typer.Option(
-            help="Report accuracy too. The true class is the file's 'stem', its 'folder', or in a "
-            "CSV or JSON file of path and class."
+            help="Where the true class is found, to report the accuracy: the file's 'stem', its "
+            "'folder', or a CSV or JSON file of path and class. Default: no accuracy."
         ),
     ] = None,
     size: Size = None,
@@ -70,7 +76,8 @@ def predict(
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     num_classes: Annotated[
-        int | None, typer.Option(help="Outputs of the classifier.", rich_help_panel=PANEL)
+        int | None,
+        typer.Option(help="Number of classes. Default: the network's own.", rich_help_panel=PANEL),
     ] = None,
     option: Option = None,
     fold: Annotated[
@@ -80,44 +87,60 @@ def predict(
     engine: Annotated[
         str,
         typer.Option(
-            help="What runs it ('engines' lists them); 'auto' measures.", rich_help_panel=ENGINE
+            help="Engine to run; 'fleetfoot engines' lists them, 'auto' measures which is fastest.",
+            rich_help_panel=ENGINE,
         ),
     ] = "eager",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Every core by default.", rich_help_panel=ENGINE)
+        int | None,
+        typer.Option(
+            min=1, help="Number of threads. Default: all usable cores.", rich_help_panel=ENGINE
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a run.", rich_help_panel=ENGINE)] = 8,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Batch size, in pictures.", rich_help_panel=ENGINE)
+    ] = 8,
     crop_pct: Annotated[
         float | None,
-        typer.Option(help="Share of the resized side that the crop keeps.", rich_help_panel=INPUT),
+        typer.Option(
+            help="Share of the resized side that the centre crop keeps.", rich_help_panel=INPUT
+        ),
     ] = None,
     interpolation: Annotated[
-        str | None, typer.Option(help="bilinear or bicubic.", rich_help_panel=INPUT)
+        str | None,
+        typer.Option(help="Filter of the resize: 'bilinear' or 'bicubic'.", rich_help_panel=INPUT),
     ] = None,
     mean: Annotated[
         str | None,
-        typer.Option(help="One number, or three as 0.5,0.5,0.5.", rich_help_panel=INPUT),
+        typer.Option(
+            help="Mean to subtract: one number, or three such as 0.5,0.5,0.5.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     std: Annotated[
-        str | None, typer.Option(help="One number, or three.", rich_help_panel=INPUT)
+        str | None,
+        typer.Option(help="Deviation to divide by: one number, or three.", rich_help_panel=INPUT),
     ] = None,
     channel_order: Annotated[
-        str | None, typer.Option(help="rgb or bgr.", rich_help_panel=INPUT)
+        str | None,
+        typer.Option(help="Order of the channels: 'rgb' or 'bgr'.", rich_help_panel=INPUT),
     ] = None,
     pixel_scale: Annotated[
         float | None,
-        typer.Option(
-            help="What a byte is multiplied by before mean and std.", rich_help_panel=INPUT
-        ),
+        typer.Option(help="Factor on each byte, before mean and std.", rich_help_panel=INPUT),
     ] = None,
     max_pixels: Annotated[
         int | None,
-        typer.Option(min=1, help="Largest width × height that is opened.", rich_help_panel=INPUT),
+        typer.Option(
+            min=1,
+            help="Most pixels (width × height) of a picture that is opened.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
 ) -> None:
-    """Name what is in pictures.
+    """Classify pictures, and report the accuracy if the true classes are known.
 
-    Exit code: 0 all were named, 1 some could not be used, 2 none could.
+    Exit code: 0 if all pictures were classified, 1 if some could not be used, 2 if none could.
     """
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other")
@@ -131,7 +154,7 @@ def predict(
     from fleetfoot.predict import Predictor, truth_by
     from fleetfoot.tasks.classify import Accuracy
 
-    # Pillow warns of odd metadata on stderr; what is wrong with a picture is said in its own line.
+    # Pillow warns of odd metadata on stderr; a picture's faults are reported in its own line
     warnings.filterwarnings("ignore", module=r"PIL\.")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text
@@ -197,7 +220,7 @@ def predict(
                     break
     except KeyboardInterrupt:
         stopped = True
-    except BrokenPipeError:  # the reader, as `head`, has what it wanted
+    except BrokenPipeError:  # the reader, for example `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     seconds = time.perf_counter() - started
@@ -236,7 +259,7 @@ def predict(
 
 @contextmanager
 def _stop_when_asked() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event, so that the picture at hand is finished; a second one breaks in."""
+    """Ctrl-C sets the event, so that the current picture is finished; a second one interrupts."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may set handlers
@@ -254,18 +277,20 @@ def _stop_when_asked() -> Iterator[threading.Event]:
 
 
 def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
-    """``0.5`` -> (0.5, 0.5, 0.5)"""
+    """The three numbers of an option's text: ``0.5`` -> (0.5, 0.5, 0.5)."""
     if text is None:
         return None
     try:
         values = tuple(map(float, text.split(",")))
     except ValueError:
-        raise typer.BadParameter(f"--{name} takes numbers, as 0.5,0.5,0.5, not {text!r}") from None
+        raise typer.BadParameter(
+            f"--{name} takes numbers such as 0.5,0.5,0.5, not {text!r}"
+        ) from None
     return values * 3 if len(values) == 1 else values
 
 
 def printable(text: str) -> str:
-    """Names come from strangers' files: what could steer a terminal is shown by its code."""
+    """Text with control characters escaped: names in strangers' files could steer a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -289,7 +314,7 @@ def _csv() -> Callable[[Prediction], None]:
 
 
 def _card(prediction: Prediction) -> None:
-    """For people: the path, then a bar a guess; a failure in its place."""
+    """Prints a card for people: the path, then a bar for each guess, or the error."""
     path = typer.style(printable(prediction.path), bold=True)
     if prediction.error:
         typer.echo(f"{path}\n  {typer.style(printable(prediction.error), fg='red')}")
@@ -305,7 +330,7 @@ def _card(prediction: Prediction) -> None:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr when the results go elsewhere; on the same terminal they are the progress."""
+    """A progress bar on stderr; none if the results appear on the same terminal."""
     if not sys.stderr.isatty() or sys.stdout.isatty():
         yield lambda: None
         return

@@ -1,4 +1,4 @@
-"""``fleetfoot swap``: a network's convolutions replaced by PConv and a 1×1, before and after."""
+"""``fleetfoot swap``: replace convolutions by PConv and a 1×1, and compare before and after."""
 
 from __future__ import annotations
 
@@ -23,35 +23,40 @@ from fleetfoot.cli.network import (
 
 def swap(
     model: Model,
-    conv: Annotated[str, typer.Option(help="What takes their place; 'pconv'.")] = "pconv",
+    conv: Annotated[str, typer.Option(help="Replacement: 'pconv' is the only one.")] = "pconv",
     which: Annotated[
-        str, typer.Option(help="'depthwise', 'grouped', 'plain' or 'all' convolutions.")
+        str, typer.Option(help="Convolutions to replace: 'depthwise', 'grouped', 'plain' or 'all'.")
     ] = "all",
     kernel: Annotated[
-        list[int] | None, typer.Option(help="K of those that are taken, 3 without it; repeatable.")
+        list[int] | None,
+        typer.Option(help="Kernel size of those to replace; repeatable. Default: 3."),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Module paths, as 'layer3.*'; repeatable."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Module paths to replace, for example 'layer3.*'; repeatable. Default: all.",
+        ),
     ] = None,
     skip: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Paths to leave; repeatable.")
+        list[str] | None, typer.Option(metavar="PATTERN", help="Module paths to leave; repeatable.")
     ] = None,
     ratio: Annotated[
-        int, typer.Option(min=1, help="The PConv convolves channels / RATIO of them.")
+        int, typer.Option(min=1, help="The PConv convolves channels / RATIO channels.")
     ] = 4,
     pointwise: Annotated[
         str,
         typer.Option(
-            help="'new', or 'own': a depthwise convolution's own 1×1 serves, behind its norm and "
-            "activation."
+            help="The 1×1 after the PConv: 'new'; or 'own', the 1×1 that already follows a "
+            "depthwise convolution, after its norm and activation."
         ),
     ] = "new",
     strided: Annotated[
-        bool, typer.Option("--strided", help="Take strided ones; the 1×1 gets the stride.")
+        bool, typer.Option("--strided", help="Replace strided ones too; the 1×1 gets the stride.")
     ] = False,
     init: Annotated[
-        str, typer.Option(help="'fresh', or 'fit' to the old weights by least squares.")
+        str,
+        typer.Option(help="Weights of new layers: 'fresh', or 'fit' to the old by least squares."),
     ] = "fresh",
     size: Size = None,
     inputs: Inputs = None,
@@ -60,22 +65,30 @@ def swap(
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     option: Option = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 1,
-    engine: Annotated[str, typer.Option(help="To measure both on.")] = "native",
-    threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size, in images.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="Engine on which both networks are measured.")
+    ] = "native",
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads of the engine.")] = 1,
     measure: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="Time both, in turns, for half a minute.")
+        bool,
+        typer.Option(
+            "--measure/--no-measure", help="Time both networks in turns, for half a minute."
+        ),
     ] = True,
-    seed: Annotated[int, typer.Option(help="Of new layers, and of weights not given.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the new layers, and of weights not given.")
+    ] = 0,
     output: Annotated[
-        Path | None, typer.Option(help="Write the new network's weights, as .safetensors.")
+        Path | None,
+        typer.Option(help="Safetensors file for the new network's weights. Default: none."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUTPUT if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUTPUT if it exists.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One record for programs instead of a card.")
+        bool, typer.Option("--json", help="Print one JSON record instead of a card.")
     ] = False,
 ) -> None:
-    """Replace convolutions by PConv and a 1×1, and say what that costs and saves."""
+    """Replace convolutions by PConv and a 1×1, and report what this costs and saves."""
     if output is not None and output.exists() and not force:
         raise typer.BadParameter(f"--output {output} exists already; --force replaces it")
 
@@ -100,7 +113,7 @@ def swap(
         strided=strided,
         init=cast(Any, init),
     )
-    if measure:  # a wrong name is said before the work
+    if measure:  # a wrong name is reported before the work
         check_engines([engine])
         check_threads(threads)
     given = resolved(
@@ -115,7 +128,7 @@ def swap(
         option=option,
         seed=seed,
     )
-    image = given.image(engine) if measure else None  # said before the work
+    image = given.image(engine) if measure else None  # an unsuitable input: before the work
     torch.manual_seed(seed)
     swapped = swap_in(given.module, given.arguments, options)
     if output is not None:

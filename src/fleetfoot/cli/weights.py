@@ -1,4 +1,4 @@
-"""``fleetfoot weights inspect|convert``: what a file of weights is, and ours from it."""
+"""``fleetfoot weights``: inspect a file of weights, or convert it to our own layout."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="One record for programs instead of a card.")]
-File = Annotated[Path, typer.Argument(help="safetensors, .pth, .pth.tar, .pt, .npz or .h5.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON record instead of a card.")]
+File = Annotated[
+    Path, typer.Argument(help="File of weights: .safetensors, .pth, .pth.tar, .pt, .npz or .h5.")
+]
 
-weights_app = typer.Typer(name="weights", help="Files of weights.", no_args_is_help=True)
+weights_app = typer.Typer(
+    name="weights", help="Inspect and convert files of weights.", no_args_is_help=True
+)
 
 
 @weights_app.command()
 def inspect(file: File, as_json: Json = False) -> None:
-    """Say what a file of weights is: format, layout, and which networks it fits."""
+    """Show a file's format and layout, and the networks that its weights fit."""
     from fleetfoot.models import inspect_weights
 
     record = asdict(inspect_weights(file))
@@ -34,14 +38,14 @@ def inspect(file: File, as_json: Json = False) -> None:
 @weights_app.command()
 def convert(
     file: File,
-    out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    out: Annotated[Path, typer.Argument(help="Safetensors file to write.")],
     model: Annotated[
-        str | None, typer.Option(help="The network; found from the keys without it.")
+        str | None, typer.Option(help="Network of the weights. Default: recognised from the keys.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write weights as safetensors in our own layout."""
+    """Write a file's weights as safetensors in our own layout."""
     from fleetfoot.models import convert as convert_file
 
     report = convert_file(file, out, model=model, overwrite=force)

@@ -13,15 +13,15 @@ from fleetfoot.network import published as published_figure
 def published_scores(networks: Iterable[tuple[str, Size]]) -> list[Score]:
     """The published top-1 of each network, by name and input size, each once; those of which none
     is known are left out."""
-    found = (published_top1(name, size) for name, size in dict.fromkeys(networks))
+    found = (published_score(name, size) for name, size in dict.fromkeys(networks))
     return [score for score in found if score is not None]
 
 
-def published_top1(model: str, size: Size) -> Score | None:
+def published_score(model: str, size: Size) -> Score | None:
     """The published top-1 of a network of the zoo, timm or torchvision, whose source says so if it
     is that of another input size; None if none is known, or ``model`` is a file of the user's.
 
-    >>> published_top1("fastvit_t8", 256).value
+    >>> published_score("fastvit_t8", 256).value
     76.184
     """
     if is_file(model) or is_weights(model):

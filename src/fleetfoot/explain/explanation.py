@@ -1,5 +1,5 @@
-"""Why a network takes the time that it takes: each layer's time on an engine beside the floor that
-this machine sets, kept as one JSON object.
+"""Explanation of a network's latency: each layer's time on an engine beside the floor that this
+machine sets, kept as one JSON object.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """One network on one engine, layer by layer.
+    """A network on an engine, layer by layer.
 
     Raises:
         RecordError: a figure does not follow from the samples or from the layers.
@@ -46,38 +46,38 @@ class Explanation:
     engine: EngineInfo
     batch: int
     input_shape: tuple[int, ...]
-    """(B, C, H, W)."""
+    """Shape of the input, (B, C, H, W)."""
     params: int
     macs: int
-    """Of the whole batch."""
+    """Multiply-accumulates of the whole batch."""
     latency_s: float
-    """Median of ``samples_s``, as are the next two."""
+    """Median of ``samples_s``. The 90th percentile and the interval follow."""
     p90_s: float
     ci95_s: tuple[float, float]
     samples_s: tuple[float, ...]
-    """Runs without timing, in the order in which they were taken."""
+    """Times of the runs without timing of the nodes, in the order in which they were taken."""
     steady: bool
-    """The times settled within the budget."""
+    """Whether the times settled within the budget."""
     layers: tuple[Layer, ...]
-    """In the order in which the modules first ran."""
+    """The layers, in the order in which their modules first ran."""
     unmapped: tuple[str, ...]
-    """Nodes of which the engine does not tell the module; they stand in the row of the network
+    """Nodes for which the engine does not tell the module; their time is in the row of the network
     itself."""
     unmapped_s: float
     machine: Machine
     trace_note: str
-    """What a reader of the counts should know; "" mostly."""
+    """What a reader of the counts should know; usually ""."""
     findings: tuple[Finding, ...]
-    """Those worth saying, the highest price first."""
+    """Findings worth reporting, the highest price first."""
     started: str
-    """ISO 8601, UTC."""
+    """Time at which the run started: ISO 8601, UTC."""
     versions: dict[str, str]
     commit: str
     profiled_s: float = 0.0
-    """All nodes of a run with timing together, the median of such runs; 0 where it is not known.
-    Above the latency by what timing adds, below it by what is in no node."""
+    """Median, over the runs with timing, of the sum of all node times; 0 if unknown. It exceeds the
+    latency by what timing adds, and lacks the time that is in no node."""
     fold_note: str = ""
-    """Why the network runs as it was given though its fold was asked for."""
+    """Why the network runs unfolded although its fold was asked for."""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -100,33 +100,33 @@ class Explanation:
 
     @property
     def nodes_s(self) -> float:
-        """Sum of the layers' times, each a median: less than ``profiled_s`` where other work
-        interrupts now this layer, now that."""
+        """Sum of the layers' times, each a median. It is less than ``profiled_s`` if other work
+        interrupts different layers in different runs."""
         return sum(layer.time_s for layer in self.layers)
 
     @property
     def unmapped_share(self) -> float:
-        """Of ``nodes_s``."""
+        """Share of ``nodes_s`` that is in unmapped nodes."""
         return self.unmapped_s / self.nodes_s if self.nodes_s else 0.0
 
     @property
     def floor_s(self) -> float:
-        """Sum of the layers' floors: what these nodes would take on a perfect engine."""
+        """Sum of the layers' floors: the time that these nodes would take on a perfect engine."""
         return sum(layer.floor.seconds for layer in self.layers)
 
     @property
     def flops_per_s(self) -> float:
-        """Achieved: two a multiply-accumulate, over the latency."""
+        """Achieved rate: two operations for each multiply-accumulate, divided by the latency."""
         return 2 * self.macs / self.latency_s
 
     @property
     def peak_flops_per_s(self) -> float:
-        """Measured, in the precision that the engine computed in."""
+        """Measured peak rate, in the precision that the engine computed in."""
         return self.machine.peak_flops_per_s(self.engine.precision)
 
     @property
     def bound_shares(self) -> dict[Bound, float]:
-        """Share of ``nodes_s`` in layers of each bound."""
+        """Share of ``nodes_s`` in the layers of each bound."""
         shares: dict[Bound, float] = {"compute": 0.0, "memory": 0.0, "start": 0.0}
         for layer in self.layers:
             if layer.time_s:
@@ -140,11 +140,11 @@ DERIVED: dict[type, tuple[str, ...]] = {
     ),
     Layer: ("macs", "flops", "moved_bytes", "intensity", "flops_per_s", "above_floor_s"),
 }  # fmt: skip
-"""Written for programs that read the JSON, and drawn again from the rest when it is read here."""
+"""Values written for programs that read the JSON; ``from_json`` derives them again."""
 
 
 def to_json(explanation: Explanation) -> str:
-    """One JSON object; fields in the order of the class, then those drawn from them."""
+    """The explanation as one JSON object: the fields in order, then the derived values."""
     raw = asdict(explanation)
     raw |= _derived(explanation, Explanation)
     for row, layer in zip(raw["layers"], explanation.layers, strict=True):
@@ -158,10 +158,10 @@ def _derived(value: object, kind: type) -> dict[str, Any]:
 
 
 def from_json(text: str) -> Explanation:
-    """The explanation that ``to_json`` wrote.
+    """Reads an explanation that ``to_json`` wrote.
 
     Raises:
-        RecordError: the text is no JSON object of this schema; the message names the field.
+        RecordError: the text is not a JSON object of this schema; the message names the field.
     """
     raw = read_object(text)
     if raw.get("schema") != SCHEMA:
@@ -184,15 +184,15 @@ def _drop(raw: dict[str, Any], names: Sequence[str]) -> None:
 
 
 def folded(workload: Workload) -> tuple[Workload, str]:
-    """The workload with its network folded; or as it is, and why.
+    """The workload with its network folded, and ""; or the workload unchanged, and the reason.
 
-    The fold of a user's network may be one that cannot be proved, and then it is left as it is.
+    A user's network stays unfolded if its fold cannot be proved.
 
     Raises:
         FoldError: the fold of a network of the zoo, timm or torchvision cannot be proved.
     """
     example = workload.arguments
-    if len(example) == 1:  # one image proves as much as a batch, sooner
+    if len(example) == 1:  # one image proves as much as a batch, and faster
         example = (example[0][:1],)
     try:
         return replace(workload, module=fuse(workload.module, example).model), ""
@@ -215,25 +215,35 @@ def explain(
     fold_note: str = "",
     seconds: float = 5.0,
 ) -> Explanation:
-    """Runs ``model``, in eval mode, on ``engine`` and says what each of its modules took.
+    """Runs ``model``, in eval mode, on ``engine`` and measures each of its modules.
+
+    The machine of this example has round numbers; ``machine.measured`` measures yours.
+
+    >>> import torch
+    >>> from fleetfoot.explain.rules.examples import ROUND
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2)).eval()
+    >>> found = explain(network, torch.zeros(1, 3, 32, 32), machine=replace(ROUND, threads=1),
+    ...                 engine="eager", seconds=0.1)
+    >>> [(layer.module, layer.macs) for layer in found.layers]
+    [('0', 194400), ('1', 0)]
 
     Args:
-        example: the batch that it runs on, (B, C, H, W).
-        machine: what this machine can do with that many threads.
-        name: of the network in the explanation; its class without it.
-        folded, fold_note: whether ``model`` is folded, and why not; said here, not done.
-        seconds: budget of the runs.
+        example: the batch to run on, (B, C, H, W).
+        machine: what this machine can do with the same number of threads.
+        name: name of the network in the explanation. Default: its class.
+        folded, fold_note: whether ``model`` is folded, and why not; only recorded here.
+        seconds: time budget of the runs, in seconds.
 
     Raises:
-        UnknownNameError, MissingExtraError, EngineError: as ``engines.load``; EngineError also
-            where the engine has no times of its nodes.
-        ValueError: the network does not run on the example; ``machine`` is of another number of
-            threads, or that precision was not measured on it; as ``engines.load``.
+        UnknownNameError, MissingExtraError, EngineError: the errors of ``engines.load``;
+            EngineError also if the engine does not time its nodes.
+        ValueError: the network does not run on the example; ``machine`` was measured with another
+            number of threads, or not in this precision; or an error of ``engines.load``.
     """
     if machine.threads != threads:
         raise ValueError(
-            f"machine was measured with {machine.threads} threads, and the engine is to run with "
-            f"{threads}; measure it with as many"
+            f"machine was measured with {machine.threads} threads, but the engine is to run with "
+            f"{threads}; measure the machine with {threads}"
         )
     machine.peak_flops_per_s(precision)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""A finding: what a rule found in a network, priced in time, with the change to make."""
+"""A finding: what a rule found in a network, its price in time, and the change to make."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ Basis = Literal["measured", "modelled"]
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     rule: str
-    """Its code: "G1", "D1"."""
+    """The rule's code, for example "G1" or "D1"."""
     name: str
-    """Its name in words, as "unequal-channel-widths"."""
+    """The rule's name in words, for example "unequal-channel-widths"."""
     module: str
-    """Path of the module that it is about."""
+    """Path of the module that the finding is about."""
     number: float
-    """What was found, in ``unit``."""
+    """The value that was found, in ``unit``."""
     bound: float
-    """What it should be at most or at least."""
+    """The largest or smallest value that the rule accepts."""
     unit: str
-    """"channels out / in", "groups", "flop/byte"."""
+    """Unit of ``number`` and ``bound``, for example "groups" or "flop/byte"."""
     price_s: float
-    """Time a batch that the change is worth, by the rule's own formula: an estimate from this
+    """Seconds that the change saves in each batch, by the rule's own formula: an estimate from this
     machine's measured rates and the layer's measured time."""
     text: str
-    """One sentence: what was found, with both numbers."""
+    """One sentence that says what was found, with both numbers."""
     change: str
-    """One sentence: what to do."""
+    """One sentence that says what to change."""
     basis: Basis = "measured"
-    """Whether the price follows from the layer's measured time, or, nothing having been measured,
-    from its floor."""
+    """Whether the price follows from the layer's measured time, or, if nothing was measured, from
+    its floor."""

@@ -1,13 +1,13 @@
-"""What each layer of a network takes on an engine: the engine's nodes, timed, and joined with the
-operators that the network's modules asked for.
+"""Times of a network's layers on an engine: the engine's nodes are timed, and joined with the
+operators that the network's modules called.
 
-Runs with and without the engine's own timing take turns: the latency is of the runs without, the
-nodes' times are of the runs with, and what timing costs is the difference.
+Runs without and with the engine's own timing alternate. The latency comes from the runs without
+timing, the nodes' times from the runs with timing; the difference is the cost of timing.
 
-Every traced operator stands in the row of the module that called it, and every node's time in the
+Every traced operator belongs to the row of the module that called it, and every node's time to the
 row of the module that its main operator came from. So both sums are kept, and a module whose
-operators ran within another's node has a row without time. A row with time has one floor, of all
-that its nodes hold together: what passes between fused operators need not move.
+operators ran within another module's node has a row without time. A row with time has one floor,
+for everything that its nodes hold together: data that pass between fused operators need not move.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from fleetfoot.measure.clock import Clock, clock_for, drift, median_interval, qu
 
 FEWEST_TURNS = 8
 STEADY = 0.01
-"""Half of the median's interval over the median, below which more turns tell nothing more."""
+"""Half of the median's interval over the median, below which more turns would not help."""
 UNTIMED = Floor(compute_s=0.0, memory_s=0.0, start_s=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Runs of an engine, in turns with and without its own timing."""
+    """Runs of an engine, alternately without and with its own timing."""
 
     samples_s: tuple[float, ...]
-    """Of the runs without."""
+    """Times of the runs without timing."""
     runs: tuple[tuple[NodeTime, ...], ...]
-    """The nodes of each run with timing, the same ones in each."""
+    """The nodes of each run with timing; every run has the same nodes."""
     steady: bool
-    """The times had settled before the budget was spent."""
+    """Whether the times settled before the budget was spent."""
 
 
 def profile(
     engine: Engine, batch: Tensor, *, seconds: float = 5.0, clock: Clock | None = None
 ) -> Profile:
-    """Runs ``engine`` until its times are steady or ``seconds`` are over, ``FEWEST_TURNS`` turns at
-    least. Each turn is a run without timing, after one that does not count, and one with timing.
+    """Runs ``engine`` until its times are steady or ``seconds`` are over, at least ``FEWEST_TURNS``
+    turns. Each turn is an uncounted run, a run without timing, and a run with timing.
 
     Raises:
-        EngineError: the engine has no times of its nodes, fails, or runs other nodes each time.
+        EngineError: the engine does not time its nodes, fails, or runs other nodes each time.
         ValueError: the batch is not what the engine was built for, or ``seconds`` is not above 0.
     """
     if not seconds > 0:
@@ -62,7 +62,7 @@ def profile(
     runs: list[tuple[NodeTime, ...]] = []
     steady = False
     call()
-    engine.profile(batch)  # the first builds what takes the times
+    engine.profile(batch)  # the first call builds the timed form
     end = time.monotonic() + seconds
     while not steady and (len(runs) < FEWEST_TURNS or time.monotonic() < end):
         call()
@@ -81,17 +81,17 @@ def _settled(samples: Sequence[float]) -> bool:
 def _as_before(
     engine: Engine, nodes: Sequence[NodeTime], runs: Sequence[Sequence[NodeTime]]
 ) -> tuple[NodeTime, ...]:
-    """The nodes in the order of the first run; branches may run in any."""
+    """The nodes in the order of the first run; branches may run in any order."""
     by_name = {node.name: node for node in nodes}
     if len(by_name) < len(nodes):
-        raise EngineError(f"{engine.info.name} gives two nodes one name; their times are not kept")
+        raise EngineError(f"{engine.info.name} gives two nodes one name, so their times are lost")
     names = [node.name for node in runs[0]] if runs else list(by_name)
     if by_name.keys() != set(names):
         other = sorted(by_name.keys() ^ set(names))
         raise EngineError(
-            f"{engine.info.name} ran other nodes in one run than in another ({other[0]}"
-            f"{' and more' if len(other) > 1 else ''}): what this network runs follows from "
-            "values, and its nodes have no median"
+            f"{engine.info.name} ran different nodes in different runs ({other[0]}"
+            f"{' and more' if len(other) > 1 else ''}): what this network runs depends on "
+            "values, so its nodes have no median"
         )
     return tuple(by_name[name] for name in names)
 
@@ -103,14 +103,14 @@ def join(
     *,
     precision: str = "float32",
 ) -> tuple[Layer, ...]:
-    """The rows, in the order in which the modules first ran.
+    """Joins operators and nodes into rows, in the order in which the modules first ran.
 
     Args:
-        trace: of the very network that the engine ran.
-        runs: as ``Profile.runs``.
+        trace: the trace of exactly the network that the engine ran.
+        runs: the nodes of each run, as in ``Profile.runs``.
 
     Raises:
-        ValueError: there are no runs, or that precision was not measured on the machine.
+        ValueError: there are no runs, or the machine was not measured in this precision.
     """
     if not runs:
         raise ValueError("layers need the nodes of at least one run, and there are none")
@@ -122,7 +122,7 @@ def join(
         nodes.setdefault(owner(node), []).append(index)
     held = _held(trace.operators, runs[0])
     inside: dict[str, set[str]] = {}
-    """Of each module, the rows that hold its operators."""
+    """For each module, the rows that hold its operators."""
     for holder, indices in held.items():
         for index in indices:
             inside.setdefault(trace.operators[index].module, set()).add(holder)
@@ -147,8 +147,7 @@ def join(
 
 
 def in_reference_kernels(nodes: Sequence[NodeTime]) -> dict[str, list[str]]:
-    """By the path of the row that they stand in, what each node without a fast kernel does, in the
-    engine's words."""
+    """What each node without a fast kernel does, in the engine's words, by the path of its row."""
     found: dict[str, list[str]] = {}
     for node in nodes:
         if node.reference:
@@ -157,7 +156,7 @@ def in_reference_kernels(nodes: Sequence[NodeTime]) -> dict[str, list[str]]:
 
 
 def owner(node: NodeTime) -> str:
-    """Path of the row that a node's time goes to; the network's own for one that is unmapped."""
+    """Path of the row that a node's time belongs to; an unmapped node's is the network's own."""
     return node.modules[0] if node.modules else ""
 
 
@@ -186,7 +185,7 @@ def _timed(
         precision=precision,
         cached=all(node.part_of for node in first),
     )
-    # what took less than a start did not start all threads: engines run small work on one
+    # a layer faster than a start did not start all threads: engines run small work on one thread
     start_s = min(least.start_s, max(0.0, median - max(least.compute_s, least.memory_s)))
     modules = dict.fromkeys(operator.module for operator in operators)
     return replace(
@@ -204,15 +203,15 @@ def _timed(
 
 
 def _held(operators: Sequence[Operator], nodes: Sequence[NodeTime]) -> dict[str, list[int]]:
-    """Of each row with nodes, the operators that ran within them, by their indices.
+    """The operators that ran within the nodes of each row, by their indices.
 
-    An engine tells a node's modules, not its operators. Where the nodes of several rows name one
-    module, as a block whose activation went into one convolution and whose sum into another, its
-    operators are dealt out in order (``_Dealer``); those that multiply and accumulate stay in its
-    own row.
+    An engine tells a node's modules, not its operators. If the nodes of several rows name one
+    module, for example a block whose activation went into one convolution and whose sum into
+    another, its operators are dealt out in order (``_Dealer``); those that multiply and accumulate
+    stay in their own row.
     """
     rows: dict[str, list[str]] = {}
-    """Of each module, the rows whose nodes name it, as they run; once where they follow."""
+    """For each module, the rows whose nodes name it, in running order; repeats are dropped."""
     for node in nodes:
         for module in node.modules:
             of = rows.setdefault(module, [])
@@ -243,8 +242,8 @@ def _held(operators: Sequence[Operator], nodes: Sequence[NodeTime]) -> dict[str,
 class _Dealer:
     """Deals ``count`` operators of ``module`` out to ``rows``, both in the order in which they run.
 
-    An operator stays with the row at hand, or goes to the next that it reads from or that reads
-    from it; each row has at least one, as long as there are enough.
+    An operator stays with the current row, or goes to the next row that it reads from or that reads
+    from it; each row gets at least one, as long as there are enough.
     """
 
     def __init__(

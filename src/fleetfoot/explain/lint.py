@@ -1,7 +1,7 @@
-"""Whether a network keeps the rules and its time: a verdict for a script, with reasons.
+"""Checks a network against the rules and a time limit: a verdict for a script, with reasons.
 
-What is disabled carries a reason, which is part of the verdict. A project keeps its settings in
-its ``pyproject.toml``:
+A rule is disabled with a reason, which is part of the verdict. A project keeps its settings in its
+``pyproject.toml``:
 
     [tool.fleetfoot.lint]
     max-ms = 12
@@ -23,7 +23,7 @@ from fleetfoot.count import trace
 from fleetfoot.explain.explanation import explain
 from fleetfoot.explain.findings import Basis, Finding
 from fleetfoot.explain.rules import findings, rule, worth_saying
-from fleetfoot.explain.rules.base import modelled_layers
+from fleetfoot.explain.rules.pricing import modelled_layers
 from fleetfoot.machine.machine import Machine
 
 TABLE = "tool.fleetfoot.lint"
@@ -31,7 +31,7 @@ TABLE = "tool.fleetfoot.lint"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is asked of a network.
+    """Limits and disabled rules for a network.
 
     Raises:
         UnknownNameError: there is no rule of that code or name.
@@ -41,7 +41,7 @@ class Settings:
     max_ms: float | None = None
     min_price_ms: float = 0.0
     disable: Mapping[str, str] = field(default_factory=dict)
-    """Reason by code or name of the rule."""
+    """Disabled rules by code or name, each with the reason."""
 
     def __post_init__(self) -> None:
         for name, reason in self.disable.items():
@@ -61,22 +61,22 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Lint:
-    """The verdict."""
+    """The verdict on a network."""
 
     model: str
     input_shape: tuple[int, ...]
     engine: str
-    """"" where nothing was measured."""
+    """Engine that was measured; "" if nothing was measured."""
     threads: int
     basis: Basis
-    """Whether the latency and the prices are measured, or follow from the machine's rates."""
+    """Whether the latency and the prices are measured, or modelled from the machine's rates."""
     latency_s: float
-    """Median; modelled: the sum of the layers' floors."""
+    """Median if measured; the sum of the layers' floors if modelled."""
     settings: Settings
     findings: tuple[Finding, ...]
-    """The highest price first."""
+    """Findings, the highest price first."""
     below_min_price: int
-    """Findings left out since they are worth less than ``min_price_ms``."""
+    """Number of findings left out because they are worth less than ``min_price_ms``."""
 
     @property
     def too_slow(self) -> bool:
@@ -88,7 +88,7 @@ class Lint:
         return not self.findings and not self.too_slow
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for programs."""
+        """The verdict as plain values, for programs."""
         return {**asdict(self), "too_slow": self.too_slow, "passed": self.passed}
 
 
@@ -103,18 +103,24 @@ def lint(
     name: str = "",
     seconds: float = 5.0,
 ) -> Lint:
-    """Asks every rule about ``model``, in eval mode, on ``machine.threads`` threads.
+    """Checks ``model``, in eval mode, against every rule on ``machine.threads`` threads.
+
+    >>> import torch
+    >>> from fleetfoot.explain.rules.examples import ROUND, Unequal
+    >>> found = lint(Unequal().eval(), torch.zeros(1, 16, 56, 56), machine=ROUND, measure=False)
+    >>> found.passed, {one.name for one in found.findings}
+    (False, {'unequal-channel-widths'})
 
     Args:
-        example: the batch that it runs on, (B, C, H, W); without ``measure`` it may be a tuple of
-            several inputs.
-        measure: take the layers' times on ``engine``; otherwise each is taken to run at its floor,
-            and a network that passes ``max_ms`` may still be slower.
-        name: of the network in the verdict; its class without it.
-        seconds: budget of the runs.
+        example: the batch to run on, (B, C, H, W); a tuple of several inputs is allowed if
+            ``measure`` is False.
+        measure: measure the layers' times on ``engine``. If False, each layer is taken to run at
+            its floor, and a network that passes ``max_ms`` may still be slower.
+        name: name of the network in the verdict. Default: its class.
+        seconds: time budget of the runs, in seconds.
 
     Raises:
-        FleetfootError, ValueError: as ``explain.explanation.explain`` and ``count.trace``.
+        FleetfootError, ValueError: the errors of ``explanation.explain`` and ``count.trace``.
     """
     settings = settings or Settings()
     if measure:
@@ -143,13 +149,13 @@ def lint(
 
 
 def read_settings(folder: Path | None = None) -> Settings:
-    """The settings of the nearest ``pyproject.toml`` from ``folder`` (the current one without it)
-    upwards; the defaults where it has none.
+    """The settings in the nearest ``pyproject.toml``, from ``folder`` upwards; the defaults if it
+    has none. Default: the current folder.
 
     Raises:
-        ValueError: the file is no TOML, or a key or value in its table is not known; or it has such
-            a table and this Python, older than 3.11, cannot read TOML.
-        UnknownNameError: it disables a rule that does not exist.
+        ValueError: the file is not TOML, or its table has an unknown key or value; or there is
+            such a table, and this Python, older than 3.11, cannot read TOML.
+        UnknownNameError: the table disables a rule that does not exist.
     """
     start = (folder or Path.cwd()).resolve()
     files = (parent / "pyproject.toml" for parent in (start, *start.parents))
@@ -169,7 +175,7 @@ def read_settings(folder: Path | None = None) -> Settings:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{file} is no TOML: {error}") from None
+        raise ValueError(f"{file} is not valid TOML: {error}") from None
     for key in TABLE.split("."):
         raw = raw.get(key, {})
     known = {one.name.replace("_", "-"): one.name for one in fields(Settings)}
@@ -179,5 +185,5 @@ def read_settings(folder: Path | None = None) -> Settings:
             f"{file}: {TABLE} has no key {', '.join(unknown)}; it has {', '.join(known)}"
         )
     if not isinstance(raw.get("disable", {}), dict):
-        raise ValueError(f'{file}: disable must be a table of reasons, as {{ G4 = "reason" }}')
+        raise ValueError(f'{file}: disable must be a table of reasons, such as {{ G4 = "reason" }}')
     return Settings(**{known[key]: value for key, value in raw.items()})

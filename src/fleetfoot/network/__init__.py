@@ -1,10 +1,10 @@
-"""Which network is meant? Whatever a user names becomes a ``Workload``, by ``resolve`` alone.
+"""Resolving a network: ``resolve`` turns whatever a user names into a ``Workload``.
 
 ==============================  ==============================================================
 ``fastvit_t8``                  a network of the zoo
 ``timm:resnet18``               a network of timm; ``torchvision:resnet50`` one of torchvision
-``nets/mine.py:build``          what a function or class of the user's file gives, or a module
-                                in it; ``nets/mine.py:Net(depth=2)`` gives it arguments
+``nets/mine.py:build``          what a function or class of the user's file returns, or a module in
+                                it; ``nets/mine.py:Net(depth=2)`` gives it arguments
 ``weights/some.pth``            a file of weights, the network recognised from its keys
 ==============================  ==============================================================
 """

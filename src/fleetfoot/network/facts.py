@@ -1,4 +1,4 @@
-"""What is known of a network without running it: family, size and accuracy as published."""
+"""Facts about a network that need no run: its family, size and published accuracy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fleetfoot.weights.published import published_top1, timm_top1
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a network, apart from what a run of it shows."""
+    """Facts about a network that do not come from a run of it."""
 
     family: str = ""
     """The zoo's family, the library of a peer, or "" for a user's own network."""
@@ -23,9 +23,9 @@ class Facts:
     """Published ImageNet-1k top-1, percent."""
     top1_source: str = ""
     task: str = ""
-    """"classify" for networks of the zoo and peers with a published top-1; "" if not known."""
+    """"classify" for networks of the zoo and for peers with a published top-1; "" if unknown."""
     preprocessing: PretrainedConfig | None = None
-    """How the input of its weights is made; None if that is not known."""
+    """Preprocessing that the network's weights expect; None if unknown."""
 
 
 def facts_of(name: str, size: Size) -> Facts:
@@ -43,8 +43,8 @@ def facts_of(name: str, size: Size) -> Facts:
 
 
 def native_size(name: str) -> Size:
-    """The size at which the accuracy of a network of the zoo, timm or torchvision is published; 224
-    if its library does not say.
+    """Input size at which the accuracy of a network of the zoo, timm or torchvision was published;
+    224 if its library does not say.
 
     >>> native_size("fastvit_t8"), native_size("timm:vit_tiny_patch16_384")
     (256, 384)
@@ -68,8 +68,8 @@ def native_size(name: str) -> Size:
 
 
 def published(name: str, size: Size) -> tuple[float | None, str]:
-    """Published top-1 in percent and where it is printed; None and "" if no source is known. The
-    source says so if the accuracy is that of another input size than ``size``."""
+    """Published top-1 in percent, and its source; None and "" if no source is known. The source
+    says so if the accuracy was published at another input size than ``size``."""
     library, _, bare = name.rpartition(":")
     if library == "timm" and isinstance(size, int) and (at_size := timm_top1(bare, size)):
         return at_size
@@ -82,7 +82,7 @@ def published(name: str, size: Size) -> tuple[float | None, str]:
 
 
 def _torchvision_weights(bare: str) -> Any:
-    """The default weights of a torchvision network, a member of its enum; None if it has none.
+    """The default weights of a torchvision network, a member of its enum; None without weights.
 
     Raises:
         UnknownNameError: torchvision has no such network.

@@ -1,4 +1,4 @@
-"""Sizes and shapes of inputs: how they are written, and which size a network states."""
+"""Sizes and shapes of inputs: how they are written, and the size that a network states."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 Size = int | tuple[int, int]
-"""Height and width in pixels; one number when they are equal."""
+"""Height and width in pixels; one number if they are equal."""
 
 DEFAULT_SIZE = 224
-"""Height and width for a network that states none: most are trained at that."""
+"""Height and width for a network that states none; most networks are trained at this size."""
 
 
 def parse_size(text: str | Size) -> Size:
-    """The size that ``256`` or ``256x192`` (height x width) means.
+    """Reads ``256`` or ``256x192`` (height x width).
 
     >>> parse_size("256"), parse_size("256x192"), parse_size("64x64")
     (256, (256, 192), 64)
 
     Raises:
-        ValueError: the text is neither, or a number is below 1.
+        ValueError: the text has another form, or a number is below 1.
     """
     parts = text.lower().split("x") if isinstance(text, str) else height_width(text)
     try:
@@ -38,7 +38,7 @@ def parse_size(text: str | Size) -> Size:
 
 
 def height_width(size: Size) -> tuple[int, int]:
-    """Both numbers of a size.
+    """Height and width of a size.
 
     >>> height_width(224), height_width((112, 96))
     ((224, 224), (112, 96))
@@ -47,7 +47,7 @@ def height_width(size: Size) -> tuple[int, int]:
 
 
 def size_text(size: Size) -> str:
-    """The size as ``parse_size`` reads it.
+    """The size as text that ``parse_size`` reads.
 
     >>> size_text(224), size_text((112, 96))
     ('224', '112x96')
@@ -62,7 +62,7 @@ def parse_inputs(text: str) -> dict[str, Tensor]:
     {'x': (1, 3, 8, 8), 'mask': (1, 8)}
 
     Raises:
-        ValueError: a part is not written so, or a name stands twice.
+        ValueError: a part has another form, or a name appears twice.
     """
     found: dict[str, Tensor] = {}
     for part in text.split(","):
@@ -79,14 +79,14 @@ def parse_inputs(text: str) -> dict[str, Tensor]:
                 f"x=1x3x224x224,mask=1x224x224:bool; {part.strip()!r} is not"
             )
         if not isinstance(dtype, torch.dtype):
-            raise ValueError(f"{kind!r} is no type of a tensor, for example float32, int64 or bool")
+            raise ValueError(f"{kind!r} is not a tensor type; float32, int64 or bool are")
         found[name] = torch.zeros(numbers, dtype=dtype)
     return found
 
 
 def stated_size(module: nn.Module) -> Size | None:
-    """The size that a network carries: in its ``pretrained_cfg`` (timm's mapping, or an object with
-    ``input_size``) or in its ``config``, as networks of the zoo have; None if it states none."""
+    """The size that a network states in its ``pretrained_cfg`` (timm's mapping, or an object with
+    ``input_size``) or in its ``config``, as networks of the zoo do; None if it states none."""
     for place in ("pretrained_cfg", "default_cfg", "config"):
         cfg: Any = getattr(module, place, None)
         stated = (

@@ -1,9 +1,10 @@
-"""A user's own network by file and factory: ``nets/mine.py:build``, ``nets/mine.py:Net(depth=2)``.
+"""A user's own network, by file and factory: ``nets/mine.py:build``, ``nets/mine.py:Net(depth=2)``.
 
-The factory is a function or a class that gives an ``nn.Module``; a name that holds a module will
-do. The file runs as Python would run it, so name only files that you trust. Its folder, the folder
-that holds its package, and the working folder come first on Python's path while it loads. They stay
-at the path's end, since a forward may import when it runs; there they hide no other package.
+The factory is a function or class that returns an ``nn.Module``, or a name that holds a module. The
+file runs as Python would run it, so name only files that you trust. While it loads, its folder, the
+folder that holds its package, and the working folder come first on Python's path. Afterwards they
+stay at the end of the path, because a forward may import when it runs; there they hide no other
+package.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from torch import nn
 from fleetfoot.errors import FactoryError, UnknownNameError, first_line
 
 _folders: dict[Path, None] = {}
-"""Folders of the users' files that were loaded, in their order."""
+"""Folders of the user's files loaded so far, in the order of loading."""
 _FOREIGN = (Path(os.__file__).parent, Path(__file__).parents[1])
-"""Python's own modules and this package, which may lie below a user's folder."""
+"""Folders of Python's own modules and of this package, which may lie below a user's folder."""
 
 
 def is_file(name: str) -> bool:
-    """Whether ``name`` means a user's file: it has ``.py:`` in it, or ends in ``.py``.
+    """Whether ``name`` means a user's file: it contains ``.py:`` or ends in ``.py``.
 
     >>> is_file("nets/mine.py:build"), is_file("timm:resnet18")
     (True, False)
@@ -44,12 +45,12 @@ def is_file(name: str) -> bool:
 
 
 def create(name: str) -> nn.Module:
-    """What the factory of ``path.py:factory`` gives, in the mode in which it gives it.
+    """What the factory of ``path.py:factory`` returns; its train or eval mode stays as it is.
 
     Raises:
         UnknownNameError: the file has no such factory.
-        FactoryError: the file is missing or raises; the factory raises, lacks arguments or gives
-            something else than an ``nn.Module``; or the arguments are no literals.
+        FactoryError: the file is missing or raises; the factory raises, needs more arguments or
+            returns something other than an ``nn.Module``; or an argument is not a literal.
     """
     wanted = _parsed(name)
     with _while_loading(wanted.file):
@@ -73,7 +74,7 @@ class _Wanted:
     factory: str
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] | None = None
-    """None if the name gives no arguments, not even ``()``."""
+    """Keyword arguments; None if the name gives no arguments at all, not even ``()``."""
 
     @property
     def called(self) -> bool:
@@ -86,7 +87,7 @@ def _parsed(name: str) -> _Wanted:
     file = Path(path).expanduser()
     if not file.is_file():
         named = text or "FACTORY"
-        raise FactoryError(f"{path} is not a file here; name one as path/to/file.py:{named}")
+        raise FactoryError(f"there is no file {path}; write the network as path/to/file.py:{named}")
     if not text:
         found = _likely(file)
         example = f", for example {path}:{found[-1]}" if found else ""
@@ -96,22 +97,22 @@ def _parsed(name: str) -> _Wanted:
         if isinstance(tree, ast.Name):
             return _Wanted(name, path, file, tree.id)
         if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
-            raise ValueError("it is no call of a name")
+            raise ValueError("it is not the call of a name")
         args = tuple(ast.literal_eval(value) for value in tree.args)
         if any(keyword.arg is None for keyword in tree.keywords):
-            raise ValueError("** stands for arguments that are not written")
+            raise ValueError("arguments after ** are not allowed")
         kwargs = {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise FactoryError(
-            f"{text!r} is no factory; write a name, or a call with literals only, for example "
+            f"{text!r} is not a factory; write a name, or a call with literals only, for example "
             f"{path}:Net(depth=2, act='relu')"
         ) from None
     return _Wanted(name, path, file, tree.func.id, args, kwargs)
 
 
 def _likely(file: Path) -> list[str]:
-    """Functions and classes that a file defines, read without running it; the last is often the
-    network."""
+    """Functions and classes that a file defines, read without running it; the last one is often
+    the network."""
     try:
         body = ast.parse(file.read_text(encoding="utf-8")).body
     except (SyntaxError, ValueError, OSError):
@@ -121,7 +122,7 @@ def _likely(file: Path) -> list[str]:
 
 
 def _is_factory(value: Any) -> bool:
-    """A function or network class, which an unknown name may have meant."""
+    """Whether ``value`` is a function or a network class, so that a mistyped name may mean it."""
     return inspect.isfunction(value) or (inspect.isclass(value) and issubclass(value, nn.Module))
 
 
@@ -137,8 +138,8 @@ def _package(file: Path) -> tuple[Path, str]:
 
 @contextmanager
 def _while_loading(file: Path) -> Iterator[None]:
-    """The file's imports find their neighbours, and what it prints goes to stderr, then and when
-    the network runs."""
+    """Lets the file's imports find its neighbours, and sends what the file prints to stderr, both
+    now and when the network runs."""
     file = file.resolve()
     folders = dict.fromkeys((file.parent, _package(file)[0], Path.cwd()))
     _folders.update(dict.fromkeys((file.parent, _package(file)[0])))
@@ -157,13 +158,13 @@ def _while_loading(file: Path) -> Iterator[None]:
 
 
 def _print_to_stderr(*values: Any, file: Any = None, **options: Any) -> None:
-    """``print`` of a user's file: a forward that prints must not spoil what a command writes."""
+    """``print`` for a user's file; writes to stderr, so that a command's output stays clean."""
     print(*values, file=sys.stderr if file is None else file, **options)
 
 
 def _is_users(file: str | None) -> bool:
-    """Whether a source file lies beside a user's, and is neither Python's nor a package's that is
-    installed there too."""
+    """Whether a source file lies in a user's folder, and belongs neither to Python nor to a package
+    installed there."""
     if not isinstance(file, str) or "site-packages" in file:
         return False
     path = Path(file)
@@ -194,11 +195,11 @@ def _executed(file: Path) -> ModuleType:
     except FactoryError:
         raise
     except (Exception, SystemExit) as error:
-        raise FactoryError(f"{file} does not import: {_told(error)}") from error
+        raise FactoryError(f"{file} cannot be imported: {_told(error)}") from error
 
 
 def _imported(file: Path, root: Path, dotted: str) -> ModuleType:
-    """The file as a module of its package, so that its relative imports work."""
+    """Imports the file as a module of its package, so that its relative imports work."""
     top = dotted.partition(".")[0]
     there = sys.modules.get(top)
     if there is not None and not _within(there, root / top):
@@ -225,7 +226,7 @@ def _called(wanted: _Wanted, factory: Any) -> nn.Module:
     kwargs = wanted.kwargs or {}
     try:
         signature = inspect.signature(factory)
-    except (TypeError, ValueError):  # a callable without a signature; calling it will tell
+    except (TypeError, ValueError):  # a callable without a signature; the call itself will tell
         signature = None
     if signature is not None:
         given = signature.bind_partial() if not wanted.called else None
@@ -233,21 +234,19 @@ def _called(wanted: _Wanted, factory: Any) -> nn.Module:
         if given is not None and needed:
             values = ", ".join(f"{one}=..." for one in needed)
             raise FactoryError(
-                f"{name} asks for {', '.join(needed)}; name a factory that needs no arguments, or "
+                f"{name} needs {', '.join(needed)}; name a factory that needs no arguments, or "
                 f"give them: '{name}({values})'"
             )
         try:
             signature.bind(*wanted.args, **kwargs)
         except TypeError as error:
-            raise FactoryError(f"{name}{signature} cannot be called so: {error}") from None
+            raise FactoryError(f"{name}{signature} cannot be called: {error}") from None
     try:
         made = factory(*wanted.args, **kwargs)
     except (Exception, SystemExit) as error:
         raise FactoryError(f"{name} raised {_told(error)}") from error
     if not isinstance(made, nn.Module):
-        raise FactoryError(
-            f"{name} gave a {type(made).__name__}, not an nn.Module; let it return one"
-        )
+        raise FactoryError(f"{name} returned a {type(made).__name__}; it must return an nn.Module")
     return made
 
 
@@ -259,14 +258,15 @@ def _required(parameter: inspect.Parameter) -> bool:
 
 
 def _told(error: BaseException) -> str:
-    """The kind of an error, what it says first, and the user's line that it came from."""
+    """The error's type, the first line of its message, and the line of the user's file that it came
+    from."""
     text = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
     return text + place_of(error)
 
 
 def place_of(error: BaseException) -> str:
-    """The last line of a user's file that ``error`` passed through, as " (mine.py, line 3: x = y)";
-    "" if it passed through none."""
+    """The last line of a user's file that ``error`` passed through, written " (mine.py, line 3:
+    x = y)"; "" if it passed through none."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, SyntaxError) and _is_users(seen.filename):

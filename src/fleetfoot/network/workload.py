@@ -1,4 +1,4 @@
-"""A network with what one run of it takes, and the one function that makes it from a name.
+"""A network with the inputs of one run, and the one function that makes it from a name.
 
 B batch · C channels · H W space · L length · D depth
 """
@@ -40,14 +40,14 @@ from fleetfoot.weights.loading import load
 from fleetfoot.weights.pretrained import PretrainedConfig
 
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors", ".npz", ".h5")
-"""A name that ends so means a file of weights, whether or not there is one."""
+"""Suffixes of files of weights: a name with one of them means such a file, existing or not."""
 LENGTH, DEPTH = 256, 16
-"""Of the default input of a network whose first layer takes one dimension, or three."""
+"""Default length of a one-dimensional input, and default depth of a three-dimensional one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """A network in eval mode, with what one run of it takes and what is known of it.
+    """A network in eval mode, the inputs of one run, and the known facts about it.
 
     >>> made = resolve("mobilenetv2_010", size="64x32")
     >>> {name: tuple(tensor.shape) for name, tensor in made.inputs.items()}
@@ -59,7 +59,7 @@ class Workload:
     name: str
     module: nn.Module
     inputs: Mapping[str, Tensor]
-    """Example inputs by the names of the forward's parameters, in their order."""
+    """Example inputs by the names of the forward's parameters, in the order of the parameters."""
     facts: Facts = field(default_factory=Facts)
 
     @classmethod
@@ -74,13 +74,13 @@ class Workload:
         batch: int = 1,
         facts: Facts | None = None,
     ) -> Workload:
-        """A module that is there, set to eval mode, as a workload; ``resolve`` explains the other
-        arguments."""
+        """Makes a workload of a module, which is set to eval mode. The other arguments are those of
+        ``resolve``."""
         evaluated_(module)
         if inputs is not None:
             if size is not None or channels is not None or batch != 1:
                 raise ValueError(
-                    "inputs state whole shapes; give no size, channels or batch beside them"
+                    "inputs state whole shapes; give no size, channels or batch with them"
                 )
             made = parse_inputs(inputs) if isinstance(inputs, str) else dict(inputs)
         else:
@@ -94,7 +94,7 @@ class Workload:
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """The inputs as the forward takes them by position, defaults between them."""
+        """The inputs by position, with the forward's defaults for parameters between them."""
         parameters = _parameters(self.module)
         if len(self.inputs) == 1 or not parameters:
             return tuple(self.inputs.values())
@@ -106,17 +106,17 @@ class Workload:
 
     @cached_property
     def outputs(self) -> dict[str, Tensor]:
-        """What one run on the inputs answers, by name: ``output`` for a single tensor, or its place
-        in the nest, for example ``boxes`` or ``features.0``."""
+        """Outputs of one run on the inputs, by name: ``output`` for a single tensor, otherwise its
+        place in the nest, for example ``boxes`` or ``features.0``."""
         with torch.no_grad():
             return named_tensors(self.module(*self.arguments))
 
     @property
     def size(self) -> Size:
-        """Height and width of the first input that has both.
+        """Height and width of the first input that has them.
 
         Raises:
-            ValueError: none has.
+            ValueError: no input has a height and a width.
         """
         for tensor in self.inputs.values():
             if tensor.ndim >= 4:
@@ -128,7 +128,7 @@ class Workload:
         return next(iter(self.inputs.values())).shape[0]
 
     def describe(self) -> str:
-        """The inputs in words: the shape alone of a single one, else each with its name.
+        """The inputs in words: the shape of a single input, or every input's name and shape.
 
         >>> resolve("mobilenetv2_010", size=64).describe()
         '(1, 3, 64, 64)'
@@ -139,7 +139,7 @@ class Workload:
         return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
     def record(self) -> dict[str, Any]:
-        """Name and input as plain values, for a command's JSON: model, batch, channels and size of
+        """Name and inputs as plain values for a command's JSON: model, batch, channels and size of
         an image, or the shapes of other inputs."""
         first = next(iter(self.inputs.values()))
         if len(self.inputs) == 1 and first.ndim == 4:
@@ -159,10 +159,10 @@ class Workload:
         }
 
     def image(self, engine: str) -> Tensor:
-        """The one input of a network that takes a batch of images (B, C, H, W) in float32.
+        """The input of a network that takes one batch of images (B, C, H, W) in float32.
 
         Raises:
-            EngineError: it takes something else; ``engine``, which wants images, is named.
+            EngineError: the network takes something else; the message names ``engine``.
         """
         first = next(iter(self.inputs.values()))
         if len(self.inputs) != 1 or first.ndim != 4 or first.dtype != torch.float32:
@@ -177,7 +177,7 @@ class Workload:
         return first
 
     def with_noise(self, seed: int = 0) -> Workload:
-        """The same with inputs in floating point drawn from the normal distribution."""
+        """The same workload with floating-point inputs drawn from the normal distribution."""
         generator = torch.Generator().manual_seed(seed)
         drawn = {
             name: torch.randn(t.shape, generator=generator, dtype=t.dtype)
@@ -188,18 +188,18 @@ class Workload:
         return replace(self, inputs=drawn)
 
     def preprocess(self, **overrides: Any) -> Preprocess:
-        """How a picture becomes the input: as the network's weights say, or else ImageNet's usual
-        way at this size; in grey for a network of one channel.
+        """The preprocessing that the network's weights expect, or else ImageNet's usual one at this
+        size; in grey for a network of one channel.
 
         Raises:
-            EngineError: the network takes something else than one image.
-            ValueError: the network says how, and this preprocessing does not do it; or it takes
-                another number of channels than 1 or 3.
+            EngineError: the network takes something other than one image.
+            ValueError: the weights expect a preprocessing that is not offered here, or the number
+                of channels is neither 1 nor 3.
         """
         channels = self.image("preprocessing").shape[1]
         if channels not in (1, 3):
             raise ValueError(
-                f"{self.name} takes {channels} channels; a picture gives 3, or 1 in grey"
+                f"{self.name} takes {channels} channels; a picture has 3, or 1 in grey"
             )
         if getattr(self.module, "pretrained_cfg", None):
             made = Preprocess.of(self.module, **overrides)
@@ -210,8 +210,7 @@ class Workload:
 
 
 def is_weights(name: str) -> bool:
-    """Whether ``name`` means a file of weights: a network's name is never a path or an existing
-    file.
+    """Whether ``name`` means a file of weights: it ends as one, or looks like a path, or exists.
 
     >>> is_weights("runs/best.pth"), is_weights("timm:resnet18"), is_weights("nets/mine.py:build")
     (True, False, False)
@@ -234,29 +233,29 @@ def resolve(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> Workload:
-    """The network that ``name`` means, in eval mode, with the inputs of one run.
+    """Makes the network that ``name`` means, in eval mode, with the inputs of one run.
 
     Args:
-        name: of the zoo, ``timm:NAME``, ``torchvision:NAME``, ``path.py:factory`` with or without
-            arguments, or a file of weights.
-        size: height and width of the image, as a number, a pair, or text such as ``256x192``.
-            Default: the network's own, or 224 if it states none.
-        inputs: every input, if there are several or it is no image: tensors by name, or text such
-            as ``x=1x3x224x224,mask=1x224x224:bool``.
-        channels: of the image. Default: what the first convolution or linear layer that sees the
-            input takes. A network of the zoo or timm is built for that many.
-        batch: images of the input.
-        pretrained, weights, accept_licence: as ``create_model``; a user's network takes a file of
-            weights only.
-        seed: of weights that no file gives.
-        options: of ``create_model``: fields of the network's configuration.
+        name: a network of the zoo, ``timm:NAME``, ``torchvision:NAME``, ``path.py:factory`` with or
+            without arguments, or a file of weights.
+        size: height and width of the image: a number, a pair, or text such as ``256x192``. Default:
+            the network's own size, or 224 if it states none.
+        inputs: every input of a network that takes several, or none that is an image: tensors by
+            name, or text such as ``x=1x3x224x224,mask=1x224x224:bool``.
+        channels: channels of the image. Default: what the first convolution or linear layer that
+            sees the input takes. A network of the zoo or timm is built for this number.
+        batch: number of images in the input.
+        pretrained, weights, accept_licence: arguments of ``create_model``; a user's network takes
+            a file of weights only.
+        seed: seed of the weights that no file gives.
+        options: fields of the network's configuration, as ``create_model`` takes them.
 
     Raises:
         UnknownNameError: no network, option or factory has that name.
         FactoryError: a user's file gives no network.
-        WeightsError: the weights cannot be had, read or used; or a file of weights fits no network,
-            or several.
-        ValueError: size or inputs are not written so, or the network takes more than one input and
+        WeightsError: the weights cannot be found, read or used; or a file of weights fits no
+            network, or several.
+        ValueError: size or inputs have a wrong form, or the network takes more than one input and
             ``inputs`` is not given.
     """
     made = dict(options or {})
@@ -284,16 +283,16 @@ def resolve(
     if known is not None:
         try:
             facts = facts_of(known, workload.size)
-        except ValueError:  # it takes no image, so nothing is published at its size
+        except ValueError:  # the network takes no image, so no accuracy is published at its size
             facts = Facts()
         if weights is not None or name != known:
-            facts = replace(facts, top1=None, top1_source="")  # the published weights are others
+            facts = replace(facts, top1=None, top1_source="")  # published for other weights
     return replace(workload, facts=replace(facts, preprocessing=_preprocessing(module)))
 
 
 def named_tensors(answer: Any) -> dict[str, Tensor]:
-    """The tensors in any nest of tuples, lists, mappings and dataclasses that torch knows, by their
-    places.
+    """The tensors in any nest of tuples, lists, mappings and dataclasses that torch knows, named by
+    their places in it.
 
     >>> one = torch.zeros(1)
     >>> list(named_tensors(one)), list(named_tensors({"boxes": one, "maps": [one, one]}))
@@ -340,14 +339,14 @@ def _from_file(
             "model", name, list_models(), hint=f"There is no file {name} either."
         )
     if pretrained or weights is not None:
-        raise ValueError(f"{name} is a file of weights itself; give no other weights beside it")
+        raise ValueError(f"{name} is a file of weights; give no second file of weights with it")
     if name.endswith(".plan"):
-        raise FactoryError(f"{name} is a compiled plan, which fleetfoot.runtime runs")
+        raise FactoryError(f"{name} is a compiled plan; run it with fleetfoot.runtime")
     file = read(name)
     stated = file.metadata.get("model", "") if "fleetfoot" in file.metadata else ""
     if "swap" in file.metadata:
         raise KeyMismatchError(
-            f"{name} holds a network after a swap; fleetfoot.transform.swap_file.load builds it"
+            f"{name} holds a network after a swap; build it with fleetfoot.transform.swap_file.load"
         )
     fits = [stated] if stated else sorted({fit.name for fit in identify(file)})
     if len(fits) != 1:
@@ -367,10 +366,10 @@ def _preprocessing(module: nn.Module) -> PretrainedConfig | None:
 
 
 def _parameters(module: nn.Module) -> list[inspect.Parameter]:
-    """What a forward takes by position."""
+    """The parameters that a forward takes by position."""
     try:
         found = inspect.signature(module.forward).parameters.values()
-    except (TypeError, ValueError):  # a forward that is no Python function
+    except (TypeError, ValueError):  # a forward that is not a Python function
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [one for one in found if one.kind in kinds]
@@ -394,7 +393,7 @@ def _ordered(name: str, module: nn.Module, inputs: dict[str, Tensor]) -> dict[st
         shape = "x".join(map(str, first.shape))
         typed = ",".join(f"{one}={shape}:float32" for one in needed)
         raise ValueError(
-            f"{name} also takes {', '.join(missing)}; say the shape and type of each input, for "
+            f"{name} also takes {', '.join(missing)}; give the shape and type of each input, for "
             f"example --inputs {typed}"
         )
     return {one: inputs[one] for one in names if one in inputs}
@@ -407,7 +406,7 @@ def _default_inputs(
     channels: int | None,
     batch: int,
 ) -> dict[str, Tensor]:
-    """One image of zeros, or what the first layer takes in its place."""
+    """Zeros: one image, or the input that the first layer takes instead."""
     if channels is not None and channels < 1:
         raise ValueError(f"channels must be 1 or more, not {channels}")
     asked = parse_size(size) if size is not None else stated_size(module)
@@ -421,7 +420,7 @@ def _default_inputs(
 
 
 def _shape(module: nn.Module, size: Size | None, channels: int | None) -> tuple[int, ...]:
-    """(C, H, W), (C, L), (C, D, H, W) or (C,): as the first layer that sees the input takes it."""
+    """Shape of the input that the first layer takes: (C, H, W), (C, L), (C, D, H, W) or (C,)."""
     height, width = height_width(size or DEFAULT_SIZE)
     tried = channels or 3
     example = torch.zeros(1, tried, height, width)
@@ -457,7 +456,8 @@ def _is_video(module: nn.Module) -> bool:
 
 
 def _square(values: int) -> tuple[int, ...] | None:
-    """The square image whose flattened values are that many: of 3 channels, or else 1 or 4."""
+    """Shape of the square image with that many values: 3 channels, or else 1 or 4; None if there is
+    none."""
     for channels in (3, 1, 4):
         side = math.isqrt(values // channels)
         if channels * side * side == values:
@@ -466,7 +466,7 @@ def _square(values: int) -> tuple[int, ...] | None:
 
 
 class _Seen(BaseException):
-    """Ends a forward at its first layer; no ``except Exception`` of a user's forward stops it."""
+    """Ends a forward at its first layer; no ``except Exception`` in a user's forward stops it."""
 
     def __init__(self, layer: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -481,8 +481,8 @@ _FIRST = (
 
 
 def _first_layer(module: nn.Module, example: Tensor) -> tuple[Any, tuple[int, ...]] | None:
-    """The first convolution or linear layer that a forward calls, and the shape that it is given;
-    None if the forward ends, or fails, before it calls one."""
+    """The first convolution or linear layer that a forward calls, and the shape of its input; None
+    if the forward ends or fails before it calls one."""
 
     def end(layer: nn.Module, given: tuple[Any, ...]) -> None:
         if given and isinstance(given[0], Tensor):
@@ -491,12 +491,12 @@ def _first_layer(module: nn.Module, example: Tensor) -> tuple[Any, tuple[int, ..
     layers = [one for one in module.modules() if isinstance(one, _FIRST)]
     handles = [one.register_forward_pre_hook(end, prepend=True) for one in layers]
     try:
-        # not in inference mode, since a forward may keep tensors that it makes
+        # not in inference mode, because a forward may keep tensors that it makes
         with torch.no_grad(), redirect_stdout(sys.stderr):
             module(example)
     except _Seen as seen:
         return seen.layer, seen.shape
-    except Exception:  # whatever the network raises; the run that follows says it
+    except Exception:  # anything that the network raises; the run that follows will report it
         return None
     finally:
         for handle in handles:
@@ -505,11 +505,11 @@ def _first_layer(module: nn.Module, example: Tensor) -> tuple[Any, tuple[int, ..
 
 
 def resolved_size(name: str) -> Size:
-    """The size at which the network of that name runs by default. A network of the zoo, timm or
-    torchvision is not built for it.
+    """The default input size of the network of that name. A network of the zoo, timm or torchvision
+    is not built to find it.
 
     Raises:
-        UnknownNameError, FactoryError, WeightsError, ValueError: as ``resolve``.
+        UnknownNameError, FactoryError, WeightsError, ValueError: the errors of ``resolve``.
     """
     if user.is_file(name) or is_weights(name):
         return resolve(name).size
@@ -517,6 +517,6 @@ def resolved_size(name: str) -> Size:
 
 
 def named_inputs(module: nn.Module, *tensors: Tensor) -> dict[str, Tensor]:
-    """Tensors by the names of the forward's first parameters."""
+    """Tensors by the names of the forward's first parameters, in order."""
     names = [one.name for one in _parameters(module)] or [f"input{i}" for i in range(len(tensors))]
     return dict(zip(names, tensors, strict=False))

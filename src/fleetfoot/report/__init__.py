@@ -1,8 +1,7 @@
-"""Records become tables, pictures and one page; nothing here measures.
+"""Tables, pictures and pages made from records; nothing here measures.
 
-``read_joined`` reads a record with the accuracy beside it; ``save`` makes everything from it;
-``markdown`` and ``update_between_markers`` keep the table
-of a README equal to the record that it came from.
+``read_joined`` reads a record with the accuracies beside it; ``save`` makes everything from it;
+``markdown`` and ``update_between_markers`` keep a README's table equal to its record.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from pathlib import Path
 
 from fleetfoot.files import write_text
 from fleetfoot.measure.record import Failure, Start
-from fleetfoot.report import page, plots
+from fleetfoot.report import plots, record_page
 from fleetfoot.report.joined import Joined, join, read_joined
-from fleetfoot.report.tables import (
+from fleetfoot.report.record_tables import (
     markdown,
     print_comparison,
     print_starts,
@@ -44,20 +43,20 @@ def save(
     folder: str | Path,
     starts: Sequence[Start] = (),
 ) -> list[Path]:
-    """Writes ``results.csv``, the plots and ``index.html`` into ``folder``; the files written."""
+    """Writes ``results.csv``, the plots and ``index.html`` into ``folder``; returns the files."""
     folder = Path(folder)
     table, site = folder / "results.csv", folder / "index.html"
     write_text(table, to_csv(measurements))
-    write_text(site, page.html(measurements, failures, starts))
+    write_text(site, record_page.html(measurements, failures, starts))
     return [table, *plots.save(measurements, folder), site]
 
 
 def update_between_markers(path: str | Path, text: str) -> bool:
     """Puts ``text`` between the lines ``<!-- results:begin -->`` and ``<!-- results:end -->`` of a
-    file; whether that changed it.
+    file. Returns whether the file changed.
 
     Raises:
-        ValueError: the file does not hold each marker once, in this order.
+        ValueError: the file does not contain each marker once, in this order.
     """
     path = Path(path)
     before = path.read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
-"""Claims as a card in the terminal, as a page in Markdown, and as pictures: the paper's figure, the
-figure here, and the verdict side by side."""
+"""Claims as a card in the terminal, a Markdown page, and pictures: the paper's figure, the figure
+measured here, and the verdict side by side."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from fleetfoot.report.joined import join
 from fleetfoot.report.kit.style import shape, short
 from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.plots import INK, MARKERS, SOFT, name_points, new_axes, plain_ticks
+from fleetfoot.report.record_tables import markdown_table, plain_table
 from fleetfoot.report.summary import circumstances, digits
-from fleetfoot.report.tables import markdown_table, plain_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,26 +55,26 @@ FILLS: dict[Word, Any] = {
     "not clear": "top",
     "not judged": "bottom",
 }
-"""How a mark is filled, so that a verdict is told by more than its hue."""
+"""Fillings of marks, so that a verdict shows without its colour."""
 BAR, OWN, OTHER = "#d9dce1", "#c2410c", "#59616c"
 _DPI = 160
-"""Two dozen ratios stay below 250 kB."""
+"""Resolution of a picture: two dozen ratios stay below 250 kB."""
 LEGEND = (
-    "A verdict goes by the figure with a star. ✓ holds: the effect is there, and at least "
+    "The figure with a star decides a verdict. ✓ holds: the effect exists, and is at least "
     f"{HALF:g} of the asserted one as a logarithm; "
-    "~ holds partly: there, but smaller; ✗ does not hold: not there, or the other way; "
-    "? not clear: the interval holds both; no sign: the paper itself has less than "
-    f"{100 * (NO_EFFECT - 1):.0f} % to judge. There: the 95 % interval of the ratio (block "
+    "~ holds partly: it exists, but is smaller; ✗ does not hold: it does not exist, or is the "
+    "inverse; ? not clear: the interval contains both; no sign: the paper itself has less than "
+    f"{100 * (NO_EFFECT - 1):.0f} % to judge. It exists if the 95 % interval of the ratio (block "
     "bootstrap) "
-    f"is above 1, and the ratio by more than {100 * NOISE_FLOOR:.0f} %. Where no figure is "
+    f"is above 1, and the ratio by more than {100 * NOISE_FLOOR:.0f} %. If no figure is "
     "asserted, "
-    "the direction alone is judged."
+    "only the direction is judged."
 )
 
 
 def print_claims(console: Console, verdicts: Sequence[Verdict], *, times: bool = False) -> None:
-    """A table of ratios for each claim, and one line of verdict; with ``times``, what each ratio is
-    made of too."""
+    """Prints for each claim a table of ratios and a line with the verdict; with ``times``, also the
+    times that each ratio is made of."""
     for verdict in verdicts:
         claim = verdict.claim
         console.print(Text.assemble((claim.name, "bold"), f"  {claim.source}"))
@@ -94,7 +94,7 @@ def print_claims(console: Console, verdicts: Sequence[Verdict], *, times: bool =
 
 
 def print_list(console: Console, claims: Sequence[Claim]) -> None:
-    """What there is to try."""
+    """Prints the claims that can be tried."""
     for claim in claims:
         spare = sum(one.spare for one in claim.experiments)
         more = f", {spare} of them if time is left" if spare else ""
@@ -104,7 +104,7 @@ def print_list(console: Console, claims: Sequence[Claim]) -> None:
 
 
 def list_record(claims: Sequence[Claim]) -> list[dict[str, Any]]:
-    """What there is to try as plain values, for programs."""
+    """The claims that can be tried, as plain values for programs."""
     return [
         {
             "claim": claim.name,
@@ -187,7 +187,7 @@ def markdown(
     for v in verdicts:
         lines += _section(v, [p for p in pictures if p.stem.split(".")[0] == v.claim.name], page)
     lines += ["## How it was measured", ""]
-    # absences stand with the claims that they concern
+    # absences are listed with the claims that they concern
     told = [
         row for row in circumstances(join(measurements, ()), failures) if row[0] != "did not run"
     ]
@@ -244,8 +244,8 @@ def _columns(ratios: Sequence[Ratio]) -> list[str]:
 
 
 def _ratio_rows(v: Verdict) -> tuple[list[str], list[list[str]]]:
-    """The ratios that were measured on some engine: a row each, the paper's columns, then the
-    engines. The column that a verdict goes by is marked."""
+    """The ratios that were measured on some engine, a row each: the paper's columns, then the
+    engines. The column that decides the verdict is marked."""
     cells = {(f.ratio.text, f.engine): f for f in v.found}
     ratios = list({f.ratio.text: f.ratio for f in v.found if f.here is not None}.values())
     columns = _columns(ratios)
@@ -262,7 +262,7 @@ def _ratio_rows(v: Verdict) -> tuple[list[str], list[list[str]]]:
 
 
 def ratio_text(found: Found) -> str:
-    """As "2.28 (1.41 to 2.32) ✓"; "-" where there is none."""
+    """A ratio as text, for example "2.28 (1.41 to 2.32) ✓"; "-" if there is none."""
     if found.here is None or found.interval is None:
         return "-"
     low, high = found.interval
@@ -271,7 +271,7 @@ def ratio_text(found: Found) -> str:
 
 
 def _time_rows(v: Verdict) -> tuple[list[str], list[list[str]]]:
-    """What was timed: MACs as counted, the paper's figures, and milliseconds and GFLOP/s here."""
+    """Subjects, a row each: MACs counted, the paper's figures, milliseconds and GFLOP/s here."""
     subjects = [s for s in v.claim.subjects if any((s.name, e) in v.times for e in v.engines)]
     columns = list(dict.fromkeys(column for s in subjects for column in s.published))
     rows = []
@@ -325,7 +325,7 @@ def _print(
 
 
 def _reasons(v: Verdict) -> list[tuple[str, str]]:
-    """What was not measured, once for each reason."""
+    """Cells that were not measured, once for each reason."""
     rows = [("absent", f"{name}: {reason}") for name, reason in v.claim.absent.items()]
     by_reason: dict[str, dict[str, None]] = {}
     for f in v.found:
@@ -340,8 +340,8 @@ def _reasons(v: Verdict) -> list[tuple[str, str]]:
 
 
 def save(verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
-    """A picture of the ratios of each claim, and of rate against work for the networks of
-    ``table3``, as PNG in ``folder``; the files written."""
+    """Saves PNGs in ``folder`` and returns them: the ratios of each claim, and rate against work
+    for the networks of ``table3``."""
     figures: dict[str, Figure] = {}
     for v in verdicts:
         if _measured(v):
@@ -358,14 +358,14 @@ def save(verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
 
 
 def ratios_figure(v: Verdict) -> Figure:
-    """A line for each ratio: what the paper has as a bar from 1, what each engine has as a mark in
-    the colour and the filling of its verdict, with its interval."""
+    """A line for each ratio: the paper's value as a bar from 1, each engine's as a mark with its
+    interval, in the colour and filling of its verdict."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     shapes = _shapes(v.engines)
     ratios = list({f.ratio.text: f.ratio for f in v.found if f.here is not None}.values())
-    # from the top
+    # from top to bottom
     place = {ratio.text: len(ratios) - 1 - i for i, ratio in enumerate(ratios)}
     figure, axes = new_axes(
         "ratio (logarithmic)", "", f"{v.claim.name}: {v.word()}", (7.2, 1.5 + 0.34 * len(ratios))
@@ -415,7 +415,7 @@ def ratios_figure(v: Verdict) -> Figure:
 
 
 def rate_figure(v: Verdict) -> Figure:
-    """FLOPS against FLOPs. Of two networks of as many MACs, the higher is the faster."""
+    """FLOPS against FLOPs. Of two networks with the same MACs, the higher is the faster."""
     from matplotlib.lines import Line2D
 
     shapes = _shapes(v.engines)
@@ -453,7 +453,7 @@ def _is_own(subject: str) -> bool:
 
 
 def _shapes(engines: Sequence[str]) -> dict[str, str]:
-    """The mark of each engine, in alphabetical order, as in every other picture."""
+    """Marks of the engines, in alphabetical order, as in every other picture."""
     return {name: shape(name) for name in sorted(engines)}
 
 

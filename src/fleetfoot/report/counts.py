@@ -15,14 +15,14 @@ from rich.text import Text
 
 from fleetfoot.count.trace import ModuleCost, Operator, Trace
 from fleetfoot.report.kit.terminal import Name
+from fleetfoot.report.record_tables import print_fitting
 from fleetfoot.report.summary import digits
-from fleetfoot.report.tables import print_fitting
 
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def scaled(value: float, unit: str = "") -> str:
-    """Three digits with a prefix: 335 M, 3.91 M, 40; with ``unit``, 40 B."""
+    """A value to three digits with a prefix: 335 M, 3.91 M, 40; with ``unit``, 40 B."""
     for size, prefix in UNITS:
         if value >= size:
             return f"{digits(value / size)} {prefix}{unit}"
@@ -33,7 +33,7 @@ class CountColumn(NamedTuple):
     title: str
     text: Callable[[ModuleCost, Trace], str]
     spare: int = 0
-    """Columns that do not fit are left out, the largest first; 0 stays."""
+    """Columns that do not fit are left out, the largest number first; 0 always stays."""
 
 
 COLUMNS = (
@@ -66,7 +66,7 @@ def _intensity(row: ModuleCost) -> str:
 
 
 def totals(trace: Trace) -> list[tuple[str, str]]:
-    """The head of the card: what, and how much of it in words."""
+    """Lines at the top of the card: a name and an amount in words."""
     bound = "≥ " if trace.coverage < 1 else ""
     exact_bound = "≥ " if trace.exact_coverage < 1 else ""
     learned = f"{_both(trace.params)}, {scaled(trace.weight_bytes, 'B')} with buffers"
@@ -95,7 +95,7 @@ def totals(trace: Trace) -> list[tuple[str, str]]:
 
 
 def form(trace: Trace) -> str:
-    """Which form of the network was counted: MobileOne-S0 has 1.05 G MACs as given, 275 M
+    """Form of the network that was counted: MobileOne-S0 has 1.05 G MACs as given, 275 M
     folded."""
     norms = sum("batch_norm" in op.name for op in trace.operators)
     if not norms:
@@ -107,7 +107,7 @@ def form(trace: Trace) -> str:
 
 
 def _both(value: int) -> str:
-    """For the eye, and to the last digit: 301 M (300,774,272)."""
+    """A value rounded and exact: 301 M (300,774,272)."""
     return f"{scaled(value)} ({value:,})" if value >= 1000 else str(value)
 
 
@@ -132,7 +132,7 @@ def _coverage(trace: Trace) -> str:
 
 
 def print_card(console: Console, trace: Trace, title: str, depth: int) -> None:
-    """Totals first, then a row a module, folded at ``depth``; at 0 the totals alone."""
+    """Prints totals, then a row for each module, down to ``depth``; at 0 only the totals."""
     console.print(Text(title, "bold"), soft_wrap=True)
     head = Table.grid(padding=(0, 2))
     for name, text in totals(trace):
@@ -143,7 +143,7 @@ def print_card(console: Console, trace: Trace, title: str, depth: int) -> None:
 
 
 def print_modules(console: Console, trace: Trace, depth: int | None) -> None:
-    """A row a module; columns that do not fit are left out and named below."""
+    """Prints a row for each module; columns that do not fit are left out and named below."""
     rows = trace.by_module(depth)
     console.print()
     print_fitting(console, COLUMNS, lambda columns: _table(trace, rows, columns))
@@ -163,7 +163,7 @@ def _table(trace: Trace, rows: tuple[ModuleCost, ...], columns: Sequence[CountCo
 
 
 def record(trace: Trace, depth: int | None = None) -> dict[str, Any]:
-    """Totals, modules and every operator, for programs; what is unknown is null."""
+    """Totals, modules and every operator, for programs; unknown values are null."""
     names = (
         "params", "unread_params", "weight_bytes", "input_bytes", "macs", "mac_flops",
         "exact_flops", "memory_access_elements", "memory_access_bytes", "bytes_read",
@@ -182,7 +182,7 @@ def operator_record(operator: Operator) -> dict[str, Any]:
 
 
 def to_csv(trace: Trace) -> str:
-    """A line an operator, in the order in which they ran; what is unknown is empty."""
+    """CSV with a line for each operator, in running order; unknown values are empty."""
     text = io.StringIO()
     rows = [operator_record(operator) for operator in trace.operators]
     if rows:

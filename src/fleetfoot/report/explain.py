@@ -1,4 +1,4 @@
-"""An explanation as a card: what the network took and could take, and its layers, the slowest
+"""An explanation as a card: the network's latency and its floor, and its layers, the slowest
 first."""
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from fleetfoot.explain.explanation import Explanation
 from fleetfoot.machine.roofline import Bound, Layer
 from fleetfoot.report.findings import print_findings
 from fleetfoot.report.kit.terminal import Name
+from fleetfoot.report.record_tables import print_fitting
 from fleetfoot.report.summary import digits
-from fleetfoot.report.tables import print_fitting
 
 TOP = 15
-"""Rows of the card, unless asked otherwise."""
+"""Rows of the card by default."""
 FINDINGS = 8
-"""Findings on the card, the dearest."""
+"""Findings on the card, those with the highest prices."""
 BROKEN = 0.05
-"""Share of the time in layers below their floors, above which the machine's rates are doubted."""
+"""Share of the time in layers below their floors, above which the machine's rates are doubtful."""
 NAMED = 3
-"""Unmapped nodes that are named."""
+"""Largest number of unmapped nodes that are named."""
 
 
 class LayerRow(NamedTuple):
-    """One line of the table: a layer, or all layers below one path."""
+    """A row of the table: a layer, or all layers below one path."""
 
     module: str
     what: str
     time_s: float
     floor_s: float
     flops: int
-    """Of what its nodes hold, as is the next."""
+    """Operations of everything that its nodes hold. The bytes follow."""
     moved_bytes: int
     bound: Bound
 
@@ -48,7 +48,7 @@ class LayerColumn(NamedTuple):
     unit: str
     text: Callable[[LayerRow, Explanation], str]
     spare: int = 0
-    """Columns that do not fit are left out, the largest first; 0 stays."""
+    """Columns that do not fit are left out, the largest number first; 0 always stays."""
 
 
 COLUMNS = (
@@ -65,11 +65,11 @@ COLUMNS = (
 def print_card(
     console: Console, explanation: Explanation, *, depth: int | None = None, top: int = TOP
 ) -> None:
-    """The whole answer.
+    """Prints the whole card.
 
     Args:
-        depth: names of a path that are kept, layers below added up; every layer for itself without
-            it.
+        depth: number of names of a path that are kept; layers below are added up. Default: each
+            layer is a row.
         top: rows of the table; with ``depth`` all are shown.
     """
     for line in head(explanation):
@@ -90,7 +90,7 @@ def print_card(
 
 
 def head(e: Explanation) -> list[tuple[str, str]]:
-    """(name, text) of each line above the table."""
+    """Lines above the table, each a name and a text."""
     machine = e.machine
     low, high = e.ci95_s
     noisy = "" if e.steady else "; the times did not settle"
@@ -106,7 +106,7 @@ def head(e: Explanation) -> list[tuple[str, str]]:
         ),
         (
             "floor",
-            f"{_ms(e.floor_s)} ms, at what {machine.cpu} reaches; the latency is "
+            f"{_ms(e.floor_s)} ms at the rates of {machine.cpu}; the latency is "
             f"{_times(e.latency_s, e.floor_s)} times that",
         ),
         (
@@ -138,7 +138,7 @@ def _what_ran(e: Explanation) -> str:
 
 
 def remarks(e: Explanation, rest: Sequence[LayerRow]) -> list[str]:
-    """What the table does not show: rows left out, time in no layer, layers without time."""
+    """Facts that the table omits: rows left out, time in no layer, layers without time."""
     lines = []
     if rest:
         time_s, floor_s = sum(row.time_s for row in rest), sum(row.floor_s for row in rest)
@@ -170,8 +170,8 @@ def remarks(e: Explanation, rest: Sequence[LayerRow]) -> list[str]:
         names = ", ".join(e.unmapped[:NAMED])
         more = f" and {len(e.unmapped) - NAMED} more" if len(e.unmapped) > NAMED else ""
         lines.append(
-            f"unmapped: {100 * e.unmapped_share:.1f} % of that, in nodes of which "
-            f"{e.engine.name} does not tell the module ({names}{more}); they stand under the "
+            f"unmapped: {100 * e.unmapped_share:.1f} % of that, in nodes for which "
+            f"{e.engine.name} does not tell the module ({names}{more}); they are in the row of the "
             "network itself"
         )
     inside = sum(not layer.nodes and bool(layer.within) for layer in e.layers)
@@ -195,8 +195,8 @@ def _modules(count: int) -> str:
 
 
 def layer_rows(layers: Sequence[Layer], depth: int | None = None) -> list[LayerRow]:
-    """Those that took time, the slowest first; with ``depth``, sums over the layers that share the
-    first names of their paths.
+    """The layers that took time, the slowest first; with ``depth``, sums over the layers whose
+    paths share their first names.
 
     Raises:
         ValueError: ``depth`` is negative.
@@ -228,7 +228,7 @@ def _row(path: str, group: Sequence[Layer], layers: Sequence[Layer]) -> LayerRow
 
 
 def what(layer: Layer, layers: Sequence[Layer]) -> str:
-    """What a layer's nodes do: "conv 3×3 96→96 /2 g96 + hardswish"."""
+    """What a layer's nodes do, for example "conv 3×3 96→96 /2 g96 + hardswish"."""
     held = [*layer.operators]
     for other in layers:
         if other.within == (layer.module,) and not other.nodes:
@@ -252,13 +252,13 @@ def _named(op: Operator) -> str:
 
 
 def _convolution(op: Operator) -> str:
-    """Kernel, channels, stride and groups as the shapes tell them; a weight is (Co, Ci / groups, K,
-    K), or (Ci, Co / groups, K, K) where the convolution is transposed."""
+    """Kernel, channels, stride and groups, from the shapes; a weight is (Co, Ci / groups, K, K), or
+    (Ci, Co / groups, K, K) if the convolution is transposed."""
     x, weight, *_ = op.input_shapes
-    before, behind, kernel = x[1], op.shape[1], "×".join(map(str, weight[2:]))
-    transposed = weight[0] != behind
-    groups = (behind if transposed else before) // weight[1]
-    parts = [f"{'transposed ' if transposed else ''}conv {kernel} {before}→{behind}"]
+    before, after, kernel = x[1], op.shape[1], "×".join(map(str, weight[2:]))
+    transposed = weight[0] != after
+    groups = (after if transposed else before) // weight[1]
+    parts = [f"{'transposed ' if transposed else ''}conv {kernel} {before}→{after}"]
     stride = round(x[2] / op.shape[2])
     parts += [f"/{stride}"] if stride > 1 else []
     parts += [f"g{groups}"] if groups > 1 else []

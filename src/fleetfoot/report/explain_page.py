@@ -1,6 +1,6 @@
-"""One HTML page that shows why a network takes the time that it takes: its layers under the roofs
-of the machine, the time as its modules nest, what to change, and a row a layer. As the page of a
-record, it asks nothing of the network, works without its script, and prints.
+"""One HTML page that explains a network's latency: its layers under the roofs of the machine, the
+time by nested modules, what to change, and a row for each layer. Like a record's page, it fetches
+nothing from the internet, works without its script, and prints.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def html(explanation: Explanation) -> str:
 
 
 def _palette() -> str:
-    """A class a kind of layer, in the light theme and in the dark one."""
+    """CSS classes of the kinds of layer, for the light and the dark theme."""
     light = "".join(f".k{i}{{--hue:{c.light}}}" for i, c in enumerate(KINDS.values()))
     dark = "".join(f".k{i}{{--hue:{c.dark}}}" for i, c in enumerate(KINDS.values()))
     return f"{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
@@ -66,19 +66,19 @@ def _dot(name: str) -> Element:
 
 
 class BranchRow(NamedTuple):
-    """A row of the table."""
+    """A row of the page's table."""
 
     id: str
     parent: str
-    """"" for the network itself."""
+    """Id of the parent's row; "" for the network itself."""
     depth: int
     order: int
     branch: Branch
 
 
 def _rows(root: Branch) -> list[BranchRow]:
-    """Each branch behind its parent: a layer is ``l`` and its number, a module ``m`` and its
-    own."""
+    """The branches, each after its parent. A layer's id is ``l`` and its number, a module's ``m``
+    and its own number."""
     rows: list[BranchRow] = []
     above: list[str] = []
     for order, (depth, branch) in enumerate(root.walk()):
@@ -90,7 +90,7 @@ def _rows(root: Branch) -> list[BranchRow]:
 
 
 def _row_of(module: str, rows: Sequence[BranchRow]) -> str:
-    """Id of the row that shows ``module``; of the nearest one below or above where it has none of
+    """Id of the row that shows ``module``, or of the nearest one below or above if it has no row of
     its own."""
     for row in rows:
         if row.branch.module == module:
@@ -108,7 +108,7 @@ _BOUNDS = {
 
 
 def _head(e: Explanation) -> list[Element]:
-    """What, where, and the figures that sum it up."""
+    """Name, setting, and the main figures."""
     batch = f"batch {e.batch}, " if e.batch > 1 else ""
     threads = f"{e.engine.threads} thread{'s' if e.engine.threads > 1 else ''}"
     size = "×".join(map(str, e.input_shape[1:]))
@@ -170,11 +170,11 @@ def _roofline(e: Explanation) -> list[Element]:
     if absent:
         took = sum(layer.time_s for layer in absent)
         layers = f"{len(absent)} layer{'s' if len(absent) > 1 else ''}"
-        remark += f" Not drawn, since no arithmetic is known of them: {layers}, {ms(took)} ms."
+        remark += f" Not drawn, because no arithmetic is known of them: {layers}, {ms(took)} ms."
     if any(rate(layer) > e.peak_flops_per_s for layer in e.layers):
         remark += (
-            " A dot above the roofs asks for more multiplications than the engine does, as with "
-            "Winograd's convolutions, or the roofs were measured in a slower minute."
+            " A dot above the roofs asks for more multiplications than the engine does (Winograd's "
+            "convolutions do fewer), or the roofs were measured in a slower minute."
         )
     return [
         node(
@@ -187,7 +187,7 @@ def _roofline(e: Explanation) -> list[Element]:
 
 
 def _kinds(e: Explanation) -> Element:
-    """A row a kind; its button shows and hides its dots."""
+    """A row for each kind; its button shows and hides its dots."""
     heads = ("kind", "layers", "ms", "share", "× floor", "GFLOP/s")
     body = []
     for name, layers in by_kind(e.layers).items():
@@ -233,15 +233,15 @@ def _scale() -> Element:
 
 
 SHOWN = 8
-"""Findings that are not folded away."""
+"""Number of findings that are not folded away."""
 
 
 def _findings(e: Explanation, rows: Sequence[BranchRow]) -> list[Element]:
-    """The dearest first, and behind them the rules that found them."""
+    """The findings, the highest price first, and after them the rules that found them."""
     if not e.findings:
-        return [node("p", "No rule found anything worth saying here.", class_="small")]
+        return [node("p", "No rule found anything worth reporting here.", class_="small")]
     ordered = sorted(e.findings, key=lambda finding: -finding.price_s)
-    note = "Prices are estimates; those of two rules on one layer overlap, and do not add up."
+    note = "Prices are estimates; those of two rules on one layer overlap: do not add them."
     rules = [RULES[code] for code in sorted({one.rule for one in ordered} & RULES.keys())]
     first, rest = ordered[:SHOWN], ordered[SHOWN:]
     found = [_priced(first, e, rows)]
@@ -305,21 +305,21 @@ _LINK = re.compile(r"\[([^\]]*)\]\((?:https://)?([^)]*)\)")
 
 
 def _inline(markdown: str) -> list[Element | str]:
-    """A paragraph: code between backticks, and links as their text and address, since the page
-    leads nowhere but into itself."""
+    """A paragraph of Markdown: code between backticks; links as their text and address, because the
+    page has no links to the outside."""
     text = _LINK.sub(lambda m: m[1] if m[1] == m[2] else f"{m[1]} ({m[2]})", markdown)
     pieces = " ".join(text.split()).split("`")
     return [node("code", piece) if i % 2 else piece for i, piece in enumerate(pieces)]
 
 
 class BranchColumn(NamedTuple):
-    """One of the table."""
+    """A column of the page's table."""
 
     title: str
     unit: str
     hint: str
     value: Callable[[Branch, Explanation], float | str | None]
-    """What is sorted by; None where it is unknown."""
+    """Value to sort by; None if unknown."""
     text: Callable[[Branch, Explanation], str]
     words: bool = False
 
@@ -344,8 +344,8 @@ def _ms_or_not(seconds: float) -> str:
 
 
 def _nodes(branch: Branch, _: Explanation) -> str:
-    """Names for a layer, without its module, which stands in the same row; their number for a
-    module."""
+    """Names of a layer's nodes without its module, which is in the same row; for a module, the
+    number of nodes."""
     if branch.layer is None:
         names = {name for layer in branch.layers() for name in layer.nodes}
         return f"{len(names)} node{'' if len(names) == 1 else 's'}"
@@ -359,14 +359,14 @@ COLUMNS = (
     BranchColumn(
         "time",
         "ms",
-        "median of what the engine's nodes for it took",
+        "median time of the engine's nodes for it",
         lambda b, _: b.time_s or None,
         lambda b, _: _ms_or_not(b.time_s),
     ),
     BranchColumn(
         "share",
         "%",
-        "of the time of all layers",
+        "share of the time of all layers",
         lambda b, _: b.time_s or None,
         lambda b, e: digits(100 * b.time_s / e.nodes_s, 2) if b.time_s else "-",
     ),
@@ -388,14 +388,14 @@ COLUMNS = (
     BranchColumn(
         "rate",
         "GFLOP/s",
-        "achieved; two operations a multiply-accumulate",
+        "achieved rate; two operations for each multiply-accumulate",
         lambda b, _: b.rate or None,
         lambda b, _: digits(b.rate / 1e9) if b.rate else "-",
     ),
     BranchColumn(
         "intensity",
         "FLOP/byte",
-        "operations a byte that goes in or out of its nodes",
+        "operations for each byte that goes into or out of its nodes",
         lambda b, _: b.intensity or None,
         lambda b, _: digits(b.intensity, 2) if b.intensity else "-",
     ),

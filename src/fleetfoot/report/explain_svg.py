@@ -1,5 +1,5 @@
-"""The pictures of an explanation, as SVG that stands without any script: the layers under the roofs
-of the machine, and the time as the modules nest.
+"""Pictures of an explanation, as SVG that works without a script: the layers under the roofs of the
+machine, and the time by nested modules.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from fleetfoot.report.summary import digits
 def roofline(
     layers: Sequence[Layer], machine: Machine, precision: str, *, narrow: bool
 ) -> Element | None:
-    """A dot a layer at its intensity and the rate that it reached, its area its share of the time,
-    under one slanted roof a level of the memory and the flat ones of the arithmetic. None where no
-    layer computes.
+    """A dot for each layer at its intensity and achieved rate, its area its share of the time; a
+    slanted roof for each memory level, and the flat roofs of the arithmetic. None if no layer
+    computes.
 
-    Dots link to ``#l`` and the number of the layer.
+    A dot links to ``#l`` and the number of its layer.
     """
     drawn = [(i, layer) for i, layer in enumerate(layers) if intensity(layer) and rate(layer)]
     if not drawn:
@@ -35,7 +35,7 @@ def roofline(
     total_s = sum(layer.time_s for layer in layers)
     largest_first = sorted(drawn, key=lambda pair: -pair[1].time_s)
     dots: list[Element] = []
-    for index, layer in largest_first:  # so that the small ones lie on top
+    for index, layer in largest_first:  # so that the small dots are on top
         share = layer.time_s / total_s
         circle = node(
             "circle",
@@ -68,18 +68,18 @@ def roofline(
         class_="chart narrow" if narrow else "chart wide",
         viewBox=f"0 0 {picture.width} {picture.height}",
         role="group",
-        aria_label="Achieved rate against arithmetic intensity, one dot a layer, under the roofs "
-        "of the machine; arrow keys go from dot to dot",
+        aria_label="Achieved rate against arithmetic intensity, one dot for each layer, under the "
+        "roofs of the machine; arrow keys go from dot to dot",
     )
 
 
 def fastest(level: Level) -> float:
-    """Bytes a second, the larger of reading and copying: what floors count with."""
+    """Bytes a second that floors count with: the larger of reading and copying."""
     return max(level.read_bytes_per_s.value, level.copy_bytes_per_s.value)
 
 
 class _Roofs:
-    """Axes and roofs, wide enough for the given (FLOP/byte, GFLOP/s)."""
+    """Axes and roofs, wide enough for the given spots, (FLOP/byte, GFLOP/s)."""
 
     def __init__(
         self,
@@ -117,8 +117,8 @@ class _Roofs:
         self.parts.append(label(left + 6, y - 5 if above else y + 13, text, "roof-name"))
 
     def _levels(self) -> None:
-        """Slanted roofs, each with its name along it; where two are too near each other for their
-        names, the second name stands further along."""
+        """Slanted roofs, each with its name along it; if two are too close for both names, the
+        second name is placed further along."""
         per_x = (self.area.x1 - self.area.x0) / math.log(self.x.high / self.x.low)
         per_y = (self.area.y1 - self.area.y0) / math.log(self.y.high / self.y.low)
         angle = math.atan2(per_y, per_x)
@@ -144,15 +144,15 @@ class _Roofs:
 
 
 ROW = 26
-"""Height of one depth of modules."""
+"""Height of one level of modules, in pixels."""
 
 
 def icicle(root: Branch, ids: Mapping[int, str]) -> Element:
-    """The time from left to right in the order of the layers, and the modules from the network
-    down to its layers; the colour says how far above its floor each is.
+    """The time from left to right in the order of the layers, the modules from the network down to
+    its layers; the colour shows how far above its floor each one is.
 
     Args:
-        ids: of the table's row of each branch, by the branch's ``id()``.
+        ids: id of each branch's row in the table, by the branch's ``id()``.
     """
     cells: list[Element] = []
     depths = _cells(root, 0.0, root.time_s, 0, ids, cells)
@@ -174,8 +174,8 @@ def _cells(
     ids: Mapping[int, str],
     cells: list[Element],
 ) -> int:
-    """Appends the cells of ``branch``; how many depths it takes. A module whose time is that of
-    one within it is one cell with that."""
+    """Appends the cells of ``branch`` and returns its number of levels. A module whose time is that
+    of a single module within it shares its cell."""
     share = branch.time_s / total_s if total_s else 0.0
     if not share:
         return depth
@@ -212,7 +212,7 @@ def _cells(
 
 
 def stack(shares: Mapping[str, float]) -> Element:
-    """One bar of named shares; what is missing to 1 stays empty."""
+    """One bar of named shares; the rest up to 1 stays empty."""
     parts, at = [node("rect", class_="rail", width="100%", height=10)], 0.0
     for name, share in shares.items():
         width = f"{100 * share:.3f}%"

@@ -1,4 +1,4 @@
-"""A layer's feature maps and the matrix of their similarity, as one picture."""
+"""A layer's feature maps and the matrix of their similarities, as one picture."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_MAPS = 64
-"""Drawn; the matrix is of all."""
+"""Largest number of maps that are drawn; the matrix shows all."""
 
 
 def summary(found: Similarity) -> str:
-    """In one sentence."""
+    """The similarities in one sentence."""
     count = len(found.constant)
     dead = f"; {count} constant map{'s' * (count > 1)} left out" if count else ""
     return (
@@ -29,14 +29,14 @@ def summary(found: Similarity) -> str:
 
 
 def save(path: Path, figure: Figure) -> None:
-    """As PNG; the folder is made where missing."""
+    """Saves a picture as PNG; makes the folder if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def features_figure(maps: Tensor, found: Similarity, title: str, notes: str = "") -> Figure:
-    """The first maps, (C, H, W), in the order of their channels, each from its least to its largest
-    value; beside them the matrix. ``notes`` stand below."""
+    """The first maps of (C, H, W) in the order of their channels, each from its least to its
+    largest value; beside them the matrix, and below them ``notes``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

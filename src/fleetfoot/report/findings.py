@@ -1,4 +1,4 @@
-"""Findings and verdicts as cards for people."""
+"""Findings, verdicts, rules and prices as cards for people."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.text import Text
 
 from fleetfoot.explain.findings import Finding
 from fleetfoot.explain.lint import Lint
-from fleetfoot.explain.prices import PriceCheck, PriceRecord
+from fleetfoot.explain.price_check import PriceCheck, PriceRecord
 from fleetfoot.explain.rules import RULES
 from fleetfoot.report.summary import digits
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """One a paragraph: rule, price, module; what was found; what to do."""
+    """Prints a paragraph for each finding: rule, price, module; what was found; what to change."""
     for one in findings:
         price = digits(one.price_s * 1e3)
         head = Text.assemble(
@@ -32,7 +32,7 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 
 def print_lint(console: Console, lint: Lint) -> None:
-    """The findings, what was left out and why, and the verdict."""
+    """Prints the findings, what was left out and why, and the verdict."""
     print_findings(console, lint.findings)
     for code, reason in lint.settings.disable.items():
         console.print(Text(f"disabled: {code}, {reason}", "dim"), soft_wrap=True)
@@ -42,7 +42,7 @@ def print_lint(console: Console, lint: Lint) -> None:
                 f"{lint.below_min_price} more are worth less than {lint.settings.min_price_ms:g} ms"
             )
         )
-    where = f"on {lint.engine}" if lint.engine else "at the layers' floors, nothing being measured"
+    where = f"on {lint.engine}" if lint.engine else "at the layers' floors, without measuring"
     threads = f"{lint.threads} thread{'s' * (lint.threads > 1)}"
     latency = f"{digits(lint.latency_s * 1e3)} ms {where}, {threads}"
     if lint.settings.max_ms is not None:
@@ -59,7 +59,7 @@ def print_lint(console: Console, lint: Lint) -> None:
 
 
 def print_rules(console: Console) -> None:
-    """Each rule in a line."""
+    """Prints a line for each rule."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("rule", "name", "what it looks for"):
         table.add_column(title, no_wrap=title != "what it looks for")
@@ -72,7 +72,7 @@ PRICE_TITLES = ("rule", "broken ms", "mended ms", "predicted ms", "saved ms", "9
 
 
 def price_cells(check: PriceCheck) -> tuple[str, ...]:
-    """One rule's figures, under ``PRICE_TITLES``."""
+    """Figures of one rule, under ``PRICE_TITLES``."""
     low, high = (digits(one * 1e3) for one in check.saved_ci95_s)
     predicted = digits(check.predicted_s * 1e3) if check.findings else "not found"
     broken, mended, saved = (
@@ -82,7 +82,7 @@ def price_cells(check: PriceCheck) -> tuple[str, ...]:
 
 
 def print_prices(console: Console, record: PriceRecord) -> None:
-    """What each change was said to save and what it saved."""
+    """Prints the predicted and the measured saving of each change."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in PRICE_TITLES:
         table.add_column(title, justify="left" if title == "rule" else "right", no_wrap=True)

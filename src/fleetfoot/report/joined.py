@@ -1,5 +1,5 @@
-"""What a table shows in one row: a measurement, and the published accuracy of its network, which is
-found by the network's name and the size of its input.
+"""Rows of tables: a measurement with the published accuracy of its network, which is found by the
+network's name and the size of its input.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from fleetfoot.measure.record import Measurement, read, read_scores
 
 @dataclass(frozen=True, kw_only=True)
 class Joined(Measurement):
-    """A measurement beside the published score of its network."""
+    """A measurement with the published score of its network."""
 
     score: Score | None
-    """None if no published figure is known."""
+    """The published score; None if none is known."""
 
     @property
     def top1(self) -> float | None:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.choose.agreement import Agreement
 from fleetfoot.choose.calibrate import PREDICTORS, Calibration, Check, Checked
+from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import absences, digits
 
@@ -26,7 +26,7 @@ PICTURE_FILE = "predicted-against-measured.png"
 
 @dataclass(frozen=True)
 class Target:
-    """What the model is to reach on networks that it never saw."""
+    """An accuracy that the model should reach on networks not in its fit."""
 
     name: str
     text: str
@@ -45,18 +45,18 @@ def _percent(share: float) -> str:
 
 
 def figures(found: Agreement) -> tuple[str, str, str]:
-    """The figure of each of ``TARGETS`` as text."""
+    """The figure for each of ``TARGETS``, as text."""
     return _percent(found.median_error), _percent(found.p90_error), f"{found.spearman:.3f}"
 
 
 def setting(made: Calibration) -> str:
-    """The engine, its version, threads and processor, as "native 0.1.0, 1 thread, AMD EPYC"."""
+    """The engine, version, threads and processor, for example "native 0.1.0, 1 thread, EPYC"."""
     threads = f"{made.threads} thread{'s' if made.threads > 1 else ''}"
     return f"{made.engine} {made.engine_version}, {threads}, {made.cpu}"
 
 
 def print_calibration(console: Console, made: Calibration, file: Path) -> None:
-    """What was measured, how well the fit holds within it, and the rates."""
+    """Prints what was measured, how well the model fits it, and the rates."""
     console.print(Text(f"latency model: {setting(made)}", "bold"), soft_wrap=True)
     median, p90, rank = figures(made.within)
     words = (
@@ -88,7 +88,7 @@ def _rate(name: str, rate: float) -> str:
 
 
 def print_check(console: Console, made: Check) -> None:
-    """The predictors beside each other, then each network, the worst prediction last."""
+    """Prints the predictors beside each other, then each network, the worst prediction last."""
     console.print(Text(f"latency model: {setting(made.calibration)}", "bold"), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"on {len(made.networks)} networks not in the fit", no_wrap=True)
@@ -110,12 +110,12 @@ def print_check(console: Console, made: Check) -> None:
 
 
 def by_error(networks: Sequence[Checked]) -> list[Checked]:
-    """The best predicted first."""
+    """The networks by error, the best predicted first."""
     return sorted(networks, key=lambda one: abs(one.error))
 
 
 def cells(one: Checked) -> tuple[str, str, str]:
-    """Measured and predicted milliseconds of a network, and by how much the prediction is off."""
+    """Measured and predicted milliseconds of a network, and the error of the prediction."""
     return (
         digits(1e3 * one.measured_s),
         digits(1e3 * one.predicted_s),
@@ -124,7 +124,7 @@ def cells(one: Checked) -> tuple[str, str, str]:
 
 
 def picture(made: Check) -> Figure:
-    """Predicted against measured, both logarithmic; the lines are 25 % off either way."""
+    """Predicted against measured times, both logarithmic; the lines are 25 % off either way."""
     from fleetfoot.report.plots import LINE, SOFT, limits, new_axes
 
     title = f"Predicted against measured: {setting(made.calibration)}"
@@ -149,7 +149,7 @@ def picture(made: Check) -> Figure:
 
 
 def save_picture(made: Check, folder: Path) -> Path:
-    """The picture as PNG in ``folder``: the same record gives the same bytes."""
+    """Saves the picture as PNG in ``folder``; the same record gives the same bytes."""
     from fleetfoot.report.plots import DPI
 
     file = folder / PICTURE_FILE

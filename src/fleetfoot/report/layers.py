@@ -1,5 +1,5 @@
-"""The layers of an explanation as a reader sees them: what kind each is, how far it is above its
-floor, and the tree of modules that they lie in, with sums.
+"""The layers of an explanation for a reader: the kind of each, how far it is above its floor, and
+the tree of modules with sums.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ KINDS = {
     "copy": Colour("#3f4652", "#ccd2da"),
     "engine's own": Colour("#8a8f98", "#7d8591"),
 }
-"""Kinds of layer and their colours: hues that a reader without red or green can tell apart carry
-the kinds that do most of the work."""
+"""Kinds of layer and their colours. The kinds that do most of the work have hues that a reader
+without red or green can tell apart."""
 
 STEPS = (1.5, 2.0, 3.0, 5.0)
 """Times above the floor at which the colour of a module changes."""
 
 
 def kind(layer: Layer) -> str:
-    """That of its costliest operator: the most multiply-accumulates, then the most bytes. What no
-    operator of the module asked for is the engine's own."""
+    """The kind of a layer's costliest operator: the most multiply-accumulates, then the most bytes.
+    A layer that no operator of the module asked for is the engine's own."""
     if not layer.operators:
         return "engine's own"
     main = max(layer.operators, key=lambda op: (op.macs or 0, op.bytes_read + op.bytes_written))
@@ -69,28 +69,28 @@ def _convolution(op: Operator) -> str:
 
 
 def operations(layer: Layer) -> int:
-    """Of all that its nodes hold, two a multiply-accumulate; the exact operations of a layer that
-    has none."""
+    """Operations of everything that a layer's nodes hold, two for each multiply-accumulate; if
+    there are none, the layer's exact operations."""
     return layer.held_flops or sum(op.exact_flops or 0 for op in layer.operators)
 
 
 def intensity(layer: Layer) -> float:
-    """``operations`` a byte that goes in or out of its nodes; 0 where nothing moves."""
+    """``operations`` for each byte that goes into or out of the nodes; 0 if nothing moves."""
     return operations(layer) / layer.held_bytes if layer.held_bytes else 0.0
 
 
 def rate(layer: Layer) -> float:
-    """``operations`` a second; 0 where the layer took no time of its own."""
+    """``operations`` per second; 0 if the layer took no time of its own."""
     return operations(layer) / layer.time_s if layer.time_s else 0.0
 
 
 def step(times: float) -> int:
-    """Which of the ``len(STEPS) + 1`` colours stands for so many times the floor."""
+    """Index of the colour, of ``len(STEPS) + 1``, for so many times the floor."""
     return sum(times >= bound for bound in STEPS)
 
 
 def step_text(index: int) -> str:
-    """What a colour stands for: "below 1.5 ×", "1.5 to 2 ×", "5 × and more"."""
+    """Meaning of a colour: "below 1.5 ×", "1.5 to 2 ×", "5 × and more"."""
     if index == 0:
         return f"below {STEPS[0]:g} ×"
     if index == len(STEPS):
@@ -108,7 +108,7 @@ def by_bound(layers: Sequence[Layer]) -> dict[Bound, float]:
 
 
 def by_kind(layers: Sequence[Layer]) -> dict[str, list[Layer]]:
-    """The layers that took time, by kind, the kind with the most first."""
+    """The layers that took time, by kind, the kind with the most time first."""
     found: dict[str, list[Layer]] = {}
     for layer in layers:
         if layer.time_s:
@@ -118,16 +118,16 @@ def by_kind(layers: Sequence[Layer]) -> dict[str, list[Layer]]:
 
 @dataclass
 class Branch:
-    """A module, or one layer of it, with the sums of all that it holds."""
+    """A module, or one of its layers, with the sums of everything within it."""
 
     name: str
-    """Within the branch above, as "blocks.0"."""
+    """Name within the branch above, for example "blocks.0"."""
     module: str
-    """Whole path."""
+    """Whole path of the module."""
     layer: Layer | None = None
-    """Of a leaf."""
+    """The layer, if the branch is a leaf; None otherwise."""
     index: int | None = None
-    """Of that layer in the explanation."""
+    """Index of that layer in the explanation; None if the branch is not a leaf."""
     children: list[Branch] = field(default_factory=list)
 
     def layers(self) -> Iterator[Layer]:
@@ -146,20 +146,20 @@ class Branch:
 
     @property
     def times_floor(self) -> float | None:
-        """None where it took no time of its own, or has no floor."""
+        """Time over floor; None if it took no time of its own, or has no floor."""
         return self.time_s / self.floor_s if self.time_s and self.floor_s else None
 
     @property
     def operations(self) -> int:
-        """Of one layer as the function ``operations``; of several, two a multiply-accumulate of
-        all that their nodes hold."""
+        """Operations: of a leaf by the function ``operations``; of several layers, two for each
+        multiply-accumulate of everything that their nodes hold."""
         if self.layer:
             return operations(self.layer) if self.layer.time_s else 0
         return sum(layer.held_flops for layer in self.layers())
 
     @property
     def moved_bytes(self) -> int:
-        """In and out of the nodes; what one writes and the next reads counts twice."""
+        """Bytes in and out of the nodes; a map written by one and read by the next counts twice."""
         return sum(layer.held_bytes for layer in self.layers())
 
     @property
@@ -168,21 +168,21 @@ class Branch:
 
     @property
     def rate(self) -> float:
-        """Operations a second; 0 without time."""
+        """Operations per second; 0 if there is no time."""
         return self.operations / self.time_s if self.time_s else 0.0
 
     @property
     def intensity(self) -> float:
-        """Operations a byte; 0 where nothing moves."""
+        """Operations for each byte; 0 if nothing moves."""
         return self.operations / self.moved_bytes if self.moved_bytes else 0.0
 
     @property
     def bound(self) -> Bound | None:
-        """What most of the time goes to layers that are bound by; None without time."""
+        """The bound of the layers that take most of the time; None if there is no time."""
         return next(iter(by_bound(list(self.layers()))), None)
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, Branch]]:
-        """Itself and all below it, each behind its parent, with their depths."""
+        """This branch and all below it, each after its parent, with their depths."""
         yield depth, self
         for child in self.children:
             yield from child.walk(depth + 1)
@@ -192,8 +192,9 @@ OWN = "(its own operators)"
 
 
 def tree(layers: Sequence[Layer], name: str) -> Branch:
-    """The modules that hold ``layers``, in the order of these. A module that holds one module alone
-    is one branch with it; a layer whose module holds others too is a leaf beside them."""
+    """The modules that hold ``layers``, in the order of the layers. A module that holds only one
+    module is one branch with it; a layer in a module that holds others too is a leaf beside
+    them."""
     root = Branch(name, "")
     branches = {"": root}
     for index, layer in enumerate(layers):
@@ -220,5 +221,5 @@ def _joined(branch: Branch, *, root: bool = True) -> Branch:
 
 
 def joined(name: str, within: str) -> str:
-    """Name of a branch and the one branch within it."""
+    """Name of a branch joined with that of the only branch within it."""
     return name if within == OWN else f"{name}.{within}"

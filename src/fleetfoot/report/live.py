@@ -1,5 +1,5 @@
-"""What a run shows while it goes on: in a terminal a bar over a table that fills, elsewhere a plain
-line now and then. It goes to stderr, so that stdout holds the result alone.
+"""Progress of a run: in a terminal a bar over a table that fills, elsewhere a plain line now and
+then. It goes to stderr, so that stdout has only the result.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fleetfoot.measure.run import Case, Event, Failed, Notice, Preparing, RoundD
 from fleetfoot.report.summary import digits
 
 QUIET_S = 15.0
-"""Least time between two lines of one stage where there is no terminal."""
+"""Least seconds between two lines of one stage without a terminal."""
 
 
 class Progress:
-    """A context that is told the events of a run, and shows how far it is."""
+    """A context that receives the events of a run and shows its progress."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -81,8 +81,8 @@ class Progress:
         return Group(head, self._standings(medians_s)) if medians_s else head
 
     def _standings(self, medians_s: Mapping[Case, float]) -> RenderableType:
-        """The engine with the least median of each network and setting by now, as many as the
-        screen has lines."""
+        """The engine with the least median so far, for each network and setting, as many as fit on
+        the screen."""
         best: dict[tuple[object, ...], Case] = {}
         for case in sorted(medians_s, key=lambda case: medians_s[case]):
             best.setdefault((case.model, *case.setting), case)
@@ -92,7 +92,7 @@ class Progress:
         if settings:
             table.add_column("threads, batch", justify="right", no_wrap=True)
         table.add_column("latency ms", justify="right", no_wrap=True)
-        table.add_column("least median by now")
+        table.add_column("least median so far")
         room = max(1, self._console.height - 5)
         for case in list(best.values())[:room]:
             table.add_row(
@@ -107,7 +107,7 @@ class Progress:
 
 
 class Counter:
-    """A context that is told how many of how many are done, and shows it: in a terminal a bar,
+    """A context that receives counts, "done of so many", and shows them: in a terminal a bar,
     elsewhere one line at the start."""
 
     def __init__(self, console: Console, words: str) -> None:

@@ -1,4 +1,4 @@
-"""What a machine can do, as a card for people."""
+"""The rates of a machine, as a card for people."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fleetfoot.machine.measured import MAP
 from fleetfoot.report.summary import digits
 
 BUSY = 0.3
-"""Spread of a rate, above which the machine did other work meanwhile."""
+"""Spread of a rate above which the machine is taken to have done other work."""
 
 
 def print_card(console: Console, machine: Machine) -> None:
-    """Rates of operations, the levels of memory with their ridge points, and what a start costs;
-    each rate with its spread, the largest sample less the smallest."""
+    """Prints rates of operations, memory levels with their ridge points, and the cost of a start;
+    each rate with its spread, the largest sample minus the smallest."""
     title = machine.cpu if machine.device == "cpu" else f"{machine.device} with {machine.cpu}"
     threads = f"{machine.threads} thread{'s' if machine.threads > 1 else ''}"
     if machine.instruction_set:
@@ -79,7 +79,7 @@ def _start(machine: Machine) -> str:
     if machine.device != "cpu":
         return f"launching a kernel takes {took}"
     if machine.threads == 1:
-        return "one thread gives work to no other: starting a layer costs a call"
+        return "one thread gives no work to others: starting a layer costs one call"
     return f"giving all threads work and waiting for them takes {took}"
 
 

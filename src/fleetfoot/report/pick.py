@@ -1,4 +1,4 @@
-"""The answer of ``choose.pick`` as a card and for programs."""
+"""The result of ``choose.pick``, as a card and for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fleetfoot.report.summary import digits
 
 
 def limits_text(limits: Limits) -> str:
-    """As "within 10 ms, top-1 of 75 % or more, weights of 20 MB or less"."""
+    """The limits, for example "within 10 ms, top-1 of 75 % or more, weights of 20 MB or less"."""
     parts = [f"within {1e3 * limits.max_s:g} ms"]
     if limits.min_top1:
         parts.append(f"top-1 of {limits.min_top1:g} % or more")
@@ -27,7 +27,7 @@ def limits_text(limits: Limits) -> str:
 
 
 def print_card(console: Console, made: Pick) -> None:
-    """The front, from fast to slow; below, what was measured besides, and what was left out."""
+    """Prints the front, from fast to slow; below it the other measured networks, and notes."""
     threads = f"{made.threads} thread{'s' if made.threads > 1 else ''}"
     title = f"{limits_text(made.limits)}: {made.engine}, {threads}, batch {made.batch}"
     console.print(Text(title, "bold"), soft_wrap=True)
@@ -67,15 +67,15 @@ def _table(rows: Sequence[Candidate], predictor: str) -> Table:
 
 
 def notes(made: Pick) -> list[str]:
-    """What the answer leaves out."""
+    """Notes on what the answer leaves out."""
     lines = [
         f"{made.considered} networks with a published top-1 were predicted by the "
         f"{made.predictor}; those that may be on the front were measured."
     ]
     if made.predictor == "roofline":
         lines.append(
-            "A roofline is a floor, not a forecast: without --no-calibrate the choice of what to "
-            "measure is better."
+            "A roofline is a floor, not a forecast: leave out --no-calibrate for a better choice "
+            "of what to measure."
         )
     if left := len(made.without_top1):
         words = (
@@ -89,7 +89,7 @@ def notes(made: Pick) -> list[str]:
 
 
 def record(made: Pick) -> dict[str, Any]:
-    """For programs; each latency with where it comes from."""
+    """The result as plain values for programs; each latency says whether it is measured."""
     return {
         **asdict(made),
         "front": [_row(one) for one in made.front],

@@ -1,8 +1,8 @@
-"""The two pictures as PNG, for a document: latency against multiply-accumulates, and top-1 against
-latency with its front.
+"""The two pictures of a record as PNG, for a document: latency against multiply-accumulates, and
+top-1 against latency with its front.
 
-Figures are objects, drawn without pyplot: nothing is left open, no display is asked for, and a
-program that plots with its own settings is not disturbed.
+Figures are objects, drawn without pyplot: nothing is left open, no display is needed, and a program
+that plots with its own settings is not disturbed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ DPI = 200
 
 
 def save(measurements: Sequence[Joined], folder: Path) -> list[Path]:
-    """Both pictures for each number of threads and batch, as PNG in ``folder``; the files
-    written."""
+    """Saves both pictures for each number of threads and batch size, as PNG in ``folder``; returns
+    the files."""
     look, groups, written = Look.of(measurements), grouped(measurements), []
     for group, rows in groups.items():
         suffix = f"-{_slug(group)}" if len(groups) > 1 else ""
@@ -48,8 +48,8 @@ def save(measurements: Sequence[Joined], folder: Path) -> list[Path]:
 
 
 def latency_against_macs(rows: Sequence[Joined], look: Look, setting: str) -> Figure:
-    """Time against work, both logarithmic, with the lines on which a network runs at a given share
-    of the measured peak. Were FLOPs the whole story, all would lie on one."""
+    """Time against work, both logarithmic, with lines for given shares of the measured peak. If
+    FLOPs were the whole story, all networks would lie on one line."""
     figure, axes = new_axes("MACs, millions", "latency, ms", f"Latency against work: {setting}")
     axes.set_yscale("log")
     limits(axes, [m.macs / 1e6 for m in rows], [_ms(m) for m in rows])
@@ -63,7 +63,7 @@ def latency_against_macs(rows: Sequence[Joined], look: Look, setting: str) -> Fi
             if start < end:
                 axes.plot([start, end], [slope * start, slope * end], ":", color=SOFT, lw=0.8)
                 offset, ha, va = ((3, 0), "left", "center")
-                if end < right:  # it leaves at the top
+                if end < right:  # the line leaves at the top
                     offset, ha, va = ((0, 3), "center", "bottom")
                 axes.annotate(
                     f"{100 * share:.0f} % of peak", (end, slope * end), xytext=offset, ha=ha, va=va,
@@ -74,7 +74,7 @@ def latency_against_macs(rows: Sequence[Joined], look: Look, setting: str) -> Fi
 
 
 def top1_against_latency(rows: Sequence[Joined], look: Look, setting: str) -> Figure:
-    """Accuracy against time. On the front, no other network is faster and as accurate."""
+    """Accuracy against time. For a network on the front, no other is faster and as accurate."""
     known = [m for m in rows if m.top1 is not None]
     figure, axes = new_axes(
         "latency, ms", "published top-1, %", f"Accuracy against latency: {setting}"
@@ -92,7 +92,7 @@ def _ms(m: Measurement) -> float:
 
 
 def _top1(m: Joined) -> float:
-    assert m.top1 is not None  # the callers leave the others out
+    assert m.top1 is not None  # the callers leave out cells without one
     return m.top1
 
 
@@ -105,7 +105,7 @@ def _slug(group: Group) -> str:
 def new_axes(
     x_title: str, y_title: str, title: str, size: tuple[float, float] = (7.2, 4.8)
 ) -> tuple[Figure, Axes]:
-    """An empty picture of ``size`` in inches, its x axis logarithmic."""
+    """An empty picture of ``size`` in inches with a logarithmic x axis."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -125,7 +125,7 @@ def new_axes(
 
 
 def limits(axes: Axes, xs: Sequence[float], ys: Sequence[float], *, log_y: bool = True) -> None:
-    """Room around the points, and ticks in plain figures."""
+    """Sets limits with room around the points, and ticks in plain figures."""
     axes.set_xlim(*_around(xs))
     if log_y:
         axes.set_ylim(*_around(ys))
@@ -143,7 +143,7 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
 
 
 def plain_ticks(axis: Any, low: float, high: float) -> None:
-    """Round figures, written out, on a logarithmic axis."""
+    """Sets round figures, written out, on a logarithmic axis."""
     from matplotlib.ticker import NullLocator
 
     ticks = log_ticks(low, high)
@@ -159,7 +159,7 @@ def _marks(
     x_of: Callable[[Joined], float],
     y_of: Callable[[Joined], float],
 ) -> None:
-    """A mark for each cell, hollow unless it is its network's fastest, the names, the legend."""
+    """Draws a mark for each cell, hollow unless it is its network's fastest, names and legend."""
     best = fastest(rows)
     chosen = {id(m) for m in best}
     rest = [m for m in rows if id(m) not in chosen]
@@ -186,12 +186,12 @@ def name_points(
     points: Sequence[tuple[float, float]],
     must: Collection[int] = (),
 ) -> None:
-    """Each name beside the point of its index, clear of all points; those of the indices ``must``
-    are not left out. The last thing to be drawn: what changes the layout afterwards moves the
-    names."""
+    """Puts each name beside the point of its index, clear of all points; names of the indices
+    ``must`` are not left out. Call it last, because whatever changes the layout afterwards moves
+    the names."""
     from matplotlib.patheffects import withStroke
 
-    figure.draw_without_rendering()  # the layout is settled only now, and the names need pixels
+    figure.draw_without_rendering()  # settles the layout; the names need pixels
     size = 7.0  # points
     pixel = figure.dpi / 72
     spots = [tuple(spot) for spot in axes.transData.transform(points)]
@@ -216,7 +216,7 @@ def name_points(
 
 
 def _legend(figure: Figure, look: Look) -> None:
-    """Families below the picture, engines above it on the right, beside the title."""
+    """Draws the families below the picture, the engines above it at the right, by the title."""
     from matplotlib.lines import Line2D
 
     def mark(shape: str, colour: str, name: str) -> Line2D:

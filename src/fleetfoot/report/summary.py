@@ -1,6 +1,5 @@
-"""What a record says, in words: the groups that it falls into, the front of accuracy against
-latency, the findings, and how it was measured. The terminal and the page print these same
-sentences.
+"""What a record shows, in words: its groups, the front of accuracy against latency, the findings,
+and how it was measured. The terminal and the page print these same sentences.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from fleetfoot.report.joined import Joined
 
 OWN = "native"
 PEERS = ("onnxruntime", "openvino", "ncnn", "executorch", "compiled")
-"""The engine of our own, and those that it is compared with."""
+"""Fleetfoot's own engine, and the engines that it is compared with."""
 
 
 class Group(NamedTuple):
-    """Cells that may stand in one table: they differ in network and engine only."""
+    """Cells that belong in one table: they differ only in network and engine."""
 
     threads: int
     batch: int
@@ -50,7 +49,7 @@ class Group(NamedTuple):
 
 
 def grouped(measurements: Iterable[Timed]) -> dict[Group, list[Timed]]:
-    """By group, fewest threads and smallest batch first; within one, the least latency first."""
+    """Cells by group, fewest threads and smallest batch first; in each, the least latency first."""
     found: dict[Group, list[Timed]] = {}
     for m in measurements:
         found.setdefault(Group.of(m), []).append(m)
@@ -75,7 +74,7 @@ _TITLES = {
 
 
 def family(model: str) -> str:
-    """The family that a network is drawn with, its versions together: ``mobilenetv3_small_100`` ->
+    """The family whose colour a network has, with all its versions: ``mobilenetv3_small_100`` ->
     ``MobileNet``."""
     name = model.split(":")[-1]
     match = _FAMILY.match(name)
@@ -84,12 +83,12 @@ def family(model: str) -> str:
 
 
 def verdict(m: Measurement) -> str:
-    """Why this cell is unstable: "unstable: spread 31 %, drifted by 20 % between its halves"; ""
-    where it is stable."""
+    """Why a cell is unstable, for example "unstable: spread 31 %, drifted by 20 % between its
+    halves"; "" if it is stable."""
     if m.stable:
         return ""
     found = stability(m.samples_s, steady=m.steady)
-    # a record may come from a version with narrower limits, under which it was unstable
+    # a record may come from a version with narrower limits, by which it was unstable
     return f"unstable: spread {100 * m.spread:.0f} %" if found.stable else found.text
 
 
@@ -99,24 +98,24 @@ def mark(m: Measurement) -> str:
 
 
 def pareto(measurements: Iterable[Joined]) -> list[Joined]:
-    """Those that no other beats in both top-1 and latency, the fastest first. One without a top-1
-    is not on it."""
+    """The cells that no other beats in both top-1 and latency, the fastest first. A cell without a
+    top-1 is not among them."""
     known = [m for m in measurements if m.top1 is not None]
     return front_of(known, time_s=lambda m: m.median_s, top1=_top1)
 
 
 class Versus(NamedTuple):
-    """One network on every engine of a group."""
+    """A network on every engine of a group."""
 
     model: str
     cells: dict[str, Joined]
-    """By engine."""
+    """Cells by engine."""
     gain: float | None
-    """Least median of a peer / median of fleetfoot's own engine; None without either."""
+    """Least median of a peer / median of fleetfoot's own engine; None if one of them is missing."""
 
     @property
     def winner(self) -> str | None:
-        """The engine that is faster than each other one beyond noise, if there is one."""
+        """The engine that is faster than every other one beyond noise, if there is one."""
         first, *others = sorted(self.cells.values(), key=lambda m: m.median_s)
         beaten = others and all(compare.verdict(other, first) == "faster" for other in others)
         return first.engine if beaten else None
@@ -124,7 +123,7 @@ class Versus(NamedTuple):
 
 def versus(measurements: Sequence[Joined]) -> tuple[list[str], list[Versus]]:
     """The engines of one group, fleetfoot's own first, and its networks, the least median first;
-    nothing where the own engine is not in it."""
+    nothing if the own engine is not in it."""
     engines = sorted({m.engine for m in measurements}, key=lambda name: (name != OWN, name))
     if OWN not in engines or len(engines) < 2:
         return [], []
@@ -140,7 +139,7 @@ def versus(measurements: Sequence[Joined]) -> tuple[list[str], list[Versus]]:
 
 
 def versus_text(row: Versus, engine: str) -> str:
-    """Milliseconds a batch; "-" where the engine has no figure."""
+    """Milliseconds for a batch; "-" if the engine has no figure."""
     return digits(row.cells[engine].median_s * 1e3) if engine in row.cells else "-"
 
 
@@ -153,7 +152,7 @@ def gain_text(row: Versus) -> str:
 
 
 def start_rows(starts: Sequence[Start]) -> tuple[list[str], list[list[str]]]:
-    """Titles, and a row for each network and engine, the soonest answer of a network first."""
+    """Titles, and a row for each network and engine; in each network, the soonest answer first."""
     titles = [
         "network", "engine", "first answer ms", "of which import ms", "file MB", "to open MB",
         "running above weights MB", "processes",
@@ -177,8 +176,8 @@ def start_rows(starts: Sequence[Start]) -> tuple[list[str], list[list[str]]]:
 
 
 def findings(measurements: Sequence[Joined]) -> list[str]:
-    """What the cells of one group show, a sentence each; nothing if there is nothing to compare or
-    no cell is stable. "Faster" and "slower" are said by the rule of ``fleetfoot compare``."""
+    """Findings from the cells of one group, one sentence each; none if there is nothing to compare
+    or no cell is stable. "Faster" and "slower" follow the rule of ``fleetfoot compare``."""
     if not any(m.stable for m in measurements):
         return []
     best = fastest(measurements)
@@ -223,15 +222,15 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _work_and_time(best: Sequence[Measurement]) -> str:
-    """The pair of networks in which multiply-accumulates mislead most. Unstable cells count too:
-    they ran in turns, and only a difference beyond noise is called one."""
+    """The pair of networks for which multiply-accumulates mislead most. Unstable cells count too:
+    they ran in turns, and only a difference beyond noise is reported."""
     pairs = sorted(
         ((a, b) for a, b in permutations(best, 2) if a.macs < b.macs),
         key=lambda p: -p[1].macs / p[0].macs * _times(p[0], p[1]),
     )
     if not pairs:
         return ""
-    # less work, more time, and more than noise: the plainest case there is
+    # less work, more time, and more than noise: the plainest case of all
     turned = ((a, b) for a, b in pairs if b.median_s < a.median_s)
     inverted = next((p for p in turned if compare.verdict(*p) == "faster"), None)
     less, more = inverted or pairs[0]
@@ -256,8 +255,8 @@ def _work_and_time(best: Sequence[Measurement]) -> str:
 
 
 def _engines(measurements: Sequence[Measurement]) -> str:
-    """On how many networks the engine with the most least medians is faster than the best of the
-    others, and its speed beside each."""
+    """On how many networks the engine with the most least medians is faster than the best other
+    engine, and its speed beside each of the others."""
     wins = Counter(m.engine for m in fastest(measurements))
     first = wins.most_common(1)[0][0]
     found = compare.contests(measurements, first)
@@ -288,15 +287,15 @@ def _times(a: Measurement, b: Measurement) -> float:
 
 
 def _top1(m: Joined) -> float:
-    assert m.top1 is not None  # the callers leave the others out
+    assert m.top1 is not None  # the callers leave out cells without one
     return m.top1
 
 
 def circumstances(
     measurements: Sequence[Joined], failures: Sequence[Failure] = ()
 ) -> list[tuple[str, str]]:
-    """How it was measured, as a name and a sentence each; the noise first, since it says what the
-    rest is worth."""
+    """How it was measured, each fact a name and a sentence; the noise comes first, because it shows
+    what the rest is worth."""
     rows = [
         ("noise", _noise(measurements)),
         ("machine", "; ".join(_each(_machine(m) for m in measurements))),
@@ -353,7 +352,7 @@ NO_GROUND = (
 
 
 def steadiness(measurements: Sequence[Measurement]) -> str:
-    """How many of the cells are stable, and what that means: what a reader must know first."""
+    """How many of the cells are stable, and what that means; a reader should know it first."""
     total, stable = len(measurements), sum(m.stable for m in measurements)
     if stable == total:
         return f"all {total} cells are stable" if total > 1 else "the cell is stable"
@@ -410,8 +409,8 @@ def _run(m: Measurement) -> str:
 
 
 def moment(started: str) -> str:
-    """``2025-01-02T03:04:05+00:00`` -> ``2025-01-02 03:04 UTC``; what is no such time stays as it
-    is."""
+    """A time for people: ``2025-01-02T03:04:05+00:00`` -> ``2025-01-02 03:04 UTC``; any other text
+    stays unchanged."""
     try:
         when = datetime.fromisoformat(started.replace("Z", "+00:00"))
     except ValueError:
@@ -420,7 +419,7 @@ def moment(started: str) -> str:
 
 
 def absences(failures: Iterable[Failure]) -> list[str]:
-    """Cells that did not run, those of one engine and reason together."""
+    """Cells that did not run, grouped by engine and reason."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for f in failures:
         found.setdefault((f.engine, f.reason), {})[f.model] = None
@@ -449,7 +448,7 @@ def _each(lines: Iterable[str]) -> list[str]:
 
 
 def digits(value: float, count: int = 3) -> str:
-    """``value`` to ``count`` significant digits, and never fewer than its whole part: 9.13, 25.1,
+    """``value`` to ``count`` significant digits, but never fewer than its whole part: 9.13, 25.1,
     154, 4089."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"

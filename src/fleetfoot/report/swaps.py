@@ -1,4 +1,4 @@
-"""What a swap of convolutions did and what it is worth, as a card for people."""
+"""A swap of convolutions and its effect, as a card for people."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rich.text import Text
 from fleetfoot.measure.pair import PairTimes
 from fleetfoot.report.counts import scaled
 from fleetfoot.report.kit.terminal import Name
+from fleetfoot.report.record_tables import print_fitting
 from fleetfoot.report.summary import digits
-from fleetfoot.report.tables import print_fitting
 from fleetfoot.transform.replacement import Replaced, Swapped, by_reason
 
 
@@ -22,7 +22,7 @@ class SwapColumn(NamedTuple):
     title: str
     text: Callable[[Replaced], str]
     spare: int = 0
-    """Columns that do not fit are left out, the largest first; 0 stays."""
+    """Columns that do not fit are left out, the largest number first; 0 always stays."""
 
 
 def _step(before: float, after: float, unit: str = "") -> str:
@@ -44,7 +44,7 @@ MISSED = SwapColumn(
 def print_swap(
     console: Console, swapped: Swapped, title: str, times: PairTimes | None = None
 ) -> None:
-    """Totals and time first, then a row for each replaced layer, then what was left and why."""
+    """Prints totals and time, then a row for each replaced layer, then what was left and why."""
     console.print(Text(title, "bold"), soft_wrap=True)
     head = Table.grid(padding=(0, 2))
     for name, text in totals(swapped):
@@ -59,14 +59,14 @@ def print_swap(
     if between:
         kinds = sorted({", ".join(row.between) for row in between})
         console.print(
-            Text(f"between {len(between)} PConvs and the 1×1 behind stand: {'; '.join(kinds)}")
+            Text(f"between {len(between)} PConvs and the 1×1 that follows: {'; '.join(kinds)}")
         )
     for text in by_reason(swapped.left):
         console.print(Text(f"left: {text}", "dim"), soft_wrap=True)
 
 
 def totals(swapped: Swapped) -> list[tuple[str, str]]:
-    """The head of the card."""
+    """Lines at the top of the card: a name and a change in words."""
     before, after = swapped.before, swapped.after
     rows = [
         ("params", _change(before.params, after.params)),
@@ -89,7 +89,7 @@ def _change(before: int, after: int, unit: str = "") -> str:
 
 
 def latency(times: PairTimes) -> str:
-    """The ratio with its interval, or why there is none."""
+    """The ratio of times with its interval, or why there is none."""
     made = times.change
     if made is None:
         reasons = "; ".join(f"{one.model}: {one.reason}" for one in times.failures)

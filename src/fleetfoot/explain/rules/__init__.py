@@ -1,8 +1,8 @@
-"""Rules for fast networks: what a network breaks, and what that costs on a machine.
+"""Rules for fast networks: what slows a network down, and how much time that costs on a machine.
 
-ShuffleNetV2's four guidelines (G1 to G4, https://arxiv.org/abs/1807.11164) and others, each a row
-in ``RULES`` with what it looks for, why, its price and its known problems; ``docs/rules.md`` is
-made from them. Prices of two rules on one layer overlap, and do not add up.
+ShuffleNetV2's four guidelines (G1 to G4, https://arxiv.org/abs/1807.11164) and others. Each is a
+row in ``RULES`` that says what it looks for, why, its price and its known problems;
+``docs/rules.md`` is made from them. The prices of two rules on one layer overlap: do not add them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from fleetfoot.count.trace import Trace
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.explain.findings import Finding
 from fleetfoot.explain.rules.attention import A1
-from fleetfoot.explain.rules.base import Evidence, Rule, modelled_layers
+from fleetfoot.explain.rules.base import Rule
 from fleetfoot.explain.rules.copies import C1, L1
 from fleetfoot.explain.rules.depthwise import D1
 from fleetfoot.explain.rules.elementwise import B1, G4
 from fleetfoot.explain.rules.engine import E1, F1
 from fleetfoot.explain.rules.fragments import G3
 from fleetfoot.explain.rules.lanes import V1
+from fleetfoot.explain.rules.pricing import Evidence, modelled_layers
 from fleetfoot.explain.rules.squeeze import S1
 from fleetfoot.explain.rules.widths import G1, G2
 from fleetfoot.machine.machine import Machine
@@ -32,14 +33,14 @@ RULES: dict[str, Rule] = {
 }
 
 LEAST_SHARE = 0.005
-"""Of the network's time. What is worth less is lost in the noise of any measurement of it."""
+"""Smallest share of the network's time worth reporting; less is lost in the noise of measuring."""
 
 
 def rule(code: str) -> Rule:
-    """The rule of that code, "G1", or name, "unequal-channel-widths".
+    """The rule with this code, such as "G1", or name, such as "unequal-channel-widths".
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: there is no such rule.
     """
     for one in RULES.values():
         if code in (one.code, one.name):
@@ -57,18 +58,19 @@ def findings(
     reference: Mapping[str, Sequence[str]] | None = None,
     disable: Collection[str] = (),
 ) -> list[Finding]:
-    """What every rule finds, the highest price first.
+    """The findings of every rule, the highest price first.
 
     Args:
-        layers: measured ones of this very trace; without them each layer is taken to run at its
+        layers: measured layers of exactly this trace. Default: each layer is taken to run at its
             floor, and the prices are modelled.
-        engine: that took their times; with ``engine_note``, its ``EngineInfo.note``, and
-            ``reference``, nodes by the layer's module that it ran in reference kernels.
-        disable: codes or names of rules that are not asked.
+        engine: name of the engine that was measured.
+        engine_note: the ``EngineInfo.note`` of that engine.
+        reference: nodes that it ran in reference kernels, by the layer's module.
+        disable: codes or names of rules to leave out.
 
     Raises:
         ValueError: an operator of the trace is in no layer.
-        UnknownNameError: a rule to disable does not exist.
+        UnknownNameError: a rule to leave out does not exist.
     """
     left_out = {rule(name).code for name in disable}
     if layers is not None:
@@ -100,8 +102,8 @@ def findings(
 def worth_saying(
     found: Sequence[Finding], total_s: float, *, least_price_s: float = 0.0
 ) -> tuple[list[Finding], list[Finding]]:
-    """Those worth at least ``LEAST_SHARE`` of ``total_s`` and ``least_price_s``, and the rest. What
-    an engine did outside its fast part is always among the first."""
+    """Splits findings: those worth at least ``LEAST_SHARE`` of ``total_s`` and ``least_price_s``,
+    and the rest. Operators that an engine ran outside its fast part are always in the first."""
     least_s = max(LEAST_SHARE * total_s, least_price_s)
     kept = [one for one in found if one.price_s >= least_s or one.rule == E1.code]
     return kept, [one for one in found if one not in kept]

@@ -12,15 +12,16 @@ from typing import NamedTuple
 
 from fleetfoot.count.trace import Shape
 from fleetfoot.count.vocabulary import ATTENTION, MATRIX_PRODUCTS, SOFTMAXES
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, megabytes
+from fleetfoot.explain.rules.pricing import Evidence
 
 
 class Attention(NamedTuple):
     softmax: int
-    """Its index in the trace, or that of the fused operator."""
+    """Index of the softmax in the trace, or of the fused operator."""
     operators: tuple[int, ...]
     scores: Shape
-    """(..., N, M)"""
+    """Shape of the scores, (..., N, M)."""
     head: int
     """d"""
 
@@ -66,7 +67,7 @@ def quadratic_attention(evidence: Evidence) -> Iterator[Breach]:
             unit="tokens",
             price_s=price_s,
             text=f"{queries:,} tokens attend to {keys:,}: the {maps:,} score maps are "
-            f"{megabytes(scores)}, more than the queries, keys, values and answers together "
+            f"{megabytes(scores)}, more than the queries, keys, values and outputs together "
             f"({megabytes(maps * 2 * (queries + keys) * one.head * size)}).",
             change=f"Attend to {int(bound)} tokens or fewer: at a lower resolution, to pooled keys "
             "and values, or within windows; large-kernel convolutions can stand in before that.",
@@ -77,15 +78,15 @@ A1 = Rule(
     code="A1",
     name="quadratic-attention",
     what="""Looks for attention whose N·M scores are more values than its queries, keys, values
-and answers, 2·(N + M)·d: above 4·d tokens where all attend to all, 128 for heads of 32.""",
+and outputs, 2·(N + M)·d: above 4·d tokens if all attend to all, which is 128 for heads of 32.""",
     why="""Scores grow with the square of the tokens, so with the fourth power of the map's
-side. They are written, read and written by the softmax, and read: with every doubling of the
-resolution a larger part of the network.""",
+side. They are written, then read and written by the softmax, then read again: each doubling of the
+resolution makes them a larger part of the network.""",
     price="The time of both products and the softmax · (1 − bound / tokens attended to).",
-    known_problems="""Kernels that never write the scores pay only for computing them; the price
-is right where it was measured with such a kernel, and too high where it is modelled.""",
+    known_problems="""Kernels that never write the scores only pay for computing them; the price
+is right if it was measured with such a kernel, and too high if it is modelled.""",
     instead="""Attention in the last stage only; pooled keys; windows; 7×7 depthwise
-convolutions in early stages, which FastViT has.""",
+convolutions in early stages, as in FastViT.""",
     reference="""Vasu et al. 2023, [FastViT](https://arxiv.org/abs/2303.14189), section 3; Dao
 et al. 2022, [FlashAttention](https://arxiv.org/abs/2205.14135), for kernels that do not write
 the scores.""",

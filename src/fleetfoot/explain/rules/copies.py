@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleetfoot.count.vocabulary import CLONES, CONCATENATIONS, REARRANGEMENTS, bare
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, megabytes
+from fleetfoot.explain.rules.pricing import Evidence
 
 MOST_LAYOUT_AXES = 4
-"""Of a map or of tokens and heads. A view of more splits one of them: a shuffle, or windows."""
+"""Axes of a map, or of tokens and heads. A view of more axes splits one: a shuffle, or windows."""
 
 
 def rearranged(evidence: Evidence) -> Iterator[Breach]:
@@ -56,12 +57,12 @@ C1 = Rule(
     name="rearranging-copy",
     what="""Looks for concats, channel shuffles, slices written back, rolls and the like that
 took time of their own.""",
-    why="""They move every value and compute nothing; their multiply-adds are counted as none,
-so that a network of few multiply-adds may spend its time in them. PConv as torch writes it
-copies the three quarters of the map that it leaves alone.""",
+    why="""They move every value and compute nothing. Their multiply-adds count as zero, so a
+network with few multiply-adds may spend its time in them. PConv as torch writes it copies the three
+quarters of the map that it leaves unchanged.""",
     price="Its time.",
-    known_problems="""Where a concat or split is free, in an engine that writes the parts in
-place, it took no time and is not found; without measuring it is taken to copy.""",
+    known_problems="""If a concat or split is free, in an engine that writes the parts in place,
+it takes no time and is not found; without measuring it is assumed to copy.""",
     instead="""An engine that reads the parts where they are; at the network's end, concat,
 shuffle and the next split as one order of channels in a layer's weights.""",
     reference="""Ma et al. 2018, [ShuffleNet V2](https://arxiv.org/abs/1807.11164), section 4;
@@ -74,11 +75,11 @@ L1 = Rule(
     name="layout-change",
     what="""Looks for copies that make a permuted map contiguous: between channels-first and
 channels-last, or of tokens into heads and back.""",
-    why="""The values stay the same and every one is read and written, often with strides that
-use a cache line for a value.""",
+    why="""The values stay the same, but each is read and written, often with strides that use a
+whole cache line for one value.""",
     price="Its time.",
-    known_problems="""Layout changes that an engine inserts of its own are rows of `fleetfoot
-explain`, yet no operators of the network, and this rule does not see them.""",
+    known_problems="""Layout changes that an engine inserts are rows of `fleetfoot explain`, but
+not operators of the network, so this rule does not see them.""",
     instead="""One order through the whole network: batch norm, or layer norm over axis 1, in a
 channels-first network.""",
     reference="""Liu et al. 2022, [ConvNeXt](https://arxiv.org/abs/2201.03545), whose blocks

@@ -1,4 +1,4 @@
-"""The operators of a trace as a graph: who feeds whom, and what each of them is."""
+"""The operators of a trace as a graph: which operator feeds which, and what each one is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Product:
     """
 
     index: int
-    """Of the operator in the trace."""
+    """Index of the operator in the trace."""
     operator: Operator
     channels_in: int
     channels_out: int
@@ -28,7 +28,7 @@ class Product:
     rows_in: int
     rows_out: int
     source: int
-    """Which of the operator's inputs is the map."""
+    """Position of the map among the operator's inputs."""
 
     @property
     def macs(self) -> int:
@@ -36,7 +36,7 @@ class Product:
 
     @property
     def taps(self) -> int:
-        """Positions under the kernel."""
+        """Number of positions under the kernel."""
         return prod(self.kernel)
 
     @property
@@ -49,18 +49,18 @@ class Product:
 
     @property
     def weights(self) -> int:
-        """Values, without the bias."""
+        """Number of weight values, without the bias."""
         return self.taps * self.channels_in * self.channels_out // self.groups
 
     @property
     def moved_bytes(self) -> int:
-        """Input, output and weights, without the bias."""
+        """Bytes of input, output and weights, without the bias."""
         maps = self.rows_in * self.channels_in + self.rows_out * self.channels_out
         return self.element_bytes * (maps + self.weights)
 
     @property
     def words(self) -> str:
-        """ "3×3 convolution of 24 → 144 channels"."""
+        """The layer in words, for example "3×3 convolution of 24 → 144 channels"."""
         widths = f"of {self.channels_in} → {self.channels_out} channels"
         if self.operator.name in LINEAR:
             return f"linear layer {widths}"
@@ -71,7 +71,7 @@ class Product:
 
 
 def product(index: int, op: Operator) -> Product | None:
-    """The operator as a product; None where it is none, or a transposed convolution."""
+    """The operator as a product; None if it is not one, or is a transposed convolution."""
     if not op.elements_written or not op.macs:
         return None
     if op.name == "aten.convolution":
@@ -97,7 +97,7 @@ def product(index: int, op: Operator) -> Product | None:
 
 
 class Dataflow:
-    """Who feeds whom. Operators are named by their index in the trace."""
+    """The graph of a trace. Operators are named by their index in it."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -113,12 +113,12 @@ class Dataflow:
         return tuple(found)
 
     def producers(self, index: int) -> tuple[int, ...]:
-        """The operators that made what it reads, views looked through; weights and the network's
-        input have none."""
+        """The operators that made the inputs of an operator, seen through views; weights and the
+        network's input have none."""
         return tuple(maker for maker in self._made_by[index] if maker is not None)
 
     def reads_input(self, layer: Product) -> bool:
-        """Whether a product works on what no operator made: the network's input."""
+        """Whether a product reads the network's input, which no operator made."""
         return self._made_by[layer.index][layer.source] is None
 
     @cached_property
@@ -131,7 +131,7 @@ class Dataflow:
 
     @cached_property
     def ancestors(self) -> tuple[int, ...]:
-        """For each operator a set of bits: those that it follows from."""
+        """For each operator, its ancestors as a set of bits."""
         found: list[int] = []
         for index in range(len(self.trace.operators)):
             bits = 0
@@ -150,9 +150,9 @@ class Dataflow:
         return self.trace.operators[index].name in BATCH_NORMS
 
     def hosts(self, index: int) -> tuple[int, ...]:
-        """The producers that could do its element-wise work while they write their output, as
-        engines do that fuse at all: nothing else reads that output, and it is of the same size, so
-        that a gate of one value a channel does not take the map with it."""
+        """The producers that could do an operator's element-wise work while they write their
+        output, as fusing engines do: nothing else reads that output, and it has the same size, so
+        a gate of one value for each channel does not take the map with it."""
         if not self.elementwise(index):
             return ()
         operators = self.trace.operators
@@ -161,12 +161,12 @@ class Dataflow:
             for producer in self.producers(index)
             if self.consumers[producer] == (index,)
             and operators[producer].elements_written == operators[index].elements_written
-            and operators[producer].exact_flops != 0  # one that only copies has no pass to join
+            and operators[producer].exact_flops != 0  # a mere copy has no pass to join
         )
 
     def through(self, index: int) -> int | None:
-        """The operator from which ``index`` takes its first input, element-wise work and batch
-        norms between them passed by; None where that is the network's input."""
+        """The operator that feeds the first input of ``index``, seen through element-wise work and
+        batch norms; None if that input is the network's input."""
         before = self.producers(index)
         while before and (self.elementwise(before[0]) or self.batch_norm(before[0])):
             if len(self.producers(before[0])) > 1:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleetfoot.count.vocabulary import bare
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, megabytes
+from fleetfoot.explain.rules.pricing import Evidence
 from fleetfoot.explain.rules.squeeze import gates
 
 
@@ -70,16 +71,17 @@ def unfolded_norms(evidence: Evidence) -> Iterator[Breach]:
 G4 = Rule(
     code="G4",
     name="element-wise-work",
-    what="""Looks for activations, sums and products of maps that took time of their own. What
-an engine did within the layer before it has none, and is not found; without measuring,
-element-wise work right after a layer whose output nothing else reads is taken to be done
+    what="""Looks for activations, sums and products of maps that took time of their own. Work
+that an engine did within the layer before has none, and is not found; without measuring,
+element-wise work right after a layer whose output nothing else reads is assumed to be done
 there.""",
-    why="""One operation a value, and two or three values moved for it: such work runs at the
-memory's rate, hundreds of times below the machine's peak, and its multiply-adds count as none.""",
+    why="""It does one operation on each value, and moves two or three values for it: such work
+runs at the memory's rate, hundreds of times below the machine's peak, and its multiply-adds count
+as zero.""",
     price="""Its time · (1 − bound / bytes moved). The bound is what it would still read within
 the layer that writes its largest input: nothing for an activation, the shortcut for a sum.""",
-    known_problems="""The depthwise convolutions that the paper counts among these are D1's and
-F1's. Where several operators share one measured row, its time is divided by their floors.""",
+    known_problems="""The paper counts depthwise convolutions among these; here they belong to D1
+and F1. If several operators share one measured row, its time is divided by their floors.""",
     instead="""An engine that fuses; activations after convolutions and fewer of them; no
 shortcut across a change of shape.""",
     reference="Ma et al. 2018, [ShuffleNet V2](https://arxiv.org/abs/1807.11164), guideline 4.",
@@ -93,10 +95,10 @@ B1 = Rule(
     why="""In inference a batch norm is x·s + t with constants s and t, which a convolution
 before it can carry in its weights and bias. By itself it is a pass through memory.""",
     price="Its time.",
-    known_problems="""Without measuring, every batch norm in the network counts, though most
+    known_problems="""Without measuring, every batch norm in the network counts, although most
 engines fold those after convolutions when they load it.""",
-    instead="""`fleetfoot fuse`, which proves that the answers stay; batch norms right after
-convolutions.""",
+    instead="""`fleetfoot fuse`, which proves that the outputs stay the same; batch norms right
+after convolutions.""",
     reference="""Jacob et al. 2018, [Quantization and
 Training](https://arxiv.org/abs/1712.05877), section 3.2; [folding.md](folding.md).""",
     check=unfolded_norms,

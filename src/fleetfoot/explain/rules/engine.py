@@ -6,18 +6,19 @@ import re
 from collections.abc import Iterator
 
 from fleetfoot.count.vocabulary import bare
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule
+from fleetfoot.explain.rules.base import Breach, Rule
+from fleetfoot.explain.rules.pricing import Evidence
 
 MOST_TIMES = 4.0
-"""As whole networks, their memory-bound layers among them, general engines reach 0.2 to 0.9 of a
-large matrix product's rate here: one layer below a quarter of its own floor's is below nearly
-all."""
+"""Times the floor from which a layer is far above it. Whole networks, including their memory-bound
+layers, reach 0.2 to 0.9 of a large matrix product's rate on general engines here: a layer below a
+quarter of its own floor's rate is below nearly all."""
 LEAST_SHARE = 0.02
-"""Of the network's time, above the floor: a layer that is slow and does not matter is left out."""
+"""Smallest share of the network's time above the floor: slow layers that take less are left out."""
 LEAST_PRICE = 0.005
-"""Likewise, of the price of a node in a reference kernel."""
+"""Smallest share of the network's time for the price of a node in a reference kernel."""
 OPERATOR = re.compile(r"\baten\.(\w+)")
-"""As engines name them in their notes: "aten.mean.dim"."""
+"""Operators as engines name them in their notes, for example "aten.mean.dim"."""
 
 
 def far_above_floor(evidence: Evidence) -> Iterator[Breach]:
@@ -86,14 +87,14 @@ F1 = Rule(
     name="far-above-floor",
     what=f"""Looks for measured layers with multiply-adds that take more than {MOST_TIMES:g}
 times their floor (whole networks on general engines take 1.1 to 5 times that of their
-multiply-adds), where that costs {100 * LEAST_SHARE:g} % of the network's time: a layer that
-does not matter is left out. Silent without measuring.""",
-    why="""The floor is what the machine was measured to do: the layer's multiply-adds at peak,
-or its bytes at the bandwidth of the memory that holds them. Far above it no property of the
+multiply-adds), if that costs at least {100 * LEAST_SHARE:g} % of the network's time. Finds nothing
+without measuring.""",
+    why="""The floor is what the machine was measured to reach: the layer's multiply-adds at peak,
+or its bytes at the bandwidth of the memory that holds them. Far above it, no property of the
 network explains the time, but the engine's kernel for this shape does.""",
     price=f"Its time, less {MOST_TIMES:g} times its floor.",
-    known_problems="""A layer that another rule names is named here again where the engine also
-has no good kernel for it. The time of a row includes what the engine fused into
+    known_problems="""A layer that another rule names is named here again if the engine also
+has no good kernel for it. The time of a row includes the operators that the engine fused into
 it.""",
     instead="Another engine; `fleetfoot explain --engine` says which is faster on that layer.",
     reference="Williams et al. 2009, [Roofline](https://doi.org/10.1145/1498765.1498785).",
@@ -103,14 +104,14 @@ it.""",
 E1 = Rule(
     code="E1",
     name="outside-the-fast-part",
-    what="""Passes on what an engine tells of itself: operators that its fast part did not take
-(ExecuTorch), nodes that ran in reference kernels (OpenVINO).""",
+    what="""Reports operators that an engine says it did not run in its fast part (ExecuTorch), or
+ran in reference kernels (OpenVINO).""",
     why="""Such operators run in reference kernels, often on one thread, and split the network
 into parts between which maps change their layout.""",
-    price="""The measured time of the operators that the note names, 0 where none was measured;
-of a layer in a reference kernel, its time above its floor.""",
+    price="""The measured time of the operators that the note names, 0 if nothing was measured;
+for a layer in a reference kernel, its time above its floor.""",
     known_problems="""Engines name operators in their own words; those that cannot be found in
-the network have no price, and the finding is given all the same.""",
+the network have no price, but the finding is still reported.""",
     instead="The same function in operators that the engine has, or another engine.",
     reference="`fleetfoot engines`; [engine.md](engine.md).",
     check=fallback,

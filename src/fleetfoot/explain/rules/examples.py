@@ -1,7 +1,7 @@
-"""For each rule a network that breaks it, and the same with the change made.
+"""For each rule, a network that breaks it, and the same network with the change made.
 
-``docs/rules.md`` shows them; ``explain.prices`` runs both and compares what the change saves with
-the price. Each is ``REPEATS`` blocks, so that what is looked at is most of the network.
+``docs/rules.md`` shows them; ``explain.price_check`` runs both and compares what the change saves
+with the price. Each is ``REPEATS`` blocks, so that the broken part is most of the network.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ROUND = Machine(
     measured_at="2000-01-01T00:00:00+00:00",
     instruction_set="avx512",
 )
-"""No machine, but one to count on by hand: 100 GFLOP/s, 10 GB/s, 5 µs a start."""
+"""A machine that does not exist, for counting by hand: 100 GFLOP/s, 10 GB/s, 5 µs a start."""
 
 
 class Unequal(nn.Sequential):
@@ -90,7 +90,7 @@ class ActivationFirst(nn.Module):
         return x + self.conv(F.relu(x))
 
 
-class ActivationBehind(ActivationFirst):
+class ActivationAfter(ActivationFirst):
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.conv(x))
 
@@ -206,26 +206,26 @@ class Pooled(nn.Sequential):
 @dataclass(frozen=True, kw_only=True)
 class Example:
     rule: str
-    """Its code."""
+    """Code of the rule."""
     broken: type[nn.Module]
-    """A block that breaks it."""
+    """Class of a block that breaks the rule."""
     shape: Shape
     mended: type[nn.Module] | None = None
-    """The same with the change made; None where the change is not the network's."""
+    """Class of the block with the change made; None if the change is not to the network."""
     mended_shape: Shape | None = None
-    """Of its input, where the widths differ."""
+    """Shape of the mended block's input, if the widths differ."""
     times_floor: float = 0.0
-    """A measured time to show the rule with, where it needs one."""
+    """Times its floor that a layer is said to have taken, for a rule that needs measured times."""
     engine_note: str = ""
-    """Likewise an engine's note."""
+    """Note of the engine, for a rule that needs one."""
 
     def networks(self) -> tuple[tuple[nn.Module, Tensor], tuple[nn.Module, Tensor]]:
-        """Broken and mended, ``REPEATS`` blocks each, in eval mode with weights from a fixed seed,
-        and an input for each. Where their widths differ, both read an image and give a mean, so
-        that no engine pays at the border for the wider one.
+        """The broken and the mended network with an input each: ``REPEATS`` blocks in eval mode,
+        weights from a fixed seed. If the widths differ, both read an image and give a mean, so that
+        no engine pays at the border for the wider one.
 
         Raises:
-            ValueError: there is no mended one.
+            ValueError: there is no mended block.
         """
         if self.mended is None:
             raise ValueError(f"rule {self.rule} has no example with the change made")
@@ -240,7 +240,7 @@ class Example:
 
 
 def repeated(block: Callable[[], nn.Module], *, width: int = 0) -> nn.Module:
-    """``REPEATS`` blocks; with a ``width``, between a convolution from 3 channels and a mean."""
+    """``REPEATS`` blocks; with ``width``, placed between a convolution of 3 channels and a mean."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         blocks = [block() for _ in range(REPEATS)]
@@ -268,7 +268,7 @@ EXAMPLES: dict[str, Example] = {
             mended_shape=(1, 64, 28, 28),
         ),
         Example(rule="G3", broken=Branches, shape=LARGE, mended=OneBranch),
-        Example(rule="G4", broken=ActivationFirst, shape=LARGE, mended=ActivationBehind),
+        Example(rule="G4", broken=ActivationFirst, shape=LARGE, mended=ActivationAfter),
         Example(rule="A1", broken=Attention, shape=(1, 64, 28, 28), mended=PooledAttention),
         Example(rule="B1", broken=NormFirst, shape=LARGE, mended=NormFolded),
         Example(rule="C1", broken=Shuffled, shape=(1, 128, 56, 56), mended=Alternating),

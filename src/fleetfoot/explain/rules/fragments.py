@@ -1,4 +1,4 @@
-"""G3: a block of many small pieces, side by side or one after the other.
+"""G3: a block of many small layers, side by side or one after the other.
 
 Ma et al. 2018, "ShuffleNet V2", https://arxiv.org/abs/1807.11164, section 3.
 """
@@ -9,20 +9,21 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from fleetfoot.count.vocabulary import CONCATENATIONS, bare
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, counted
+from fleetfoot.explain.rules.base import Breach, Rule, counted
 from fleetfoot.explain.rules.dataflow import Product, bits
+from fleetfoot.explain.rules.pricing import Evidence
 
 JOINS = CONCATENATIONS | {"aten.add", "aten.mul"}
-"""Where branches come together again."""
+"""Operators that join branches."""
 
 FEWEST_BRANCHES = 3
-"""Two branches are what a shortcut or a stride that doubles the channels needs."""
+"""Fewest branches to report. Two are what a shortcut or a doubling of the channels needs."""
 FEWEST_IN_SERIES = 4
-"""The paper's own blocks have three layers one after the other."""
+"""Fewest layers in a row to report. The paper's own blocks have three."""
 
 
 def _branches(evidence: Evidence, join: int) -> tuple[int, ...]:
-    """What a join joins; a sum of sums is one join."""
+    """The operators that a join joins; a sum of sums is one join."""
     graph = evidence.graph
     found: list[int] = []
     for producer in graph.producers(join):
@@ -44,12 +45,12 @@ def _outermost(evidence: Evidence, join: int) -> bool:
 class Fragments(NamedTuple):
     join: int
     branches: int
-    """Those with convolutions."""
+    """Number of branches with convolutions."""
     pieces: tuple[Product, ...]
 
 
 def _fragments(evidence: Evidence) -> list[Fragments]:
-    """Maps that enough branches make together; no convolution is in two of them."""
+    """The maps that enough branches make together; no convolution is in two of them."""
     graph = evidence.graph
     products = {p.index: p for p in evidence.products}
     claimed: set[int] = set()
@@ -75,7 +76,7 @@ def _fragments(evidence: Evidence) -> list[Fragments]:
 
 def parallel_fragments(evidence: Evidence) -> Iterator[Breach]:
     every = _fragments(evidence)
-    but = {p.index for one in every for p in one.pieces}  # they are no measure of themselves
+    but = {p.index for one in every for p in one.pieces}  # they must not set their own rate
     for one in every:
         price_s = _price(evidence, one.pieces, but)
         if price_s <= 0:
@@ -89,14 +90,14 @@ def parallel_fragments(evidence: Evidence) -> Iterator[Breach]:
             price_s=price_s,
             text=f"{counted(count, 'convolution')} in {one.branches} branches make one map; "
             "one convolution of the same multiply-adds would read its input once and start once.",
-            change="Fold the branches where they are linear (fleetfoot fuse), or make fewer and "
+            change="Fold the branches if they are linear (fleetfoot fuse), or make fewer and "
             "larger ones.",
         )
 
 
 def _price(evidence: Evidence, pieces: Sequence[Product], but: Collection[int]) -> float:
-    """Their time, less that of one layer of their operations that reads the widest input once and
-    writes what the last ones write."""
+    """Time of the pieces, minus that of one layer with their operations that reads the widest input
+    once and writes the last output."""
     indices = [p.index for p in pieces]
     read = max(p.element_bytes * p.rows_in * p.channels_in for p in pieces)
     after = evidence.graph.ancestors
@@ -108,7 +109,7 @@ def _price(evidence: Evidence, pieces: Sequence[Product], but: Collection[int]) 
 
 
 def series_fragments(evidence: Evidence) -> Iterator[Breach]:
-    """Rows of layers each of which takes longer to start than to do."""
+    """Finds rows of layers each of which takes longer to start than to compute."""
     graph = evidence.graph
     tiny = {p.index for p in evidence.products if evidence.floor(p.index).bound == "start"}
     chains: list[list[int]] = []
@@ -147,16 +148,16 @@ G3 = Rule(
     what=f"""Looks for maps that {FEWEST_BRANCHES} or more branches with convolutions make
 together (two are what a shortcut or a stride that doubles the channels needs), and for
 {FEWEST_IN_SERIES} or more layers in a row each of which takes longer to start on all threads
-than to do (the paper's blocks have three).""",
+than to compute (the paper's blocks have three).""",
     why="""Each piece is started on all threads and waited for, each branch reads the input
 again, and a small piece fills neither vectors nor caches. GPUs, which start kernels slowly and
 are wide, lose most: in the paper four parallel pieces run at 0.28 of one's rate, and at 0.87 on
 a phone's core.""",
-    price="""Branches: the time of their convolutions, less that of one convolution of their
+    price="""Branches: the time of their convolutions, minus that of one convolution with their
 multiply-adds (at the rate of the network's other dense layers, or the memory's bandwidth) that
-reads the input once. In a row: the starts saved if one layer did it all.""",
-    known_problems="""Branches that are linear, like MobileOne's, exist only while training: fold
-first. Engines that run branches at the same time pay less than the sum that is assumed here.""",
+reads the input once. Layers in a row: the starts that are saved if one layer does it all.""",
+    known_problems="""Linear branches, such as MobileOne's, exist only while training: fold them
+first. Engines that run branches at the same time pay less than the sum assumed here.""",
     instead="One convolution in place of several; branches only while training.",
     reference="Ma et al. 2018, [ShuffleNet V2](https://arxiv.org/abs/1807.11164), guideline 3.",
     check=fragmentation,

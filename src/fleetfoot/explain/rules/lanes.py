@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule
+from fleetfoot.explain.rules.base import Breach, Rule
+from fleetfoot.explain.rules.pricing import Evidence
 
 MOST_EMPTY = 0.1
-"""Share of the lanes. 1000 classes leave 1 % of 16 empty, 116 channels 9 %, 40 channels 17 %: below
-a tenth, tails cost no more than other small things."""
+"""Share of empty lanes from which a layer is reported. 1000 classes leave 1 % of 16 empty, 116
+channels 9 %, 40 channels 17 %: below a tenth, tails cost no more than other small things."""
 
 
 def empty_lanes(evidence: Evidence) -> Iterator[Breach]:
@@ -24,7 +25,7 @@ def empty_lanes(evidence: Evidence) -> Iterator[Breach]:
             continue
         floor = evidence.floor(layer.index)
         full_s = max(floor.compute_s, floor.memory_s)
-        saved_s = floor.compute_s / (1 - empty) - full_s  # of the floor, were the lanes filled
+        saved_s = floor.compute_s / (1 - empty) - full_s  # from the floor, if lanes were filled
         price_s = min(saved_s, evidence.time_s(layer.index) * empty)
         if price_s <= 0:
             continue
@@ -34,9 +35,9 @@ def empty_lanes(evidence: Evidence) -> Iterator[Breach]:
             bound=MOST_EMPTY,
             unit="share of lanes",
             price_s=price_s,
-            text=f"The {layer.words} fills {channels} of {padded} lanes, vectors being of {lanes} "
+            text=f"The {layer.words} fills {channels} of {padded} lanes in vectors of {lanes} "
             f"floats: {100 * empty:.0f} % of what they compute is thrown away.",
-            change=f"Take {padded} channels for the same time"
+            change=f"Use {padded} channels for the same time"
             + (f", or {fewer} for less." if fewer else "."),
         )
 
@@ -47,14 +48,14 @@ V1 = Rule(
     what=f"""Looks for layers whose output channels, rounded up to the vectors of the machine
 (16 floats in AVX-512, 8 in AVX2, 4 in NEON), leave {100 * MOST_EMPTY:g} % of the lanes or more
 empty: 40 channels leave 17 % of AVX-512's, 116 leave 9 %.""",
-    why="""Engines lay channels along a vector. The empty lanes of the last one are computed as
-the others are and thrown away, and memory is padded for them.""",
-    price="""Multiply-adds at peak with the empty lanes, less the layer's floor without them; at
-most the share of its time. 0 where the memory is the floor, with or without them.""",
+    why="""Engines lay channels along a vector. The empty lanes of the last vector are computed
+like the others and thrown away, and memory is padded for them.""",
+    price="""Multiply-adds at peak with the empty lanes, minus the layer's floor without them; at
+most the share of its time. 0 if memory sets the floor with and without them.""",
     known_problems="""Engines that lay positions along the vector, and those with masked or
-shared tails, lose less; a GPU has tiles of its own, and this rule is silent there.""",
-    instead="""Widths in multiples of 16; make them so in the first stage and the doubled ones
-follow.""",
+shared tails, lose less. A GPU has its own tiles, and this rule finds nothing there.""",
+    instead="""Widths in multiples of 16; if the first stage has them, the doubled ones have them
+too.""",
     reference="""Georganas et al. 2018, [Anatomy of High-Performance Deep Learning
 Convolutions](https://arxiv.org/abs/1808.05567), for channels in blocks of a vector.""",
     check=empty_lanes,

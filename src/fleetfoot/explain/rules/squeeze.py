@@ -10,25 +10,26 @@ from math import prod
 from typing import NamedTuple
 
 from fleetfoot.count.vocabulary import bare
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, counted, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, counted, megabytes
 from fleetfoot.explain.rules.dataflow import bits
+from fleetfoot.explain.rules.pricing import Evidence
 
 
 class Gate(NamedTuple):
-    """Operators by their index in the trace."""
+    """A squeeze-excite, as indices of operators in the trace."""
 
     scaling: int
-    """The product of the map and one value a channel."""
+    """The product of the map and one value for each channel."""
     between: tuple[int, ...]
-    """From the pooling to the last operator before ``scaling``."""
+    """The operators from the pooling to the last one before ``scaling``."""
 
 
 SMALL_MAP = 14 * 14
-"""Pixels of the maps of a last stage, or of the one before."""
+"""Pixels of the largest map that counts as small: those of the last stage or the one before."""
 
 
 def gates(evidence: Evidence) -> list[Gate]:
-    """Products of a map and one value a channel of it that follows from that map's own mean."""
+    """The products of a map and one value for each channel that depends on the map's own mean."""
     graph, operators = evidence.graph, evidence.operators
     found = []
     for index, op in enumerate(operators):
@@ -66,22 +67,22 @@ def squeeze_excite(evidence: Evidence) -> Iterator[Breach]:
             f"{op.shape}; this machine's ridge is {ridge:.3g}.",
             change="Keep squeeze-excite in the last stages, where maps are small, or leave it out."
             if prod(op.shape[2:]) > SMALL_MAP
-            else "Leave it out where accuracy allows; the map is small already.",
+            else "Leave it out if accuracy allows; the map is small already.",
         )
 
 
 S1 = Rule(
     code="S1",
     name="squeeze-excite-stall",
-    what="""Looks for maps that are multiplied by one value a channel that follows from the
+    what="""Looks for maps that are multiplied by one value for each channel that depends on the
 map's own mean. All of them are below the machine's ridge; what they cost decides.""",
-    why="""The pooling must be over before the first of two tiny layers can start, and these
-before the map is scaled: the map is written, read, and read and written again, where the layer
-before could have handed it on while it was in cache. Starting the tiny layers takes longer than
-computing them.""",
+    why="""The pooling must end before the first of two tiny layers can start, and these before
+the map is scaled. So the map is written, read, and read and written again, where the layer before
+could have passed it on while it was in cache. Starting the tiny layers takes longer than computing
+them.""",
     price="The time of everything from the pooling to the scaling: what leaving it out saves.",
-    known_problems="""Squeeze-excite buys accuracy, which the price leaves out; the layer that a
-gate is left out of may also get slower or faster by what it can fuse.""",
+    known_problems="""Squeeze-excite buys accuracy, which the price leaves out. Without it, the
+layer before may also get slower or faster, depending on what it can fuse.""",
     instead="None in the early stages; or a wider block without one.",
     reference="""Hu et al. 2018, [Squeeze-and-Excitation](https://arxiv.org/abs/1709.01507);
 Vasu et al. 2023, [MobileOne](https://arxiv.org/abs/2206.04040), section 3.1, for its cost on a

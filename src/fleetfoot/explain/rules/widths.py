@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import sqrt
 
-from fleetfoot.explain.rules.base import Breach, Evidence, Rule, counted, megabytes
+from fleetfoot.explain.rules.base import Breach, Rule, counted, megabytes
 from fleetfoot.explain.rules.dataflow import Product
+from fleetfoot.explain.rules.pricing import Evidence
 
 LEAST_EXTRA = 0.1
-"""Share of a layer's bytes. Widths of 1 : 2 move 6 % more than they must, of 1 : 2.6 10 %; in the
-paper's own measurements 1 : 2 costs 4 to 12 %, about as much as two runs of one program differ."""
+"""Share of a layer's bytes above the bound from which it is reported. Widths of 1 : 2 move 6 % more
+than they must, of 1 : 2.6 10 %; in the paper's measurements 1 : 2 costs 4 to 12 %, about as much as
+two runs of one program differ."""
 
 
 def least_bytes(layer: Product) -> float:
-    """What any ungrouped layer of the same kernel and the same multiply-adds moves at least.
+    """The fewest bytes that an ungrouped layer of the same kernel and multiply-adds moves.
 
     Weights are B / r2 values for B multiply-adds, whatever the widths. Maps are r1·c1 + r2·c2 at a
     fixed product c1·c2/g of an ungrouped layer: least where both are equal, 2·sqrt(r1·r2·c1·c2/g).
@@ -92,18 +94,18 @@ G1 = Rule(
     name="unequal-channel-widths",
     what=f"""Looks for 1×1 convolutions and linear layers whose input and output widths differ
 so much that they move {100 * LEAST_EXTRA:g} % more bytes than the same multiply-adds must:
-about 1 : 2.6 where the map is large. Below that the paper's own measurements differ by no more
-than two runs of one program. Layers that read the network's input are left out, since nobody
-chose its 3 channels.""",
+about 1 : 2.6 on a large map. Below that, the paper's own measurements differ by no more than two
+runs of one program. Layers that read the network's input are left out, because nobody chose its 3
+channels.""",
     why="""A 1×1 convolution of B multiply-adds on H·W positions moves H·W·(c1 + c2) + c1·c2
-values, at least 2·√(H·W·B) + B/(H·W), with equality where c1 = c2. What is above that is
-traffic that buys no work.""",
+values, at least 2·√(H·W·B) + B/(H·W), with equality if c1 = c2. What is above that is traffic that
+does no work.""",
     price="""(bytes moved − bound) / bandwidth of the level of memory that holds the layer, at
-most their share of the layer's time above its multiply-adds; so 0 where it takes no longer than
-these, and where nothing was measured and they are the floor.""",
-    known_problems="""Inverted bottlenecks are unequal on purpose, and an engine that computes
-both 1×1 convolutions and what is between them tile by tile never writes the wide map: measure
-with that engine. Accuracy is not considered.""",
+most their share of the layer's time above its multiply-adds. So it is 0 if the layer takes no
+longer than these, or if nothing was measured and they are the floor.""",
+    known_problems="""Inverted bottlenecks are unequal on purpose. An engine that computes both
+1×1 convolutions and what is between them tile by tile never writes the wide map: measure with that
+engine. Accuracy is not considered.""",
     instead="Lower the expansion ratio and widen the block, at the same multiply-adds.",
     reference="Ma et al. 2018, [ShuffleNet V2](https://arxiv.org/abs/1807.11164), guideline 1.",
     check=unequal_widths,
@@ -112,18 +114,18 @@ with that engine. Accuracy is not considered.""",
 G2 = Rule(
     code="G2",
     name="many-groups",
-    what=f"""Looks for convolutions in groups, depthwise ones apart, that move {
+    what=f"""Looks for convolutions in groups, except depthwise ones, that move {
         100
         * LEAST_EXTRA:g} % more bytes than an ungrouped convolution of the same multiply-adds; the
 threshold is that of G1.""",
     why="""At B multiply-adds, g groups and c1 input channels a 1×1 convolution moves H·W·c1 +
 B·g/c1 + B/(H·W) values: more with every group. Kernels for small groups also fill vectors
 badly, and some engines run the groups one after the other.""",
-    price="""The layer's time, less that of an ungrouped convolution of the same multiply-adds:
-these at the rate of the network's dense layers (half of their operations run faster; a large
-matrix product's where they are too few), or its bytes at the memory's bandwidth if that is
+    price="""The layer's time, minus that of an ungrouped convolution with the same multiply-adds:
+these at the rate of the network's dense layers (the rate that half of their operations exceed, or a
+large matrix product's if they are too few), or its bytes at the memory's bandwidth if that takes
 longer.""",
-    known_problems="""Groups let a network of few multiply-adds be wide, which the narrower
+    known_problems="""Groups let a network with few multiply-adds be wide, which the narrower
 replacement gives up: compare accuracies after training, not only times.""",
     instead="""An ungrouped convolution of fewer channels; or a partial convolution (PConv),
 which convolves a quarter of the channels densely and leaves the rest.""",

@@ -1,1 +1,1 @@
-"""What every page and card is drawn with: markup, charts, colours, labels, the terminal."""
+"""Drawing kit for pages and cards: markup, charts, colours, labels, the terminal."""

@@ -1,8 +1,8 @@
-"""Where the names go beside the points of a picture, so that none covers another.
+"""Placing names beside the points of a picture so that no name covers another.
 
-Greedy: the most crowded point chooses first, among places around it, the near ones before the far
-ones. A name that has no free place is left out: better none than two that cannot be read. Names
-that must be there choose before all others, as far off as they need.
+Greedy: the most crowded point chooses first among the places around it, nearest first. A name
+without a free place is left out: no name is better than two that cannot be read. Names that must
+appear choose before all others, as far off as they need.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Box(NamedTuple):
-    """x0 < x1, y0 < y1; the direction of y does not matter here."""
+    """A rectangle, x0 < x1 and y0 < y1; the direction of y does not matter here."""
 
     x0: float
     y0: float
@@ -35,7 +35,7 @@ class Box(NamedTuple):
 
 
 FAR = 24
-"""How many times its mark's radius a name may stand off that must be there."""
+"""Farthest distance of a name that must appear, in radii of its mark."""
 
 # unit directions, the best place first: right, left, above, below, then the corners
 _DIRECTIONS = [(1, 0), (-1, 0), (0, -1), (0, 1)] + [
@@ -53,16 +53,16 @@ def place(
     reach: int = 6,
     must: Collection[int] = (),
 ) -> list[Box | None]:
-    """A box of each size beside the point of the same index, or None where there is no room.
+    """A box for each name, beside the point of the same index; None if there is no room.
 
     Args:
         points: the marks; no name covers one.
         sizes: width and height of each name.
-        radius: of a mark, with the gap that should be around it.
-        taken: what else must stay free.
-        reach: how many times ``radius`` a name may stand off.
-        must: indices of names that are never left out if there is room at all: they choose first,
-            from as far off as ``FAR`` times ``radius``, and cover marks before they are left out.
+        radius: radius of a mark, including the gap around it.
+        taken: boxes that must stay free.
+        reach: farthest distance of a name, in ``radius``.
+        must: indices of names that must appear if there is room at all: they choose first, from as
+            far off as ``FAR`` times ``radius``, and may cover marks before they are left out.
     """
     marks = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in points]
     placed: list[Box | None] = [None] * len(sizes)
@@ -86,7 +86,7 @@ def _free(boxes: Iterable[Box], bounds: Box, others: Sequence[Box]) -> Box | Non
 
 
 def anchor(point: tuple[float, float], box: Box) -> tuple[float, float]:
-    """The spot of ``box`` nearest to ``point``: where a leader line ends."""
+    """The spot of ``box`` nearest to ``point``, where a leader line ends."""
     return min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1)
 
 
@@ -98,12 +98,12 @@ def _crowd(points: Sequence[tuple[float, float]], index: int) -> float:
 def _candidates(
     point: tuple[float, float], size: tuple[float, float], radius: float, reach: int
 ) -> list[Box]:
-    """Boxes around the point, their nearest spot 1, 2, ... radii off."""
+    """Boxes around the point, whose nearest spots are 1, 2, ... radii away."""
     (x, y), (width, height) = point, size
     boxes = []
     for step in range(1, reach + 1):
         for dx, dy in _DIRECTIONS:
-            # the box's centre so far out that its edge, not its middle, is at the distance
+            # move the box's centre out until its edge, not its middle, is at the distance
             cx = x + dx * radius * step + _sign(dx) * width / 2
             cy = y + dy * radius * step + _sign(dy) * height / 2
             boxes.append(Box(cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2))

@@ -1,8 +1,8 @@
-"""What the pages have in common: elements built as a tree, never as text, so that a name cannot
-become markup; and the script and style that lie in ``report`` and are put into the page.
+"""Parts that the pages share: elements built as a tree, never as text, so that a name cannot become
+markup; and the script and style files of ``report``, which are put into the page.
 
-A content security policy names these by hash: whatever a record may say, the browser runs nothing
-else and fetches nothing at all.
+A content security policy names these by hash: whatever a record says, the browser runs nothing else
+and fetches nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, tostring
 
 
 def node(tag: str, *children: Element | str, **attributes: object) -> Element:
-    """An element. ``class_`` stands for class, ``data_row`` for data-row; a None is left out."""
+    """Makes an element. ``class_`` means class, ``data_row`` data-row; a None is left out."""
     made = Element(
         tag,
         {
@@ -36,7 +36,7 @@ def node(tag: str, *children: Element | str, **attributes: object) -> Element:
 
 
 def label(x: float, y: float, text: str, kind: str) -> Element:
-    """Text in a picture."""
+    """Makes a text in a picture."""
     return node("text", text, x=round(x, 1), y=round(y, 1), class_=kind)
 
 
@@ -47,12 +47,12 @@ def markup(*elements: Element) -> str:
 def page(
     name: str, sheets: tuple[str, ...], colours: str, *, title: str, when: str, **parts: str
 ) -> str:
-    """The template ``name``.html, complete in one text.
+    """The page from the template ``name``.html, complete in one text.
 
     Args:
         sheets: names of the style files, the common one first.
-        colours: rules that go behind them.
-        title, when: text, escaped here.
+        colours: CSS rules that follow the sheets.
+        title, when: plain text, escaped here.
         parts: markup, by its name in the template.
     """
     script = "".join(_asset(file) for file in ("common.js", f"{name}.js"))

@@ -1,4 +1,4 @@
-"""How the pictures look, on paper and on the page: a colour for each family and a shape for each
+"""The look of pictures, on paper and on the page: a colour for each family and a shape for each
 engine, the same in every record."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fleetfoot.report.summary import family
 
 @dataclass(frozen=True)
 class Colour:
-    """One hue, dark enough for a light page and light enough for a dark one (3:1 or more)."""
+    """A hue, dark enough for a light page and light enough for a dark one (3:1 or more)."""
 
     light: str
     dark: str
@@ -31,7 +31,7 @@ _FAMILIES = {
     "PoolFormer": Colour("#3f4652", "#ccd2da"),
     "ResNet": Colour("#b4236b", "#f47bb4"),
 }
-"""The zoo's families and the peers that most records have, each with a colour of its own."""
+"""Colours of the zoo's families and of the peers that most records have."""
 _OTHERS = (
     Colour("#7a4a1e", "#c9986b"),
     Colour("#2f7fa3", "#8fd0ee"),
@@ -54,12 +54,12 @@ SHAPES = (*_ENGINES.values(), _OTHER_ENGINE)
 
 
 def colour(family: str) -> Colour:
-    """The colour of a family: by its name alone, so that it is the same in every record."""
+    """The colour of a family; it depends on the name alone, so it is the same in every record."""
     return _FAMILIES.get(family) or _OTHERS[zlib.crc32(family.encode()) % len(_OTHERS)]
 
 
 def shape(engine: str) -> str:
-    """The shape of an engine's mark: by its name alone, so that it is the same in every record."""
+    """The shape of an engine's mark; it depends on the name alone, as a family's colour does."""
     return _ENGINES.get(engine, _OTHER_ENGINE)
 
 
@@ -68,8 +68,8 @@ GUIDES = (1.0, 0.3, 0.1)
 
 
 def log_ticks(low: float, high: float, most: int | None = None) -> list[float]:
-    """Round values from ``low`` to ``high`` on a logarithmic axis: 1, 2, 5 times powers of ten,
-    those between too if these are fewer than three, and fewer if they are more than ``most``."""
+    """Round values from ``low`` to ``high`` on a logarithmic axis: 1, 2, 5 times powers of ten;
+    more values if these are fewer than three, and fewer if they are more than ``most``."""
     powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
 
     def within(steps: Sequence[float]) -> list[float]:
@@ -91,9 +91,9 @@ class Look:
     """The colours and shapes of one record, the same in each of its pictures."""
 
     colours: dict[str, Colour]
-    """By family, the zoo's own first."""
+    """Colours by family, the zoo's own first."""
     shapes: dict[str, str]
-    """By engine, in alphabetical order."""
+    """Shapes by engine, in alphabetical order."""
 
     @classmethod
     def of(cls, measurements: Iterable[Measurement]) -> Look:
@@ -105,10 +105,10 @@ class Look:
         return cls({name: colour(name) for name in names}, {name: shape(name) for name in engines})
 
     def hue(self, model: str) -> str:
-        """The class of a network's family on the page."""
+        """CSS class of a network's family on the page."""
         return f"f{list(self.colours).index(family(model))}"
 
 
 def short(model: str) -> str:
-    """A network's name without the library that it comes from."""
+    """A network's name without its library."""
     return model.split(":")[-1]

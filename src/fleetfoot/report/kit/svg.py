@@ -1,5 +1,5 @@
-"""The two pictures of the page, as SVG: drawn here so that they stand without any script, with the
-hooks (classes and ``data-`` attributes) by which the page's script filters them.
+"""The two pictures of the page, as SVG: drawn here so that they work without a script, with classes
+and ``data-`` attributes by which the page's script filters them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from fleetfoot.report.kit.style import GUIDES, Look, log_ticks, short
 from fleetfoot.report.summary import digits, pareto
 
 ADVANCE = 0.56
-"""Mean advance of a letter in em, in the sans-serif faces that systems come with."""
+"""Mean advance of a letter in em, in common sans-serif faces."""
 GAP = 4
-"""Least pixels between the figures of two ticks."""
+"""Smallest gap between the figures of two ticks, in pixels."""
 _GLYPHS = {
     "circle": "M4.4 0A4.4 4.4 0 1 1-4.4 0A4.4 4.4 0 1 1 4.4 0Z",
     "triangle": "M0-5.2L4.9 3.4L-4.9 3.4Z",
@@ -36,7 +36,7 @@ _GLYPHS = {
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to pixels along one axis."""
+    """Maps values to pixels along one axis."""
 
     low: float
     high: float
@@ -46,7 +46,7 @@ class Scale:
 
     @classmethod
     def around(cls, values: Sequence[float], start: float, end: float, *, log: bool) -> Scale:
-        """Wide enough for ``values`` and a margin at both ends."""
+        """A scale wide enough for ``values`` and a margin at both ends."""
         low, high = min(values), max(values)
         if log:
             margin = (high / low) ** 0.09 * 1.12
@@ -61,8 +61,8 @@ class Scale:
         return round(self.start + along * (self.end - self.start), 2)
 
     def ticks(self, most: int = 8) -> list[float]:
-        """Round values within the axis, on a linear one at most so many; a logarithmic one has at
-        most half as many again."""
+        """Round values within the axis: at most ``most`` on a linear axis, and half as many again
+        on a logarithmic one."""
         if self.log:
             return log_ticks(self.low, self.high, most + most // 2)
         steps = (0.5, *(unit * 10**power for power in range(9) for unit in (1, 2, 5)))
@@ -70,7 +70,7 @@ class Scale:
         return [step * i for i in range(math.ceil(self.low / step), int(self.high / step) + 1)]
 
     def clear_ticks(self, extent: Callable[[str], float]) -> list[float]:
-        """As many round values as there is room for: ``extent`` is the length of a figure's text
+        """As many round values as there is room for. ``extent`` gives the length of a figure's text
         along the axis, in pixels."""
         for most in range(8, 1, -1):
             values = self.ticks(most)
@@ -98,8 +98,8 @@ def axes(x: Scale, y: Scale, area: Box, x_title: str, y_title: str) -> list[Elem
 def latency_against_macs(
     rows: Sequence[Joined], ids: Sequence[str], look: Look, *, narrow: bool
 ) -> Element:
-    """Time against work, both logarithmic. A network under a guide runs at that share of the
-    measured peak; were FLOPs the whole story, all would lie on one."""
+    """Time against work, both logarithmic. A network on a guide runs at that share of the measured
+    peak; if FLOPs were the whole story, all networks would lie on one guide."""
     chart = _Chart(
         rows,
         ids,
@@ -140,7 +140,7 @@ def top1_against_latency(
 
 
 def histogram(m: Measurement, *, width: int = 76, height: int = 18) -> Element:
-    """The samples of one cell from the least to p99; those beyond are counted in the last bar."""
+    """The samples of one cell from the least to p99; larger ones are counted in the last bar."""
     bins = 19
     low, high = min(m.samples_s), max(m.p99_s, min(m.samples_s) * 1.0001)
     counts = [0] * bins
@@ -173,7 +173,7 @@ def histogram(m: Measurement, *, width: int = 76, height: int = 18) -> Element:
 
 
 def bar(share: float) -> Element:
-    """A share of 1 as a thin line on its rail."""
+    """A share between 0 and 1, as a thin line on its rail."""
     return node(
         "svg",
         node("path", d="M0 0h40v3h-40z", class_="rail"),
@@ -228,7 +228,7 @@ class _Chart:
             self.add(label(self.width - 6, 12, text, "tick end"))
 
     def guide(self, slope: float, text: str) -> None:
-        """The line y = slope · x, as far as the picture goes, its name outside at its upper end."""
+        """The line y = slope · x across the picture, with its name outside at the upper end."""
         left = max(self.x.low, self.y.low / slope)
         right = min(self.x.high, self.y.high / slope)
         if left >= right:
@@ -247,7 +247,7 @@ class _Chart:
         marks = sorted(
             zip(self.rows, self.ids, strict=True), key=lambda pair: id(pair[0]) in chosen
         )
-        for m, row in marks:  # the fastest last, so that they lie on top
+        for m, row in marks:  # the fastest last, so that they are on top
             x, y = self._spot(m)
             self.add(
                 node(

@@ -1,4 +1,4 @@
-"""The console that tables are printed on, and names that wrap at their words."""
+"""The console for tables, and names that wrap at their words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ WIDE = 120
 
 
 def console(*, stderr: bool = False) -> Console:
-    """As wide as the terminal; in a pipe or a file, where nobody said how wide, wide enough for
-    every column. Names are printed as they are: no markup, no highlighting."""
+    """A console as wide as the terminal; in a pipe or a file of unknown width, wide enough for
+    every column. Names are printed unchanged: no markup, no highlighting."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = WIDE
@@ -26,9 +26,8 @@ _PIECES = re.compile(r"[^_:\-./ ]*[_:\-./ ]|[^_:\-./ ]+")
 
 
 class Name:
-    """The name of a network or module in a table. In a column that is too narrow for it, it goes on
-    in the next line after one of its signs, and is cut within a word only if the word alone is too
-    long."""
+    """The name of a network or module in a table. If the column is too narrow, it continues on the
+    next line after one of its signs; a word is cut only if it is too long by itself."""
 
     def __init__(self, text: str | Text) -> None:
         self._lines = (text if isinstance(text, Text) else Text(text)).split("\n")

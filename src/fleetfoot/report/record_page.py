@@ -1,5 +1,5 @@
-"""One HTML page that holds a whole record: pictures, table, circumstances. It asks nothing of the
-network, works without its script, and prints.
+"""One HTML page that holds a whole record: pictures, table, circumstances. It fetches nothing from
+the internet, works without its script, and prints.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fleetfoot.report.kit.svg import (
     swatch,
     top1_against_latency,
 )
+from fleetfoot.report.record_tables import COLUMNS
 from fleetfoot.report.summary import (
     GAIN_TITLE,
     VERSUS_TITLE,
@@ -36,12 +37,11 @@ from fleetfoot.report.summary import (
     versus,
     versus_text,
 )
-from fleetfoot.report.tables import COLUMNS
 
 _HINTS = {
     "top-1": "ImageNet-1k validation top-1 as published, not measured here",
-    "MACs": "multiply-accumulates for one image, of the network as it ran: folded unless it says "
-    "not folded; an operation count is twice this",
+    "MACs": "multiply-accumulates for one image, of the network as it ran (folded unless marked "
+    "not folded); an operation count is twice this",
     "memory": "memory access: input maps, output maps and weights of every layer, for one image",
     "latency": "median time of one batch",
     "±": "the larger half of the 95 % confidence interval of the median",
@@ -63,7 +63,7 @@ def html(
     what = f"{networks} network{'s' if networks > 1 else ''}"
     cpus = dict.fromkeys(m.machine["gpu"] or m.machine["cpu"] for m in measurements)
     return page(
-        "page",
+        "record_page",
         ("page.css",),
         _palette(look),
         title=f"{what} on {', '.join(cpus)}",
@@ -78,7 +78,7 @@ def html(
 
 
 def _palette(look: Look) -> str:
-    """A class a family, in the light theme and in the dark one."""
+    """CSS classes of the families, for the light and the dark theme."""
     hues = list(look.colours.values())
     light = "".join(f".f{i}{{--hue:{c.light}}}" for i, c in enumerate(hues))
     dark = "".join(f".f{i}{{--hue:{c.dark}}}" for i, c in enumerate(hues))
@@ -147,7 +147,7 @@ def _figures(group: Group, rows: Sequence[Joined], index: int, look: Look) -> El
 
 
 def _versus(rows: Sequence[Joined]) -> list[Element]:
-    """Each network on each engine, where fleetfoot's own is among them."""
+    """Each network on each engine, if fleetfoot's own engine is among them."""
     engines, lines = versus(rows)
     if not lines:
         return []
@@ -168,7 +168,7 @@ def _versus(rows: Sequence[Joined]) -> list[Element]:
 
 
 def _starts(starts: Sequence[Start]) -> list[Element]:
-    """What a new process takes from an engine's own file."""
+    """Time and memory that a new process needs, starting from an engine's own file."""
     if not starts:
         return []
     titles, rows = start_rows(starts)
@@ -184,7 +184,7 @@ def _starts(starts: Sequence[Start]) -> list[Element]:
 def _plain_table(
     title: str, titles: Sequence[str], body: Sequence[Sequence[Element]], words: int
 ) -> list[Element]:
-    """A table that the script leaves alone; the first ``words`` columns are no numbers."""
+    """A table that the script does not touch; its first ``words`` columns are not numbers."""
     heads = [
         node("th", text, scope="col", class_="number" if i >= words else None)
         for i, text in enumerate(titles)

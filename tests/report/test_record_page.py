@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fleetfoot.report.page import html
+from fleetfoot.report.record_page import html
 from pages import HOSTILE, Tags, assert_loads_nothing, assert_runs_no
 from records import MACHINE, failure, joined, joined_record, start
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fleetfoot.choose.agreement import Agreement, ranks, spearman
+from fleetfoot.choose.prediction_error import Agreement, ranks, spearman
 
 
 def test_equal_values_share_the_mean_of_their_ranks():

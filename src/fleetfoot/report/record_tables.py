@@ -1,4 +1,4 @@
-"""A record as a table: in the terminal, as CSV, as Markdown; and a comparison of two."""
+"""A record as a table: in the terminal, as CSV, as Markdown; and the comparison of two records."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from fleetfoot.report.summary import (
 
 @dataclass(frozen=True)
 class MeasuredColumn:
-    """One column of the table for people."""
+    """A column of the table for people."""
 
     title: str
     unit: str
     text: Callable[[Joined], str]
     figure: Callable[[Joined], float | None]
-    """What it is sorted by; None is not known."""
+    """Value to sort by; None if unknown."""
     spare: int = 0
-    """Left out where the terminal is too narrow, the highest number first; 0 always stays."""
+    """Columns that do not fit are left out, the largest number first; 0 always stays."""
 
 
 def half_interval_s(m: Joined) -> float:
@@ -86,8 +86,9 @@ def print_tables(
     *,
     all_engines: bool = False,
 ) -> None:
-    """The whole answer: a table for each number of threads and batch, what it shows, and how it was
-    measured. ``all_engines``: every cell; default: each network's engine with the least median."""
+    """Prints the whole answer: a table for each number of threads and batch size, findings, and how
+    it was measured. ``all_engines``: print every cell; default: only the engine with the least
+    median for each network."""
     for group, rows in grouped(measurements).items():
         shown = rows if all_engines else fastest(rows)
         title = f"{group}: {steadiness(rows)}"
@@ -103,7 +104,7 @@ def print_tables(
 
 
 def print_table(console: Console, rows: Sequence[Joined], title: str) -> None:
-    """One table, as wide as it must be; columns that do not fit are left out and named below it."""
+    """Prints a table as wide as it must be; columns without room are left out and named below."""
     print_fitting(console, COLUMNS, lambda columns: _table(rows, columns, title))
 
 
@@ -114,7 +115,7 @@ class Spare(Protocol):
     def title(self) -> str: ...
     @property
     def spare(self) -> int:
-        """The highest is left out first; 0 always stays."""
+        """Order of leaving out: the largest number first; 0 always stays."""
 
 
 C = TypeVar("C", bound=Spare)
@@ -123,8 +124,8 @@ C = TypeVar("C", bound=Spare)
 def print_fitting(
     console: Console, columns: Sequence[C], made: Callable[[Sequence[C]], Table]
 ) -> None:
-    """The table that ``made`` gives of those of ``columns`` that fit; below it, what was left
-    out."""
+    """Prints the table that ``made`` makes of those ``columns`` that fit, and below it the names of
+    the others."""
     shown = columns
     for spare in sorted({c.spare for c in columns if c.spare}, reverse=True):
         if _width(made(shown)) <= console.width:
@@ -137,8 +138,8 @@ def print_fitting(
 
 
 def print_versus(console: Console, rows: Sequence[Joined], group: str) -> None:
-    """Each network on each engine, if fleetfoot's own is among them; an engine that is faster than
-    each other one beyond noise is bold. Engines for which the names leave no room are named
+    """Prints each network on each engine, if fleetfoot's own engine is among them; an engine that
+    is faster than every other one beyond noise is bold. Engines that do not fit are named
     below."""
     engines, lines = versus(rows)
     if not lines:
@@ -170,7 +171,7 @@ def _versus_table(lines: Sequence[Versus], engines: Sequence[str], group: str) -
 
 
 def print_starts(console: Console, starts: Sequence[Start]) -> None:
-    """What a new process takes from an engine's own file, and its memory."""
+    """Prints the time and memory that a new process needs, starting from an engine's own file."""
     if not starts:
         return
     titles, rows = start_rows(starts)
@@ -203,7 +204,7 @@ def _table(rows: Sequence[Joined], columns: Sequence[MeasuredColumn], title: str
 
 
 def _mostly_unstable(rows: Sequence[Joined]) -> bool:
-    """Then the verdicts have a column; a few stand below the names that they concern."""
+    """Whether verdicts get a column; a few verdicts are put below the names that they concern."""
     return sum(not m.stable for m in rows) > max(3, len(rows) // 2)
 
 
@@ -212,24 +213,24 @@ def _instability(m: Joined) -> str:
 
 
 def _add_networks(table: Table, names: Sequence[str]) -> None:
-    """The first column: as wide as the longest name, and what stands below a name wraps in it."""
+    """Adds the first column: as wide as the longest name; text below a name wraps in it."""
     widest = max(len(line) for line in (*names, "unstable: spread 31 %"))
     table.add_column("network", overflow="fold", max_width=widest)
 
 
 def plain_table() -> Table:
-    """Rules below the head alone, and a space between columns."""
+    """A table with a rule below the head alone, and a space between columns."""
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
 
 
 def _width(table: Table) -> int:
-    """What the table asks for when nothing holds it back."""
+    """Width of the table without limits."""
     wide = Console(width=10_000, file=io.StringIO())
     return table.__rich_measure__(wide, wide.options).maximum
 
 
 def _least_width(table: Table) -> int:
-    """What the table needs when its names wrap at every word."""
+    """Width of the table if its names wrap at every word."""
     wide = Console(width=10_000, file=io.StringIO())
     return table.__rich_measure__(wide, wide.options).minimum
 
@@ -255,8 +256,8 @@ OUR_COLUMNS = (
 
 
 def to_csv(measurements: Iterable[Joined]) -> str:
-    """A row a measurement: timm's benchmark columns first, ours, in exact figures, after. Times are
-    sorted as timm's: the fastest first."""
+    """CSV with a row for each measurement: timm's benchmark columns, then ours in exact figures.
+    Rows are sorted as in timm's files, the fastest first."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*TIMM_COLUMNS, *OUR_COLUMNS])
@@ -275,17 +276,17 @@ def to_csv(measurements: Iterable[Joined]) -> str:
 
 
 def _cell(value: object) -> object:
-    """A spreadsheet runs a text that opens with one of these as a formula; a name may say
-    anything."""
+    """A value made safe: a spreadsheet runs a text that opens with certain signs as a formula, and
+    a name may be anything."""
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return f"'{value}"
     return "" if value is None else value
 
 
 def markdown(measurements: Sequence[Joined]) -> str:
-    """A Markdown table for each number of threads and batch, with what it shows and how it was
-    measured: every engine of each network if fleetfoot's own is among them, else the one with the
-    least median. All settings but the first are folded away."""
+    """A Markdown table for each number of threads and batch size, with findings and how it was
+    measured: every engine of each network if fleetfoot's own is among them, otherwise the engine
+    with the least median. All settings but the first are folded away."""
     parts = []
     for number, (group, rows) in enumerate(grouped(measurements).items()):
         title, noise = str(group).capitalize(), escaped(steadiness(rows))
@@ -321,13 +322,13 @@ def _fastest_lines(rows: Sequence[Joined]) -> list[str]:
 def markdown_table(
     titles: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[int] = (0,)
 ) -> list[str]:
-    """The lines of a Markdown table. ``left``: the columns that are not figures, by index."""
+    """The lines of a Markdown table. ``left``: indices of the columns that are not figures."""
     aligned = "".join("---|" if i in left else "---:|" for i in range(len(titles)))
     return [f"| {' | '.join(titles)} |", f"|{aligned}", *(f"| {' | '.join(r)} |" for r in rows)]
 
 
 def _versus_lines(rows: Sequence[Joined]) -> list[str]:
-    """Each network on each engine; nothing where fleetfoot's own is not among them."""
+    """Each network on each engine; nothing if fleetfoot's own engine is not among them."""
     engines, lines = versus(rows)
     if not lines:
         return []
@@ -352,7 +353,7 @@ def escaped(text: str) -> str:
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """What is faster, what is slower, and what is noise; then what else was not the same."""
+    """Prints what is faster, what is slower, and what is noise; then other differences."""
     table = plain_table()
     _add_networks(table, [c.cell.model for c in comparison.changes])
     table.add_column("engine", no_wrap=True)
@@ -400,7 +401,7 @@ def _verdict_words(ratio: float, verdict: str) -> str:
 
 
 def _cells_words(cells: Sequence[Cell]) -> str:
-    """Each cell by name where they are few, else how many there are of each setting."""
+    """Each cell by name if they are few, otherwise the number of cells of each setting."""
     settings = [f"{c.threads} thread{'s' * (c.threads > 1)}, batch {c.batch}" for c in cells]
     if len(cells) <= 6:
         named = zip(cells, settings, strict=True)

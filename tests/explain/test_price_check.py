@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from fleetfoot.errors import RecordError
-from fleetfoot.explain.prices import PriceCheck, PriceRecord, check_prices, file_name, read, write
+from fleetfoot.explain.price_check import (
+    PriceCheck,
+    PriceRecord,
+    check_prices,
+    file_name,
+    read,
+    write,
+)
 from fleetfoot.explain.rules.examples import ROUND
 
 
@@ -78,7 +85,7 @@ def test_a_rule_is_measured_both_ways():
 
 
 def test_rules_without_a_mended_network_are_refused():
-    with pytest.raises(ValueError, match="no price can be checked of F1, only of G1"):
+    with pytest.raises(ValueError, match="the price of F1 cannot be checked, only of G1"):
         check_prices(ROUND, rules=["F1"])
     with pytest.raises(ValueError, match="rounds must be 1 or more"):
         check_prices(ROUND, rounds=0)

@@ -1,8 +1,8 @@
-"""Whether a finding's price is what its change saves: for each rule, a network that breaks it and
-the same with the change made, both measured in turns on one engine.
+"""Checks whether a finding's price is what its change saves: for each rule, a network that breaks
+it and the same network with the change are measured in turns on one engine.
 
-The prediction is the rule's own price on the measured layers of the first, less what is left of it
-on the second; it knows nothing of the second's time.
+The prediction is the rule's price on the measured layers of the first network, less its price on
+the second; it does not use the second's time.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ PROFILE_S = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class PriceCheck:
-    """One rule. Times are of whole networks of ``REPEATS`` blocks."""
+    """The check of one rule. Times are of whole networks of ``REPEATS`` blocks."""
 
     rule: str
     findings: int
-    """On the network that breaks it; none where the engine does not pay for what is broken."""
+    """Findings on the network that breaks the rule; 0 if breaking it costs nothing here."""
     predicted_s: float
     broken_samples_s: tuple[float, ...]
     mended_samples_s: tuple[float, ...]
@@ -66,18 +66,18 @@ class PriceCheck:
 
     @property
     def saved_s(self) -> float:
-        """Below 0: the change costs time."""
+        """Time that the change saves, in seconds; below 0 if it costs time."""
         return self.broken_s - self.mended_s
 
     @property
     def saved_ci95_s(self) -> tuple[float, float]:
-        """95 % interval of the difference of the medians, by a block bootstrap."""
+        """95 % interval of the difference between the medians, by a block bootstrap."""
         return difference_interval(self.broken_samples_s, self.mended_samples_s)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriceRecord:
-    """All rules on one engine."""
+    """The checks of all rules on one engine."""
 
     engine: str
     engine_version: str
@@ -85,12 +85,12 @@ class PriceRecord:
     repeats: int
     machine: Machine
     started: str
-    """ISO 8601, UTC."""
+    """Time at which the check started: ISO 8601, UTC."""
     versions: dict[str, str]
     commit: str
     checks: tuple[PriceCheck, ...]
     absent: dict[str, str]
-    """Rules whose networks the engine could not run, with the reason."""
+    """Rules whose networks the engine could not run, each with the reason."""
     schema: int = SCHEMA
 
 
@@ -102,17 +102,17 @@ def check_prices(
     rules: Sequence[str] | None = None,
     on_rule: Callable[[str], None] = lambda code: None,
 ) -> PriceRecord:
-    """Measures every example that has a mended network, on ``machine.threads`` threads; two to four
-    minutes.
+    """Measures every example that has a mended network, on ``machine.threads`` threads. This takes
+    two to four minutes.
 
     Args:
-        rounds: turns of each network.
-        rules: codes; all that can be checked without it.
-        on_rule: is told each rule before it is measured.
+        rounds: number of turns of each network.
+        rules: codes of the rules. Default: all that can be checked.
+        on_rule: called with the code of each rule before it is measured.
 
     Raises:
-        FleetfootError: there is no such engine here, or it can run none of the networks.
-        ValueError: ``rounds`` is less than 1, or a rule has no example with its change made.
+        FleetfootError: the engine is not available, or it can run none of the networks.
+        ValueError: ``rounds`` is less than 1, or a rule has no mended example.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be 1 or more, not {rounds}")
@@ -121,7 +121,7 @@ def check_prices(
     unknown = [code for code in wanted if code not in can]
     if unknown:
         raise ValueError(
-            f"no price can be checked of {', '.join(unknown)}, only of {', '.join(can)}"
+            f"the price of {', '.join(unknown)} cannot be checked, only of {', '.join(can)}"
         )
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     checks, absent = [], {}
@@ -129,10 +129,10 @@ def check_prices(
         on_rule(code)
         try:
             checks.append(_check(code, machine, engine, rounds))
-        except EngineError as error:  # it cannot run these networks, and the other rules go on
+        except EngineError as error:  # this rule's networks do not run; the other rules go on
             absent[code] = str(error)
     if not checks:
-        raise EngineError(f"{engine} ran no example: {'; '.join(absent.values())}")
+        raise EngineError(f"{engine} could run no example: {'; '.join(absent.values())}")
     return PriceRecord(
         engine=engine,
         engine_version=environment.versions().get(engines.ENGINES[engine].package, ""),
@@ -193,22 +193,22 @@ def _in_turns(
 
 
 def file_name(record: PriceRecord) -> str:
-    """Its file in a folder of such records."""
+    """Name of the record's file in a folder of such records."""
     return f"{record.engine}-{record.threads}.json"
 
 
 def write(folder: Path, record: PriceRecord) -> Path:
-    """Writes the record, in place of an earlier one of that engine and thread count; its file."""
+    """Writes the record and returns its file; replaces one of the same engine and threads."""
     file = folder / file_name(record)
     write_text(file, json.dumps(asdict(record), allow_nan=False) + "\n")
     return file
 
 
 def read(folder: Path) -> list[PriceRecord]:
-    """The records of a folder, by engine and thread count; none where there is no folder.
+    """The records in a folder, by engine and thread count; none if the folder does not exist.
 
     Raises:
-        RecordError: a file is no such record.
+        RecordError: a file is not such a record.
     """
     found = []
     for file in sorted(folder.glob("*.json")):

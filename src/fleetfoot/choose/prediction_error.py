@@ -1,4 +1,4 @@
-"""How well predicted times agree with measured ones."""
+"""Agreement of predicted times with measured ones."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Errors are |predicted / measured - 1|."""
+    """Agreement of predictions with measurements. An error is |predicted / measured - 1|."""
 
     networks: int
     median_error: float
     p90_error: float
-    """The error that nine of ten networks do not exceed."""
+    """Error that nine networks in ten do not exceed."""
     spearman: float
-    """Rank correlation: 1 where the order is that of the measured times. 0 where one side has a
-    single value and so no order."""
+    """Rank correlation: 1 if the predictions have the order of the measured times; 0 if one side
+    has only one value and so no order."""
 
     @classmethod
     def of(cls, predicted_s: Sequence[float], measured_s: Sequence[float]) -> Agreement:
-        """Raises:
-        ValueError: fewer than two networks, not as many predictions, or a measured time that is
-            not positive.
+        """The agreement of pairs of times, in seconds.
+
+        Raises:
+            ValueError: there are fewer than two networks, unequal numbers of times, or a measured
+                time that is not positive.
         """
         if len(predicted_s) != len(measured_s) or len(measured_s) < 2 or min(measured_s) <= 0:
             raise ValueError(
-                "an agreement needs two networks or more, each with a prediction and a positive "
+                "an agreement needs two or more networks, each with a prediction and a positive "
                 f"time; {len(predicted_s)} predictions and {len(measured_s)} times were given"
             )
         predicted, measured = np.asarray(predicted_s, float), np.asarray(measured_s, float)
@@ -52,7 +54,7 @@ def spearman(a: Sequence[float] | NDArray[np.float64], b: Sequence[float]
 
 
 def ranks(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 for the least; equal values share the mean of their ranks."""
+    """Ranks of the values, from 1 for the least; equal values share the mean of their ranks."""
     _, place, counts = np.unique(np.asarray(values, float), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[place]
