@@ -29,7 +29,7 @@ def claims(
     threads: Annotated[int, typer.Option(min=1, help="Number of threads of every engine.")] = 1,
     seconds: Annotated[
         float | None,
-        typer.Option(help="Time in seconds after which no experiment begins. Default: 720."),
+        typer.Option(help="Time in seconds after which no new experiment begins. Default: 720."),
     ] = None,
     output: Annotated[
         Path | None,
