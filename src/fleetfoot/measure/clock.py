@@ -60,7 +60,7 @@ class CudaClock:
 
 
 def clock_for(device: str) -> Clock:
-    """Events on "cuda", the clock on the wall elsewhere."""
+    """The clock of a device: events on "cuda", wall time elsewhere."""
     if device == "cuda":
         import torch
 
@@ -89,7 +89,7 @@ def warm_up(
     """Runs ``call`` until two windows of runs, one after the other, agree.
 
     They agree when their medians differ by no more than ``tolerance`` of the later one: the first
-    runs of a network, which fill caches, pools and tables, are then behind. After ``most_s``
+    runs of a network, which fill caches, pools and tables, are then over. After ``most_s``
     seconds, and two windows at least, or after ``most_runs`` runs it gives up, and ``steady`` is
     False.
     """
@@ -115,7 +115,7 @@ def quantile(samples: Sequence[float], share: float) -> float:
     """The value that ``share`` of the samples do not exceed, between neighbours on a straight line.
 
     Definition 7 of Hyndman and Fan 1996, "Sample quantiles in statistical packages", the default of
-    NumPy and R. Of fewer than 100 samples the 99th percentile is little but the slowest run.
+    NumPy and R. With fewer than 100 samples the 99th percentile is little but the slowest run.
 
     Raises:
         ValueError: there are no samples, or ``share`` is outside 0 to 1.
@@ -141,7 +141,7 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
     Each sample is below the true median with probability 1/2, so the number below is binomial,
     whatever the distribution of the times (Conover 1999, "Practical nonparametric statistics",
     section 3.2); exact for every n. With fewer than ``FEWEST_SAMPLES`` even the two extremes fall
-    short of 95 %, and they are the answer. It takes samples as independent: where the machine
+    short of 95 %, and they are the answer. It takes samples as independent: if the machine
     drifts, neighbours are alike and the interval is too narrow.
 
     Raises:
@@ -173,7 +173,7 @@ def spread(samples: Sequence[float]) -> float:
 
 
 def drift(samples: Sequence[float]) -> float:
-    """Median of the later half over that of the earlier, less 1."""
+    """Median of the later half of the samples over that of the earlier half, minus 1."""
     half = len(samples) // 2
     if half == 0:
         return 0.0

@@ -50,7 +50,7 @@ class Change:
     ratio: float
     """after_s / before_s: below 1 is faster."""
     ci95: tuple[float, float]
-    """Of the ratio."""
+    """95 % interval of the ratio: low, high."""
     verdict: Verdict
     notes: tuple[str, ...]
     """What weakens the verdict: an unstable cell, too few samples."""
@@ -151,7 +151,7 @@ def _ratio_interval(
 def difference_interval(
     before: Sequence[float], after: Sequence[float], *, seed: int = 0
 ) -> tuple[float, float]:
-    """Likewise of median(before) - median(after): what was saved."""
+    """95 % interval of median(before) - median(after), the time saved: low, high."""
     rng = np.random.default_rng(seed)
     differences = _medians(before, rng) - _medians(after, rng)
     low, high = np.quantile(differences, (0.025, 0.975))

@@ -20,11 +20,11 @@ import numpy as np
 from fleetfoot.readers import READERS
 
 RUNS = 5
-"""After the first answer: the memory of a process that runs."""
+"""Runs after the first answer: they show the memory of a process that goes on running."""
 
 
 def resident_bytes(field: str) -> int | None:
-    """``VmRSS``, what the process holds, or ``VmHWM``, the most that it held; None where the system
+    """``VmRSS``, what the process holds, or ``VmHWM``, the most that it held; None if the system
     does not say."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

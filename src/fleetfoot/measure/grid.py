@@ -1,5 +1,6 @@
-"""What is measured: networks, engines, and settings of batch and threads; the grids that have
-names, and the way from a grid to the cells that can run here.
+"""What is measured: networks, engines, and settings of batch and threads.
+
+Some grids have names, those of the protocols; ``Grid.cells`` gives the cells that can run here.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ COMPARED_ENGINES = (
     "executorch",
     "native",
 )
-"""All that run on a CPU but eager, which each of them is checked against."""
+"""The engines that run on a CPU, except eager, which each of them is compared with."""
 
 COMPARED_MODELS = (
     "fasternet_t0",
@@ -89,7 +90,8 @@ COMPARED_MODELS = (
 """Each family's smallest, the largest that every engine here could build (ExecuTorch asks for more
 than 24 GiB for shufflenet_v2_exlarge), some between, and the peers that users bring."""
 SECONDS_A_BATCH = ("fasternet_l", "fastvit_ma36")
-"""Of those, the networks that take seconds for 32 pictures: six engines would take minutes."""
+"""The networks of ``COMPARED_MODELS`` that take seconds for 32 pictures: six engines would take
+minutes."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Grid:
     size: Size | None = None
     """Height and width of every input, in pixels. Default: each network's own."""
     starts: tuple[str, ...] = ()
-    """Networks of which also the start from a file and the memory are measured."""
+    """Networks whose start from a file and memory are measured too."""
 
     @classmethod
     def named(
@@ -268,7 +270,7 @@ def _named_engines(names: Sequence[str]) -> list[str]:
 
 
 def engines_here(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Of the engines ``names``, or "all" of them, those that can be used here; and the others, each
+    """The engines among ``names`` (or "all" of them) that can be used here, and the others, each
     with the reason.
 
     Raises:

@@ -62,7 +62,7 @@ class Progress:
 
 
 class Journal:
-    """Notes in memory, and in a file where there is one.
+    """Notes in memory, and in a file if there is one.
 
     A new file wants a path that is free; ``Journal.resume`` reads one and goes on with it.
     """
@@ -174,7 +174,7 @@ class Journal:
         ]
 
     def medians(self) -> dict[Case, float]:
-        """Seconds, of every case that has samples."""
+        """Median of every case that has samples, in seconds."""
         return {
             case: statistics.median(s for burst in progress.rounds.values() for s in burst)
             for case, progress in self.progress.items()
@@ -182,7 +182,7 @@ class Journal:
         }
 
     def measurements(self) -> list[Measurement]:
-        """One for each case that has samples and did not fail, in the order of the cases."""
+        """A measurement for each case that has samples and did not fail, in their order."""
         return [
             self._measurement(case, progress)
             for case, progress in self.progress.items()
@@ -236,7 +236,7 @@ class Journal:
         )  # fmt: skip
 
     def _peaks(self, threads: int) -> Peaks | None:
-        """None where they were not measured."""
+        """The machine's ceilings; None if they were not measured."""
         if threads not in self.ceilings:
             return None
         matmul_s, copy_s, fma = zip(*self.ceilings[threads], strict=True)

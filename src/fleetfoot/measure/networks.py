@@ -62,7 +62,7 @@ class Network:
         return self.workload.image("measuring").shape[1]
 
     def record(self) -> dict[str, Any]:
-        """What a run's journal keeps."""
+        """The facts that a run's journal keeps."""
         return {
             "folded": self.folded,
             "fold": self.fold,

@@ -1,8 +1,8 @@
-"""How long and in which order: the amounts of a run, by name, and the turns that they mean.
+"""How long cells are measured, and in which order.
 
-What is compared has its turns in the same rounds: a machine that slows down for a while slows down
-all alike, where one after the other it would have favoured those that came early. The order within
-a round is drawn anew for each.
+Cells that are compared have their turns in the same rounds: a machine that slows down for a while
+slows down all of them alike. Measured one after the other, those that come early would gain. Each
+round draws its order anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fleetfoot.measure.clock import Call, Clock
 Item = TypeVar("Item")
 
 MOST_RUNS_A_TURN = 32
-"""A turn is short; an engine that needs microseconds would fill the record otherwise."""
+"""Most timed runs in a turn: an engine that needs microseconds would otherwise fill the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Pace:
     rounds: int
     """Times that every cell has its turn."""
     fewest_rounds: int
-    """So many are run even when the time is over."""
+    """Rounds that are run even when the time is over."""
     budget_s: float
     """Wall time of the whole run, preparation included, after which no new round begins."""
     burst_runs: int = 2

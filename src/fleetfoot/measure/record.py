@@ -41,7 +41,7 @@ STARTS_FILE = "starts.jsonl"
 
 class Fold(TypedDict):
     """What the fold did, and its certificate: the largest difference between the network as given
-    and as folded, in float64 on random input. All zero where the network was not folded."""
+    and as folded, in float64 on random input. All zero if the network was not folded."""
 
     folded: int
     left: int
@@ -72,7 +72,7 @@ class Measurement:
     ci95_s: tuple[float, float]
     """95 % confidence interval of the median: low, high."""
     samples_s: tuple[float, ...]
-    """In the order in which they were taken."""
+    """Seconds of each batch, in the order in which they were taken."""
     warmup_s: float
     """Time spent before the first sample that counts."""
     steady: bool
@@ -107,7 +107,7 @@ class Measurement:
     harness_s: float
     """Median time of the engine that does nothing: what the harness adds to every sample."""
     memory_peak_bytes: int | None
-    """On a CUDA device; None elsewhere."""
+    """The most memory held on a CUDA device; None elsewhere."""
     protocol: str
     run_id: str
     started: str
@@ -172,7 +172,7 @@ class Failure:
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """One network on one engine, opened from the engine's own file in processes that were new: the
-    time to the first answer, and the memory. A value a process in each tuple.
+    time to the first answer, and the memory. Each tuple has one value for each process.
 
     Raises:
         RecordError: there is no process, not the same number everywhere, or a time not above 0.
@@ -184,17 +184,18 @@ class Start:
     size: int | tuple[int, int]
     """Height and width of the one picture, in pixels."""
     weight_bytes: int
-    """Of the network's parameters in float32."""
+    """Bytes of the network's parameters in float32."""
     file_bytes: int
     import_s: tuple[float, ...]
-    """The engine's own package, with Python and numpy up."""
+    """Seconds to import the engine's own package, after Python and numpy are up."""
     answer_s: tuple[float, ...]
-    """From there, the file opened and the first picture answered."""
+    """Seconds from the end of the import until the file is open and the first picture answered."""
     opening_bytes: tuple[int, ...]
-    """The most held until the first answer, above what was held after the imports; empty where the
-    system does not tell. The next likewise."""
+    """The most memory held until the first answer, above what was held after the imports. Empty if
+    the system does not tell."""
     running_bytes: tuple[int, ...]
-    """The most held while it then went on running, weights included."""
+    """The most memory held while it ran on after the first answer, weights included. Empty if the
+    system does not tell."""
     torch_imported: bool
     engine_version: str
     started: str

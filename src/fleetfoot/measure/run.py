@@ -37,8 +37,8 @@ from fleetfoot.network import Size, height_width
 __all__ = ["Case", "Form", "Run", "Tools", "run"]
 
 MEMORY_SHARE = 0.5
-"""Of the machine's memory: when the engines prepared so far hold more, they are measured before the
-next are prepared."""
+"""Share of the machine's memory: when the engines prepared so far hold more, they are measured
+before the next are prepared."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Preparing:
 class Prepared:
     case: Case
     seconds: float
-    """To build the engine and warm it up."""
+    """Seconds to build the engine and warm it up."""
     steady: bool
 
 
@@ -78,7 +78,7 @@ class RoundDone:
     """0 where all engines are in memory at once."""
     elapsed_s: float
     medians_s: dict[Case, float]
-    """Of every cell that has samples so far."""
+    """Median of every cell that has samples so far, in seconds."""
 
 
 Event = Notice | Preparing | Prepared | Failed | RoundDone
@@ -202,7 +202,7 @@ def _header(wanted: Sequence[Case], pace: Pace, form: Form) -> Note:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM: handled as Ctrl-C is."""
+    """SIGTERM, handled in the same way as Ctrl-C."""
 
 
 @contextmanager
@@ -328,7 +328,7 @@ class _Work:
                     _check_answer(network, case)
                     answers.add(case.batch)
                 live.append(self._build(case, network, held))
-            except Exception as error:  # likewise the other engines
+            except Exception as error:  # the other engines go on
                 self._fail(case, error)
         return live
 
@@ -430,7 +430,7 @@ class _Work:
             return turn(one.call, self.clock, self.pace)
 
     def _sample_ceilings(self, threads: Iterable[int]) -> None:
-        """Of the CPU; on another device there are none, and the record says 0."""
+        """The ceilings of the CPU; on another device there are none, and the record says 0."""
         if self.form.device != "cpu":
             return
         for number in sorted(threads):

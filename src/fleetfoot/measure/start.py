@@ -38,7 +38,7 @@ from fleetfoot.network import resolved_size
 REPEATS = 7
 """Processes for each engine."""
 LONGEST_S = 120.0
-"""After which a process that has not answered is ended, and that is its failure."""
+"""Seconds after which a process that has not answered is ended; that is its failure."""
 
 
 def measure(
@@ -184,7 +184,7 @@ class _Model:
 
 
 def _all(values: Iterable[int | None]) -> tuple[int, ...]:
-    """Every value; none of them where the system did not tell one."""
+    """Every value; empty if the system did not tell one of them."""
     told = list(values)
     known = tuple(value for value in told if value is not None)
     return known if len(known) == len(told) else ()

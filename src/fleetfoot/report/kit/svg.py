@@ -70,8 +70,8 @@ class Scale:
         return [step * i for i in range(math.ceil(self.low / step), int(self.high / step) + 1)]
 
     def clear_ticks(self, extent: Callable[[str], float]) -> list[float]:
-        """As many round values as there is room for. ``extent`` gives the length of a figure's text
-        along the axis, in pixels."""
+        """Gives as many round values as there is room for. ``extent`` gives the length of a
+        figure's text along the axis, in pixels."""
         for most in range(8, 1, -1):
             values = self.ticks(most)
             ends = [(self(value), extent(f"{value:g}") / 2) for value in values]
