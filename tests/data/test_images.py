@@ -178,7 +178,7 @@ def test_of_several_frames_the_first_is_used(format):
     ("mode", "kind"), [("F", "32-bit float"), ("I", "32-bit integer"), ("LAB", "CIELAB")]
 )
 def test_pixels_with_no_one_meaning_as_rgb_are_an_error_that_names_them(mode, kind):
-    with pytest.raises(ImageError, match=f"{kind} pixels .* save it as 8-bit RGB"):
+    with pytest.raises(ImageError, match=f"{kind} pixels .* save the picture as 8-bit RGB"):
         open_image(encoded(Image.new(mode, (4, 4)), "TIFF"))
 
 

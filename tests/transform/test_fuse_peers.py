@@ -126,10 +126,17 @@ def test_a_batchnorm_before_an_activation_is_left(name):
 
 
 def test_networks_without_batchnorm_come_back_equal():
-    done = fused(timm.create_model("convnext_atto"))
+    done = fused(timm.create_model("mixer_s32_224"), torch.zeros(1, 3, 224, 224))
 
     assert not done.folded
     assert done.certificate.max_abs == 0
+
+
+def test_of_a_network_without_batchnorm_only_the_layer_scales_fold():
+    done = fused(timm.create_model("convnext_atto"))
+
+    assert [row.kind for row in done.folded] == ["layer scale"] * 12  # 2 + 2 + 6 + 2 blocks
+    assert done.certificate.max_rel < 1e-14
 
 
 def test_heads_that_a_plain_call_does_not_reach_are_left():

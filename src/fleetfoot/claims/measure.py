@@ -86,8 +86,8 @@ def measure(
         engines: names, or "all". Default: the default engines. One that cannot be used here gives
             a failure for each cell, with the reason.
         threads: number of threads of every engine.
-        seconds: time in seconds after which no further experiment begins. The first always does,
-            and a running one still gets its fewest rounds.
+        seconds: time in seconds after which no new experiment begins; a running one still gets
+            its fewest rounds.
         output: folder of the record, from which ``resume`` continues.
 
     Raises:
@@ -129,8 +129,8 @@ def measure(
     ]
     said_once = _once(on_event)
     for index, (claim, experiment) in enumerate(waiting):
-        left_s = max(deadline - time.monotonic(), 0.0)
-        if left_s == 0 and index > 0:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
             return Result(measurements, failures, "", len(waiting) - index)
         on_event(Notice(f"{index + 1} of {len(waiting)}: {claim.name}, {experiment.name}"))
         subjects = {claim.model(subject.name): subject for subject in experiment.subjects}
