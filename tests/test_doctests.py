@@ -11,7 +11,7 @@ MODULES = (
     "artifact", "choose.front", "cli.models", "data.preprocess", "engines", "engines.base",
     "engines.inputs", "explain.explanation", "explain.lint", "machine.machine", "machine.roofline",
     "models.catalogue", "models.creation", "ops.pconv", "predict", "runtime",
-    "tasks.classify", "weights.files", "weights.loading", "weights.pretrained", "weights.published",
+    "tasks.classify", "weights.files", "weights.loading", "weights.pretrained", "weights.top1",
 )  # fmt: skip
 NATIVE = ("engines", "runtime")
 

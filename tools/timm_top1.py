@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from fleetfoot.files import write_text
-from fleetfoot.weights.published import TIMM_TABLE
+from fleetfoot.weights.top1 import TIMM_TABLE
 
 FAMILIES = re.compile(
     r"(tf_)?mobilenetv[1-4]|fasternet|fastvit|mobileone|ghostnet|mobilevit|edgenext|shvit|repvit"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fleetfoot.errors import RecordError
-from fleetfoot.evaluate.published import published_score, published_scores
+from fleetfoot.evaluate.published_scores import published_score, published_scores
 from fleetfoot.evaluate.score import (
     Evaluation,
     Score,
@@ -18,7 +18,7 @@ from fleetfoot.evaluate.score import (
     share_interval,
 )
 from fleetfoot.tasks.classify import Accuracy, Guess
-from fleetfoot.weights.published import published_top1 as printed
+from fleetfoot.weights.top1 import published_top1 as printed
 
 
 def accuracy(right: int, wrong: int) -> Accuracy:

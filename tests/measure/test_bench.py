@@ -6,7 +6,7 @@ import pytest
 
 from fake_bench import PACE, Bench
 from fleetfoot.errors import EngineError, RecordError
-from fleetfoot.evaluate.published import published_score
+from fleetfoot.evaluate.published_scores import published_score
 from fleetfoot.measure import grid as grid_module
 from fleetfoot.measure.bench import bench
 from fleetfoot.measure.grid import Grid, Setting

@@ -10,7 +10,7 @@ from fleetfoot import create_model, list_models
 from fleetfoot.models import configure
 from fleetfoot.network import published
 from fleetfoot.weights.pretrained import PRETRAINED
-from fleetfoot.weights.published import TIMM, TOP1, published_top1, timm_table, timm_top1
+from fleetfoot.weights.top1 import TIMM, TOP1, published_top1, timm_table, timm_top1
 from tools.timm_top1 import facts
 
 ROWS = [(name, row) for name, rows in PRETRAINED.items() for row in rows]

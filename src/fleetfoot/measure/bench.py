@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleetfoot.evaluate.published import published_scores
+from fleetfoot.evaluate.published_scores import published_scores
 from fleetfoot.evaluate.score import Score
 from fleetfoot.measure import start
 from fleetfoot.measure.grid import Grid

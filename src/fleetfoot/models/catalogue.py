@@ -33,7 +33,7 @@ from fleetfoot.models import (
 )
 from fleetfoot.models.base import Backbone, Config, FeatureInfo
 from fleetfoot.weights.pretrained import PRETRAINED, PretrainedConfig
-from fleetfoot.weights.published import published_top1
+from fleetfoot.weights.top1 import published_top1
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from fleetfoot.weights import hub
 from fleetfoot.weights.files import read
 from fleetfoot.weights.loading import load
 from fleetfoot.weights.pretrained import PretrainedConfig, untrained
-from fleetfoot.weights.published import published_top1
+from fleetfoot.weights.top1 import published_top1
 
 PREFIXES = ("timm", "torchvision")
 

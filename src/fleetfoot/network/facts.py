@@ -10,7 +10,7 @@ from fleetfoot.models import configure, family_of
 from fleetfoot.models.peers import is_peer
 from fleetfoot.network.sizes import DEFAULT_SIZE, Size, parse_size, size_text
 from fleetfoot.weights.pretrained import PretrainedConfig
-from fleetfoot.weights.published import published_top1, timm_top1
+from fleetfoot.weights.top1 import published_top1, timm_top1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from fleetfoot.report.explain import remarks, what
 from fleetfoot.report.explain_svg import fastest, icicle, ms, percent, roofline, stack
 from fleetfoot.report.kit.markup import markup, node, page
 from fleetfoot.report.kit.svg import bar
+from fleetfoot.report.kit.table import head, sorting_head, table
 from fleetfoot.report.layers import (
     KINDS,
     STEPS,
@@ -209,20 +210,10 @@ def _kinds(e: Explanation) -> Element:
                 *(node("td", cell, class_="number") for cell in cells),
             )
         )
-    return node(
-        "table",
-        node("caption", "Time by kind of layer; the buttons show and hide the dots of a kind"),
-        node(
-            "thead",
-            node(
-                "tr",
-                *(
-                    node("th", text, scope="col", class_="number" if i else None)
-                    for i, text in enumerate(heads)
-                ),
-            ),
-        ),
-        node("tbody", *body),
+    return table(
+        "Time by kind of layer; the buttons show and hide the dots of a kind",
+        (head(text, number=i > 0) for i, text in enumerate(heads)),
+        body,
         class_="plain kinds",
     )
 
@@ -411,21 +402,14 @@ def _table(e: Explanation, rows: Sequence[BranchRow]) -> Element:
     titles = [("module", "", "in the order in which they run", False)]
     titles += [(c.title, c.unit, c.hint, not c.words) for c in COLUMNS]
     heads = [
-        node(
-            "th",
-            node("button", title, node("small", unit), type="button", title=hint),
-            scope="col",
-            aria_sort="none" if i else "ascending",
-            class_="number" if number or not i else None,
-        )
+        sorting_head(title, unit, hint, number=number or not i, ascending=not i)
         for i, (title, unit, hint, number) in enumerate(titles)
     ]
     most_s = max((layer.time_s for layer in e.layers), default=0.0)
-    return node(
-        "table",
-        node("caption", "Every layer, and the modules that hold them with their sums"),
-        node("thead", node("tr", *heads)),
-        node("tbody", *(_row(row, e, most_s) for row in rows)),
+    return table(
+        "Every layer, and the modules that hold them with their sums",
+        heads,
+        (_row(row, e, most_s) for row in rows),
         id="layers",
     )
 

@@ -18,6 +18,7 @@ from fleetfoot.report.kit.svg import (
     swatch,
     top1_against_latency,
 )
+from fleetfoot.report.kit.table import head, sorting_head, table
 from fleetfoot.report.record_tables import COLUMNS
 from fleetfoot.report.summary import (
     GAIN_TITLE,
@@ -177,28 +178,18 @@ def _starts(starts: Sequence[Start]) -> list[Element]:
         + [node("td", cell, class_="number") for cell in row[2:]]
         for row in rows
     ]
-    table = _plain_table("From a file, in a new process", titles, body, 2)
-    return [node("section", *table)]
+    return [node("section", *_plain_table("From a file, in a new process", titles, body, 2))]
 
 
 def _plain_table(
     title: str, titles: Sequence[str], body: Sequence[Sequence[Element]], words: int
 ) -> list[Element]:
     """A table that the script does not touch; its first ``words`` columns are not numbers."""
-    heads = [
-        node("th", text, scope="col", class_="number" if i >= words else None)
-        for i, text in enumerate(titles)
-    ]
-    table = node(
-        "table",
-        node("caption", title),
-        node("thead", node("tr", *heads)),
-        node("tbody", *(node("tr", *row) for row in body)),
-        class_="plain",
-    )
+    heads = [head(text, number=i >= words) for i, text in enumerate(titles)]
+    drawn = table(title, heads, (node("tr", *row) for row in body), class_="plain")
     return [
         node("h3", title),
-        node("div", table, class_="scroll", tabindex=0, role="region", aria_label=title),
+        node("div", drawn, class_="scroll", tabindex=0, role="region", aria_label=title),
     ]
 
 
@@ -206,27 +197,16 @@ def _table(groups: dict[Group, list[Joined]], look: Look) -> Element:
     titles = [("network", "", ""), *((c.title, c.unit, _HINTS.get(c.title, "")) for c in COLUMNS)]
     titles += [("engine", "", "")]
     heads = [
-        node(
-            "th",
-            node("button", title, node("small", unit), type="button", title=hint or None),
-            scope="col",
-            aria_sort="ascending" if title == "latency" else "none",
-            class_="number" if 0 < i <= len(COLUMNS) else None,
-        )
+        sorting_head(title, unit, hint, number=0 < i <= len(COLUMNS), ascending=title == "latency")
         for i, (title, unit, hint) in enumerate(titles)
     ]
-    heads.append(node("th", "samples", scope="col"))
+    heads.append(head("samples", number=False))
     rows = [
         _row(m, row, index, look.hue(m.model), str(group) if len(groups) > 1 else "")
         for index, (group, cells) in enumerate(groups.items())
         for m, row in zip(cells, _ids(cells, index), strict=True)
     ]
-    return node(
-        "table",
-        node("caption", "Every cell of the record"),
-        node("thead", node("tr", *heads)),
-        node("tbody", *rows),
-    )
+    return table("Every cell of the record", heads, rows)
 
 
 def _row(m: Joined, row: str, group: int, hue: str, setting: str) -> Element:
