@@ -442,3 +442,23 @@ def test_layer_scales_through_views_are_folded_or_listed(name):
             for n, p in fused.model.named_parameters()
         )
     same(fused, model)
+
+
+class Sensitive(nn.Module):
+    """In float32 its answer moves by as much as it is: a million radians lose their last bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (1e6 * self.norm(self.conv(x))).sin()
+
+
+def test_a_network_whose_own_type_moves_its_answer_is_held_to_no_less():
+    done = fuse(trained_(Sensitive()), torch.randn(1, 3, 16, 16))
+
+    assert len(done.folded) == 1
+    assert done.certificate.max_rel < 1e-9
+    assert done.certificate.returned.max_rel > torch.finfo(torch.float32).eps ** 0.25

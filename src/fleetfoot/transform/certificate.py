@@ -28,6 +28,11 @@ BOUND = 1e-9
 few hundred layers of 1e-15 each, with room for sums that cancel."""
 
 
+ROUNDINGS = 4
+"""The fused network rounds in other places than the given one: up to so many times what the given
+one's own type moves its answer is taken for rounding."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Returned:
     """The returned network beside the given one, both in the given one's own type."""
@@ -89,6 +94,23 @@ def tensors(outputs: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
     elif hasattr(outputs, "__dict__"):  # torchvision's ImageList, a dataclass
         for key, value in vars(outputs).items():
             yield from tensors(value, f"{path}.{key}")
+
+
+def rounding(output: Any, exact: Any) -> float:
+    """How far a network's own type moves its answer: the largest difference of ``output`` from that
+    of the same network in float64, ``exact``, over the largest value of each tensor. Values that
+    are not finite in both are left out."""
+    found, largest = dict(tensors(output)), 0.0
+    for path, expected in tensors(exact):
+        got = found.get(path)
+        if got is None or got.shape != expected.shape or not expected.is_floating_point():
+            continue
+        both = got.isfinite() & expected.isfinite()
+        size = float(expected[both].abs().max()) if bool(both.any()) else 0.0
+        if size:
+            moved = float((got.to(expected.dtype) - expected)[both].abs().max())
+            largest = max(largest, moved / size)
+    return largest
 
 
 @dataclass

@@ -241,6 +241,9 @@ class _Fusion:
                     given, self.net, placed, parts, bound=difference.bound
                 )
             else:
+                # a network may be so sensitive that its own type moves its answer by more than that
+                own = proof.rounding(reference, self.seen.output)
+                difference.bound = max(difference.bound, proof.ROUNDINGS * own)
                 difference.add(proof.run(self.net, placed), reference, "the network")
         except FoldError as why:
             raise FoldError(f"in {kind}, {why}") from why
