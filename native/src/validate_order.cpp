@@ -116,6 +116,7 @@ public:
         }));
     }
     bool none() const { return count_ == 0; }
+    int64_t size() const { return size_; }
     bool whole() const { return count_ == size_ && size_ > 0; }
 
 private:
@@ -184,6 +185,10 @@ private:
                          name_of(static_cast<Role>(i)) + fault);
         }
         claim(node.out);
+        // A ring counts as many rows as its first writer has: another writer may not reach beyond them.
+        if (written(node.out).size() != elements(node.out))
+            bad_plan("node " + place + " '" + node.name + "' (" + name_of(node.op) +
+                     "): out is a ring that another node writes with other rows");
         written(node.out).add(Runs(node.out), budget_);
     }
 
@@ -225,6 +230,11 @@ private:
         return target.meets(Runs(in, from - base), budget_);
     }
 
+    // Elements of the tensor that a view sees; of a ring, as if all of its rows were kept.
+    int64_t elements(const View& view) const {
+        return tensor(view).kind == Kind::ring ? view.height() * view.stride[0] : tensor(view).size;
+    }
+
     // First element of a tensor in the arena; 0 of one that has its own memory.
     int64_t begin(const View& view) const {
         return tensor(view).kind == Kind::arena ? tensor(view).offset / static_cast<int64_t>(sizeof(float)) : 0;
@@ -234,7 +244,7 @@ private:
     void claim(const View& out) {
         const Tensor& of = tensor(out);
         if (!written(out).none()) return;
-        written(out) = Written(of.kind == Kind::ring ? out.height() * out.stride[0] : of.size);
+        written(out) = Written(elements(out));
         if (of.kind != Kind::arena) return;
         const int64_t first = begin(out), end = first + of.size;
         auto next = owners_.lower_bound(first);

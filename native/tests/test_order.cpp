@@ -166,6 +166,27 @@ void rings() {
     CHECK(strip != std::string::npos && copy != std::string::npos);
     file.graph.erase(copy, end - copy);
     expect(file, "x is read before it is written", "one half");
+
+    // Two nodes write one ring, which none reads, with 3 rows and with 400: no reader ties their heights.
+    graphs::File uneven;
+    const auto view = [](int tensor, int64_t rows) {
+        return "[" + std::to_string(tensor) + ",0,[" + std::to_string(rows) + ",5,4],[40,8,1]]";
+    };
+    const auto fill = [](const std::string& out) {
+        return "{\"op\":\"fill\",\"name\":\"f\",\"in\":{},\"out\":" + out + ",\"attr\":{\"value\":0}}";
+    };
+    const auto unary = [](const std::string& x, const std::string& out) {
+        return "{\"op\":\"unary\",\"name\":\"u\",\"in\":{\"x\":" + x + "},\"out\":" + out +
+               ",\"attr\":{\"act\":[\"silu\",0,0]}}";
+    };
+    uneven.graph =
+        "{\"model\":\"test\",\"arena\":64000,\"rings\":192,\"tensors\":[{\"kind\":\"input\",\"size\":1,\"index\":0},"
+        "{\"kind\":\"output\",\"size\":16000,\"index\":0},{\"kind\":\"arena\",\"size\":16000,\"offset\":0},"
+        "{\"kind\":\"ring\",\"size\":40,\"offset\":0,\"ring\":1}],\"inputs\":[[0,0,[1],[1]]],\"outputs\":"
+        "[[1,0,[16000],[1]]],\"nodes\":[" + fill("[2,0,[16000],[1]]") + ",{\"op\":\"strip\",\"name\":\"strip\",\"in\":{},"
+        "\"out\":[1,0,[400,5,8],[40,8,1]],\"attr\":{\"rows\":1},\"nodes\":[" + unary(view(2, 3), view(3, 3)) + "," +
+        unary(view(2, 400), view(3, 400)) + "," + unary("[2,0,[400,5,8],[40,8,1]]", "[1,0,[400,5,8],[40,8,1]]") + "]}]}";
+    expect(uneven, "out is a ring that another node writes with other rows", "writers of unequal height");
 }
 
 void work_is_bounded() {
