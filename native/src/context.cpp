@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <string>
+#include <utility>
 
 #include "error.hpp"
 #include "memory.hpp"
@@ -68,6 +70,18 @@ void Context::run(const float* const* inputs, float* const* outputs, int64_t bat
     if (job_.each) own_arenas();
     if (profiling_) std::fill(seconds_.begin(), seconds_.end(), 0.0);
     pool_.run([](void* context, int thread) { static_cast<Context*>(context)->work(thread); }, this);
+    refuse_faults();
+}
+
+void Context::refuse_faults() {
+    std::string first;
+    for (const auto& worker : workers_) {
+        for (Program* program : {&worker->shared, worker->own.get()}) {
+            std::string said = program ? program->take_fault() : "";
+            if (first.empty()) first = std::move(said);
+        }
+    }
+    if (!first.empty()) throw Error(FF_BAD_ARGUMENT, first);
 }
 
 void Context::work(int thread) {

@@ -63,6 +63,7 @@ private:
     };
 
     void own_arenas();
+    void refuse_faults();
     void work(int thread);
     void alone(Worker& worker, int64_t picture, double* seconds);
     void together(Worker& worker, int thread, int64_t picture, double* seconds);

@@ -8,6 +8,7 @@
 
 #include "file.hpp"
 #include "kernels/kernels.hpp"
+#include "reference/reference.hpp"
 
 namespace ff {
 
@@ -19,13 +20,13 @@ enum class Kind { FF_KINDS(FF_ENUMERATOR) };
 
 struct Tensor {
     Kind kind = Kind::arena;
+    Type type = Type::f32;
     int64_t size = 0;        // elements
     int64_t offset = 0;      // arena, ring: bytes from the start of the arena or the rings
     int32_t index = 0;       // input, output: its number
     int32_t ring = 0;        // ring: rows kept; row y lies at slot y % ring
     const void* data = nullptr;  // constant: where the file has it
     int64_t stored = 0;          // constant: elements in the file, padding included
-    bool whole_numbers = false;  // int32
 };
 
 struct View {
@@ -63,6 +64,12 @@ struct StripArgs {
     X(fill, FillArgs)           \
     X(gather, GatherArgs)       \
     X(resize, ResizeArgs)       \
+    X(elementwise, ElementwiseArgs) \
+    X(aggregate, AggregateArgs) \
+    X(scan, ScanArgs)           \
+    X(sort, SortArgs)           \
+    X(take, TakeArgs)           \
+    X(scatter, ScatterArgs)     \
     X(strip, StripArgs)
 enum class Op { FF_OPERATORS(FF_ENUMERATOR) };
 const char* name_of(Op op);
@@ -80,10 +87,13 @@ using Args = std::variant<std::monostate FF_OPERATORS(FF_ALTERNATIVE)>;
     X(kGate, "gate")         \
     X(kA, "a")               \
     X(kB, "b")               \
+    X(kC, "c")               \
     X(kIndex, "index")       \
+    X(kSource, "source")     \
     X(kTransformed, "transformed")
 enum Role { FF_ROLES(FF_ENUMERATOR) kRoles };
 const char* name_of(Role role);
+const char* name_of(Type type);
 
 // One kernel's call, or a strip of them.
 struct Node {

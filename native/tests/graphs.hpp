@@ -27,7 +27,7 @@ inline std::string quoted(const std::string& text) {
 struct File {
     std::string graph;
     Constants constants;
-    std::string version = "2";
+    std::string version = "3";
     std::string format = "fleetfoot-plan";
 
     // With a checksum that holds, whatever the graph says.

@@ -58,7 +58,7 @@ void files() {
 
     graphs::File other = good;
     other.version = "1";
-    expect(other.bytes(), "plan version 1; this library reads version 2; compile", "version");
+    expect(other.bytes(), "plan version 1; this library reads version 3; compile", "version");
     other = good;
     other.format = "pt";
     expect(other.bytes(), "not a fleetfoot plan", "format");
@@ -175,7 +175,7 @@ void constants_of_each_fault() {
            "short weights");
     graphs::File file = graphs::network(true);
     replaced(file.graph, "\"name\":\"index\"", "\"name\":\"stem.b\"");
-    expect(file.bytes(), "index is int32 where float32 is wanted, or the other way round", "floats as an index");
+    expect(file.bytes(), "index is f32 where i32 is wanted", "floats as an index");
 }
 
 void strips_of_each_fault() {
