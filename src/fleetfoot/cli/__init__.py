@@ -114,5 +114,9 @@ def _place(error: Exception) -> str:
 
 def _named(error: Exception) -> str:
     if isinstance(error, OSError):
-        return str(error)
+        return (
+            f"{error.filename}: {error.strerror}"
+            if error.strerror and error.filename
+            else str(error)
+        )
     return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
