@@ -35,6 +35,9 @@ TYPES = {
 """Type of a tensor of the graph, by PyTorch's type; other types have none."""
 TYPE_NAMES = {"f32": "float32", "i32": "whole numbers", "bool": "bools"}
 
+Part = tuple[int, int, Value]
+"""A part of a value: from where to where along one dimension, and its own value."""
+
 
 class Builder:
     """The nodes so far, and facts about the current operator.
@@ -56,6 +59,7 @@ class Builder:
         self._constants: dict[bytes, Tensor] = {}
         self._taken: set[str] = set()
         self._copies: dict[tuple[object, ...], Value] = {}
+        self._parts: dict[tuple[object, ...], list[Part]] = {}
 
     # -- values
 
@@ -105,6 +109,15 @@ class Builder:
     def value(self, x: Value | torch.Tensor, role: str = "constant", *, type: str = "f32") -> Value:
         """A value unchanged, or a constant of the network as a value."""
         return x if isinstance(x, Value) else self.constant(x, role, type=type)
+
+    def remember(self, x: Value, dim: int, parts: list[Part]) -> None:
+        """Keeps what a value was put together from along a dimension."""
+        self._parts[x.key, dim] = parts
+
+    def parts_of(self, x: Value, dim: int) -> list[Part]:
+        """What a value was put together from along a dimension; the value itself if that is not
+        known."""
+        return self._parts.get((x.key, dim), [(0, x.shape[dim], x)])
 
     # -- nodes
 

@@ -20,6 +20,7 @@ from fleetfoot.engines.native.lower.operators import (
     reductions,
     shapes,
     windows,
+    writes,
 )
 from fleetfoot.engines.native.lower.operators.windows import Padded
 
@@ -35,4 +36,5 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **windows.OPERATORS,
     **shapes.OPERATORS,
     **products.OPERATORS,
+    **writes.OPERATORS,
 }

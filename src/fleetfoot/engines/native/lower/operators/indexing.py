@@ -126,14 +126,14 @@ def index_put(
     x = as_type(build, x, type_of(x))
     values = as_type(build, values, x.tensor.type)
     given = [(dim, one) for dim, one in enumerate(indices) if one is not None]
-    if len(given) == 1 and isinstance(given[0][1], Value) and type_of(given[0][1]) == "bool":
-        dim, mask = given[0]
-        after = len(x.shape) - dim - len(mask.shape)
+    dim, found = given[0]
+    if len(given) == 1 and isinstance(found, Value) and found.tensor.type == "bool":
+        after = len(x.shape) - dim - len(found.shape)
         if len(values.shape) > after and values.shape[0] != 1:
             raise LackingError("by a mask that depends on the picture, with a value for each place")
         if len(values.shape) > after:
             values = values.select(0, 0)
-        mask = Value(mask.tensor, (*mask.dims, *[()] * after), mask.offset)
+        mask = Value(found.tensor, (*found.dims, *[()] * after), found.offset)
         if accumulate:
             values = elementwise(build, "add", x, values, type=x.tensor.type, out=x.tensor.type)
         return selected(build, mask, values, x, x.tensor.type)
@@ -187,11 +187,11 @@ class _Places:
         if len(given) == 1:
             return cls(len(x.shape), dims, given[0][1], tuple(shape))
         if all(isinstance(one, torch.Tensor) for _, one in given):
-            total: Operand = torch.zeros((), dtype=torch.long)
+            known = torch.zeros((), dtype=torch.long)
             for dim, one in given:
                 assert isinstance(one, torch.Tensor)
-                total = total * x.shape[dim] + one.where(one >= 0, one + x.shape[dim])
-            return cls(len(x.shape), dims, total.expand(shape), tuple(shape))
+                known = known * x.shape[dim] + one.where(one >= 0, one + x.shape[dim])
+            return cls(len(x.shape), dims, known.expand(shape), tuple(shape))
         total = _checked(build, given[0][1], x.shape[given[0][0]])
         for dim, one in given[1:]:
             total = elementwise(build, "mul", total, x.shape[dim], type="i32", out="i32")
@@ -372,8 +372,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "flip.default": flip,
     "fliplr.default": flip_columns,
     "rot90.default": rotate,
-    "index_put.default": index_put,
-    "_unsafe_index_put.default": index_put,
     "scatter.src": scatter_of("set"),
     "scatter.value": scatter_of("set"),
     "scatter.reduce": scatter_reduce,
