@@ -77,9 +77,9 @@ int32_t power(int32_t a, int32_t b) {
 }
 
 int32_t whole_of(float x) {
-    constexpr int32_t least = std::numeric_limits<int32_t>::min(), most = std::numeric_limits<int32_t>::max();
-    if (!(x >= static_cast<float>(least))) return least;  // NaN too
-    return x >= -static_cast<float>(least) ? most : static_cast<int32_t>(x);
+    constexpr int32_t least = std::numeric_limits<int32_t>::min();
+    constexpr float bound = -static_cast<float>(least);
+    return x >= -bound && x < bound ? static_cast<int32_t>(x) : least;  // as PyTorch on x86; NaN too
 }
 
 void of_floats(const ElementwiseArgs& args, Range range) {

@@ -13,8 +13,12 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from fleetfoot import runtime
+from fleetfoot.engines import load
+from fleetfoot.engines import open as open_
 from fleetfoot.engines.base import relative_error
 from fleetfoot.engines.native.compile import compile
+from fleetfoot.errors import EngineError, PlanError, UnsupportedOperatorError
+from fleetfoot.explain.layers import in_reference_kernels
 
 TOLERANCE = 2e-6
 """One or a few float32 operations on numbers of about 1, against float64."""
@@ -317,3 +321,125 @@ INDICES = {
 @pytest.mark.parametrize("name", INDICES)
 def test_indices(name):
     same_as_eager(Does(INDICES[name]), pictures())
+
+
+MIXING = {
+    "flip": lambda x: x.flip(0),
+    "running sum": lambda x: x.cumsum(0),
+    "place in all": lambda x: x.argmax() + 0 * x[:, 0, 0, 0].long(),
+    "largest of all": lambda x: x.max() + x,
+    "sort": lambda x: x.sort(0)[0],
+    "places of pictures": lambda x: x.gather(0, places(x) * 0),
+}
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_what_mixes_pictures_is_refused_with_a_reason(name):
+    with pytest.raises(UnsupportedOperatorError, match="over the pictures of a batch"):
+        compile(Does(MIXING[name]).eval(), pictures(1), independent=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda x: places(x) + 2**40, "with a whole number beyond int32"),
+        (lambda x: x.double() + 1, "in float64"),
+        (lambda x: (x * 10).to(torch.uint8), "in uint8"),
+        (lambda x: F.one_hot(places(x)), "depends on the picture"),
+        (lambda x: x.scatter_reduce(1, places(x), x, "sum", include_self=False), "without the val"),
+    ],
+)
+def test_what_no_plan_can_hold_is_refused_with_a_reason(function, reason):
+    with pytest.raises(EngineError, match=reason):
+        compile(Does(function).eval(), pictures(1), independent=True)
+
+
+def test_special_numbers_are_as_in_pytorch():
+    special = torch.tensor([NAN, INF, -INF, 0.0, -0.0, 2.5, -2.5, 1e30])
+
+    class Special(nn.Module):
+        def forward(self, x):
+            y = x[:, 0]
+            return (
+                *(y.sign(), y.round(), y.int(), y.bool(), y.trunc(), y.isnan(), y.isinf()),
+                *(y // 2.0, y % -2.0, y.fmod(2.0), y == y, y != y, y > 0, y <= 0, y.signbit()),
+                *(y.clamp(min=torch.tensor(0.0)), y.maximum(-y), y.fmin(torch.tensor(1.0))),
+                *(y.masked_fill(torch.arange(8) < 3, 0.5), torch.where(y > 0, y, -y)),
+                *(*y.sort(1), *y.sort(1, descending=True), y.topk(8, 1)[0], *y.max(1), *y.min(1)),
+                *(y.argmax(1), y.argmin(1), *y.cummax(1), *y.cummin(1), *y.median(1)),
+                *(y[:, 3:].logsumexp(1), y[:, 1:].logsumexp(1), y[:, 2:4].log_softmax(1)),
+                *(y.any(1), y.all(1), y.prod(1), y[:, 1:].cumsum(1), y.nan_to_num(1.0, 2.0, 3.0)),
+                *(y.isfinite(), y.logical_not(), torch.copysign(torch.ones(8), y), y.nansum(1)),
+            )
+
+    model = Special().eval()
+    x = special.reshape(1, 1, 8).repeat(1, 2, 1)
+    with runtime.Plan.from_bytes(compile(model, x).bytes(checksum=runtime.checksum)) as plan:
+        for name in runtime.instruction_sets():
+            with plan.context(1, name) as context:
+                for i, (out, wanted) in enumerate(
+                    zip(context.run(x.numpy()), model(x), strict=True)
+                ):
+                    found = torch.from_numpy(out)
+                    assert found.dtype == wanted.dtype, i
+                    torch.testing.assert_close(
+                        found, wanted, rtol=1e-6, atol=0, equal_nan=True, msg=f"output {i}"
+                    )
+
+
+class Looks(nn.Module):
+    """Looks its numbers up in a table of five."""
+
+    def forward(self, x):
+        return F.embedding(x[:, 0].long(), torch.arange(10.0).reshape(5, 2)), x[:, 0].long() // x[
+            :, 1
+        ].long()
+
+
+def test_a_number_out_of_range_is_an_error_that_names_the_node():
+    model = nn.ModuleDict({"looks": Looks()})
+    model.forward = lambda x: model["looks"](x)  # type: ignore[method-assign]
+    good = torch.tensor([[[0.0, 4.0], [1.0, 2.0]], [[3.0, 2.0], [1.0, 2.0]]])
+    compiled = compile(model.eval(), good, independent=True)
+    with runtime.Plan.from_bytes(compiled.bytes(checksum=runtime.checksum)) as plan:
+        for name in runtime.instruction_sets():
+            with plan.context(2, name) as context:
+                for wrong in (5.0, -1.0):
+                    bad = good.clone()
+                    bad[1, 0, 1] = wrong
+                    with pytest.raises(
+                        ValueError, match=rf"node 'looks' \(take\).*{wrong:.0f} of 5"
+                    ):
+                        context.run(bad.numpy())
+                bad = good.clone()
+                bad[0, 1, 1] = 0
+                with pytest.raises(ValueError, match="divides a whole number by 0"):
+                    context.run(bad.numpy())
+                for out, wanted in zip(context.run(good.numpy()), model(good), strict=True):
+                    assert (torch.from_numpy(out) == wanted).all()
+
+
+def test_the_engine_gives_types_back_and_says_what_is_slow(tmp_path):
+    model = Does(lambda x: {"mask": x.argmax(1), "sure": x.amax(1) > 0.5, "map": x.sin()}).eval()
+    x = pictures()
+    with load("native", model, example=x) as engine:
+        engine.save(tmp_path / "network")
+        for one in (engine, open_(tmp_path / "network")):
+            answer = one.run(x)
+            with torch.no_grad():
+                wanted = model(x)
+            assert answer["mask"].dtype == torch.int64
+            assert (answer["mask"] == wanted["mask"]).all()
+            assert answer["sure"].dtype == torch.bool
+            assert (answer["sure"] == wanted["sure"]).all()
+        slow = in_reference_kernels(engine.profile(x))
+        assert set(slow[""]) >= {"elementwise", "aggregate"}
+        assert "reduce" not in slow[""]
+        assert engine._plan.output_types == ("int64", "bool", "float32")
+    compiled = compile(model, x)
+    compiled.graph.signature = compiled.graph.signature.replace("int64", "float32")
+    with pytest.raises(PlanError, match="the plan's outputs are i32, i32, f32, and it names them"):
+        runtime.Plan.from_bytes(compiled.bytes(checksum=runtime.checksum))
+    compiled.graph.signature = compiled.graph.signature.replace("bool", "float16")
+    with pytest.raises(PlanError, match="it names the types"):
+        runtime.Plan.from_bytes(compiled.bytes(checksum=runtime.checksum))
