@@ -30,6 +30,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+STRANGERS = (Exception, SystemExit)
+"""What a stranger's code, for example a user's forward, can raise, except to interrupt."""
+
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; "" if the message is empty."""
