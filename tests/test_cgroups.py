@@ -74,7 +74,8 @@ CASES = {
         "0::/", v2(at="/mnt/my\\040groups"), {"mnt/my groups/cpu.max": "100000 50000"}, Limits(2),
     ),
     "v2, the cores of a cpuset": (
-        "0::/a", v2(), {f"{S}/a/cpuset.cpus.effective": "0-1,4", f"{S}/cpuset.cpus.effective": "0-7"},
+        "0::/a", v2(),
+        {f"{S}/a/cpuset.cpus.effective": "0-1,4", f"{S}/cpuset.cpus.effective": "0-7"},
         Limits(None, frozenset({0, 1, 4})),
     ),
     "v1, in a container": (
