@@ -55,6 +55,7 @@ def features(
     from fleetfoot.models.maps import default_layer, layers, maps_of, similarity
     from fleetfoot.network import is_file, is_weights, parse_size, size_text
     from fleetfoot.report import features as drawn
+    from fleetfoot.report.plots import save_figure
 
     made = resolved(
         model,
@@ -96,7 +97,7 @@ def features(
     count, height, width = maps.shape
     title = f"{model}, {path}: {count} maps of {height} × {width}"
     notes = f"{image.name}, {size_text(preprocess.size)} pixels; {said}"
-    drawn.save(target, drawn.features_figure(maps, alike, title, notes))
+    save_figure(drawn.features_figure(maps, alike, title, notes), target)
     if as_json:
         record = {
             "model": model,
