@@ -234,6 +234,7 @@ def remembered(
     *,
     read: Callable[[Any], Made],
     write: Callable[[Made], Any] = dataclasses.asdict,  # type: ignore[assignment]
+    doubt: Callable[[Made], str] = lambda made: "",
     fresh: bool = False,
     cache: Path | None = None,
 ) -> Made:
@@ -250,30 +251,51 @@ def remembered(
         question: everything that the answer depends on, versions included, as JSON.
         read: makes the answer from the JSON that ``write`` made. It raises ``RecordError`` or
             ``ValueError`` for anything that ``make`` cannot have made.
+        doubt: why a computed answer is not worth keeping, which is reported; "" if it is.
         fresh: compute the answer again and replace the file.
         cache: folder of all subjects; default: ``cache_folder()``.
     """
-    asked = plain(question)
-    text = json.dumps(asked, sort_keys=True)
-    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    file = (cache or cache_folder()) / subject / f"{digest}.json"
-    if not fresh:
-        try:
-            held = read_object(read_text(file))
-            if held.keys() != {"question", "answer"} or held["question"] != asked:
-                raise RecordError("it answers another question than its name says")
-            return read(held["answer"])
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except (OSError, ValueError, RecordError) as error:
-            log.warning("%s: %s is not valid and will be replaced: %s", subject, file, error)
+    if not fresh and (found := recalled(subject, question, read=read, cache=cache)) is not None:
+        return found
     answer = make()
+    if reason := doubt(answer):
+        log.warning("%s: the answer is not kept: %s", subject, reason)
+        return answer
+    asked, file = plain(question), _answer_file(subject, question, cache)
     try:
         entry = {"question": asked, "answer": write(answer)}
         write_text(file, json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         log.warning("%s: the answer cannot be kept in %s: %s", subject, file, error)
     return answer
+
+
+def recalled(
+    subject: str,
+    question: Mapping[str, Any],
+    *,
+    read: Callable[[Any], Made],
+    cache: Path | None = None,
+) -> Made | None:
+    """The answer that ``remembered`` kept, or None if there is no valid one; nothing is computed.
+    Arguments are those of ``remembered``."""
+    asked, file = plain(question), _answer_file(subject, question, cache)
+    try:
+        held = read_object(read_text(file))
+        if held.keys() != {"question", "answer"} or held["question"] != asked:
+            raise RecordError("it answers another question than its name says")
+        return read(held["answer"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecordError) as error:
+        log.warning("%s: %s is not valid and will be replaced: %s", subject, file, error)
+        return None
+
+
+def _answer_file(subject: str, question: Mapping[str, Any], cache: Path | None) -> Path:
+    text = json.dumps(plain(question), sort_keys=True)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return (cache or cache_folder()) / subject / f"{digest}.json"
 
 
 def refuse_negatives(value: Any, name: str = "") -> None:

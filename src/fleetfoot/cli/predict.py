@@ -85,12 +85,15 @@ def predict(
         typer.Option(help="Fold batch norms and linear branches first.", rich_help_panel=PANEL),
     ] = True,
     engine: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Engine to run; 'fleetfoot engines' lists them, 'auto' measures which is fastest.",
+            help="Engine to run; 'fleetfoot engines' lists them, 'auto' measures which is fastest. "
+            "Default: eager for up to 32 pictures, since others take seconds to build; otherwise "
+            "what 'auto' measured before, or the first of native, openvino, onnxruntime and eager "
+            "that runs the network.",
             rich_help_panel=ENGINE,
         ),
-    ] = "eager",
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -178,6 +181,7 @@ def predict(
         engine=engine,
         threads=threads or usable_cores(),
         batch=min(batch, len(found)),
+        pictures=len(found),
         fold=fold,
         labels=labels,
         preprocess=network.preprocess(
@@ -225,9 +229,8 @@ def predict(
         summary += f", {len(found) - named - failed} not reached"
     info = predictor.engine.info
     plural = "" if info.threads == 1 else "s"
-    summary += (
-        f"; {(named + failed) / seconds:.1f} images/s ({info.name}, {info.threads} thread{plural})"
-    )
+    if named:
+        summary += f"; {named / seconds:.1f} images/s ({info.name}, {info.threads} thread{plural})"
     echo(summary, err=True)
     if accuracy.images:
         score = measured_top1(
