@@ -8,6 +8,7 @@
 
 #include "file.hpp"
 #include "kernels/kernels.hpp"
+#include "work.hpp"
 
 namespace ff {
 
@@ -26,6 +27,7 @@ struct Tensor {
     const void* data = nullptr;  // constant: where the file has it
     int64_t stored = 0;          // constant: elements in the file, padding included
     bool whole_numbers = false;  // int32
+    int32_t least = 0, most = 0;  // constant of whole numbers: of those stored
 };
 
 struct View {
@@ -115,10 +117,11 @@ struct Plan {
 };
 
 // Reads and validates. Throws Error.
+Plan load_plan(File file, Work& work);
 Plan load_plan(File file);
 
 // The last step of load_plan: afterwards no run of the plan can reach outside its tensors. Throws
 // Error(FF_BAD_PLAN), which names the node.
-void validate(const Plan& plan);
+void validate(const Plan& plan, Work& work);
 
 }  // namespace ff
