@@ -159,7 +159,7 @@ def _with_weights(
         note = f"num_classes={classes}, as in the file"
         return model, _said(name, fit.into(model, notes=[note]))
     if wanted is not None and shapes:
-        note = f"a fresh classifier of {wanted} classes; the file has {classes}"
+        note = f"a fresh classifier of {wanted} classes; the file has {classes or 'none'}"
         report = fit.into(model, without=tuple(shapes), notes=[note] if wanted else [])
         return model, _said(name, report)
     return model, _said(name, fit.into(model))
