@@ -31,10 +31,17 @@ KNOWN_SHARE = 0.5
 exact comparison comes after."""
 SAMPLE = 12
 """Keys that are compared first; a layout that knows few of them is not tried further."""
+SMALLEST_PART = 0.1
+"""Known keys of a part, as a share of those of the largest part, below which it is not tried: any
+part of a network has a few names that some layout knows."""
 SHOWN = 12
 """Number of keys that one line of a report lists."""
 LISTED = 100
 """Number of keys of each kind that an error lists."""
+
+
+Without = str | tuple[str, ...] | None
+"""Start of the keys that a network and a file leave out: ``CLASSIFIER``, ``HEAD`` or several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,24 +100,24 @@ class Translation:
                 return weight.shape[0]
         return 0
 
-    def problems(self, expected: Mapping[str, Tensor], *, without: str | None = None) -> str:
+    def problems(self, expected: Mapping[str, Tensor], *, without: Without = None) -> str:
         """A list of every key that prevents loading into a network with ``expected``; "" if none.
 
         Only names and shapes are read, so ``expected`` may lie on the meta device.
 
         Args:
-            without: start of the keys to leave out on both sides: ``CLASSIFIER`` or ``HEAD``.
+            without: start of the keys to leave out on both sides.
         """
         return _differences(self._chosen(expected, without), expected, self.left_over)
 
     def into(
-        self, model: nn.Module, *, without: str | None = None, notes: Iterable[str] = ()
+        self, model: nn.Module, *, without: Without = None, notes: Iterable[str] = ()
     ) -> LoadReport:
         """Loads the tensors into ``model``, in its dtype and on its device.
 
         Args:
             without: start of the keys that stay as they are in the model and are left out of the
-                file: ``CLASSIFIER`` or ``HEAD``.
+                file.
             notes: further remarks for the report.
 
         Raises:
@@ -135,7 +142,10 @@ class Translation:
                 for key, own in expected.items()
             }
         )
-        counters = sum(_optional(key) and key not in chosen.tensors for key in expected)
+        counters = sum(
+            _optional(key) and key not in chosen.tensors and key not in chosen.fresh
+            for key in expected
+        )
         remarks = [
             *self.notes,
             *notes,
@@ -157,16 +167,16 @@ class Translation:
         nest = self.file.nest
         return () if nest is None else nest.outside(self.file.prefix)
 
-    def _chosen(self, expected: Mapping[str, Tensor], without: str | None) -> _Chosen:
+    def _chosen(self, expected: Mapping[str, Tensor], without: Without) -> _Chosen:
         """The tensors that go into a network with ``expected``, without those it does not need."""
-        left_out = [] if without is None else [without]
-        if not any(key.startswith(AUXILIARY) for key in expected):
-            left_out.append(AUXILIARY)
-        unused = tuple(key for key in self.tensors if key.startswith(tuple(left_out)))
+        stay = () if without is None else (without,) if isinstance(without, str) else without
+        auxiliary = any(key.startswith(AUXILIARY) for key in expected)
+        left_out = stay if auxiliary else (*stay, AUXILIARY)
+        unused = tuple(key for key in self.tensors if key.startswith(left_out))
         tensors = {key: tensor for key, tensor in self.tensors.items() if key not in unused}
         if self.layout.fill is not None:
             self.layout.fill(tensors, expected)
-        fresh = tuple(k for k in expected if without is not None and k.startswith(without))
+        fresh = tuple(key for key in expected if key.startswith(stay))
         return _Chosen(tensors, unused, fresh)
 
 
@@ -279,13 +289,14 @@ def load(model: nn.Module, file: WeightsFile) -> LoadReport:
         KeyMismatchError: a key is missing, left over or wrongly shaped; ``model`` is unchanged.
         CorruptFileError: a value is beyond what the model's dtype holds.
     """
-    return fitting(own_translations(model, file), model.state_dict()).into(model)
+    expected = model.state_dict()
+    return fitting(own_translations(type(model).__name__, expected, file), expected).into(model)
 
 
-def own_translations(model: nn.Module, file: WeightsFile) -> list[Translation]:
-    """The parts of a file whose keys are the network's own."""
-    kind = type(model).__name__
-    keys = list(model.state_dict())
+def own_translations(kind: str, names: Iterable[str], file: WeightsFile) -> list[Translation]:
+    """The parts of a file whose keys are those of a network, ``names``, as ``state_dict()`` has
+    them. ``kind`` is the network's class."""
+    keys = list(names)
     known = [ours(kind, keys, name="its own")]
     first = keys[0].partition(".")[0] + "." if keys else ""
     if first and all(key.startswith(first) for key in keys):  # the network is itself a wrapper
@@ -298,7 +309,7 @@ def fitting(
     found: Iterable[Translation],
     expected: Mapping[str, Tensor],
     *,
-    without: str | None = None,
+    without: Without = None,
 ) -> Translation:
     """The first translation that has no problems; if each has some, the one that is the largest."""
     tried: list[Translation] = []
@@ -336,8 +347,9 @@ def _places(file: WeightsFile, known: Sequence[Layout]) -> list[_Place]:
         layout, share = _best(keys, known)
         if share > KNOWN_SHARE:
             found.append(_Place(prefix, layout, share, frozenset(keys)))
+    largest = max((one.share * len(one.keys) for one in found), default=0)
     return sorted(
-        found,
+        (one for one in found if one.share * len(one.keys) > SMALLEST_PART * largest),
         key=lambda one: (*rank(one.prefix)[:2], -one.share * len(one.keys), len(one.prefix)),
     )
 
