@@ -14,7 +14,9 @@ from fleetfoot.engines.native.lower.operators import (
     elementwise,
     products,
     reductions,
+    resizing,
     shapes,
+    volumes,
     windows,
 )
 from fleetfoot.engines.native.lower.operators.windows import Padded
@@ -25,6 +27,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **elementwise.OPERATORS,
     **reductions.OPERATORS,
     **windows.OPERATORS,
+    **volumes.OPERATORS,
+    **resizing.OPERATORS,
     **shapes.OPERATORS,
     **products.OPERATORS,
 }
