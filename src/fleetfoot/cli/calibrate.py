@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.streams import echo, echo_json
+
 
 def calibrate(
     names: Annotated[
@@ -83,7 +85,7 @@ def calibrate(
                 on_event=progress,
             )
         if as_json:
-            typer.echo(bench.to_json(made))
+            echo_json(bench.to_json(made))
         else:
             print_calibration(console(), made, file)
         return
@@ -101,7 +103,7 @@ def calibrate(
     write_text(folder / CHECK_FILE, bench.to_json(checked) + "\n")
     picture = save_picture(checked, folder)
     if as_json:
-        typer.echo(bench.to_json(checked))
+        echo_json(bench.to_json(checked))
     else:
         print_check(console(), checked)
-    typer.echo(f"record and picture: {folder / CHECK_FILE}, {picture}", err=True)
+    echo(f"record and picture: {folder / CHECK_FILE}, {picture}", err=True)

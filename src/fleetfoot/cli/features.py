@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from fleetfoot.cli.network import (
     Weights,
     resolved,
 )
+from fleetfoot.streams import echo, echo_json
 
 
 def features(
@@ -72,11 +72,11 @@ def features(
     if listed:
         found = layers(built, example)
         if as_json:
-            typer.echo(json.dumps([vars(one) for one in found]))
+            echo_json([vars(one) for one in found])
         else:
             for one in found:
                 shape = " × ".join(map(str, one.shape[1:]))
-                typer.echo(f"{one.path or '(the network)'}  {one.kind}  {shape}")
+                echo(f"{one.path or '(the network)'}  {one.kind}  {shape}")
         return
     assert image is not None
     preprocess = made.preprocess(size=None if size is None else parse_size(size))
@@ -111,10 +111,10 @@ def features(
             "constant_channels": list(alike.constant),
             "output": str(target),
         }
-        typer.echo(json.dumps(record))
+        echo_json(record)
     else:
-        typer.echo(f"{title}\n{drawn.summary(alike)}\n{notes}")
-        typer.echo(f"wrote {target}", err=True)
+        echo(f"{title}\n{drawn.summary(alike)}\n{notes}")
+        echo(f"wrote {target}", err=True)
 
 
 def _number(value: float) -> float | None:

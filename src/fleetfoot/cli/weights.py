@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fleetfoot.cli.process import Command, with_traceback
+from fleetfoot.streams import echo, echo_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record instead of a card.")]
 File = Annotated[
@@ -19,23 +21,25 @@ weights_app = typer.Typer(
 )
 
 
-@weights_app.command()
+@weights_app.command(cls=Command)
+@with_traceback
 def inspect(file: File, as_json: Json = False) -> None:
     """Show a file's format and layout, and the networks that its weights fit."""
     from fleetfoot.models import inspect_weights
 
     record = asdict(inspect_weights(file))
     if as_json:
-        typer.echo(json.dumps(record))
+        echo_json(record)
         return
     for name, value in record.items():
         if name == "fits":
             value = [f"{fit['name']} ({fit['num_classes']} classes)" for fit in value]
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        typer.echo(f"{name.replace('_', ' '):9} {text or 'none'}")
+        echo(f"{name.replace('_', ' '):9} {text or 'none'}")
 
 
-@weights_app.command()
+@weights_app.command(cls=Command)
+@with_traceback
 def convert(
     file: File,
     out: Annotated[Path, typer.Argument(help="Safetensors file to write.")],
@@ -49,4 +53,7 @@ def convert(
     from fleetfoot.models import convert as convert_file
 
     report = convert_file(file, out, model=model, overwrite=force)
-    typer.echo(json.dumps({"out": str(out), **asdict(report)}) if as_json else f"{out}: {report}")
+    if as_json:
+        echo_json({"out": str(out), **asdict(report)})
+    else:
+        echo(f"{out}: {report}")

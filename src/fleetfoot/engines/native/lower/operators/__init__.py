@@ -18,6 +18,7 @@ from fleetfoot.engines.native.lower.operators import (
     shapes,
     volumes,
     windows,
+    writes,
 )
 from fleetfoot.engines.native.lower.operators.windows import Padded
 
@@ -31,4 +32,5 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **resizing.OPERATORS,
     **shapes.OPERATORS,
     **products.OPERATORS,
+    **writes.OPERATORS,
 }
