@@ -54,6 +54,7 @@ struct StripArgs {
 #define FF_OPERATORS(X)         \
     X(conv, ConvArgs)           \
     X(depthwise, DepthwiseArgs) \
+    X(transposed, TransposedArgs) \
     X(pool, PoolArgs)           \
     X(matmul, MatmulArgs)       \
     X(unary, UnaryArgs)         \
@@ -65,6 +66,8 @@ struct StripArgs {
     X(fill, FillArgs)           \
     X(gather, GatherArgs)       \
     X(resize, ResizeArgs)       \
+    X(resample, ResampleArgs)   \
+    X(sample, SampleArgs)       \
     X(strip, StripArgs)
 enum class Op { FF_OPERATORS(FF_ENUMERATOR) };
 const char* name_of(Op op);
@@ -83,7 +86,9 @@ using Args = std::variant<std::monostate FF_OPERATORS(FF_ALTERNATIVE)>;
     X(kA, "a")               \
     X(kB, "b")               \
     X(kIndex, "index")       \
-    X(kTransformed, "transformed")
+    X(kTransformed, "transformed") \
+    X(kSlope, "slope")             \
+    X(kGrid, "grid")
 enum Role { FF_ROLES(FF_ENUMERATOR) kRoles };
 const char* name_of(Role role);
 

@@ -14,7 +14,9 @@ from fleetfoot.engines.native.lower.operators import (
     elementwise,
     products,
     reductions,
+    resizing,
     shapes,
+    volumes,
     windows,
     writes,
 )
@@ -26,6 +28,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **elementwise.OPERATORS,
     **reductions.OPERATORS,
     **windows.OPERATORS,
+    **volumes.OPERATORS,
+    **resizing.OPERATORS,
     **shapes.OPERATORS,
     **products.OPERATORS,
     **writes.OPERATORS,
