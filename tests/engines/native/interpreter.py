@@ -101,9 +101,7 @@ def _run(memory: Memory, node: Node) -> None:
         raise AssertionError(f"{node.op} of {node.name}: {error}") from error
 
 
-def activate(
-    x: torch.Tensor, act: list | None, slope: torch.Tensor | None = None
-) -> torch.Tensor:
+def activate(x: torch.Tensor, act: list | None, slope: torch.Tensor | None = None) -> torch.Tensor:
     """``act`` as an attribute has it: a name and its two numbers, or None. ``slope`` broadcasts to
     ``x``."""
     if act is None:
