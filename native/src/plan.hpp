@@ -8,6 +8,7 @@
 
 #include "file.hpp"
 #include "kernels/kernels.hpp"
+#include "work.hpp"
 
 namespace ff {
 
@@ -26,6 +27,7 @@ struct Tensor {
     const void* data = nullptr;  // constant: where the file has it
     int64_t stored = 0;          // constant: elements in the file, padding included
     bool whole_numbers = false;  // int32
+    int32_t least = 0, most = 0;  // constant of whole numbers: of those stored
 };
 
 struct View {
@@ -52,6 +54,7 @@ struct StripArgs {
 #define FF_OPERATORS(X)         \
     X(conv, ConvArgs)           \
     X(depthwise, DepthwiseArgs) \
+    X(transposed, TransposedArgs) \
     X(pool, PoolArgs)           \
     X(matmul, MatmulArgs)       \
     X(unary, UnaryArgs)         \
@@ -63,6 +66,8 @@ struct StripArgs {
     X(fill, FillArgs)           \
     X(gather, GatherArgs)       \
     X(resize, ResizeArgs)       \
+    X(resample, ResampleArgs)   \
+    X(sample, SampleArgs)       \
     X(strip, StripArgs)
 enum class Op { FF_OPERATORS(FF_ENUMERATOR) };
 const char* name_of(Op op);
@@ -81,7 +86,9 @@ using Args = std::variant<std::monostate FF_OPERATORS(FF_ALTERNATIVE)>;
     X(kA, "a")               \
     X(kB, "b")               \
     X(kIndex, "index")       \
-    X(kTransformed, "transformed")
+    X(kTransformed, "transformed") \
+    X(kSlope, "slope")             \
+    X(kGrid, "grid")
 enum Role { FF_ROLES(FF_ENUMERATOR) kRoles };
 const char* name_of(Role role);
 
@@ -115,10 +122,11 @@ struct Plan {
 };
 
 // Reads and validates. Throws Error.
+Plan load_plan(File file, Work& work);
 Plan load_plan(File file);
 
 // The last step of load_plan: afterwards no run of the plan can reach outside its tensors. Throws
 // Error(FF_BAD_PLAN), which names the node.
-void validate(const Plan& plan);
+void validate(const Plan& plan, Work& work);
 
 }  // namespace ff

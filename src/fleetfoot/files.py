@@ -20,9 +20,14 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, Union
+from typing import IO, Any, BinaryIO, TypeVar, Union
 
 from fleetfoot.errors import RecordError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 Made = TypeVar("Made")
 
@@ -127,6 +132,46 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(file: IO[Any]) -> Iterator[None]:
+    """Holds the lock of an open file while this lasts. The system releases it when the process
+    ends, however it ends. Where there are no such locks, for example on Windows, this does nothing.
+
+    Raises:
+        RecordError: another process holds the lock; the message names it if the system does.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecordError(
+            f"{file.name} is in use by {_holder(file)}; wait for its end, or name another place"
+        ) from None
+    except OSError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        if not file.closed:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _holder(file: IO[Any]) -> str:
+    """The process that holds a file's lock, in words."""
+    inode = os.fstat(file.fileno()).st_ino
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                pid = int(words[4])
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                return f"process {pid} ({os.fsdecode(b' '.join(command)).strip()})"
+    return "another process"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -234,6 +279,7 @@ def remembered(
     *,
     read: Callable[[Any], Made],
     write: Callable[[Made], Any] = dataclasses.asdict,  # type: ignore[assignment]
+    doubt: Callable[[Made], str] = lambda made: "",
     fresh: bool = False,
     cache: Path | None = None,
 ) -> Made:
@@ -250,30 +296,51 @@ def remembered(
         question: everything that the answer depends on, versions included, as JSON.
         read: makes the answer from the JSON that ``write`` made. It raises ``RecordError`` or
             ``ValueError`` for anything that ``make`` cannot have made.
+        doubt: why a computed answer is not worth keeping, which is reported; "" if it is.
         fresh: compute the answer again and replace the file.
         cache: folder of all subjects; default: ``cache_folder()``.
     """
-    asked = plain(question)
-    text = json.dumps(asked, sort_keys=True)
-    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    file = (cache or cache_folder()) / subject / f"{digest}.json"
-    if not fresh:
-        try:
-            held = read_object(read_text(file))
-            if held.keys() != {"question", "answer"} or held["question"] != asked:
-                raise RecordError("it answers another question than its name says")
-            return read(held["answer"])
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except (OSError, ValueError, RecordError) as error:
-            log.warning("%s: %s is not valid and will be replaced: %s", subject, file, error)
+    if not fresh and (found := recalled(subject, question, read=read, cache=cache)) is not None:
+        return found
     answer = make()
+    if reason := doubt(answer):
+        log.warning("%s: the answer is not kept: %s", subject, reason)
+        return answer
+    asked, file = plain(question), _answer_file(subject, question, cache)
     try:
         entry = {"question": asked, "answer": write(answer)}
         write_text(file, json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         log.warning("%s: the answer cannot be kept in %s: %s", subject, file, error)
     return answer
+
+
+def recalled(
+    subject: str,
+    question: Mapping[str, Any],
+    *,
+    read: Callable[[Any], Made],
+    cache: Path | None = None,
+) -> Made | None:
+    """The answer that ``remembered`` kept, or None if there is no valid one; nothing is computed.
+    Arguments are those of ``remembered``."""
+    asked, file = plain(question), _answer_file(subject, question, cache)
+    try:
+        held = read_object(read_text(file))
+        if held.keys() != {"question", "answer"} or held["question"] != asked:
+            raise RecordError("it answers another question than its name says")
+        return read(held["answer"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecordError) as error:
+        log.warning("%s: %s is not valid and will be replaced: %s", subject, file, error)
+        return None
+
+
+def _answer_file(subject: str, question: Mapping[str, Any], cache: Path | None) -> Path:
+    text = json.dumps(plain(question), sort_keys=True)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return (cache or cache_folder()) / subject / f"{digest}.json"
 
 
 def refuse_negatives(value: Any, name: str = "") -> None:

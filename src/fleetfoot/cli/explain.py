@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fleetfoot.cli.network import Channels, Inputs, Key, Model, Option, Size, Weights, resolved
+from fleetfoot.streams import echo, echo_json
 
 
 def explain(
@@ -86,9 +87,9 @@ def explain(
         seconds=seconds,
     )
     if as_json:
-        typer.echo(to_json(found))
+        echo_json(to_json(found))
     else:
         print_card(console(), found, depth=depth)
     if html is not None:
         write_text(html, explain_page.html(found))
-        typer.echo(f"page: {html}", err=True)
+        echo(f"page: {html}", err=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fleetfoot.cli.network import FORMS, Channels, Inputs, Key, Option, Size, Weights, resolved
+from fleetfoot.streams import echo, echo_json
 
 
 def lint(
@@ -98,7 +98,7 @@ def lint(
     if fold:
         made, note = folded(made)
         if note:
-            typer.echo(f"{model}: {note}", err=True)
+            echo(f"{model}: {note}", err=True)
     found = run(
         made.module,
         example,
@@ -109,7 +109,7 @@ def lint(
         name=model,
     )
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
+        echo_json(found.as_json())
     else:
         print_lint(console(), found)
     if not found.passed:
@@ -133,7 +133,7 @@ def _list_rules(as_json: bool) -> None:
 
     if as_json:
         rows = [{k: v for k, v in asdict(r).items() if k != "check"} for r in RULES.values()]
-        typer.echo(json.dumps(rows))
+        echo_json(rows)
     else:
         print_rules(console())
 
@@ -149,11 +149,11 @@ def _check_prices(engine: str, threads: int, output: Path | None, as_json: bool)
     record = price_check.check_prices(
         machine(threads),
         engine=engine,
-        on_rule=lambda code: typer.echo(f"measuring {code}", err=True),
+        on_rule=lambda code: echo(f"measuring {code}", err=True),
     )
     if output is not None:
-        typer.echo(f"record: {price_check.write(output, record)}", err=True)
+        echo(f"record: {price_check.write(output, record)}", err=True)
     if as_json:
-        typer.echo(json.dumps(asdict(record)))
+        echo_json(asdict(record))
     else:
         print_prices(console(), record)

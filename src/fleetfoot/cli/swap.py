@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -20,6 +19,7 @@ from fleetfoot.cli.network import (
     Weights,
     resolved,
 )
+from fleetfoot.streams import echo, echo_json
 
 
 def swap(
@@ -151,12 +151,12 @@ def swap(
         )
     if as_json:
         latency = times and times.record()
-        typer.echo(json.dumps({**given.record(), **swapped.record(), "latency": latency}))
+        echo_json({**given.record(), **swapped.record(), "latency": latency})
     else:
         title = f"{model}, input {given.describe()}"
         print_swap(console(), swapped, title, times)
     if output is not None:
-        typer.echo(
+        echo(
             f"{output}: {len(swapped.kept) + len(swapped.new)} tensors; "
             "fleetfoot.transform.swap_file.load builds the network from it",
             err=True,

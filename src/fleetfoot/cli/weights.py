@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fleetfoot.cli.process import Command, with_traceback
+from fleetfoot.streams import echo, echo_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record instead of a card.")]
 File = Annotated[
@@ -28,7 +30,8 @@ weights_app = typer.Typer(
 )
 
 
-@weights_app.command()
+@weights_app.command(cls=Command)
+@with_traceback
 def inspect(file: File, key: Key = None, as_json: Json = False) -> None:
     """Show a file's format and layout, and the networks that its weights fit."""
     from fleetfoot.errors import visible
@@ -36,7 +39,7 @@ def inspect(file: File, key: Key = None, as_json: Json = False) -> None:
 
     record = asdict(inspect_weights(file, key))
     if as_json:
-        typer.echo(json.dumps(record))
+        echo_json(record)
         return
     for name, value in record.items():
         if not value and name in ("trunks", "nearest", "keys"):
@@ -44,10 +47,11 @@ def inspect(file: File, key: Key = None, as_json: Json = False) -> None:
         if name == "fits":
             value = [f"{fit['name']} ({fit['num_classes']} classes)" for fit in value]
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        typer.echo(f"{name.replace('_', ' '):9} {visible(text) or 'none'}")
+        echo(f"{name.replace('_', ' '):9} {visible(text) or 'none'}")
 
 
-@weights_app.command()
+@weights_app.command(cls=Command)
+@with_traceback
 def convert(
     file: File,
     out: Annotated[Path, typer.Argument(help="Safetensors file to write.")],
@@ -63,5 +67,7 @@ def convert(
     from fleetfoot.models import convert as convert_file
 
     report = convert_file(file, out, model=model, key=key, overwrite=force)
-    record = {"out": str(out), **asdict(report)}
-    typer.echo(json.dumps(record) if as_json else f"{visible(out)}: {report}")
+    if as_json:
+        echo_json({"out": str(out), **asdict(report)})
+    else:
+        echo(f"{visible(out)}: {report}")

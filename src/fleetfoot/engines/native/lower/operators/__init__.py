@@ -14,8 +14,11 @@ from fleetfoot.engines.native.lower.operators import (
     elementwise,
     products,
     reductions,
+    resizing,
     shapes,
+    volumes,
     windows,
+    writes,
 )
 from fleetfoot.engines.native.lower.operators.windows import Padded
 
@@ -25,6 +28,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **elementwise.OPERATORS,
     **reductions.OPERATORS,
     **windows.OPERATORS,
+    **volumes.OPERATORS,
+    **resizing.OPERATORS,
     **shapes.OPERATORS,
     **products.OPERATORS,
+    **writes.OPERATORS,
 }

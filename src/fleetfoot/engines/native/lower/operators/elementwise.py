@@ -56,6 +56,22 @@ def leaky_relu(build: Builder, x: Value, slope: float) -> Value:
     return unary(build, x, "leaky_relu", slope)
 
 
+def prelu(build: Builder, x: Value, slope: Operand) -> Value:
+    """Lowers prelu; one slope for all channels is a leaky ReLU."""
+    slope = constant(slope, "a slope")
+    if slope.numel() == 1:
+        return unary(build, x, "leaky_relu", slope.item())
+    return binary(build, "prelu", x, slope.reshape(-1, *[1] * (len(x.shape) - 2)))
+
+
+def prelu_kernel(build: Builder, x: Value, slope: Operand) -> Value:
+    """Lowers _prelu_kernel: x where it is above 0, else x * slope, whose shapes broadcast."""
+    slope = constant(slope, "a slope")
+    if slope.numel() == 1:
+        return unary(build, x, "leaky_relu", slope.item())
+    return binary(build, "prelu", x, slope)
+
+
 def elu(build: Builder, x: Value, alpha: float, scale: float, input_scale: float) -> Value:
     if (scale, input_scale) != (1, 1):
         raise LackingError(f"with scale {scale} and input_scale {input_scale}")
@@ -188,6 +204,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "clamp_max.Tensor": clamp_max,
     "gelu.default": gelu,
     "leaky_relu.default": leaky_relu,
+    "prelu.default": prelu,
+    "_prelu_kernel.default": prelu_kernel,
     "elu.default": elu,
     "softplus.default": softplus,
     "add.Tensor": add,
