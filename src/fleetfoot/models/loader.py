@@ -55,7 +55,7 @@ def load_weights(
         if not attempt.problems:
             break
     else:
-        attempt = max(tried, key=lambda one: len(one.translation.tensors))
+        attempt = max(tried, key=lambda one: (len(one.translation.tensors), -len(one.problems)))
         part = attempt.translation.file
         raise KeyMismatchError(
             f"{file.path} (layout {attempt.translation.layout.name}) is no {name} of this "

@@ -131,6 +131,12 @@ class Translation:
                 f"{self.file.path} (layout {self.layout.name}) is not a {self.layout.family} "
                 f"of this configuration:{problems}"
             )
+        negative = [k for k, t in chosen.tensors.items() if _is_variance(k) and bool((t < 0).any())]
+        if negative:  # under another name in the file, where it was not seen
+            raise CorruptFileError(
+                f"{self.file.path}: negative variances in {len(negative)} tensors, which a batch "
+                f"norm turns into NaN: {_listed(negative)}"
+            )
         if beyond := _beyond(chosen.tensors, expected):
             raise CorruptFileError(
                 f"{self.file.path}: values that the network's type cannot hold, in "
@@ -181,8 +187,7 @@ class Translation:
 
 
 def _beyond(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """Keys of finite tensors that are not finite in the network's own type, and of variances that
-    were made of others and are negative."""
+    """Keys of finite tensors that are not finite in the network's own type."""
     found = []
     for key, tensor in tensors.items():
         own = expected[key].dtype
@@ -227,6 +232,10 @@ def _differences(chosen: _Chosen, expected: Mapping[str, Tensor], left_over: Ite
         for kind, keys in kinds.items()
         if keys
     )
+
+
+def _is_variance(key: str) -> bool:
+    return key.endswith("running_var")
 
 
 def _optional(key: str) -> bool:
@@ -317,7 +326,9 @@ def fitting(
         if not one.problems(expected, without=without):
             return replace(one, notes=(*passed_over(tried), *one.notes))
         tried.append(one)
-    return max(tried, key=lambda one: len(one.tensors))
+    return max(
+        tried, key=lambda one: (len(one.tensors), -len(one.problems(expected, without=without)))
+    )
 
 
 def passed_over(tried: Iterable[Translation]) -> tuple[str, ...]:
@@ -344,9 +355,9 @@ def _places(file: WeightsFile, known: Sequence[Layout]) -> list[_Place]:
     tried."""
     found = []
     for prefix, keys in _parts(file).items():
-        layout, share = _best(keys, known)
+        best, share = _best(keys, known)
         if share > KNOWN_SHARE:
-            found.append(_Place(prefix, layout, share, frozenset(keys)))
+            found += [_Place(prefix, layout, share, frozenset(keys)) for layout in best]
     largest = max((one.share * len(one.keys) for one in found), default=0)
     return sorted(
         (one for one in found if one.share * len(one.keys) > SMALLEST_PART * largest),
@@ -362,23 +373,24 @@ def _parts(file: WeightsFile) -> dict[str, list[str]]:
     return {prefix: list(file.nest.below(prefix)) for prefix in file.nest.prefixes()}
 
 
-def _best(keys: Sequence[str], known: Iterable[Layout]) -> tuple[Layout, float]:
-    """The layout that knows the most of ``keys``, and the share that it knows."""
+def _best(keys: Sequence[str], known: Iterable[Layout]) -> tuple[list[Layout], float]:
+    """The layouts that know the most of ``keys``, in their order, and the share that they know."""
     sample = keys[:: max(1, len(keys) // SAMPLE)]
-    best: tuple[Layout, float] | None = None
+    best: list[Layout] = []
+    most = 0.0
     for layout in known:
-        share = layout.share(sample)
-        if share:
-            share = layout.share(keys)
-        if best is None or share > best[1]:
-            best = (layout, share)
-    assert best is not None
-    return best
+        share = layout.share(keys) if layout.share(sample) else 0.0
+        if math.isclose(share, most):
+            best.append(layout)
+        elif share > most:
+            best, most = [layout], share
+    return best, most
 
 
 def _choice(place: _Place, found: Sequence[_Place]) -> tuple[str, ...]:
     """A remark on the choice, if other parts of the file hold the same keys."""
-    same = [one.prefix for one in found if one is not place and one.keys == place.keys]
+    same = [one.prefix for one in found if one.prefix != place.prefix and one.keys == place.keys]
+    same = list(dict.fromkeys(same))
     if not same:
         return ()
     kind = ", averaged weights" if averaged(place.prefix) else ""
@@ -436,8 +448,8 @@ def recognised(file: WeightsFile) -> tuple[WeightsFile, list[Layout]]:
     """The part of a file that layouts know whole, and every such layout, except those that cannot
     be used. The file as it is and no layout if there is no such part."""
     usable = [layout for layout in LAYOUTS if not layout.refused]
-    for place in _places(file, usable):
-        if math.isclose(place.share, 1):
-            whole = [one for one in usable if math.isclose(one.share(place.keys), 1)]
-            return file.below(place.prefix), whole
+    places = [place for place in _places(file, usable) if math.isclose(place.share, 1)]
+    if places:
+        first = places[0].prefix
+        return file.below(first), [place.layout for place in places if place.prefix == first]
     return file, []
