@@ -51,7 +51,8 @@ typedef enum ff_status {
     FF_UNSUPPORTED = 4,   /* an instruction set that this build or this processor lacks */
     FF_NO_MEMORY = 5,
     FF_BUSY = 6,          /* the context is at work for another thread */
-    FF_INTERNAL = 7       /* a fault of this library; please report it */
+    FF_INTERNAL = 7,      /* a fault of this library; please report it */
+    FF_STOPPED = 8        /* ff_plan_options.stop was set */
 } ff_status;
 
 typedef struct ff_plan ff_plan;
@@ -91,12 +92,26 @@ FF_API ff_status ff_region_time(int32_t threads, double seconds, double *seconds
 
 /* ---- Plans ---- */
 
-/* Maps the file at `path` (UTF-8) and checks all of it: its checksum, and that no node can reach outside
- * its tensors. The file must stay unchanged as long as the plan lives. *plan is NULL after a failure. */
+typedef struct ff_plan_options {
+    int32_t map;         /* 0: read the file into memory, so that the plan does not depend on it any more. Otherwise
+                            map it: processes share its pages and large plans start sooner, but the file must stay
+                            unchanged as long as the plan and its contexts live. If it is written to, answers change;
+                            if it becomes shorter, the process ends by SIGBUS. */
+    const int32_t *stop; /* NULL, or a number that another thread or a signal handler may set: when it is not 0,
+                            loading ends with FF_STOPPED within a tenth of a second. */
+} ff_plan_options;
+
+/* Reads the file at `path` (UTF-8), which must be a regular file, and checks all of it: its checksum, and that no
+ * node can reach outside its tensors or read what nothing has written. *plan is NULL after a failure. */
 FF_API ff_status ff_plan_load(const char *path, ff_plan **plan);
 
 /* Loads a plan from memory; the bytes are copied. */
 FF_API ff_status ff_plan_load_memory(const void *data, size_t size, ff_plan **plan);
+
+/* The same with options; NULL means {0, NULL}. */
+FF_API ff_status ff_plan_load_with(const char *path, const ff_plan_options *options, ff_plan **plan);
+FF_API ff_status ff_plan_load_memory_with(const void *data, size_t size, const ff_plan_options *options,
+                                          ff_plan **plan);
 
 /* Contexts keep what they need: a plan may be freed before them. NULL is ignored. */
 FF_API void ff_plan_free(ff_plan *plan);

@@ -84,11 +84,13 @@ const ff::Kernels& kernels_named(const char* name) {
                                         "' is not among those of this processor and build: " + names);
 }
 
-ff_status load(ff_plan** plan, ff::File (*read)(const void*, size_t), const void* data, size_t size) noexcept {
+template <class Open>
+ff_status load(ff_plan** plan, const ff_plan_options* options, const Open& open) noexcept {
     return guarded([&] {
         *given(plan, "plan") = nullptr;
+        ff::Work work(options ? options->stop : nullptr);
         auto loaded = std::make_unique<ff_plan>();
-        loaded->plan = std::make_shared<const ff::Plan>(ff::load_plan(read(data, size)));
+        loaded->plan = std::make_shared<const ff::Plan>(ff::load_plan(open(), work));
         *plan = loaded.release();
     });
 }
@@ -155,14 +157,21 @@ ff_status ff_region_time(int32_t threads, double seconds, double* seconds_per_re
     });
 }
 
-ff_status ff_plan_load(const char* path, ff_plan** plan) {
-    if (!path) return guarded([] { bad_argument("path is NULL"); });
-    return load(plan, [](const void* name, size_t) { return ff::File::map(static_cast<const char*>(name)); }, path, 0);
+ff_status ff_plan_load(const char* path, ff_plan** plan) { return ff_plan_load_with(path, nullptr, plan); }
+
+ff_status ff_plan_load_with(const char* path, const ff_plan_options* options, ff_plan** plan) {
+    return load(plan, options, [&] {
+        given(path, "path");
+        return options && options->map ? ff::File::map(path) : ff::File::read(path);
+    });
 }
 
 ff_status ff_plan_load_memory(const void* data, size_t size, ff_plan** plan) {
-    if (!data) return guarded([] { bad_argument("data is NULL"); });
-    return load(plan, ff::File::copy, data, size);
+    return ff_plan_load_memory_with(data, size, nullptr, plan);
+}
+
+ff_status ff_plan_load_memory_with(const void* data, size_t size, const ff_plan_options* options, ff_plan** plan) {
+    return load(plan, options, [&] { return ff::File::copy(given(data, "data"), size); });
 }
 
 void ff_plan_free(ff_plan* plan) { delete plan; }

@@ -18,13 +18,11 @@ constexpr int64_t kMostPictures = 1 << 20;  // shared at a time: their number fi
 
 }  // namespace
 
-Buffer::Buffer(size_t size) : size_(size), data_(static_cast<char*>(allocate(size))) {
-    std::memset(data_.get(), 0, size);
-}
+Buffer::Buffer(size_t size) : size_(size), data_(static_cast<char*>(allocate_zeros(size)), Free{size}) {}
 
 void Buffer::poison() { std::memset(data_.get(), 0xff, size_); }
 
-void Buffer::Free::operator()(char* data) const { std::free(data); }
+void Buffer::Free::operator()(char* data) const { release(data, size); }
 
 Context::Worker::Worker(const Plan& plan, const Kernels& kernels, char* shared_arena)
     : rings(static_cast<size_t>(plan.ring_bytes)), scratch(0), shared(plan, kernels, shared_arena, rings.data()) {

@@ -22,6 +22,7 @@ public:
 
 private:
     struct Free {
+        size_t size = 0;
         void operator()(char* data) const;
     };
     size_t size_;

@@ -52,7 +52,7 @@ public:
     void list(const char* key, std::initializer_list<int32_t*> places);
 
     // Attributes that several operators have.
-    Activation activation(const char* key);  // none if the member is absent
+    Activation activation(const char* key, bool slopes = false);  // none if the member is absent; prelu if `slopes`
     void window(Window& window, std::initializer_list<int32_t*> padding);
 
 private:

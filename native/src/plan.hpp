@@ -9,6 +9,7 @@
 #include "file.hpp"
 #include "kernels/kernels.hpp"
 #include "reference/reference.hpp"
+#include "work.hpp"
 
 namespace ff {
 
@@ -27,6 +28,7 @@ struct Tensor {
     int32_t ring = 0;        // ring: rows kept; row y lies at slot y % ring
     const void* data = nullptr;  // constant: where the file has it
     int64_t stored = 0;          // constant: elements in the file, padding included
+    int32_t least = 0, most = 0;  // constant of whole numbers: of those stored
 };
 
 struct View {
@@ -53,6 +55,7 @@ struct StripArgs {
 #define FF_OPERATORS(X)         \
     X(conv, ConvArgs)           \
     X(depthwise, DepthwiseArgs) \
+    X(transposed, TransposedArgs) \
     X(pool, PoolArgs)           \
     X(matmul, MatmulArgs)       \
     X(unary, UnaryArgs)         \
@@ -64,6 +67,8 @@ struct StripArgs {
     X(fill, FillArgs)           \
     X(gather, GatherArgs)       \
     X(resize, ResizeArgs)       \
+    X(resample, ResampleArgs)   \
+    X(sample, SampleArgs)       \
     X(elementwise, ElementwiseArgs) \
     X(aggregate, AggregateArgs) \
     X(scan, ScanArgs)           \
@@ -90,7 +95,9 @@ using Args = std::variant<std::monostate FF_OPERATORS(FF_ALTERNATIVE)>;
     X(kC, "c")               \
     X(kIndex, "index")       \
     X(kSource, "source")     \
-    X(kTransformed, "transformed")
+    X(kTransformed, "transformed") \
+    X(kSlope, "slope")             \
+    X(kGrid, "grid")
 enum Role { FF_ROLES(FF_ENUMERATOR) kRoles };
 const char* name_of(Role role);
 const char* name_of(Type type);
@@ -125,10 +132,11 @@ struct Plan {
 };
 
 // Reads and validates. Throws Error.
+Plan load_plan(File file, Work& work);
 Plan load_plan(File file);
 
 // The last step of load_plan: afterwards no run of the plan can reach outside its tensors. Throws
 // Error(FF_BAD_PLAN), which names the node.
-void validate(const Plan& plan);
+void validate(const Plan& plan, Work& work);
 
 }  // namespace ff

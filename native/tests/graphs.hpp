@@ -141,7 +141,7 @@ constexpr int64_t kSide = 23, kClasses = 5;
 constexpr int64_t kInput = 3 * kSide * kSide;
 
 // Every kind of node: a stem, a strip of four with rings (a slice written beside a slice, a halo over a halo, a
-// stride; no ring has a row too many), squeeze-excite, attention, resize, a head. Input (3, 23, 23), output (5).
+// stride; no ring has a row too many), squeeze-excite, attention, resizing, sampling, a head. Input (3, 23, 23), output (5).
 inline File network(bool strips) {
     check::Random random(7);
     Builder g(strips);
@@ -160,8 +160,11 @@ inline File network(bool strips) {
                                int64_t p) {
         const int64_t padded = (out.channels + 15) / 16 * 16;
         const int w = g.constant(name + ".w", random.floats(static_cast<size_t>(k * k * padded)));
-        g.node("depthwise", role("x", x.text()) + "," + role("weight", flat(w, k * k * padded)), out,
-               window(k, s, p) + ",\"multiplier\":1,\"post\":[\"relu\",0,0]");
+        const int slope = g.constant(name + ".slope", random.floats(static_cast<size_t>(padded)));
+        g.node("depthwise",
+               role("x", x.text()) + "," + role("weight", flat(w, k * k * padded)) + "," +
+                   role("slope", flat(slope, padded)),
+               out, window(k, s, p) + ",\"multiplier\":1,\"act\":[\"prelu\",0,0],\"post\":[\"relu\",0,0]");
     };
     const int input = g.tensor("input", kInput, ",\"index\":0");
     const int output = g.tensor("output", kClasses, ",\"index\":0");
@@ -184,7 +187,8 @@ inline File network(bool strips) {
     const MapView summed = g.map(23, 23, 32, 5);
     g.node("binary", role("a", activated.text()) + "," + role("b", mixed.text()), summed, "\"kind\":\"add\"");
     const MapView narrow = g.map(12, 12, 18);
-    conv("narrow", summed, narrow, 3, 2, 1, 1);
+    const int slopes = g.constant("narrow.slope", random.floats(32));
+    conv("narrow", summed, narrow, 3, 2, 1, 1, "," + role("slope", flat(slopes, 32)), ",\"act\":[\"prelu\",0,0]");
     g.end_strip(2);
 
     const MapView squeezed = g.map(1, 1, 18);
@@ -235,8 +239,27 @@ inline File network(bool strips) {
     const MapView resized = g.map(9, 9, 24);
     g.node("resize", role("x", padded.text()), resized,
            "\"mode\":\"bilinear\",\"align_corners\":0,\"scale\":[0.6666667,0.6666667]");
+    std::vector<float> firsts(7);
+    for (int32_t i = 0; i < 7; ++i) {
+        const int32_t from = i % 7;
+        std::memcpy(&firsts[static_cast<size_t>(i)], &from, 4);
+    }
+    const int first = g.constant("index.rows", firsts), share = g.constant("rows.w", random.floats(21));
+    const MapView fewer = g.map(7, 9, 24);
+    g.node("resample",
+           role("x", resized.text()) + "," + role("weight", flat(share, 21)) + "," + role("index", flat(first, 7)), fewer,
+           "\"axis\":0,\"taps\":3");
+    const MapView grid = g.map(6, 5, 2), sampled = g.map(6, 5, 24);
+    const int grow = g.constant("grid.w", random.floats(2 * 24 * 16, -0.1f, 0.1f)),
+              at = g.constant("grid.b", random.floats(16)), fall = g.constant("grid.slope", random.floats(16));
+    g.node("transposed",
+           role("x", MapView{fewer.tensor, 3, 3, 24, 24, 0}.text()) + "," + role("weight", flat(grow, 2 * 24 * 16)) + "," +
+               role("bias", flat(at, 16)) + "," + role("slope", flat(fall, 16)),
+           grid, "\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1],\"act\":[\"prelu\",0,0]");
+    g.node("sample", role("x", fewer.text()) + "," + role("grid", grid.text()), sampled,
+           "\"mode\":\"bilinear\",\"padding\":\"reflection\",\"align_corners\":0");
     const MapView flatten = g.map(1, 1, 24);
-    g.node("reduce", role("x", "[" + std::to_string(resized.tensor) + ",0,[1,1,24,81],[0,0,1,24]]"), flatten,
+    g.node("reduce", role("x", "[" + std::to_string(sampled.tensor) + ",0,[1,1,24,30],[0,0,1,24]]"), flatten,
            "\"kind\":\"max\",\"trailing\":1");
     conv("head", flatten, MapView{output, 1, 1, kClasses, kClasses, 0}, 1, 1, 0, 1);
     return g.file("[" + std::to_string(input) + ",0,[3,23,23],[529,23,1]]", flat(output, kClasses));

@@ -122,6 +122,9 @@ void graphs_of_each_fault() {
         {"\"padding\":[1,1]", "\"padding\":[100000,1]", "padding is too large along H"},
         {"[\"hardswish\",0,0]", "[\"hardwish\",0,0]", "act 'hardwish' is unknown"},
         {"[\"hardswish\",0,0]", "[\"hardswish\",0]", "act is not [name, a, b]"},
+        {"[\"hardswish\",0,0]", "[\"prelu\",0,0]", "slope is given without act prelu, or the other way"},
+        {"\"act\":[\"prelu\",0,0]", "\"act\":[\"relu\",0,0]", "slope is given without act prelu"},
+        {"[\"silu\",0,0]", "[\"prelu\",0,0]", "act is prelu, for which there are no slopes here"},
         {"[\"hardswish\",0,0]", "[\"hardswish\",1e39,0]", "float32's range"},
         {"\"multiplier\":1", "\"multiplier\":2", "multiplier times"},
         {"\"rows\":2", "\"rows\":0", "rows is 0"},
@@ -134,6 +137,14 @@ void graphs_of_each_fault() {
         {"\"count_include_pad\":0", "\"count_include_pad\":2", "count_include_pad is neither"},
         {"\"scale\":[0.6666667,", "\"scale\":[6.666667,", "does not map 9 onto 6"},
         {"\"scale\":[0.6666667,", "\"scale\":[-0.1,", "does not map"},
+        {"\"taps\":3", "\"taps\":0", "taps is 0"},
+        {"\"taps\":3", "\"taps\":4", "weight holds"},
+        {"\"axis\":0", "\"axis\":1", "and out (7, 9, 24)"},
+        {"\"axis\":0", "\"axis\":2", "axis is neither 0 nor 1"},
+        {"\"padding\":\"reflection\"", "\"padding\":\"mirror\"", "padding 'mirror' is unknown"},
+        {"[9,9,24],[216,24,1]],\"attr\":{\"mode\":\"bilinear\"", "[9,9,24],[216,24,1]],\"attr\":{\"mode\":\"linear\"", "unknown"},
+        {"\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1],\"act\"", "\"kernel\":[3,9],\"stride\":[2,2],\"padding\":[1,1],\"act\"", "weight holds"},
+        {"\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1],\"act\"", "\"kernel\":[3,3],\"stride\":[0,2],\"padding\":[1,1],\"act\"", "kernel or stride is 0"},
     };
     for (const auto& fault : faults) {
         graphs::File file = graphs::network(true);

@@ -59,6 +59,10 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
+STRANGERS = (Exception, SystemExit)
+"""What a stranger's code, for example a user's forward, can raise, except to interrupt."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; "" if the message is empty."""
     return str(error).strip().partition("\n")[0]

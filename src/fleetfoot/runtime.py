@@ -17,11 +17,12 @@ B batch · C channels · H W space
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import (
     POINTER,
     byref,
@@ -68,6 +69,10 @@ _ERRORS: dict[int, type[Exception]] = {  # ff_status; the others are an EngineEr
 }
 
 
+class _PlanOptions(ctypes.Structure):
+    _fields_ = (("map", c_int32), ("stop", POINTER(c_int32)))
+
+
 class _Options(ctypes.Structure):
     _fields_ = (("threads", c_int32), ("instruction_set", c_char_p))
 
@@ -97,8 +102,11 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (c_char_p, c_int32, c_int64, c_int32, c_double, POINTER(c_double)),
     ),
     "ff_region_time": (c_int32, (c_int32, c_double, POINTER(c_double))),
-    "ff_plan_load": (c_int32, (c_char_p, POINTER(c_void_p))),
-    "ff_plan_load_memory": (c_int32, (c_void_p, c_size_t, POINTER(c_void_p))),
+    "ff_plan_load_with": (c_int32, (c_char_p, POINTER(_PlanOptions), POINTER(c_void_p))),
+    "ff_plan_load_memory_with": (
+        c_int32,
+        (c_void_p, c_size_t, POINTER(_PlanOptions), POINTER(c_void_p)),
+    ),
     "ff_plan_free": (None, (c_void_p,)),
     "ff_plan_model": (c_char_p, (c_void_p,)),
     "ff_plan_signature": (c_char_p, (c_void_p,)),
@@ -186,6 +194,45 @@ def _check(status: int) -> None:
     if status:
         text = _library().ff_last_error().decode(errors="replace")
         raise _ERRORS.get(status, EngineError)(text)
+
+
+def _loaded(load: Callable[[Any, Any], int], mmap: bool = False) -> c_void_p:
+    """The handle of a plan that ``load`` loads, given options and a place for the handle.
+
+    It runs in a thread of its own while the main thread waits, so that a signal's handler can run
+    meanwhile; if the handler raises, for example ``KeyboardInterrupt``, loading stops.
+    """
+    handle, stop = c_void_p(), c_int32(0)
+    options = _PlanOptions(int(mmap), ctypes.pointer(stop))
+    if threading.current_thread() is not threading.main_thread():  # which alone handles signals
+        _check(load(byref(options), byref(handle)))
+        return handle
+    failures: list[BaseException] = []
+    ended = threading.Lock()
+    ended.acquire()
+
+    def work() -> None:
+        try:
+            _check(load(byref(options), byref(handle)))
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ended.release()
+
+    worker = threading.Thread(target=work, name="fleetfoot-load", daemon=True)
+    worker.start()
+    try:
+        ended.acquire()
+        worker.join()
+    except BaseException:
+        stop.value = 1
+        worker.join()
+        if handle:
+            _library().ff_plan_free(handle)
+        raise
+    if failures:
+        raise failures[0]
+    return handle
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -403,18 +450,23 @@ class Plan:
         return () if self._nest is None else self._nest.names
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Plan:
-        """Opens a plan by mapping its file, which must not change while the plan or one of its
-        contexts lives.
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Plan:
+        """Opens a plan. Its file is read into memory and may change afterwards.
+
+        Args:
+            mmap: map the file instead: processes share its pages and use less memory, but the file
+                must stay unchanged while the plan or one of its contexts lives. If it is written
+                to, answers change; if it is cut, the process ends by SIGBUS.
 
         Raises:
-            OSError: the file cannot be opened or read.
+            OSError: the file cannot be opened or read, or is not a regular file.
             PlanError: the file is damaged, not a plan, or of another version; the text says which.
             EngineError: the library is absent.
         """
-        handle = c_void_p()
-        _check(_library().ff_plan_load(os.fsencode(path), byref(handle)))
-        return cls(handle)
+        load, file = _library().ff_plan_load_with, os.fsencode(path)
+        if b"\0" in file:
+            raise OSError(errno.EINVAL, "not a path: it holds a NUL", os.fspath(path))
+        return cls(_loaded(lambda options, handle: load(file, options, handle), mmap))
 
     @classmethod
     def from_bytes(cls, data: Bytes) -> Plan:
@@ -424,9 +476,8 @@ class Plan:
             PlanError: the bytes are damaged, not a plan, or of another version.
             EngineError: the library is absent.
         """
-        handle = c_void_p()
-        _check(_library().ff_plan_load_memory(*_bytes_at(data), byref(handle)))
-        return cls(handle)
+        load, (address, size) = _library().ff_plan_load_memory_with, _bytes_at(data)
+        return cls(_loaded(lambda options, handle: load(address, size, options, handle)))
 
     @property
     def nodes(self) -> list[Node]:

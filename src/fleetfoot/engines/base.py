@@ -185,6 +185,10 @@ class Engine(ABC):
     """The artifact that it was opened from; None if it was built from a network."""
     saves: ClassVar[bool] = False
     """Whether the engine has its own files, from which it can be opened again."""
+    maps: ClassVar[bool] = False
+    """Whether the engine can map its files instead of reading them."""
+    _mmap = False
+
     portable: ClassVar[bool] = True
     """Whether its files also work on another processor and with another version of its package."""
     decided_by: object = None
@@ -204,8 +208,9 @@ class Engine(ABC):
         self._closed = False
 
     @classmethod
-    def opened(cls, artifact: Artifact, options: Options) -> Engine:
-        """Opens the engine that wrote ``artifact``.
+    def opened(cls, artifact: Artifact, options: Options, *, mmap: bool = False) -> Engine:
+        """Opens the engine that wrote ``artifact``. ``mmap`` has the same meaning as in
+        ``engines.open``.
 
         Raises:
             ArtifactError: another engine wrote the files, or they are for another machine or
@@ -225,7 +230,10 @@ class Engine(ABC):
                         f"{artifact.path} was written {what} {wrote}, and this is {here}; the "
                         f"files of {cls.name} work only there; save the network again here"
                     )
+        if mmap and not cls.maps:
+            raise EngineError(f"{cls.name} does not map its files; leave mmap out")
         engine = cls.__new__(cls)
+        engine._mmap = mmap
         engine._begin(Inputs.described(said.inputs, said.by_name), options)
         nest = Nest(said.nest)
         engine._fill = None if nest.plain else nest.filled

@@ -43,6 +43,7 @@ class Native(Engine):
     package = "fleetfoot"
 
     saves = True
+    maps = True
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class Native(Engine):
     def _read(self, artifact: Artifact) -> None:
         (file,) = artifact.files
         self._compiled = None
-        self._use(runtime.Plan.load(file))
+        self._use(runtime.Plan.load(file, mmap=self._mmap))
 
     @classmethod
     def of_part(cls, part: nn.Module, example: Given | Inputs, options: Options) -> Native:

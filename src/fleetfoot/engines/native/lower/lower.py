@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -190,6 +191,8 @@ class _Missing:
 
 _MISSING = _Missing()
 
+_INDICES = re.compile(r"max_pool\dd(_with_indices)?$")
+"""Names of operators whose second result is the place of each maximum."""
 _IGNORED = ("_assert_tensor_metadata", "_assert_async", "sym_constrain_range", "_assert_scalar")
 
 
@@ -339,6 +342,8 @@ class _Lowering:
         build.shape, build.dtype = tuple(results[0].shape), results[0].dtype
         build.order = _wanted_order(node)
         build.padding = _padding_of_readers(node)
+        if _INDICES.search(packet) and _reads_second(node):
+            raise LackingError("of which the indices are read")
         result = self._as_normalised(node)
         if result is None:
             result = function(build, *arguments)
@@ -479,3 +484,10 @@ def _padding_of_readers(node: fx.Node) -> float | None:
     if readers and readers <= {"aten.conv2d.default", "aten.conv2d.padding"}:
         return 0.0
     return float("-inf") if readers == {"aten.max_pool2d.default"} else None
+
+
+def _reads_second(node: fx.Node) -> bool:
+    """Whether anything reads the second of an operator's results."""
+    return any(
+        user.target is operator.getitem and user.args[1] == 1 and user.users for user in node.users
+    )

@@ -17,7 +17,9 @@ import numpy as np
 
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
 
-MAP_OPS = ("conv", "depthwise", "pool", "resize")
+CONVOLUTIONS = ("conv", "depthwise", "transposed")
+"""Operators that end with ``post(act(sum + bias) + residual)``."""
+MAP_OPS = (*CONVOLUTIONS, "pool", "resize", "resample", "sample")
 """Operators that read and write maps (H, W, C) with contiguous channels."""
 
 
@@ -225,7 +227,7 @@ def transferred(view: View, old: View, new: View) -> View | None:
 
 def legal(node: Node, role: str, view: View) -> bool:
     """Whether a kernel takes the view in this role, with strides given by a pass."""
-    if role == "gate" or (node.op in MAP_OPS and role in ("x", "residual", "out")):
+    if role == "gate" or (node.op in MAP_OPS and role in ("x", "residual", "grid", "out")):
         return view.shape[-1] == 1 or view.strides[-1] == 1
     return True
 

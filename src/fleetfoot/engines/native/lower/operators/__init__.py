@@ -18,7 +18,9 @@ from fleetfoot.engines.native.lower.operators import (
     pointwise,
     products,
     reductions,
+    resizing,
     shapes,
+    volumes,
     windows,
     writes,
 )
@@ -34,6 +36,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **ordering.OPERATORS,
     **indexing.OPERATORS,
     **windows.OPERATORS,
+    **volumes.OPERATORS,
+    **resizing.OPERATORS,
     **shapes.OPERATORS,
     **products.OPERATORS,
     **writes.OPERATORS,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fleetfoot.engines.native.lower.builder import Builder
-from fleetfoot.engines.native.lower.operators.arguments import Operand, number
+from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, number
 from fleetfoot.engines.native.lower.operators.types import in_type
 from fleetfoot.engines.native.lower.values import Value
 from fleetfoot.errors import LackingError
@@ -55,6 +55,22 @@ def gelu(build: Builder, x: Value, approximate: str) -> Value:
 
 def leaky_relu(build: Builder, x: Value, slope: float) -> Value:
     return unary(build, x, "leaky_relu", slope)
+
+
+def prelu(build: Builder, x: Value, slope: Operand) -> Value:
+    """Lowers prelu; one slope for all channels is a leaky ReLU."""
+    slope = constant(slope, "a slope")
+    if slope.numel() == 1:
+        return unary(build, x, "leaky_relu", slope.item())
+    return binary(build, "prelu", x, slope.reshape(-1, *[1] * (len(x.shape) - 2)))
+
+
+def prelu_kernel(build: Builder, x: Value, slope: Operand) -> Value:
+    """Lowers _prelu_kernel: x where it is above 0, else x * slope, whose shapes broadcast."""
+    slope = constant(slope, "a slope")
+    if slope.numel() == 1:
+        return unary(build, x, "leaky_relu", slope.item())
+    return binary(build, "prelu", x, slope)
 
 
 def binary(build: Builder, kind: str, a: Operand | float, b: Operand | float) -> Value:
@@ -181,6 +197,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "hardtanh.default": clamp,
     "gelu.default": gelu,
     "leaky_relu.default": leaky_relu,
+    "prelu.default": prelu,
+    "_prelu_kernel.default": prelu_kernel,
     "addcmul.default": in_type(add_product),
     **_arithmetic(),
 }

@@ -141,6 +141,25 @@ def group_norm(
     return out
 
 
+def instance_norm(
+    build: Builder,
+    x: Value,
+    weight: Operand | None,
+    bias: Operand | None,
+    mean: Operand | None,
+    variance: Operand | None,
+    use_input: bool,
+    momentum: float,
+    eps: float,
+    cudnn: bool,
+) -> Value:
+    """Lowers instance norm: a group norm with a group for each channel, or with running statistics
+    a batch norm."""
+    if not use_input:
+        return batch_norm(build, x, weight, bias, mean, variance, False, momentum, eps, cudnn)
+    return group_norm(build, x, x.shape[1], weight, bias, eps, cudnn)
+
+
 def batch_norm(
     build: Builder,
     x: Value,
@@ -199,6 +218,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "layer_norm.default": layer_norm,
     "rms_norm.default": rms_norm,
     "group_norm.default": group_norm,
+    "instance_norm.default": instance_norm,
     "batch_norm.default": batch_norm,
     "_native_batch_norm_legit_no_training.default": batch_norm_functional,
 }

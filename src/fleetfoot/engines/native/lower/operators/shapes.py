@@ -214,4 +214,5 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "pixel_shuffle.default": pixel_shuffle,
     "pixel_unshuffle.default": pixel_unshuffle,
     "channel_shuffle.default": channel_shuffle,
+    "native_channel_shuffle.default": channel_shuffle,
 }
