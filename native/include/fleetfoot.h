@@ -12,10 +12,13 @@
  *
  * Threads. A plan never changes: any number of threads may use it, and any number of contexts. A
  * context belongs to one thread at a time; a second call meanwhile is answered with FF_BUSY. Contexts
- * of one plan run side by side. A context with threads > 1 does not survive fork() in the child.
+ * of one plan run side by side. The process may fork() at any moment: in the child, a context starts
+ * threads of its own when it next runs, and is freed without waiting for those of the parent.
  *
  * Numbers. All data is float32, in C order, without gaps. The same context gives the same bits from
- * run to run. NaN and infinity pass as in PyTorch.
+ * run to run, for any number of threads. NaN and infinity pass as in PyTorch. While a context runs,
+ * its threads round to nearest, trap nothing, and take numbers below 2^-126 (denormals) as 0; the
+ * caller's own mode is set back before the call returns.
  *
  * Errors. Functions that can fail return an ff_status; ff_last_error() says the rest in words.
  */

@@ -20,16 +20,19 @@ File File::map(const char* path) {
     const auto refuse = [path](const std::string& reason) {
         throw Error(FF_BAD_FILE, "cannot read '" + std::string(path) + "': " + reason);
     };
-    const int file = ::open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) refuse(std::strerror(errno));
     struct stat status {};
+    if (::stat(path, &status) != 0) refuse(std::strerror(errno));
+    // Asked before it is opened, which a pipe's writer would notice, and after, since it may have been exchanged.
+    if (!S_ISREG(status.st_mode)) refuse("it is not a regular file");
+    const int file = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0) refuse(std::strerror(errno));
     const bool known = ::fstat(file, &status) == 0;
     const bool regular = known && S_ISREG(status.st_mode);
     const size_t size = regular ? static_cast<size_t>(status.st_size) : 0;
     void* data = size ? ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0) : nullptr;
     const int error = errno;
     ::close(file);  // the mapping stays
-    if (!regular) refuse("it is not a file");
+    if (!regular) refuse("it is not a regular file");
     if (data == MAP_FAILED) refuse(std::strerror(error));
     if (!size) refuse("it is empty");
     File result;

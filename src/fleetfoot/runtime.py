@@ -7,7 +7,9 @@ of ``include/fleetfoot.h`` for Python; a C program has the same through that hea
         scores = context.run(pictures)  # (B, 3, 224, 224) -> (B, 1000)
 
 A plan never changes: any number of contexts may run it at the same time, also from different Python
-threads, since the interpreter's lock is released while one runs.
+threads, since the interpreter's lock is released while one runs. Any thread may call or close any
+plan or context at any time. A process may be forked at any moment: in the child, a context starts
+threads of its own when it next runs.
 
 B batch · C channels · H W space
 """
@@ -65,6 +67,19 @@ _ERRORS: dict[int, type[Exception]] = {  # ff_status; the others are an EngineEr
 
 class _Options(ctypes.Structure):
     _fields_ = (("threads", c_int32), ("instruction_set", c_char_p))
+
+
+_LIVE: weakref.WeakSet[Plan | Context] = weakref.WeakSet()
+
+
+def _release_after_fork() -> None:
+    """A child has none of the parent's other threads, so nobody there would release their locks."""
+    for each in _LIVE:
+        each._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_after_fork)
 
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -323,6 +338,8 @@ class Plan:
         library = _library()
         self._handle: c_void_p | None = handle
         self._free = weakref.finalize(self, library.ff_plan_free, handle)
+        self._lock = threading.Lock()
+        _LIVE.add(self)
         self.model: str = library.ff_plan_model(handle).decode()
         """Name of the network that it was compiled from."""
         signature = library.ff_plan_signature(handle)
@@ -391,7 +408,11 @@ class Plan:
     @property
     def nodes(self) -> list[Node]:
         """The nodes in the order in which they run; a strip comes before its nodes."""
-        library, handle = _library(), self._open()
+        with self._lock:
+            return self._listed(self._open())
+
+    def _listed(self, handle: c_void_p) -> list[Node]:
+        library = _library()
         nodes = []
         for i in range(library.ff_plan_node_count(handle)):
             strip = library.ff_plan_node_strip(handle, i)
@@ -419,13 +440,16 @@ class Plan:
         name = _encoded(instruction_set)
         handle = c_void_p()
         options = _Options(threads, name)
-        _check(_library().ff_context_create(self._open(), byref(options), byref(handle)))
-        return Context(self, handle)
+        with self._lock:
+            plan = self._open()
+            _check(_library().ff_context_create(plan, byref(options), byref(handle)))
+            return Context(self, handle, self._listed(plan))
 
     def close(self) -> None:
         """Frees what the plan holds, after its contexts are closed too."""
-        self._handle = None
-        self._free()
+        with self._lock:
+            self._handle = None
+            self._free()
 
     def _open(self) -> c_void_p:
         if self._handle is None:
@@ -449,7 +473,9 @@ class Context:
     ``with`` block ends it.
 
     Calls from several Python threads wait for each other: to run side by side, take one context a
-    thread. A context with more than one thread does not survive ``os.fork``.
+    thread. In a child after ``os.fork`` the context works as before, with threads of its own.
+
+    While the engine computes, numbers below 2**-126 (denormals) count as 0.
 
     >>> import numpy, torch
     >>> from fleetfoot.engines.native import save_plan
@@ -460,17 +486,18 @@ class Context:
     (2, 8, 14, 14)
     """
 
-    def __init__(self, plan: Plan, handle: c_void_p) -> None:
+    def __init__(self, plan: Plan, handle: c_void_p, nodes: list[Node]) -> None:
         library = _library()
         self.input_shapes, self.output_shapes = plan.input_shapes, plan.output_shapes
         self._input_names, self._nest = plan.input_names, plan._nest
         self.threads: int = library.ff_context_threads(handle)
         self.instruction_set: str = library.ff_context_instruction_set(handle).decode()
-        self._nodes = plan.nodes
+        self._nodes = nodes
         self._run = library.ff_context_run
         self._handle: c_void_p | None = handle
         self._free = weakref.finalize(self, library.ff_context_free, handle)
-        self._at_work = threading.Lock()
+        self._lock = threading.Lock()
+        _LIVE.add(self)
         self._inputs = (c_void_p * len(self.input_shapes))()
         self._outputs = (c_void_p * len(self.output_shapes))()
 
@@ -535,9 +562,15 @@ class Context:
         Raises:
             EngineError: the context is closed.
         """
-        with self._at_work:
-            self._inputs[:], self._outputs[:] = list(inputs), list(outputs)
-            _check(self._run(self._open(), self._inputs, self._outputs, size))
+        with self._lock:
+            self._run_held(self._open(), inputs, outputs, size)
+
+    def _run_held(
+        self, handle: c_void_p, inputs: Sequence[int], outputs: Sequence[int], size: int
+    ) -> None:
+        """Runs while the calling thread holds the lock."""
+        self._inputs[:], self._outputs[:] = list(inputs), list(outputs)
+        _check(self._run(handle, self._inputs, self._outputs, size))
 
     def profile(self, *batches: Array) -> list[NodeTime]:
         """Runs once and returns the time of each node, in order. The first run of a
@@ -549,12 +582,16 @@ class Context:
         """
         library = _library()
         seconds = (c_double * len(self._nodes))()
-        _check(library.ff_context_profile(self._open(), 1))
-        try:
-            self.run(*batches)
-            _check(library.ff_context_times(self._open(), seconds, len(seconds)))
-        finally:
-            _check(library.ff_context_profile(self._open(), 0))
+        size = _batch_size(batches, self.input_shapes, "input")
+        outputs = [np.empty((size, *shape), np.float32) for shape in self.output_shapes]
+        with self._lock:
+            handle = self._open()
+            _check(library.ff_context_profile(handle, 1))
+            try:
+                self._run_held(handle, _addresses(batches), _addresses(outputs), size)
+                _check(library.ff_context_times(handle, seconds, len(seconds)))
+            finally:
+                _check(library.ff_context_profile(handle, 0))
         return [
             NodeTime(node=node, seconds=s) for node, s in zip(self._nodes, seconds, strict=True)
         ]
@@ -566,19 +603,20 @@ class Context:
         Raises:
             EngineError: the context is closed.
         """
-        with self._at_work:
+        with self._lock:
             _check(_library().ff_context_poison(self._open()))
 
     @property
     def memory_bytes(self) -> int:
         """Bytes held in addition to the plan: maps between layers, rings, scratch. They grow once,
         in the first run."""
-        held: int = _library().ff_context_bytes(self._open())
+        with self._lock:
+            held: int = _library().ff_context_bytes(self._open())
         return held
 
     def close(self) -> None:
         """Ends the context's threads and frees its memory, after a run in progress has ended."""
-        with self._at_work:
+        with self._lock:
             self._handle = None
             self._free()
 

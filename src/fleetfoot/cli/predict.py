@@ -29,8 +29,9 @@ from fleetfoot.cli.network import (
     Weights,
     resolved,
 )
+from fleetfoot.errors import visible
 from fleetfoot.interrupts import exit_code, handle, handled, name_of, raise_interrupt
-from fleetfoot.streams import echo, echo_data, echo_json, printable, results
+from fleetfoot.streams import echo, echo_data, echo_json, results
 
 if TYPE_CHECKING:
     from fleetfoot.predict import Prediction
@@ -85,12 +86,15 @@ def predict(
         typer.Option(help="Fold batch norms and linear branches first.", rich_help_panel=PANEL),
     ] = True,
     engine: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Engine to run; 'fleetfoot engines' lists them, 'auto' measures which is fastest.",
+            help="Engine to run; 'fleetfoot engines' lists them, 'auto' measures which is fastest. "
+            "Default: eager for up to 32 pictures, since others take seconds to build; otherwise "
+            "what 'auto' measured before, or the first of native, openvino, onnxruntime and eager "
+            "that runs the network.",
             rich_help_panel=ENGINE,
         ),
-    ] = "eager",
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -178,6 +182,7 @@ def predict(
         engine=engine,
         threads=threads or usable_cores(),
         batch=min(batch, len(found)),
+        pictures=len(found),
         fold=fold,
         labels=labels,
         preprocess=network.preprocess(
@@ -201,7 +206,7 @@ def predict(
             for prediction in predictor(found, topk=topk, max_pixels=max_pixels or MAX_PIXELS):
                 show(prediction)
                 for note in prediction.notes:
-                    echo(f"{printable(prediction.path)}: {note}", err=True)
+                    echo(f"{visible(prediction.path)}: {note}", err=True)
                 advance()
                 if prediction.error:
                     failed += 1
@@ -225,9 +230,8 @@ def predict(
         summary += f", {len(found) - named - failed} not reached"
     info = predictor.engine.info
     plural = "" if info.threads == 1 else "s"
-    summary += (
-        f"; {(named + failed) / seconds:.1f} images/s ({info.name}, {info.threads} thread{plural})"
-    )
+    if named:
+        summary += f"; {named / seconds:.1f} images/s ({info.name}, {info.threads} thread{plural})"
     echo(summary, err=True)
     if accuracy.images:
         score = measured_top1(
@@ -243,7 +247,7 @@ def predict(
         echo(f"{score}{best} of {accuracy.images} pictures", err=True)
     if without_truth:
         echo(
-            f"{len(without_truth)} of no known class, the first {printable(without_truth[0])}",
+            f"{len(without_truth)} of no known class, the first {visible(without_truth[0])}",
             err=True,
         )
     if stopped:
@@ -315,16 +319,16 @@ def _card() -> Callable[[Prediction], None]:
     out = console()
 
     def show(prediction: Prediction) -> None:
-        card = Text.assemble((printable(prediction.path), "bold"))
+        card = Text.assemble((visible(prediction.path), "bold"))
         if prediction.error:
-            card.append("\n  ").append(printable(prediction.error), "red")
+            card.append("\n  ").append(visible(prediction.error), "red")
         for guess in prediction.topk:
             eighths = round(guess.probability * BAR * 8)
             bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]
             card.append(f"\n  {100 * guess.probability:5.1f} %  ").append(
                 f"{bar:{BAR + 1}}", "cyan"
             )
-            card.append(f" {printable(guess.label)}")
+            card.append(f" {visible(guess.label)}")
         out.print(card, soft_wrap=True)
 
     return show

@@ -127,8 +127,8 @@ def _place(error: BaseException) -> str:
 
 
 def _of_system(error: OSError) -> str:
-    if error.filename == streams.STANDARD_OUTPUT and error.strerror:
-        return f"{streams.STANDARD_OUTPUT}: {error.strerror}"
+    if error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
     return str(error)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fleetfoot.errors import RecordError
-from fleetfoot.files import locked
+from fleetfoot.files import MOST_TEXT_BYTES, locked, read_bytes
 from fleetfoot.machine.peaks import Peaks
 from fleetfoot.measure import clock
 from fleetfoot.measure.record import Failure, Measurement
@@ -259,7 +259,10 @@ class Journal:
 
 def _read(path: Path) -> tuple[list[Note], int]:
     """The whole lines, and how many bytes they take."""
-    raw = path.read_bytes()
+    try:
+        raw = read_bytes(path, most=MOST_TEXT_BYTES)
+    except OSError as error:
+        raise RecordError(f"there is no run to resume at {path}: {error.strerror}") from error
     whole = raw[: raw.rfind(b"\n") + 1]
     notes = []
     for number, line in enumerate(whole.splitlines(), start=1):

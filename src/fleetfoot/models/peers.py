@@ -67,6 +67,7 @@ def create(
     *,
     pretrained: bool | str = False,
     weights: str | os.PathLike[str] | None = None,
+    key: str | None = None,
     accept_licence: bool = False,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
@@ -101,7 +102,7 @@ def create(
         weights = hub.fetch(chosen, accept_licence=accept_licence)
     report = None
     if weights is not None:
-        report = load(model, read(weights))
+        report = load(model, read(weights, key))
     if not pretrained:
         chosen = replace(
             chosen,

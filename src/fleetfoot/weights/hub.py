@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from fleetfoot.errors import CorruptFileError, LicenceError, OfflineError, WeightsError
-from fleetfoot.files import cache_folder, write_text
+from fleetfoot.files import cache_folder, open_regular, read_text, write_text
 from fleetfoot.weights.pretrained import PretrainedConfig
 
 logger = logging.getLogger("fleetfoot")
@@ -122,7 +122,7 @@ def _offline(published: PretrainedConfig, url: str, error: Exception) -> Offline
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -135,7 +135,7 @@ def _pins_path() -> Path:
 def _read_pins() -> dict[str, dict[str, str]]:
     path = _pins_path()
     try:
-        pins: Any = json.loads(path.read_text())
+        pins: Any = json.loads(read_text(path))
     except FileNotFoundError:
         return {}
     except ValueError as error:

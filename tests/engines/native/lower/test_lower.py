@@ -12,57 +12,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from interpreter import interpret
+from lowering import Does, agrees, in_channels_last
 from torch import nn
-from torch.utils import _pytree as pytree
 
 import fleetfoot.models
 from fleetfoot import runtime
 from fleetfoot.engines import load
-from fleetfoot.engines.base import relative_error
-from fleetfoot.engines.native.graph import Graph
 from fleetfoot.engines.native.lower.lower import check_independence, lower
 from fleetfoot.errors import EngineError, UnsupportedOperatorError
 from fleetfoot.transform import fuse
 from helpers import trained_
-
-TOLERANCE = 1e-6
-"""Both sides compute in float64 with the same float32 weights. What differs is rounded once to
-float32 at compile time: batch norms as scale and shift, position biases; 1e-7 is seen."""
-
-
-def agrees(model: nn.Module, picture: torch.Tensor) -> Graph:
-    """Asserts that the graph's outputs are the network's; gives the graph."""
-    model = model.eval()
-    graph = lower(model, picture)
-    found = interpret(graph, [picture[0].numpy()])
-    with torch.no_grad():
-        wanted = pytree.tree_leaves(copy.deepcopy(model).double()(picture.double()))
-    assert len(found) == len(wanted)
-    for out, reference in zip(found, wanted, strict=True):
-        assert reference.std() > 0 or reference.numel() == 1, "an output that shows nothing"
-        assert relative_error(torch.from_numpy(out)[None], reference) < TOLERANCE
-    return graph
-
-
-class Does(nn.Module):
-    """A network that does one thing."""
-
-    def __init__(self, function, **parts: nn.Module | torch.Tensor) -> None:
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            if isinstance(part, nn.Module):
-                self.add_module(name, part)
-            else:
-                self.register_buffer(name, part)
-
-    def forward(self, x: torch.Tensor):
-        return self.function(self, x)
-
-
-def in_channels_last(function) -> Does:
-    """``function`` on the map of a convolution, whose channels lie together."""
-    return Does(lambda self, x: function(self.conv(x)), conv=nn.Conv2d(3, 12, 1))
 
 
 # of an even kernel PyTorch's "same" pads more behind than before, and says that this costs it time
@@ -392,17 +351,6 @@ class TestInPlace:
         ):  # it gives other outputs each time
             lower(model.eval(), torch.randn(1, 3, 6, 8))
         assert not torch.equal(model.table, before), "the network writes to it when it runs"
-
-    def test_a_part_written_while_the_whole_is_read_is_refused(self):
-        def forward(self, x):
-            y = self.conv(x)
-            y[:, :2].relu_()
-            return y
-
-        with pytest.raises(
-            UnsupportedOperatorError, match=r"aten\.relu_\.default of a view in place"
-        ):
-            lower(Does(forward, conv=nn.Conv2d(3, 4, 1)).eval(), torch.randn(1, 3, 6, 8))
 
 
 def test_every_lacking_operator_is_named_with_its_module():

@@ -25,6 +25,9 @@ from fleetfoot.errors import LackingError
 MAX_RANK = 6
 """Largest number of dimensions, as the core's ``kMaxRank``."""
 
+Part = tuple[int, int, Value]
+"""A part of a value: from where to where along one dimension, and its own value."""
+
 
 class Builder:
     """The nodes so far, and facts about the current operator.
@@ -46,6 +49,7 @@ class Builder:
         self._constants: dict[bytes, Tensor] = {}
         self._taken: set[str] = set()
         self._copies: dict[tuple[object, ...], Value] = {}
+        self._parts: dict[tuple[object, ...], list[Part]] = {}
 
     # -- values
 
@@ -81,6 +85,15 @@ class Builder:
     def value(self, x: Value | torch.Tensor, role: str = "constant") -> Value:
         """A value unchanged, or a constant of the network as a value."""
         return x if isinstance(x, Value) else self.constant(x, role)
+
+    def remember(self, x: Value, dim: int, parts: list[Part]) -> None:
+        """Keeps what a value was put together from along a dimension."""
+        self._parts[x.key, dim] = parts
+
+    def parts_of(self, x: Value, dim: int) -> list[Part]:
+        """What a value was put together from along a dimension; the value itself if that is not
+        known."""
+        return self._parts.get((x.key, dim), [(0, x.shape[dim], x)])
 
     # -- nodes
 

@@ -16,6 +16,7 @@ from fleetfoot.engines.native.lower.operators import (
     reductions,
     shapes,
     windows,
+    writes,
 )
 from fleetfoot.engines.native.lower.operators.windows import Padded
 
@@ -27,4 +28,5 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **windows.OPERATORS,
     **shapes.OPERATORS,
     **products.OPERATORS,
+    **writes.OPERATORS,
 }

@@ -199,6 +199,22 @@ def batch_norm(
     return add(build, multiply(build, x, scale.reshape(shape)), shift.reshape(shape))
 
 
+def batch_norm_functional(
+    build: Builder,
+    x: Value,
+    weight: Operand | None,
+    bias: Operand | None,
+    mean: Operand,
+    variance: Operand,
+    momentum: float,
+    eps: float,
+) -> tuple[Value, None, None]:
+    """Lowers the operator that functionalisation makes of a batch norm; training alone reads the
+    second and third results."""
+    done = batch_norm(build, x, weight, bias, mean, variance, False, momentum, eps, False)
+    return done, None, None
+
+
 def softmax(build: Builder, x: Value, dim: int, dtype: Any = None) -> Value:
     rank = len(x.shape)
     dim %= rank
@@ -223,5 +239,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "rms_norm.default": rms_norm,
     "group_norm.default": group_norm,
     "batch_norm.default": batch_norm,
+    "_native_batch_norm_legit_no_training.default": batch_norm_functional,
     "softmax.int": softmax,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -103,12 +104,18 @@ def unbind(build: Builder, x: Value, dim: int) -> list[Value]:
 
 
 def concatenate(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
-    """Lowers cat: each part is copied into its place in one new value."""
-    values = [build.value(part) for part in parts]
-    dim %= len(build.shape)
+    """Lowers cat."""
+    return joined(build, [build.value(part) for part in parts], dim % len(build.shape))
+
+
+def joined(build: Builder, values: Sequence[Value], dim: int) -> Value:
+    """One new value, into which each part is copied at its place along ``dim``."""
+    values = [value for value in values if math.prod(value.shape)]
+    shape = list(values[0].shape)
+    shape[dim] = sum(value.shape[dim] for value in values)
     leader = next((v for v in values if v.tensor.kind != "constant" and not v.repeats), None)
-    order = tuple(range(len(build.shape))) if leader is None else leader.order()
-    out, begin = build.fresh(build.shape, order), 0
+    order = tuple(range(len(shape))) if leader is None else leader.order()
+    out, begin = build.fresh(shape, order), 0
     for value in values:
         end = begin + value.shape[dim]
         build.write(value, build.sliced(out, dim, begin, end), order)
@@ -208,6 +215,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "repeat.default": repeat,
     "permute.default": permute,
     "transpose.int": transpose,
+    "transpose.default": transpose,  # transpose_ alone has this overload
     "swapaxes.default": transpose,
     "t.default": transpose,
     "select.int": select,
