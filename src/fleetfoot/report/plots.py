@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fleetfoot.errors import visible
 from fleetfoot.measure.record import Measurement, fastest
 from fleetfoot.report.joined import Joined
 from fleetfoot.report.kit.labels import Box, anchor, place
 from fleetfoot.report.kit.style import GUIDES, Look, log_ticks, short
 from fleetfoot.report.summary import Group, family, grouped, pareto
-from fleetfoot.streams import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -216,7 +216,7 @@ def name_points(
             continue
         x, y = back(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
         axes.text(
-            x, y, printable(name), fontsize=size, parse_math=False, color=INK,
+            x, y, visible(name), fontsize=size, parse_math=False, color=INK,
             ha="center", va="center", zorder=4,
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
