@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fleetfoot.errors import RecordError
-from fleetfoot.files import MOST_TEXT_BYTES, locked, read_bytes
+from fleetfoot.files import MOST_TEXT_BYTES, locked, read_bytes, to_json
 from fleetfoot.machine.peaks import Peaks
 from fleetfoot.measure import clock
 from fleetfoot.measure.record import Failure, Measurement
@@ -151,7 +151,7 @@ class Journal:
 
     def _write(self, note: Note) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(note, ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.write(to_json(note) + "\n")
             self._file.flush()
 
     def _take(self, note: Note) -> None:

@@ -15,7 +15,6 @@ operations.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import typing
@@ -24,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
+from fleetfoot import files
 from fleetfoot.errors import RecordError
 from fleetfoot.evaluate.score import Score, published
 from fleetfoot.files import fields, read_object, read_text, write_text
@@ -276,7 +276,7 @@ Timed = TypeVar("Timed", bound=Measurement)
 
 def to_json(line: Measurement | Failure | Start | Score) -> str:
     """One line, without its line break; fields in the order of the class."""
-    return json.dumps(asdict(line), ensure_ascii=False, allow_nan=False)
+    return files.to_json(asdict(line))
 
 
 def from_json(text: str) -> Measurement:
