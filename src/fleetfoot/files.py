@@ -20,9 +20,14 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, Union
+from typing import IO, Any, BinaryIO, TypeVar, Union
 
 from fleetfoot.errors import RecordError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 Made = TypeVar("Made")
 
@@ -127,6 +132,46 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(file: IO[Any]) -> Iterator[None]:
+    """Holds the lock of an open file while this lasts. The system releases it when the process
+    ends, however it ends. Where there are no such locks, for example on Windows, this does nothing.
+
+    Raises:
+        RecordError: another process holds the lock; the message names it if the system does.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecordError(
+            f"{file.name} is in use by {_holder(file)}; wait for its end, or name another place"
+        ) from None
+    except OSError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        if not file.closed:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _holder(file: IO[Any]) -> str:
+    """The process that holds a file's lock, in words."""
+    inode = os.fstat(file.fileno()).st_ino
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                pid = int(words[4])
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                return f"process {pid} ({os.fsdecode(b' '.join(command)).strip()})"
+    return "another process"
 
 
 def write_text(path: Path, text: str) -> None:

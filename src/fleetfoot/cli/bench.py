@@ -12,10 +12,8 @@ import typer
 
 from fleetfoot.cli.network import Channels, Inputs, Size, one_image
 from fleetfoot.cli.values import numbers, split_names
+from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
-
-SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
-"""Exit codes after a run that was ended early: 128 plus the signal's number, as in shells."""
 
 
 def bench(
@@ -132,7 +130,7 @@ def bench(
         echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
     if done.interrupted:
         echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
-        raise typer.Exit(SIGNALS[done.interrupted])
+        raise typer.Exit(exit_code(done.interrupted))
     if not done.measurements:
         reasons = "".join(f"\n  {f.model} on {f.engine}: {f.reason}" for f in done.failures)
         echo(f"nothing could be measured{reasons}", err=True)

@@ -25,7 +25,7 @@ from fleetfoot.copying import in_float64
 from fleetfoot.engines.base import quiet, reason, relative_error
 from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native.graph import Graph, Tensor, View, prune
-from fleetfoot.engines.native.lower.builder import Builder
+from fleetfoot.engines.native.lower.builder import TYPES, Builder
 from fleetfoot.engines.native.lower.decompose import decomposed
 from fleetfoot.engines.native.lower.functional import functional, storage, written
 from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
@@ -86,10 +86,24 @@ def _signature(program: torch.export.ExportedProgram) -> str:
         nest = Nest.of(pytree.tree_unflatten(range(spec.num_leaves), spec))
     except ValueError as error:
         raise EngineError(f"native cannot keep the outputs' names: {error}") from error
-    if nest.plain and len(names) == 1:
+    types = [_output_type(node) for node in _output_nodes(program)]
+    whole = any(type != "float32" for type in types)
+    if nest.plain and len(names) == 1 and not whole:
         return ""
-    record = {"inputs": list(names), "outputs": nest.record}
+    record: dict[str, Any] = {"inputs": list(names), "outputs": nest.record}
+    if whole:
+        record["types"] = types
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+
+
+def _output_nodes(program: torch.export.ExportedProgram) -> list[Any]:
+    (output,) = program.graph.find_nodes(op="output")
+    return pytree.tree_leaves(output.args[0])
+
+
+def _output_type(node: Any) -> str:
+    value = node.meta["val"] if isinstance(node, fx.Node) else node
+    return str(value.dtype).removeprefix("torch.")
 
 
 @torch.no_grad()
@@ -318,7 +332,8 @@ class _Lowering:
         packet, _, overload = name.rpartition(".")
         if packet in _IGNORED:
             return None
-        function = OPERATORS.get(f"{packet.removesuffix('_')}.{overload}")
+        in_place = packet.endswith("_") and not packet.endswith("__")
+        function = OPERATORS.get(f"{packet.removesuffix('_') if in_place else packet}.{overload}")
         results = pytree.tree_leaves(node.meta.get("val"))
         if results and all(isinstance(one, int | float) for one in results):
             return node.meta["val"]  # a size
@@ -332,8 +347,9 @@ class _Lowering:
         result = self._as_normalised(node)
         if result is None:
             result = function(build, *arguments)
-        if build.dtype != torch.float32 and any(map(_varies, pytree.tree_leaves(result))):
-            raise LackingError(f"in {str(build.dtype).removeprefix('torch.')}")
+        for found, wanted in zip(_flat(result), results, strict=False):
+            if isinstance(found, Value) and found.tensor.type != TYPES.get(wanted.dtype):
+                raise LackingError(f"in {str(wanted.dtype).removeprefix('torch.')}")
         return result
 
     def _as_normalised(self, node: fx.Node) -> Value | None:
@@ -369,12 +385,13 @@ class _Lowering:
 
     def _outputs(self, node: fx.Node) -> None:
         kinds = [spec.kind for spec in self._program.graph_signature.output_specs]
-        for leaf, kind in zip(node.args[0], kinds, strict=True):
+        leaves: Any = node.args[0]
+        for leaf, kind in zip(leaves, kinds, strict=True):
             if kind != OutputKind.USER_OUTPUT:
                 continue  # the new content of a buffer or an input: a plan keeps nothing
             value = self._values[leaf] if isinstance(leaf, fx.Node) else leaf
             if isinstance(value, torch.Tensor):
-                value = self._build.constant(value, "output")
+                value = self._build.constant(value, "output", type=TYPES.get(value.dtype, "f32"))
             assert isinstance(value, Value), "check_independence found tensors alone"
             self._graph.outputs.append(self._output(value))
 
@@ -382,7 +399,7 @@ class _Lowering:
         """An output: dense in PyTorch's order, in the caller's memory."""
         order = range(len(value.shape))
         if value.tensor.kind != "arena" or not value.is_dense(order):
-            out = self._build.fresh(value.shape, order)
+            out = self._build.fresh(value.shape, order, type=value.tensor.type)
             self._build.path = ""
             self._build.write(value, out, value.order())
             value = out
@@ -413,6 +430,10 @@ def _path(node: fx.Node) -> str:
     """Path of the module whose forward called the operator."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]) if stack else ""
+
+
+def _flat(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, list | tuple) else [result]
 
 
 def _varies(x: Any) -> bool:

@@ -11,7 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from fleetfoot.engines.native.lower.operators import (
+    aggregates,
     elementwise,
+    indexing,
+    ordering,
+    pointwise,
     products,
     reductions,
     resizing,
@@ -26,7 +30,11 @@ __all__ = ["OPERATORS", "Padded"]
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     **elementwise.OPERATORS,
+    **pointwise.OPERATORS,
     **reductions.OPERATORS,
+    **aggregates.OPERATORS,
+    **ordering.OPERATORS,
+    **indexing.OPERATORS,
     **windows.OPERATORS,
     **volumes.OPERATORS,
     **resizing.OPERATORS,
