@@ -31,7 +31,7 @@ from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
 from fleetfoot.engines.native.lower.operators.reductions import normalised
 from fleetfoot.engines.native.lower.regions import inline_regions_
 from fleetfoot.engines.native.lower.values import Value
-from fleetfoot.errors import EngineError, LackingError, UnsupportedOperatorError
+from fleetfoot.errors import EngineError, FleetfootError, LackingError, UnsupportedOperatorError
 
 INDEPENDENCE = 1e-4
 """Largest ``relative_error`` between a picture alone and beside another. Float32 sums in another
@@ -229,6 +229,14 @@ class _Lowering:
             self._values[node] = self._result(node)
         except LackingError as error:
             self._lacks(node, str(error))
+        except FleetfootError:
+            raise
+        except Exception as error:  # an operator called as none here was foreseen
+            raise EngineError(
+                f"native cannot lower {node.target} (at {self._build.path or 'the network itself'}"
+                f"): {reason(error)}. Run this network with another engine, or write this part "
+                "of it with other operators"
+            ) from error
 
     def _result(self, node: fx.Node) -> Any:
         """Raises LackingError: neither a lowering nor PyTorch's decomposition gives the operator's
@@ -237,7 +245,12 @@ class _Lowering:
             return getattr(node.graph.owning_module, str(node.target))
         arguments = self._arguments(node)
         if node.target is operator.getitem:
-            return arguments[0][arguments[1]]
+            taken = arguments[0][arguments[1]]
+            if taken is None:
+                raise LackingError("of a result that has no lowering")
+            return taken
+        if isinstance(node.target, type):  # the named tuple of an operator with several results
+            return node.target(*arguments)
         if not any(map(_varies, pytree.tree_leaves(arguments))):
             return self._computed(node)
         try:
@@ -321,6 +334,8 @@ class _Lowering:
             return node.meta["val"]  # a size
         if function is None or not results:
             raise LackingError("")
+        if any(not isinstance(n, int) for one in results for n in one.shape):
+            raise LackingError("with a shape that depends on what is in a tensor")
         build.shape, build.dtype = tuple(results[0].shape), results[0].dtype
         build.order = _wanted_order(node)
         build.padding = _padding_of_readers(node)
@@ -364,7 +379,8 @@ class _Lowering:
 
     def _outputs(self, node: fx.Node) -> None:
         kinds = [spec.kind for spec in self._program.graph_signature.output_specs]
-        for leaf, kind in zip(node.args[0], kinds, strict=True):
+        leaves: Any = node.args[0]
+        for leaf, kind in zip(leaves, kinds, strict=True):
             if kind != OutputKind.USER_OUTPUT:
                 continue  # the new content of a buffer or an input: a plan keeps nothing
             value = self._values[leaf] if isinstance(leaf, fx.Node) else leaf

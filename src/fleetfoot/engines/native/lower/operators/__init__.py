@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fleetfoot.engines.native.lower.operators import (
+    core,
     elementwise,
+    indexing,
     products,
     reductions,
     shapes,
@@ -28,5 +30,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **windows.OPERATORS,
     **shapes.OPERATORS,
     **products.OPERATORS,
+    **indexing.OPERATORS,
     **writes.OPERATORS,
+    **core.OPERATORS,
 }

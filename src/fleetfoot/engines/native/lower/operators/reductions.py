@@ -60,6 +60,12 @@ def reduction(kind: str) -> Callable[..., Value]:
 
 def variance(build: Builder, x: Value, dims: Any, correction: float | None, keep: bool) -> Value:
     """Lowers variance: mean squared difference from the mean, in two passes as in PyTorch."""
+    return variance_and_mean(build, x, dims, correction, keep)[0]
+
+
+def variance_and_mean(
+    build: Builder, x: Value, dims: Any, correction: float | None, keep: bool
+) -> tuple[Value, Value]:
     over = positive(dims, len(x.shape))
     count = math.prod(x.shape[i] for i in over)
     mean = reduced(build, x, "mean", over, keep=True)
@@ -67,7 +73,11 @@ def variance(build: Builder, x: Value, dims: Any, correction: float | None, keep
     square = unary(build, centred, "square")
     out = reduced(build, square, "mean", over, keep=keep)
     scale = count / (count - (1 if correction is None else correction))
-    return out if scale == 1 else unary(build, out, "scale", scale)
+    if scale != 1:
+        out = unary(build, out, "scale", scale)
+    if not keep:
+        mean = build.reshaped(mean, [n for i, n in enumerate(x.shape) if i not in over])
+    return out, mean
 
 
 def variance_unbiased(build: Builder, x: Value, dims: Any, unbiased: bool, keep: bool) -> Value:
@@ -199,22 +209,6 @@ def batch_norm(
     return add(build, multiply(build, x, scale.reshape(shape)), shift.reshape(shape))
 
 
-def batch_norm_functional(
-    build: Builder,
-    x: Value,
-    weight: Operand | None,
-    bias: Operand | None,
-    mean: Operand,
-    variance: Operand,
-    momentum: float,
-    eps: float,
-) -> tuple[Value, None, None]:
-    """Lowers the operator that functionalisation makes of a batch norm; training alone reads the
-    second and third results."""
-    done = batch_norm(build, x, weight, bias, mean, variance, False, momentum, eps, False)
-    return done, None, None
-
-
 def softmax(build: Builder, x: Value, dim: int, dtype: Any = None) -> Value:
     rank = len(x.shape)
     dim %= rank
@@ -234,11 +228,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "amin.default": reduction("min"),
     "var.correction": variance,
     "var.dim": variance_unbiased,
+    "var_mean.correction": variance_and_mean,
     "linalg_vector_norm.default": vector_norm,
     "layer_norm.default": layer_norm,
     "rms_norm.default": rms_norm,
     "group_norm.default": group_norm,
     "batch_norm.default": batch_norm,
-    "_native_batch_norm_legit_no_training.default": batch_norm_functional,
     "softmax.int": softmax,
 }

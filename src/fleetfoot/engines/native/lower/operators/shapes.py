@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from fleetfoot.engines.native.lower.builder import Builder
-from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, positive
-from fleetfoot.engines.native.lower.operators.windows import gathered
-from fleetfoot.engines.native.lower.values import Value
+from fleetfoot.engines.native.lower.operators.arguments import Operand, positive
+from fleetfoot.engines.native.lower.values import Value, merged
 from fleetfoot.errors import LackingError
 
 
@@ -169,21 +168,26 @@ def channel_shuffle(build: Builder, x: Value, groups: int) -> Value:
     return build.reshaped(build.reshaped(x, split).transpose(1, 2), x.shape)
 
 
-def index_select(build: Builder, x: Value, dim: int, index: Operand) -> Value:
-    return gathered(build, x, dim % len(x.shape), constant(index, "an index"))
+def unfold(build: Builder, x: Value, dim: int, size: int, step: int) -> Value:
+    """Lowers unfold: windows along a dimension, which overlap in memory."""
+    dim %= len(x.shape)
+    if len(x.dims[dim]) > 1:
+        x = build.copy(x)
+    stride = x.stride(dim)
+    windows = merged([(build.shape[dim], stride * step)])
+    dims = (*x.dims[:dim], windows, *x.dims[dim + 1 :], merged([(size, stride)]))
+    return Value(x.tensor, dims, x.offset)
 
 
-def index(build: Builder, x: Value, indices: Sequence[Operand | None]) -> Value:
-    """Lowers index with one constant index of whole numbers, of any shape."""
-    given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
-    if len(given) != 1:
-        raise LackingError("by several indices at once")
-    dim, rows = given[0][0], constant(given[0][1], "an index")
-    if rows.dtype.is_floating_point or rows.dtype == torch.bool:
-        raise LackingError("by a mask")
-    rows = rows.flatten()
-    rows = rows.where(rows >= 0, rows + x.shape[dim])
-    return build.reshaped(gathered(build, x, dim, rows), build.shape)
+def diagonal(build: Builder, x: Value, offset: int = 0, first: int = 0, second: int = 1) -> Value:
+    rank = len(x.shape)
+    first, second = first % rank, second % rank
+    if max(len(x.dims[first]), len(x.dims[second])) > 1:
+        x = build.copy(x)
+    steps = x.stride(first), x.stride(second)
+    begin = x.offset + max(offset, 0) * steps[1] + max(-offset, 0) * steps[0]
+    kept = [x.dims[i] for i in range(rank) if i not in (first, second)]
+    return Value(x.tensor, (*kept, merged([(build.shape[-1], sum(steps))])), begin)
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
@@ -192,6 +196,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
             *("dropout.default", "feature_dropout.default", "contiguous.default", "clone.default"),
             *("alias.default", "detach.default", "to.dtype", "to.device", "to.dtype_layout"),
             *("_to_copy.default", "lift_fresh_copy.default", "detach_copy.default"),
+            *("lift_fresh.default", "type_as.default", "to.other", "real.default"),
         ),
         same,
     ),
@@ -231,6 +236,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "pixel_shuffle.default": pixel_shuffle,
     "pixel_unshuffle.default": pixel_unshuffle,
     "channel_shuffle.default": channel_shuffle,
-    "index_select.default": index_select,
-    "index.Tensor": index,
+    "unfold.default": unfold,
+    "diagonal.default": diagonal,
 }

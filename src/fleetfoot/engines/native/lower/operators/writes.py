@@ -7,19 +7,16 @@ index that is constant is a gather from the old value and the new part together.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from fleetfoot.engines.native.lower.builder import Builder, Part
-from fleetfoot.engines.native.lower.operators.arguments import Operand, constant
-from fleetfoot.engines.native.lower.operators.elementwise import add, where
+from fleetfoot.engines.native.lower.operators.arguments import Operand
+from fleetfoot.engines.native.lower.operators.indexing import replaced_at
 from fleetfoot.engines.native.lower.operators.shapes import joined
-from fleetfoot.engines.native.lower.operators.windows import gathered
 from fleetfoot.engines.native.lower.values import Value
-from fleetfoot.errors import LackingError
 
 
 def copy(build: Builder, x: Operand, source: Operand, *ignored: Any) -> Operand:
@@ -89,63 +86,6 @@ def select_scatter(build: Builder, x: Operand, source: Operand, dim: int, place:
     return slice_scatter(build, x, value, dim, place, place + 1)
 
 
-def replaced_at(build: Builder, x: Value, source: Value, dim: int, places: torch.Tensor) -> Value:
-    """``x`` with ``source`` at constant places of a dimension; the last of equal places counts."""
-    chosen = torch.arange(x.shape[dim])
-    for i, place in enumerate(places.tolist()):
-        chosen[place] = x.shape[dim] + i
-    return gathered(build, joined(build, [x, source], dim), dim, chosen)
-
-
-def index_put(
-    build: Builder,
-    x: Operand,
-    indices: Sequence[Operand | None],
-    values: Operand,
-    accumulate: bool = False,
-) -> Value:
-    """Lowers index_put by a constant index of neighbouring dimensions, or by a mask that one value
-    is written at."""
-    given = [dim for dim, one in enumerate(indices) if one is not None]
-    masks = [one for one in indices if one is not None and _is_mask(one)]
-    if masks and not accumulate and math.prod(values.shape) == 1 and len(given) == 1:
-        mask = masks[0]
-        spread = (1,) * given[0] + tuple(mask.shape)
-        spread += (1,) * (len(x.shape) - len(spread))
-        mask = (
-            mask.reshape(spread)
-            if isinstance(mask, torch.Tensor)
-            else (build.reshaped(mask, spread))
-        )
-        return where(build, mask, values.reshape([]), x)
-    first, last = given[0], given[-1] + 1
-    if len(given) != last - first:
-        raise LackingError("by indices of dimensions that are not neighbours")
-    taken: list[torch.Tensor] = []
-    for one in indices[first:last]:
-        array = constant(one, "an index")
-        taken += array.nonzero(as_tuple=True) if _is_mask(array) else [array]
-    whole, last = tuple(x.shape), first + len(taken)
-    sizes = whole[first:last]
-    places = torch.zeros((), dtype=torch.long)
-    for array, size in zip(torch.broadcast_tensors(*taken), sizes, strict=True):
-        places = places * size + torch.where(array < 0, array + size, array)
-    places = places.flatten()
-    if accumulate and len(places.unique()) < len(places):
-        raise LackingError("that adds to one place several times")
-    shape = torch.broadcast_shapes(*(tuple(one.shape) for one in taken))
-    new = build.value(values).expand((*whole[:first], *shape, *whole[last:]))
-    source = build.reshaped(new, (*whole[:first], len(places), *whole[last:]))
-    old = build.reshaped(build.value(x), (*whole[:first], math.prod(sizes), *whole[last:]))
-    if accumulate:
-        source = add(build, gathered(build, old, first, places), source)
-    return build.reshaped(replaced_at(build, old, source, first, places), whole)
-
-
-def _is_mask(x: Operand) -> bool:
-    return getattr(x, "dtype", None) in (torch.bool, torch.uint8)
-
-
 OPERATORS: dict[str, Callable[..., Any]] = {
     "copy.default": copy,
     "fill.Scalar": fill,
@@ -153,6 +93,4 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "zero.default": fill,
     "slice_scatter.default": slice_scatter,
     "select_scatter.default": select_scatter,
-    "index_put.default": index_put,
-    "_unsafe_index_put.default": index_put,
 }
