@@ -28,7 +28,40 @@ FleetfootError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+STRANGERS = (Exception, SystemExit)
+"""What a stranger's code, for example a user's forward, can raise, except to interrupt."""
+
+_HIDDEN = "\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+"""Characters that a terminal obeys or does not show: controls, directions of writing, lone halves
+of pairs."""
+_OF_TEXT = re.compile(f"[{_HIDDEN}]")
+_OF_MESSAGE = re.compile(f"(?![\n\t])[{_HIDDEN}]")
+
+
+def visible(text: object) -> str:
+    """Text that came from a file or its name, with each character that a terminal would obey shown
+    as its number: a key may hold a sequence that clears the screen.
+
+    >>> visible("conv\x1b[2J.weight")
+    'conv\\\\x1b[2J.weight'
+    """
+    return _OF_TEXT.sub(_escaped, str(text))
+
+
+def printable(message: object) -> str:
+    """A message of several lines, with each other character that a terminal would obey shown as its
+    number."""
+    return _OF_MESSAGE.sub(_escaped, str(message))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # Python's sign for a byte that is no text, for example in a path
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 def first_line(error: BaseException) -> str:
@@ -37,7 +70,11 @@ def first_line(error: BaseException) -> str:
 
 
 class FleetfootError(Exception):
-    """Base of everything that fleetfoot raises for its own domain."""
+    """Base of everything that fleetfoot raises for its own domain. Its text holds no character that
+    a terminal would obey, except line ends and tabs."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UnknownNameError(FleetfootError, ValueError):

@@ -1,30 +1,118 @@
-"""Files that the tool writes and reads back: each replaced in one step, JSON read strictly into the
-dataclass that it was made from, and answers remembered in the user's cache.
+"""Files that the tool writes and reads: each opened only if it is a regular file, read up to a
+stated size and replaced in one step; JSON read strictly into the dataclass that it was made from;
+answers remembered in the user's cache.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
 import os
 import secrets
+import stat
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import IO, Any, BinaryIO, TypeVar, Union
 
 from fleetfoot.errors import RecordError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 Made = TypeVar("Made")
 
 
 log = logging.getLogger("fleetfoot")
+
+MOST_TEXT_BYTES = 256 * 2**20
+"""Largest file that is read as text: records, labels, manifests, settings. The records of a whole
+``bench`` are below a hundredth of it."""
+
+_KINDS = (
+    (stat.S_ISDIR, errno.EISDIR, "a folder"),
+    (stat.S_ISFIFO, errno.EINVAL, "a named pipe"),
+    (stat.S_ISSOCK, errno.EINVAL, "a socket"),
+    (stat.S_ISCHR, errno.EINVAL, "a device"),
+    (stat.S_ISBLK, errno.EINVAL, "a device"),
+)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a regular file, or a link to one, to read its bytes. Anything else is refused at once:
+    opening a pipe waits for a writer, and a device may have no end.
+
+    Raises:
+        OSError: there is no such file, it is not a regular file, or it cannot be opened.
+    """
+    try:
+        _refuse_irregular(os.stat(path), path)  # before opening: a pipe's writer would notice
+    except ValueError as error:  # a NUL in the path
+        raise OSError(errno.EINVAL, f"not a path: {error}", os.fspath(path)) from None
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.open(path, flags)
+    try:
+        _refuse_irregular(os.fstat(file), path)  # it may have been exchanged meanwhile
+        return os.fdopen(file, "rb")
+    except BaseException:
+        os.close(file)
+        raise
+
+
+def _refuse_irregular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISREG(found.st_mode):
+        return
+    kind = ((code, text) for holds, code, text in _KINDS if holds(found.st_mode))
+    code, text = next(kind, (errno.EINVAL, "something else"))
+    raise OSError(code, f"{text}, not a regular file", os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str], *, most: int) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        most: largest size in bytes; a larger file is refused before anything is read.
+
+    Raises:
+        OSError: the file cannot be opened, is not regular, is larger than ``most``, or changes
+            while it is read.
+    """
+    with open_regular(path) as file:
+        before = os.fstat(file.fileno())
+        if before.st_size > most:
+            raise OSError(
+                errno.EFBIG,
+                f"{before.st_size:,} bytes, more than the {most:,} that are read of such a file",
+                os.fspath(path),
+            )
+        content = file.read(before.st_size + 1)
+        after = os.fstat(file.fileno())
+    state = [(found.st_size, found.st_mtime_ns) for found in (before, after)]
+    if len(content) != before.st_size or state[0] != state[1]:
+        raise OSError(errno.EAGAIN, "it changed while it was read; try again", os.fspath(path))
+    return content
+
+
+def read_text(
+    path: str | os.PathLike[str], *, encoding: str = "utf-8", most: int = MOST_TEXT_BYTES
+) -> str:
+    """The text of a regular file; ``read_bytes`` says what is refused. Line ends become newlines.
+
+    Raises:
+        OSError: as ``read_bytes`` raises it.
+        UnicodeDecodeError: the file is not in this encoding.
+    """
+    text = read_bytes(path, most=most).decode(encoding)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextlib.contextmanager
@@ -44,6 +132,46 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(file: IO[Any]) -> Iterator[None]:
+    """Holds the lock of an open file while this lasts. The system releases it when the process
+    ends, however it ends. Where there are no such locks, for example on Windows, this does nothing.
+
+    Raises:
+        RecordError: another process holds the lock; the message names it if the system does.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecordError(
+            f"{file.name} is in use by {_holder(file)}; wait for its end, or name another place"
+        ) from None
+    except OSError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        if not file.closed:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _holder(file: IO[Any]) -> str:
+    """The process that holds a file's lock, in words."""
+    inode = os.fstat(file.fileno()).st_ino
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                pid = int(words[4])
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                return f"process {pid} ({os.fsdecode(b' '.join(command)).strip()})"
+    return "another process"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -123,7 +251,7 @@ def read_json(file: Path, kind: type[Made]) -> Made:
             names the file.
     """
     try:
-        return parsed_text(file.read_text(encoding="utf-8"), kind)
+        return parsed_text(read_text(file), kind)
     except OSError as error:
         raise RecordError(f"{file} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, RecordError) as error:
@@ -151,6 +279,7 @@ def remembered(
     *,
     read: Callable[[Any], Made],
     write: Callable[[Made], Any] = dataclasses.asdict,  # type: ignore[assignment]
+    doubt: Callable[[Made], str] = lambda made: "",
     fresh: bool = False,
     cache: Path | None = None,
 ) -> Made:
@@ -167,30 +296,51 @@ def remembered(
         question: everything that the answer depends on, versions included, as JSON.
         read: makes the answer from the JSON that ``write`` made. It raises ``RecordError`` or
             ``ValueError`` for anything that ``make`` cannot have made.
+        doubt: why a computed answer is not worth keeping, which is reported; "" if it is.
         fresh: compute the answer again and replace the file.
         cache: folder of all subjects; default: ``cache_folder()``.
     """
-    asked = plain(question)
-    text = json.dumps(asked, sort_keys=True)
-    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    file = (cache or cache_folder()) / subject / f"{digest}.json"
-    if not fresh:
-        try:
-            held = read_object(file.read_text(encoding="utf-8"))
-            if held.keys() != {"question", "answer"} or held["question"] != asked:
-                raise RecordError("it answers another question than its name says")
-            return read(held["answer"])
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except (OSError, ValueError, RecordError) as error:
-            log.warning("%s: %s is not valid and will be replaced: %s", subject, file, error)
+    if not fresh and (found := recalled(subject, question, read=read, cache=cache)) is not None:
+        return found
     answer = make()
+    if reason := doubt(answer):
+        log.warning("%s: the answer is not kept: %s", subject, reason)
+        return answer
+    asked, file = plain(question), _answer_file(subject, question, cache)
     try:
         entry = {"question": asked, "answer": write(answer)}
         write_text(file, json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         log.warning("%s: the answer cannot be kept in %s: %s", subject, file, error)
     return answer
+
+
+def recalled(
+    subject: str,
+    question: Mapping[str, Any],
+    *,
+    read: Callable[[Any], Made],
+    cache: Path | None = None,
+) -> Made | None:
+    """The answer that ``remembered`` kept, or None if there is no valid one; nothing is computed.
+    Arguments are those of ``remembered``."""
+    asked, file = plain(question), _answer_file(subject, question, cache)
+    try:
+        held = read_object(read_text(file))
+        if held.keys() != {"question", "answer"} or held["question"] != asked:
+            raise RecordError("it answers another question than its name says")
+        return read(held["answer"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecordError) as error:
+        log.warning("%s: %s is not valid and will be replaced: %s", subject, file, error)
+        return None
+
+
+def _answer_file(subject: str, question: Mapping[str, Any], cache: Path | None) -> Path:
+    text = json.dumps(plain(question), sort_keys=True)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return (cache or cache_folder()) / subject / f"{digest}.json"
 
 
 def refuse_negatives(value: Any, name: str = "") -> None:

@@ -30,6 +30,7 @@ from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.data.sources import Source
 from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, ImageError
+from fleetfoot.files import read_text
 from fleetfoot.tasks.classify import Guess, Labels, top_k
 
 
@@ -106,9 +107,10 @@ class Predictor:
         cls,
         model: nn.Module,
         *,
-        engine: str = "eager",
+        engine: str | None = None,
         threads: int = 1,
         batch: int = 1,
+        pictures: int | None = None,
         fold: bool = True,
         preprocess: Preprocess | None = None,
         labels: str | Path | None = None,
@@ -118,8 +120,11 @@ class Predictor:
         Args:
             model: a classifier made by ``create_model``.
             engine: a name that ``engines.load`` takes, or ``auto``, the fastest by measurement.
+                Default: the likeliest to be the fastest, by ``choose.auto.load_fast``.
             threads: number of threads of the engine.
             batch: number of pictures in a run.
+            pictures: number of pictures in all; for a few, the default engine is eager. Default:
+                many.
             fold: whether batch norms and linear branches are folded first.
             preprocess: preprocessing of the pictures. Default: the network's own.
             labels: a file of class names. Default: ImageNet's for 1,000 classes.
@@ -129,7 +134,7 @@ class Predictor:
                 match its classes.
             EngineError: the engine cannot build or run the network, or the output is not (B, N).
         """
-        from fleetfoot.choose.auto import load_auto
+        from fleetfoot.choose.auto import load_auto, load_fast
         from fleetfoot.engines import load
         from fleetfoot.transform import fuse
 
@@ -149,7 +154,9 @@ class Predictor:
             )
         example = torch.zeros(batch, channels, preprocess.height, preprocess.width)
         ready = fuse(model, example[:1]).model if fold else evaluated_(copied(model))
-        if engine == "auto":
+        if engine is None:
+            built = load_fast(ready, example=example, threads=threads, pictures=pictures)
+        elif engine == "auto":
             built = load_auto(ready, example=example, threads=threads)
         else:
             built = load(engine, ready, example=example, threads=threads)
@@ -158,7 +165,7 @@ class Predictor:
         if not is_tensor or logits.ndim != 2 or len(logits) != batch:
             found = tuple(logits.shape) if is_tensor else f"a {type(logits).__name__}"
             raise EngineError(
-                f"{engine}: the output of a classifier is ({batch}, classes); "
+                f"{built.name}: the output of a classifier is ({batch}, classes); "
                 f"the output of this network is {found}"
             )
         return cls(built, batch, preprocess, Labels.of(logits.shape[1], labels))
@@ -234,7 +241,7 @@ def truth_by(rule: str) -> Callable[[str], str]:
     if rule == "folder":
         return lambda path: Path(path).absolute().parent.name
     try:
-        text = Path(rule).read_text(encoding="utf-8-sig")
+        text = read_text(rule, encoding="utf-8-sig")
         rows = json.loads(text).items() if text.lstrip().startswith("{") else _pairs(text)
         known = {path: str(name) for path, name in rows}
     except (OSError, ValueError) as error:

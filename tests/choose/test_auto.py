@@ -6,6 +6,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import statistics
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from torch import nn
 from fake_bench import Bench
 from fleetfoot import cores
 from fleetfoot.choose import auto
-from fleetfoot.errors import EngineError
+from fleetfoot.errors import DisagreementError, EngineError
 from fleetfoot.machine import environment
 
 EXAMPLE = torch.randn(1, 3, 16, 16)
@@ -25,6 +28,7 @@ def small() -> nn.Module:
 
 
 def speeds(**seconds) -> Bench:
+    seconds = seconds or {"openvino": 0.004}  # far apart: the choice is plain on a busy machine
     return Bench({name: {"seconds": value} for name, value in seconds.items()})
 
 
@@ -148,3 +152,102 @@ def test_what_is_loaded_runs_and_says_why_it_was_chosen(tmp_path):
         torch.testing.assert_close(engine.run(EXAMPLE), model(EXAMPLE))
     file = next((tmp_path / "auto").iterdir())
     assert json.loads(file.read_text())["answer"]["measurements"]
+
+
+def timed(engine, *samples_s, stable=True):
+    """A measurement of which only what a choice depends on is real."""
+    return SimpleNamespace(
+        engine=engine,
+        samples_s=samples_s,
+        median_s=statistics.median(samples_s),
+        stable=stable,
+        started="today",
+    )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "other", "doubted"),
+    [
+        (timed("native", 1, 1, 1, 1), timed("eager", 2, 2, 2, 2), False),
+        (timed("native", 1, 2, 3, 4, stable=False), timed("eager", 9, 9, 9, 9), False),
+        (timed("native", 1, 2, 3, 4, stable=False), timed("eager", 2, 3, 4, 5), True),
+        (timed("native", 2, 2, 2, 2), timed("eager", 1, 2, 4, 8, stable=False), True),
+        (timed("native", 1, 2, 2, 3), timed("eager", 1, 2, 2, 3), False),  # stable: a tie
+    ],
+    ids=["apart", "unstable, but apart", "unstable", "the other is unstable", "a stable tie"],
+)
+def test_a_choice_that_noise_may_have_made_is_doubted(chosen, other, doubted):
+    decision = auto.Decision("native", (chosen, other), (), remembered=False)
+    assert bool(decision.doubt) is doubted
+    if doubted:
+        assert "too busy to tell native from eager" in decision.doubt
+
+
+def test_a_doubted_choice_is_used_and_said_but_not_kept(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(auto.Decision, "doubt", "too busy")
+    bench = speeds(eager=0.0005, openvino=0.004)
+    assert decide(bench, tmp_path).engine == "eager"
+    assert "auto: the answer is not kept: too busy" in caplog.text
+    assert not (tmp_path / "auto").exists()
+
+
+def fast(tmp_path, **options):
+    with auto.load_fast(small(), example=EXAMPLE, cache=tmp_path, **options) as engine:
+        return engine.info.name
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Stands in for the engines that are installed: every one, in any order of speed."""
+    monkeypatch.setattr(auto.engines, "available", lambda: dict.fromkeys(auto.LIKELY))
+    real, built = auto.engines.load, []
+
+    def load(name, *args, **kwargs):
+        built.append(name)
+        if name in refused:
+            raise refused[name]
+        engine = real("eager", *args, **kwargs)
+        engine.info = replace(engine.info, name=name)
+        return engine
+
+    refused: dict[str, Exception] = {}
+    monkeypatch.setattr(auto.engines, "load", load)
+    return SimpleNamespace(built=built, refused=refused)
+
+
+def test_without_a_measurement_the_likeliest_engine_is_taken_and_said(tmp_path, installed, caplog):
+    caplog.set_level(logging.INFO, "fleetfoot")
+    assert fast(tmp_path) == "native"
+    assert "engine: native, likely the fastest" in caplog.text
+
+
+def test_an_engine_that_fails_or_disagrees_is_passed_over_and_said(tmp_path, installed, caplog):
+    caplog.set_level(logging.INFO, "fleetfoot")
+    installed.refused["native"] = EngineError("no such operator")
+    installed.refused["openvino"] = DisagreementError(
+        engine="openvino", network="Net", error=0.1, tolerance=1e-4, precision="float32", place="x"
+    )
+    assert fast(tmp_path) == "onnxruntime"
+    assert "native cannot run this network: no such operator" in caplog.text
+    assert "openvino cannot run this network: the output of openvino" in caplog.text
+
+
+def test_eager_is_the_last_and_its_error_is_the_users(tmp_path, installed):
+    installed.refused |= dict.fromkeys(auto.LIKELY, EngineError("nothing runs it"))
+    with pytest.raises(EngineError, match="nothing runs it"):
+        fast(tmp_path)
+    assert installed.built == list(auto.LIKELY)
+
+
+def test_a_few_pictures_do_not_wait_for_an_engine_to_be_built(tmp_path, installed, caplog):
+    caplog.set_level(logging.INFO, "fleetfoot")
+    assert fast(tmp_path, pictures=1) == "eager"
+    assert "engine: eager, for 1 picture, another engine takes longer to build" in caplog.text
+    assert fast(tmp_path, pictures=auto.FEW) == "eager"
+    assert fast(tmp_path, pictures=auto.FEW + 1) == "native"
+
+
+def test_what_was_measured_before_decides(tmp_path, monkeypatch):
+    monkeypatch.setattr(auto, "default_engines", lambda: (["eager", "openvino"], {}))
+    decide(speeds(eager=0.0005, openvino=0.004), tmp_path, candidates=None)
+    assert fast(tmp_path) == "eager"

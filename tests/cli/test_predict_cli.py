@@ -67,9 +67,17 @@ def test_a_picture_that_cannot_be_used_is_a_line_of_its_own_and_exit_code_1(fold
     assert "2 named, 2 failed" in result.stderr
 
 
-def test_nothing_usable_is_exit_code_2(folder):
-    assert run("broken.jpg").exit_code == 2
+def test_nothing_usable_is_exit_code_2_and_no_throughput(folder):
+    result = run("broken.jpg")
+    assert result.exit_code == 2
+    assert "0 named, 1 failed\n" in result.stderr
+    assert "images/s" not in result.stderr
     assert run("*.gif").exit_code == 2
+
+
+def test_the_default_engine_is_named(folder):
+    result = run("a.png")
+    assert "images/s (eager, 1 thread)" in result.stderr
 
 
 def test_csv_is_a_line_a_guess(folder):

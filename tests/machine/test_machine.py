@@ -114,3 +114,32 @@ def test_a_rate_in_registers_below_the_products_is_shown_nowhere():
         assert (
             "is no ceiling in float32: a matrix product ran faster" in caught.get()
         ) is not shown
+
+
+def busy(value: float) -> Rate:
+    """A rate whose fastest sample is twice its value."""
+    return Rate(value=value, low=value / 2, high=2 * value, samples=3)
+
+
+def test_a_rate_far_below_its_fastest_sample_is_not_steady():
+    assert Rate.of([90.0, 100.0, 110.0, 120.0]).is_steady
+    assert not Rate.of([40.0, 41.0, 42.0, 43.0, 44.0, 45.0, 46.0, 120.0]).is_steady
+    assert MACHINE.unsteady == ()
+    disturbed = replace(MACHINE, elementwise_bytes_per_s=busy(3.0))
+    assert disturbed.unsteady == ("element-wise",)
+
+
+def test_of_two_measurements_the_faster_rates_stay():
+    slow, quick = busy(5.0), exactly(9.0)
+    other = replace(MACHINE, elementwise_bytes_per_s=quick, measured_at="later")
+    for one, two in ((replace(MACHINE, elementwise_bytes_per_s=slow), other), (other, other)):
+        both = one.or_faster(two)
+        assert both.elementwise_bytes_per_s.value == 9.0
+        assert both.measured_at == "later"
+    joined = replace(MACHINE, elementwise_bytes_per_s=slow).or_faster(other)
+    assert joined.elementwise_bytes_per_s.samples == slow.samples + quick.samples
+    assert joined.unsteady == ()
+    region = replace(MACHINE, region_s=exactly(1e-6)).or_faster(
+        replace(MACHINE, region_s=exactly(9e-6))
+    )
+    assert region.region_s.value == 1e-6

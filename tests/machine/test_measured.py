@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -193,3 +194,69 @@ def test_caches_are_read_as_the_system_says(monkeypatch, tmp_path):
     assert sizes == sorted(sizes)
     both = environment.caches(2) if cores.usable_cores() > 1 else found
     assert all(b.bytes in (a.bytes, 2 * a.bytes) for a, b in zip(found, both, strict=True))
+
+
+def _measured_in_turn(monkeypatch, *made):
+    """``measure`` answers with each of ``made``, one a call, and then with the last."""
+    answers = list(made)
+    runs = []
+
+    def measure(*args, **options):
+        runs.append(1)
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    monkeypatch.setattr(machine, "measure", measure)
+    return runs
+
+
+@pytest.fixture
+def quiet_and_busy():
+    real = machine.measure(rounds=1)
+    rate = real.elementwise_bytes_per_s
+    half = replace(rate, value=rate.value / 2, low=rate.value / 2)
+    return real, replace(real, elementwise_bytes_per_s=half)
+
+
+def test_a_machine_that_was_busy_is_measured_again_at_once_and_said(
+    tmp_path, monkeypatch, caplog, quiet_and_busy
+):
+    quiet, busy = quiet_and_busy
+    runs = _measured_in_turn(monkeypatch, busy, quiet)
+
+    with caplog.at_level(logging.INFO):
+        found = machine.machine(cache=tmp_path)
+
+    assert found.elementwise_bytes_per_s.value == quiet.elementwise_bytes_per_s.value
+    assert found.unsteady == ()
+    assert len(runs) == 2
+    assert "the machine was busy" in caplog.text
+    assert "exceeds the value by up to 100 %; measuring again" in caplog.text
+    machine.machine(cache=tmp_path)
+    assert len(runs) == 2
+
+
+def test_a_machine_that_stays_busy_is_kept_with_a_warning_and_tried_again_later(
+    tmp_path, monkeypatch, caplog, quiet_and_busy
+):
+    quiet, busy = quiet_and_busy
+    runs = _measured_in_turn(monkeypatch, busy)
+    with caplog.at_level(logging.WARNING):
+        machine.machine(cache=tmp_path)
+    assert len(runs) == machine.ATTEMPTS
+    assert "floors may be too long" in caplog.text
+
+    runs = _measured_in_turn(monkeypatch, quiet)
+    assert machine.machine(cache=tmp_path).unsteady == ()
+    assert machine.machine(cache=tmp_path).unsteady == ()
+    assert len(runs) == 1
+
+
+def test_a_machine_that_is_always_busy_is_not_measured_for_ever(
+    tmp_path, monkeypatch, quiet_and_busy
+):
+    _, busy = quiet_and_busy
+    monkeypatch.setattr(machine, "ROUNDS", 1)
+    runs = _measured_in_turn(monkeypatch, busy)
+    for _ in range(2 * machine.MOST_ATTEMPTS):
+        machine.machine(cache=tmp_path)
+    assert len(runs) == machine.MOST_ATTEMPTS

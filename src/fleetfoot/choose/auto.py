@@ -1,7 +1,7 @@
-"""``auto``: the fastest engine for a network on this machine, found by measuring and kept with the
-measurements that decided it.
+"""The engine for a network on this machine: ``load_auto`` finds the fastest by measuring, and
+``load_fast`` takes the likeliest at once.
 
-Each question has a file in fleetfoot's cache folder. A question consists of the network's
+``auto`` keeps each answer with the measurements that decided it. Each question has a file in fleetfoot's cache folder. A question consists of the network's
 structure, the batch, size, threads, the engines to choose from, the machine and the versions; if
 one of them changes, it is another question, and is measured.
 """
@@ -21,9 +21,11 @@ from fleetfoot import engines
 from fleetfoot.cores import check_threads
 from fleetfoot.count import count
 from fleetfoot.engines import Engine
-from fleetfoot.errors import EngineError, RecordError
-from fleetfoot.files import parsed, remembered
+from fleetfoot.errors import EngineError, FleetfootError, RecordError, first_line
+from fleetfoot.files import parsed, recalled, remembered
+from fleetfoot.interrupts import Interrupted
 from fleetfoot.machine import environment
+from fleetfoot.measure.clock import quantile
 from fleetfoot.measure.grid import default_engines
 from fleetfoot.measure.networks import Network
 from fleetfoot.measure.pace import Pace
@@ -42,6 +44,12 @@ PACE = Pace(
     warmup_s=0.5,
 )
 
+LIKELY = ("native", "openvino", "onnxruntime", "eager")
+"""Engines from fast to slow, as in most rows of the project's records; eager runs everything."""
+FEW = 32
+"""Most pictures for which eager is done before another engine is built: engines build in one to ten
+seconds, and eager takes 0.02 to 0.2 s a picture."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -52,6 +60,25 @@ class Decision:
     failures: tuple[Failure, ...]
     remembered: bool
     """Whether the decision was read from the cache; otherwise it was measured just now."""
+
+    @property
+    def doubt(self) -> str:
+        """Why another run may choose another engine: the middle halves of two engines' times
+        overlap, and one of the two is not stable; "" if there is no reason."""
+        chosen = next(m for m in self.measurements if m.engine == self.engine)
+        rivals = [
+            m.engine
+            for m in self.measurements
+            if m is not chosen
+            and not (m.stable and chosen.stable)
+            and quantile(m.samples_s, 0.25) < quantile(chosen.samples_s, 0.75)
+        ]
+        if not rivals:
+            return ""
+        return (
+            f"the machine was too busy to tell {chosen.engine} from {' and '.join(rivals)}; it is "
+            "measured again next time"
+        )
 
     def __str__(self) -> str:
         times = sorted((m.median_s, m.engine, m.stable) for m in self.measurements)
@@ -83,6 +110,53 @@ def load_auto(
     return engine
 
 
+def load_fast(
+    model: nn.Module,
+    *,
+    example: Tensor,
+    threads: int = 1,
+    pictures: int | None = None,
+    cache: Path | None = None,
+) -> Engine:
+    """An engine for ``model`` that is likely the fastest, chosen without a measurement: the one
+    that ``auto`` has kept for this question; otherwise the first of ``LIKELY`` that is installed,
+    builds the network and agrees with eager. For at most ``FEW`` pictures it is eager, since the
+    others take seconds to build. The logger "fleetfoot" reports the choice with its reason.
+
+    Args:
+        example: a batch, (B, C, H, W) float32.
+        pictures: number of pictures that the engine will run. Default: many.
+        cache: folder of the answers that ``auto`` keeps. Default: fleetfoot's cache folder.
+
+    Raises:
+        EngineError: not even eager runs the network.
+    """
+    names = default_engines()[0]
+    question = _question(model, example, threads, names)
+    known = recalled("auto", question, read=_kept, cache=cache)
+    if pictures is not None and pictures <= FEW:
+        why = f"for {pictures} picture{'s' * (pictures != 1)}, another engine takes longer to build"
+        order = ["eager"]
+    elif known is not None:
+        why = f"the fastest by the measurement of {known.measurements[0].started}"
+        order = [known.engine, *LIKELY]
+    else:
+        why = "likely the fastest; --engine auto measures which is"
+        absent = engines.available()
+        order = [name for name in LIKELY if absent[name] is None]
+    for name in order[:-1]:
+        try:
+            built = engines.load(name, model, example=example, threads=threads)
+        except FleetfootError as error:
+            log.warning("%s cannot run this network: %s", name, first_line(error))
+            why = "the next"
+            continue
+        log.info("engine: %s, %s", name, why)
+        return built
+    log.info("engine: %s, %s", order[-1], why)
+    return engines.load(order[-1], model, example=example, threads=threads)
+
+
 def decide(
     model: nn.Module,
     *,
@@ -95,7 +169,7 @@ def decide(
     """Finds the engine with the least median time for ``model``, in eval mode and usually folded.
 
     Uses the kept answer, or measures for 5 to 30 seconds, and reports the decision to the logger
-    "fleetfoot".
+    "fleetfoot". An answer is kept unless ``Decision.doubt`` has a reason not to.
 
     Args:
         example: a batch, (B, 3, S, S) float32.
@@ -118,6 +192,7 @@ def decide(
         lambda: _measured(model, example, threads, names, tools or Tools()),
         read=_kept,
         write=lambda made: asdict(made) | {"remembered": True},
+        doubt=lambda made: made.doubt,
         cache=cache,
     )
     log.info("%s", decision)
@@ -164,7 +239,7 @@ def _measured(
         tools=replace(tools, networks=lambda name, size, fold: network),
     )
     if found.interrupted:
-        raise KeyboardInterrupt
+        raise Interrupted(found.interrupted)
     if not found.measurements:
         reasons = "".join(f"\n  {failure.engine}: {failure.reason}" for failure in found.failures)
         raise EngineError(f"no engine can run {type(model).__name__}:{reasons}")
@@ -186,4 +261,6 @@ def _kept(raw: Any) -> Decision:
         raise RecordError("no measurement supports its engine")
     if times[decision.engine] > min(times.values()):
         raise RecordError(f"{decision.engine} is not the fastest of its measurements")
+    if decision.doubt:
+        raise RecordError(decision.doubt)
     return decision

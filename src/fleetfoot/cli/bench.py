@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from datetime import datetime, timezone
@@ -13,9 +12,8 @@ import typer
 
 from fleetfoot.cli.network import Channels, Inputs, Size, one_image
 from fleetfoot.cli.values import numbers, split_names
-
-SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
-"""Exit codes after a run that was ended early: 128 plus the signal's number, as in shells."""
+from fleetfoot.interrupts import exit_code
+from fleetfoot.streams import echo, echo_json
 
 
 def bench(
@@ -124,17 +122,18 @@ def bench(
         rows = join(done.measurements, done.scores)
         save(rows, done.failures, folder, done.starts)
         if as_json:
-            typer.echo("\n".join(to_json(m) for m in done.measurements))
+            for m in done.measurements:
+                echo_json(to_json(m))
         else:
             print_tables(console(), rows, done.failures, all_engines=all_engines)
             print_starts(console(), done.starts)
-        typer.echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
+        echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
     if done.interrupted:
-        typer.echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
-        raise typer.Exit(SIGNALS[done.interrupted])
+        echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
+        raise typer.Exit(exit_code(done.interrupted))
     if not done.measurements:
         reasons = "".join(f"\n  {f.model} on {f.engine}: {f.reason}" for f in done.failures)
-        typer.echo(f"nothing could be measured{reasons}", err=True)
+        echo(f"nothing could be measured{reasons}", err=True)
         raise typer.Exit(1)
 
 
@@ -187,11 +186,11 @@ def compare(
 
     found = compare_records(read(before), read(after), across_machines=across_machines)
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
+        echo_json(found.as_json())
     else:
         print_comparison(console(), found)
     if fail_if_slower is not None and (slower := found.slower_than(fail_if_slower)):
-        typer.echo(f"{len(slower)} cells are slower by more than {fail_if_slower:g} %", err=True)
+        echo(f"{len(slower)} cells are slower by more than {fail_if_slower:g} %", err=True)
         raise typer.Exit(1)
 
 
@@ -224,11 +223,11 @@ def report(
     rows, failures, starts = read_joined(record), read_failures(record), read_starts(record)
     if readme is not None:
         changed = update_between_markers(readme, markdown(rows))
-        typer.echo(f"{readme}: {'updated' if changed else 'already up to date'}")
+        echo(f"{readme}: {'updated' if changed else 'already up to date'}")
         return
     folder = output or (record if record.is_dir() else record.parent)
     written = save(rows, failures, folder, starts)
     print_tables(console(), rows, failures, all_engines=all_engines)
     print_starts(console(), starts)
     for file in written:
-        typer.echo(f"wrote {file}", err=True)
+        echo(f"wrote {file}", err=True)

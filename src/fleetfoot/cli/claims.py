@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fleetfoot.cli.bench import SIGNALS, again, output_folder
+from fleetfoot.cli.bench import again, output_folder
 from fleetfoot.cli.values import split_names
+from fleetfoot.interrupts import exit_code
+from fleetfoot.streams import echo, echo_json
 
 
 def claims(
@@ -72,7 +73,7 @@ def claims(
     wanted = chosen(names or ())
     if listed:
         if as_json:
-            typer.echo(json.dumps(cards.list_record(wanted)))
+            echo_json(cards.list_record(wanted))
         else:
             cards.print_list(console(), wanted)
         return
@@ -97,15 +98,15 @@ def claims(
         text = cards.markdown(found, done.measurements, done.failures, pictures, page)
         write_text(page, text)
     if as_json:
-        typer.echo(json.dumps(cards.record(found)))
+        echo_json(cards.record(found))
     else:
         cards.print_claims(console(), found, times=times)
-    typer.echo(f"record and pictures: {folder}", err=True)
+    echo(f"record and pictures: {folder}", err=True)
     if done.interrupted:
-        typer.echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
-        raise typer.Exit(SIGNALS[done.interrupted])
+        echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
+        raise typer.Exit(exit_code(done.interrupted))
     if done.not_reached:
-        typer.echo(
+        echo(
             f"no time for {done.not_reached} experiments; continue with: {again(folder)}", err=True
         )
     if not done.measurements:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fleetfoot.cli.values import numbers
+from fleetfoot.streams import echo_json
 
 
 def machine(
@@ -46,6 +47,6 @@ def machine(
         ) as counter:
             found = measured(count, device=device, fresh=fresh, on_round=counter)
         if as_json:
-            typer.echo(to_json(found))
+            echo_json(to_json(found))
         else:
             print_card(console(), found)

@@ -3,7 +3,6 @@ network, and write its plan for the native engine."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from fleetfoot.cli.network import (
     AcceptLicence,
     Channels,
     Inputs,
+    Key,
     Model,
     Option,
     Pretrained,
@@ -22,6 +22,7 @@ from fleetfoot.cli.network import (
     Weights,
     resolved,
 )
+from fleetfoot.streams import echo, echo_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record instead of a card.")]
 
@@ -43,9 +44,12 @@ def models(
     from fleetfoot.models import list_models
 
     names = list_models(patterns or "*", family=family, pretrained=pretrained)
-    typer.echo(json.dumps(names) if as_json else "\n".join(names))
+    if as_json:
+        echo_json(names)
+    elif names:
+        echo("\n".join(names))
     if not names:
-        typer.echo(f"no model matches {' '.join(patterns or [])!r}", err=True)
+        echo(f"no model matches {' '.join(patterns or [])!r}", err=True)
         raise typer.Exit(1)
 
 
@@ -62,7 +66,7 @@ def info(
         return
     found = model_info(model)
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        echo_json(asdict(found))
         return
     top1 = "not published" if found.top1 is None else f"{found.top1} % ({found.top1_source})"
     maps = ", ".join(f"{m.channels} at stride {m.reduction}" for m in found.feature_info)
@@ -80,7 +84,7 @@ def info(
         else "",
     }
     for name, text in rows.items():
-        typer.echo(f"{name:12}  {text or 'none'}")
+        echo(f"{name:12}  {text or 'none'}")
 
 
 def _info_of_a_file(model: str, as_json: bool) -> None:
@@ -89,11 +93,11 @@ def _info_of_a_file(model: str, as_json: bool) -> None:
     params = sum(parameter.numel() for parameter in made.module.parameters())
     if as_json:
         family = made.facts.family
-        typer.echo(json.dumps({**made.record(), "family": family, "params": params}))
+        echo_json({**made.record(), "family": family, "params": params})
         return
     rows = {"family": made.facts.family or "your own", "parameters": f"{params:,}"}
     for name, text in {**rows, "input": made.describe()}.items():
-        typer.echo(f"{name:12}  {text}")
+        echo(f"{name:12}  {text}")
 
 
 def engines(as_json: Json = False) -> None:
@@ -102,11 +106,11 @@ def engines(as_json: Json = False) -> None:
 
     found = available()
     if as_json:
-        typer.echo(json.dumps(found))
+        echo_json(found)
         return
     width = max(len(name) for name in found)
     for name, reason in found.items():
-        typer.echo(f"{name:{width}}  {'available' if reason is None else reason}")
+        echo(f"{name:{width}}  {'available' if reason is None else reason}")
 
 
 def fuse(
@@ -115,6 +119,7 @@ def fuse(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     option: Option = None,
     as_json: Json = False,
 ) -> None:
@@ -123,15 +128,15 @@ def fuse(
     from fleetfoot.transform import fuse as fold
 
     made = resolved(
-        model, size=size, inputs=inputs, channels=channels, weights=weights, option=option
+        model, size=size, inputs=inputs, channels=channels, weights=weights, key=key, option=option
     )
     # the proof does not depend on the size, so fuse uses a small one by default
     stated = is_file(model) or size or inputs or channels
     fused = fold(made.module, made.arguments if stated else None)
     if as_json:
-        typer.echo(json.dumps(fused.record()))
+        echo_json(fused.record())
     else:
-        typer.echo(fused.summary())
+        echo(fused.summary())
 
 
 def compile_plan(
@@ -144,6 +149,7 @@ def compile_plan(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     option: Option = None,
@@ -158,6 +164,7 @@ def compile_plan(
         inputs=inputs,
         channels=channels,
         weights=weights,
+        key=key,
         pretrained=pretrained,
         by_default=True,
         accept_licence=accept_licence,
@@ -166,11 +173,11 @@ def compile_plan(
     example = made.image("native")
     made, note = folded(made)
     if note:
-        typer.echo(f"{model}: {note}", err=True)
+        echo(f"{model}: {note}", err=True)
     file = output or Path(f"{plan_stem(model)}.plan")
     agreement = save_plan(made.module, example, file)
     shape = ", ".join(map(str, example.shape[1:]))
-    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB, input (B, {shape}); {agreement}")
+    echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB, input (B, {shape}); {agreement}")
 
 
 def plan_stem(model: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
+
+from fleetfoot.streams import echo_json
 
 
 def pick(
@@ -78,7 +79,7 @@ def pick(
             on_event=progress,
         )
     if as_json:
-        typer.echo(json.dumps(record(made)))
+        echo_json(record(made))
     else:
         print_card(console(), made)
 

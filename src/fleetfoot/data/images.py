@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fleetfoot.errors import ImageError
+from fleetfoot.files import open_regular
 
 MAX_PIXELS = 89_478_485
 """Default limit of width × height: the size at which Pillow itself begins to warn."""
@@ -108,25 +108,21 @@ def open_image(
 
 def _read(path: Path, name: str, max_bytes: int) -> bytes:
     try:
-        kind = path.stat()
-        if stat.S_ISDIR(kind.st_mode):
-            raise ImageError(name, "a folder, not a picture")
-        if not stat.S_ISREG(kind.st_mode):  # reading a pipe or a device may never end
-            raise ImageError(name, "not a regular file")
-        if kind.st_size > max_bytes:
-            raise ImageError(
-                name, f"{kind.st_size:,} bytes, over the limit of {max_bytes:,} (max_bytes)"
-            )
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise ImageError(
+                    name, f"{size:,} bytes, over the limit of {max_bytes:,} (max_bytes)"
+                )
             return file.read(max_bytes + 1)
     except FileNotFoundError as error:
         if path.is_symlink():
             raise ImageError(name, f"a link to {os.readlink(path)}, which is not there") from error
         raise ImageError(name, "no such file") from error
+    except IsADirectoryError as error:
+        raise ImageError(name, "a folder, not a picture") from error
     except OSError as error:
         raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL in the path
-        raise ImageError(name, f"not a path: {error}") from error
 
 
 def _header(data: bytes, name: str) -> Image.Image:

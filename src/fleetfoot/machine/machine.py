@@ -9,7 +9,12 @@ moves D bytes takes at least max(F / peak, D / bandwidth).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+UNSTEADY = 0.25
+"""Share by which a rate's fastest sample may exceed its value. On quiet machines it is a few
+percent. Far above it, other work slowed down most samples, and the value is not what the machine can
+do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,16 @@ class Rate:
     def spread(self) -> float:
         """Largest minus smallest, over the value."""
         return (self.high - self.low) / self.value if self.value else 0.0
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the value is near the fastest sample, for rates of which larger is faster."""
+        return self.high <= (1 + UNSTEADY) * self.value
+
+    def or_faster(self, other: Rate, *, larger_is_faster: bool = True) -> Rate:
+        """The faster of two measurements of one quantity, with the number of samples of both."""
+        keep_own = self.value >= other.value if larger_is_faster else self.value <= other.value
+        return replace(self if keep_own else other, samples=self.samples + other.samples)
 
 
 def is_ceiling(registers: float, product: float) -> bool:
@@ -129,14 +144,61 @@ class Machine:
     def __post_init__(self) -> None:
         if "float32" not in self.compute or not self.levels or self.threads < 1:
             raise ValueError("a machine has a rate in float32, a level of memory and a thread")
+        for name, rate in self.rates().items():
+            if not rate.value > 0:  # a start of work may take no time that can be measured
+                raise ValueError(f"the rate {name!r} of a machine must be above 0")
+
+    def rates(self) -> dict[str, Rate]:
+        """Every rate that a machine always has, by name; larger is faster."""
         rates = {f"{name} matmul": one.matmul_flops_per_s for name, one in self.compute.items()}
         for level in self.levels:
             rates[f"{level.name} read"] = level.read_bytes_per_s
             rates[f"{level.name} copy"] = level.copy_bytes_per_s
-        rates["element-wise"] = self.elementwise_bytes_per_s
-        for name, rate in rates.items():
-            if not rate.value > 0:  # a start of work may take no time that can be measured
-                raise ValueError(f"the rate {name!r} of a machine must be above 0")
+        return {**rates, "element-wise": self.elementwise_bytes_per_s}
+
+    @property
+    def unsteady(self) -> tuple[str, ...]:
+        """Names of the rates that other work on the machine disturbed."""
+        return tuple(name for name, rate in self.rates().items() if not rate.is_steady)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples of each rate."""
+        return self.elementwise_bytes_per_s.samples
+
+    def or_faster(self, other: Machine) -> Machine:
+        """This machine with each rate that ``other``, a measurement of the same machine, has
+        faster; the rest is that of ``other``."""
+
+        def compute(name: str, now: Compute) -> Compute:
+            before = self.compute.get(name)
+            if before is None:
+                return now
+            fma = [one for one in (before.fma_flops_per_s, now.fma_flops_per_s) if one]
+            return Compute(
+                precision=name,
+                matmul_flops_per_s=before.matmul_flops_per_s.or_faster(now.matmul_flops_per_s),
+                fma_flops_per_s=fma[0].or_faster(fma[1]) if len(fma) == 2 else None,
+            )
+
+        def level(before: Level, now: Level) -> Level:
+            return replace(
+                now,
+                read_bytes_per_s=before.read_bytes_per_s.or_faster(now.read_bytes_per_s),
+                copy_bytes_per_s=before.copy_bytes_per_s.or_faster(now.copy_bytes_per_s),
+            )
+
+        if [one.name for one in self.levels] != [one.name for one in other.levels]:
+            return other
+        return replace(
+            other,
+            compute={name: compute(name, now) for name, now in other.compute.items()},
+            levels=tuple(map(level, self.levels, other.levels)),
+            region_s=self.region_s.or_faster(other.region_s, larger_is_faster=False),
+            elementwise_bytes_per_s=self.elementwise_bytes_per_s.or_faster(
+                other.elementwise_bytes_per_s
+            ),
+        )
 
     def peak_flops_per_s(self, precision: str = "float32") -> float:
         """The peak rate in ``precision``, in operations a second.

@@ -26,7 +26,7 @@ from typing import Any, TypedDict, TypeVar
 
 from fleetfoot.errors import RecordError
 from fleetfoot.evaluate.score import Score, published
-from fleetfoot.files import fields, read_object, write_text
+from fleetfoot.files import fields, read_object, read_text, write_text
 from fleetfoot.machine.environment import Host
 from fleetfoot.machine.machine import is_ceiling
 
@@ -380,7 +380,7 @@ def _read(path: Path, kind: type[Line]) -> list[Line]:
 def _lines(path: Path) -> list[tuple[str, str]]:
     """The lines that are not empty, each with the words that name it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise RecordError(f"there is no record at {path}") from None
     except (OSError, UnicodeDecodeError) as error:

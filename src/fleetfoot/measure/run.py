@@ -4,26 +4,23 @@ for (``measure.pace``).
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from fleetfoot import engines
+from fleetfoot import engines, interrupts
 from fleetfoot.cores import usable_cores
 from fleetfoot.engines import Engine, Options
 from fleetfoot.engines.agreement import compare
 from fleetfoot.engines.nothing import Nothing
-from fleetfoot.errors import EngineError, FleetfootError
+from fleetfoot.errors import STRANGERS, EngineError, FleetfootError
 from fleetfoot.files import plain
 from fleetfoot.machine import environment
 from fleetfoot.machine.peaks import PeakProbe, Peaks, torch_threads
@@ -33,6 +30,7 @@ from fleetfoot.measure.networks import Network, prepare
 from fleetfoot.measure.pace import Pace, no_garbage_collection, order, turn
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.network import Size, height_width
+from fleetfoot.network.user import place_of
 
 __all__ = ["Case", "Form", "Run", "Tools", "run"]
 
@@ -126,7 +124,7 @@ class Run:
     measurements: list[Measurement]
     failures: list[Failure]
     interrupted: str
-    """The signal that ended it early, "SIGINT" or "SIGTERM"; "" when it came to its end."""
+    """The signal that ended it early, one of ``interrupts.NAMES``; "" when it came to its end."""
 
 
 def run(
@@ -141,10 +139,10 @@ def run(
 ) -> Run:
     """Measures every case, interleaved.
 
-    A case that cannot run is a failure with its reason, and the others go on. Ctrl-C and SIGTERM
-    end the run and keep what was measured. Engines that do not fit into memory at once are measured
-    in groups of whole models; then ``run_id`` of a measurement ends in the number of its group, as
-    "...#2", since only what shares a ``run_id`` was interleaved.
+    A case that cannot run is a failure with its reason, and the others go on. Ctrl-C, SIGTERM and
+    SIGHUP end the run and keep what was measured. Engines that do not fit into memory at once are
+    measured in groups of whole models; then ``run_id`` of a measurement ends in the number of its
+    group, as "...#2", since only what shares a ``run_id`` was interleaved.
 
     Args:
         form: of every network. Default: folded, float32 on the CPU.
@@ -171,10 +169,10 @@ def run(
     interrupted = ""
     work = _Work(journal, pace, form, on_event, tools or Tools())
     try:
-        with _sigterm_as_interrupt():
+        with interrupts.handled():
             work.all()
     except KeyboardInterrupt as stop:
-        interrupted = "SIGTERM" if isinstance(stop, _Terminated) else "SIGINT"
+        interrupted = interrupts.name_of(stop)
     finally:
         journal.close()
     return Run(journal.measurements(), journal.failures(), interrupted)
@@ -199,26 +197,6 @@ def _header(wanted: Sequence[Case], pace: Pace, form: Form) -> Note:
         "surroundings": asdict(environment.surroundings()),
         "cases": [asdict(case) for case in wanted],
     }
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, handled in the same way as Ctrl-C."""
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers; whoever runs this elsewhere owns them
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)
@@ -319,7 +297,7 @@ class _Work:
             try:
                 if network is None:
                     network = self._network(case)
-            except Exception as error:  # whatever it is, the other networks go on
+            except STRANGERS as error:  # whatever it is, the other networks go on
                 for one in mine:
                     self._fail(one, error)
                 return live
@@ -328,7 +306,7 @@ class _Work:
                     _check_answer(network, case)
                     answers.add(case.batch)
                 live.append(self._build(case, network, held))
-            except Exception as error:  # the other engines go on
+            except STRANGERS as error:  # the other engines go on
                 self._fail(case, error)
         return live
 
@@ -368,8 +346,9 @@ class _Work:
         self.on_event(Prepared(case, time.monotonic() - began, warm.steady))
         return _Live(case, call)
 
-    def _fail(self, case: Case, error: Exception) -> None:
+    def _fail(self, case: Case, error: BaseException) -> None:
         reason = str(error) if isinstance(error, FleetfootError) else _named(error)
+        reason += place_of(error)
         self.journal.add("failure", case=self.journal.index(case), reason=reason)
         self.on_event(Failed(Failure(**asdict(case), reason=reason)))
 
@@ -413,7 +392,7 @@ class _Work:
     def _case_turn(self, one: _Live, number: int) -> None:
         try:
             samples = self._turn(one)
-        except Exception as error:  # the others go on
+        except STRANGERS as error:  # the others go on
             self._fail(one.case, error)
             return
         self.journal.add(
@@ -485,5 +464,5 @@ def _cuda_memory(device: str) -> Iterator[Callable[[], int | None]]:
     yield lambda: torch.cuda.max_memory_allocated() - before
 
 
-def _named(error: Exception) -> str:
+def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

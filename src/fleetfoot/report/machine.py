@@ -11,9 +11,6 @@ from fleetfoot.machine.machine import Machine, Rate
 from fleetfoot.machine.measured import MAP
 from fleetfoot.report.summary import digits
 
-BUSY = 0.3
-"""Spread of a rate above which the machine is taken to have done other work."""
-
 
 def print_card(console: Console, machine: Machine) -> None:
     """Prints rates of operations, memory levels with their ridge points, and the cost of a start;
@@ -107,12 +104,11 @@ def _words(machine: Machine) -> list[str]:
             f"the rate in registers is no ceiling in {', '.join(exceeded)}: a matrix product ran "
             "faster"
         )
-    rates = [found.matmul_flops_per_s for found in machine.compute.values()]
-    rates += [level.read_bytes_per_s for level in machine.levels]
-    busy = sum(rate.spread > BUSY for rate in rates)
-    if busy:
-        lines.append(
-            f"{busy} of {len(rates)} rates spread by more than {100 * BUSY:.0f} %: the machine did "
-            "other work; measure again with --fresh when it is quiet"
+    if machine.unsteady:
+        lines.insert(
+            0,
+            f"the machine did other work: the fastest sample of {len(machine.unsteady)} of "
+            f"{len(machine.rates())} rates is far above the value; measure again with --fresh when "
+            "it is quiet",
         )
     return lines

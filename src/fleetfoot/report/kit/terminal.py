@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Iterable
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.text import Text
 
+from fleetfoot.errors import printable
+from fleetfoot.streams import results
+
 WIDE = 120
+
+
+class _Console(Console):
+    """A console that escapes control characters in texts."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text = segment.text
+            if not (segment.control or text.isprintable() or text == "\n"):
+                segment = segment._replace(text=printable(text))
+            yield segment
+
+    def on_broken_pipe(self) -> None:
+        raise  # the command's frame ends it, and knows which stream it was
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal; in a pipe or a file of unknown width, wide enough for
     every column. Names are printed unchanged: no markup, no highlighting."""
-    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    file = sys.stderr if stderr else results()
+    made = _Console(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = WIDE
     return made

@@ -18,12 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from fleetfoot.engines.native.graph import Node, Tensor, View
+from fleetfoot.engines.native.graph import TYPED, Node, Tensor, View
 from fleetfoot.engines.native.lower.values import Value, channels_last, merged, refine
 from fleetfoot.errors import LackingError
 
 MAX_RANK = 6
 """Largest number of dimensions, as the core's ``kMaxRank``."""
+INT32_MAX = 2**31 - 1
+
+TYPES = {
+    torch.float32: "f32",
+    torch.int64: "i32",
+    torch.int32: "i32",
+    torch.bool: "bool",
+}
+"""Type of a tensor of the graph, by PyTorch's type; other types have none."""
+TYPE_NAMES = {"f32": "float32", "i32": "whole numbers", "bool": "bools"}
 
 Part = tuple[int, int, Value]
 """A part of a value: from where to where along one dimension, and its own value."""
@@ -53,24 +63,38 @@ class Builder:
 
     # -- values
 
-    def fresh(self, shape: Sequence[int], order: Sequence[int] | None = None) -> Value:
+    def fresh(
+        self, shape: Sequence[int], order: Sequence[int] | None = None, *, type: str = "f32"
+    ) -> Value:
         """New memory for a result; in C order if none is given."""
-        tensor = Tensor(kind="arena", size=math.prod(shape))
+        tensor = Tensor(kind="arena", size=math.prod(shape), type=type)
         return Value.dense(tensor, shape, range(len(shape)) if order is None else order)
 
-    def constant(self, data: torch.Tensor, role: str) -> Value:
-        """A constant of the plan. Equal ones are kept once; repeated dimensions are not stored."""
+    def constant(self, data: torch.Tensor, role: str, *, type: str = "f32") -> Value:
+        """A constant of the plan, of a type that ``Tensor`` names; an index is "i32". Equal ones
+        are kept once; repeated dimensions are not stored.
+
+        Raises:
+            LackingError: a whole number exceeds int32.
+        """
+        type = "i32" if role == "index" else type
         name = self._names.get(id(data)) or f"{self.path}.{role}".lstrip(".")
         whole, data = data.shape, data.detach()
         for dim, stride in enumerate(data.stride()):
             if stride == 0 and whole[dim] > 1:
                 data = data.narrow(dim, 0, 1)
-        kind = torch.int32 if role == "index" else torch.float32
+        if type == "i32" and data.numel() and int(data.abs().max()) > INT32_MAX:
+            raise LackingError("with a whole number beyond int32")
+        if type == "bool":
+            data = data != 0
+        kind = torch.float32 if type == "f32" else torch.int32
         array: np.ndarray[Any, Any] = data.to("cpu", kind, copy=True).contiguous().numpy()
-        digest = hashlib.blake2b(array.data, digest_size=16, person=role[:5].encode()).digest()
+        person = (type + role)[:9].encode()
+        digest = hashlib.blake2b(array.data, digest_size=16, person=person).digest()
         tensor = self._constants.get(digest)
         if tensor is None:
-            tensor = Tensor(kind="constant", size=array.size, name=self._unique(name), data=array)
+            name = self._unique(name)
+            tensor = Tensor(kind="constant", size=array.size, type=type, name=name, data=array)
             self._constants[digest] = tensor
         return Value.dense(tensor, array.shape, range(array.ndim)).expand(whole)
 
@@ -82,9 +106,9 @@ class Builder:
         self._taken.add(name)
         return name
 
-    def value(self, x: Value | torch.Tensor, role: str = "constant") -> Value:
+    def value(self, x: Value | torch.Tensor, role: str = "constant", *, type: str = "f32") -> Value:
         """A value unchanged, or a constant of the network as a value."""
-        return x if isinstance(x, Value) else self.constant(x, role)
+        return x if isinstance(x, Value) else self.constant(x, role, type=type)
 
     def remember(self, x: Value, dim: int, parts: list[Part]) -> None:
         """Keeps what a value was put together from along a dimension."""
@@ -98,6 +122,15 @@ class Builder:
     # -- nodes
 
     def emit(self, op: str, inputs: dict[str, View], out: View, **attributes: Any) -> None:
+        """Adds a node.
+
+        Raises:
+            LackingError: it takes or gives whole numbers or bools, and has no kernel for them.
+        """
+        if op not in TYPED:
+            for view in (out, *(view for role, view in inputs.items() if role != "index")):
+                if view.tensor.type != "f32":
+                    raise LackingError(f"of {TYPE_NAMES[view.tensor.type]}")
         kept = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(Node(op=op, inputs=inputs, out=out, attributes=kept, name=self.path))
 
@@ -106,7 +139,7 @@ class Builder:
         order = tuple(x.order() if order is None else order)
         key = (x.key, order)
         if key not in self._copies:
-            out = self.fresh(x.shape, order)
+            out = self.fresh(x.shape, order, type=x.tensor.type)
             self.write(x, out, order)
             self._copies[key] = out
         return self._copies[key]
@@ -174,16 +207,17 @@ class Builder:
         inputs: dict[str, Value],
         *,
         shape: Sequence[int] | None = None,
+        type: str = "f32",
         **attributes: Any,
     ) -> Value:
         """Adds a node whose inputs and result have one shape, in the memory order of the first
-        input that is as large as the result."""
+        input that is as large as the result. ``type`` is the result's."""
         shape = tuple(self.shape if shape is None else shape)
         operands = [x.expand(shape) for x in inputs.values()]
         variable = [x for x in operands if x.tensor.kind != "constant"] or operands
         leader = next((x for x in variable if not x.repeats), None)
         order = tuple(range(len(shape))) if leader is None else leader.order()
-        out = self.fresh(shape, order)
+        out = self.fresh(shape, order, type=type)
         *views, target = self.align([*operands, out], order)
         self.emit(op, dict(zip(inputs, views, strict=True)), target, **attributes)
         return out
@@ -209,6 +243,24 @@ class Builder:
             view = _rows(self.copy(x, range(len(x.dims))))
             assert view is not None, "a dense value is a map"
         return view
+
+
+def along(build: Builder, dim: int, *values: Value) -> list[View]:
+    """Views of values of one shape but for ``dim``, which is the last of each view; the others are
+    in the memory order of the last value."""
+    plain = [build.plain(x) for x in values]
+    others = [i for i in range(len(plain[-1].shape)) if i != dim]
+    order = [others.index(i) for i in plain[-1].order() if i != dim]
+    lead = [Value(x.tensor, tuple(x.dims[i] for i in others), x.offset) for x in plain]
+    return [
+        View(
+            view.tensor,
+            (*view.shape, x.shape[dim]),
+            (*view.strides, x.stride(dim) if x.shape[dim] > 1 else 1),
+            view.offset,
+        )
+        for x, view in zip(plain, build.align(lead, order, rank=2), strict=True)
+    ]
 
 
 def _rows(x: Value) -> View | None:

@@ -185,7 +185,8 @@ def _move_for_readers(graph: Graph, flow: Flow, whole: View, *, slices_only: boo
         part = slice_of(whole, begin, count)
         last = max(use.index for use in flow.writes(part))
         shape = (*whole.shape[:2], count)
-        dense = View.dense(Tensor(kind="arena", size=math.prod(shape)), shape)
+        made_anew = Tensor(kind="arena", size=math.prod(shape), type=whole.tensor.type)
+        dense = View.dense(made_anew, shape)
         for use in uses:
             view = transferred(use.view, part, dense)
             if view is None or use.index <= last or not legal(use.node, use.role, view):

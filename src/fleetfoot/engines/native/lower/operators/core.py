@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fleetfoot.engines.native.lower.builder import Builder
-from fleetfoot.engines.native.lower.operators import products, reductions, windows
+from fleetfoot.engines.native.lower.operators import products, reductions, volumes, windows
 from fleetfoot.engines.native.lower.operators.arguments import Operand
 from fleetfoot.engines.native.lower.operators.windows import Padded
 from fleetfoot.engines.native.lower.values import Value
-from fleetfoot.errors import LackingError
 
 
 def convolution(
@@ -28,28 +27,16 @@ def convolution(
     groups: int,
 ) -> Value:
     """Lowers convolution, which is every kind of it in one."""
-    lower = {3: windows.convolution_1d, 4: windows.convolution}.get(len(x.shape))
-    if transposed or lower is None:
-        kind = " transposed" if transposed else ""
-        raise LackingError(f"that is{kind} over {len(x.shape) - 2} dimensions")
-    return lower(build, x, weight, bias, stride, padding, dilation, groups)
-
-
-def batch_norm(
-    build: Builder,
-    x: Value,
-    weight: Operand | None,
-    bias: Operand | None,
-    mean: Operand,
-    variance: Operand,
-    momentum: float,
-    eps: float,
-) -> tuple[Value, None, None]:
-    """Lowers a batch norm with running statistics; training alone reads what else it gives."""
-    done = reductions.batch_norm(
-        build, x, weight, bias, mean, variance, False, momentum, eps, False
-    )
-    return done, None, None
+    kind = len(x.shape) - 3
+    if transposed:
+        back = (
+            windows.transposed_convolution_1d,
+            windows.transposed_convolution,
+            volumes.transposed_convolution_3d,
+        )[kind]
+        return back(build, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    forth = (windows.convolution_1d, windows.convolution, volumes.convolution_3d)[kind]
+    return forth(build, x, weight, bias, stride, padding, dilation, groups)
 
 
 def layer_norm(
@@ -75,11 +62,6 @@ def group_norm(
     eps: float,
 ) -> tuple[Value, None, None]:
     return reductions.group_norm(build, x, groups, weight, bias, eps, False), None, None
-
-
-def max_pool(build: Builder, x: Value | Padded, *arguments: Any) -> tuple[Value, None]:
-    """Lowers max_pool2d_with_indices, without the indices."""
-    return windows.max_pool(build, x, *arguments), None
 
 
 def attention(
@@ -108,12 +90,9 @@ def pad(mode: str) -> Callable[..., Value | Padded]:
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     "convolution.default": convolution,
-    "_native_batch_norm_legit_no_training.default": batch_norm,
     "native_layer_norm.default": layer_norm,
     "native_group_norm.default": group_norm,
-    "max_pool2d_with_indices.default": max_pool,
     "_adaptive_avg_pool2d.default": windows.adaptive_average_pool,
-    "_softmax.default": reductions.softmax,
     "_scaled_dot_product_flash_attention_for_cpu.default": attention,
     "constant_pad_nd.default": constant_pad,
     **{f"reflection_pad{n}d.default": pad("reflect") for n in (1, 2, 3)},

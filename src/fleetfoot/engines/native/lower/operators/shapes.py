@@ -11,13 +11,13 @@ import torch
 
 from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators.arguments import Operand, positive
+from fleetfoot.engines.native.lower.operators.types import as_type, named
 from fleetfoot.engines.native.lower.values import Value, merged
 from fleetfoot.errors import LackingError
 
 
 def same(build: Builder, x: Value, *ignored: Any) -> Value:
-    """Lowers operators without effect here: dropout, copies in another layout, casts to the same
-    type."""
+    """Lowers operators without effect here: dropout, copies in another layout."""
     return x
 
 
@@ -104,7 +104,9 @@ def unbind(build: Builder, x: Value, dim: int) -> list[Value]:
 
 def concatenate(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
     """Lowers cat."""
-    return joined(build, [build.value(part) for part in parts], dim % len(build.shape))
+    type = named(build.dtype)
+    values = [as_type(build, part, type) for part in parts]
+    return joined(build, values, dim % len(build.shape))
 
 
 def joined(build: Builder, values: Sequence[Value], dim: int) -> Value:
@@ -114,7 +116,7 @@ def joined(build: Builder, values: Sequence[Value], dim: int) -> Value:
     shape[dim] = sum(value.shape[dim] for value in values)
     leader = next((v for v in values if v.tensor.kind != "constant" and not v.repeats), None)
     order = tuple(range(len(shape))) if leader is None else leader.order()
-    out, begin = build.fresh(shape, order), 0
+    out, begin = build.fresh(shape, order, type=values[0].tensor.type), 0
     for value in values:
         end = begin + value.shape[dim]
         build.write(value, build.sliced(out, dim, begin, end), order)
@@ -124,7 +126,7 @@ def joined(build: Builder, values: Sequence[Value], dim: int) -> Value:
 
 def stack(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
     dim %= len(build.shape)
-    values = [build.value(part) for part in parts]
+    values = [as_type(build, part, named(build.dtype)) for part in parts]
     with_dim = [Value(v.tensor, (*v.dims[:dim], (), *v.dims[dim:]), v.offset) for v in values]
     return concatenate(build, with_dim, dim)
 
@@ -141,7 +143,7 @@ def roll(build: Builder, x: Value, shifts: int | Sequence[int], dims: int | Sequ
         pieces = ((0, have - shift, shift), (have - shift, have, 0))
         runs.append([(dim, *piece) for piece in pieces if piece[0] < piece[1]])
     order = x.order()
-    out = build.fresh(x.shape, order)
+    out = build.fresh(x.shape, order, type=x.tensor.type)
     for piece in itertools.product(*runs):
         source, place = x, out
         for dim, start, stop, to in piece:
@@ -194,9 +196,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(
         (
             *("dropout.default", "feature_dropout.default", "contiguous.default", "clone.default"),
-            *("alias.default", "detach.default", "to.dtype", "to.device", "to.dtype_layout"),
-            *("_to_copy.default", "lift_fresh_copy.default", "detach_copy.default"),
-            *("lift_fresh.default", "type_as.default", "to.other", "real.default"),
+            *("alias.default", "detach.default", "lift_fresh_copy.default", "detach_copy.default"),
+            *("lift_fresh.default", "real.default"),
         ),
         same,
     ),
@@ -236,6 +237,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "pixel_shuffle.default": pixel_shuffle,
     "pixel_unshuffle.default": pixel_unshuffle,
     "channel_shuffle.default": channel_shuffle,
+    "native_channel_shuffle.default": channel_shuffle,
     "unfold.default": unfold,
     "diagonal.default": diagonal,
 }
