@@ -43,6 +43,20 @@ def weight(seed: int, index: int, kind: str, *shape: int) -> torch.nn.Parameter:
     return torch.nn.Parameter(drawn, requires_grad=False)
 
 
+def put(x: torch.Tensor, key: Any, value: Any) -> torch.Tensor:
+    """A copy of ``x`` with a part of it written in place."""
+    x = x.clone()
+    x[key] = value
+    return x
+
+
+def changed(x: torch.Tensor, key: Any, name: str) -> torch.Tensor:
+    """A copy of ``x`` with a part of it changed in place by the method ``name``."""
+    x = x.clone()
+    getattr(x[key], name)()
+    return x
+
+
 @dataclass(frozen=True)
 class Operator:
     """One kind of step."""
@@ -315,6 +329,43 @@ def draw_slice(random: Random, shapes: Sequence[Shape]) -> Settings:
     }
 
 
+def part_of(shape: Shape, s: Settings) -> str:
+    """The key of a part, drawn by ``draw_slice``."""
+    size = shape[s["dim"]]
+    begin = size * s["begin"] // 8
+    end = max(begin + 1, size * s["end"] // 8)
+    step = f", {s['step']}" if s["step"] > 1 else ""
+    return f"({'slice(None), ' * s['dim']}slice({begin}, {end}{step}))"
+
+
+def write_put(shapes: Sequence[Shape], s: Settings) -> Written:
+    """A part of one map written into the same place of another."""
+    key = part_of(shapes[0], s)
+    return f"put({{0}}, {key}, {{1}}[{key}])", []
+
+
+def write_put_at(shapes: Sequence[Shape], s: Settings) -> Written:
+    """Channels of one map written to channels of another, by index."""
+    channels = shapes[0][1]
+    random = Random(s["seed"])
+    places = random.sample(range(channels), random.randint(1, channels))
+    return f"put({{0}}, (slice(None), {places}), {{1}}[:, :{len(places)}])", []
+
+
+def write_changed(shapes: Sequence[Shape], s: Settings) -> Written:
+    return f"changed({{0}}, {part_of(shapes[0], s)}, {s['name']!r})", []
+
+
+def draw_changed(random: Random, shapes: Sequence[Shape]) -> Settings:
+    name = random.choice(["relu_", "neg_", "zero_", "sigmoid_", "square_"])
+    return {**draw_slice(random, shapes), "name": name}
+
+
+def write_windows(shapes: Sequence[Shape], s: Settings) -> Written:
+    """Windows that overlap, by their means."""
+    return f"{{0}}.unfold({s['dim']}, {s['size']}, {s['step']}).mean(-1)", []
+
+
 def write_split(shapes: Sequence[Shape], s: Settings) -> Written:
     size = shapes[0][s["dim"]]
     if s["way"] == "chunk":
@@ -526,6 +577,17 @@ OPERATORS: dict[str, Operator] = {
         write_select,
         lambda random, shapes: {"seed": random.randint(0, 9999), "all": random.random() < 0.6},
         share=0.5,
+    ),
+    "put": Operator(write_put, draw_slice, takes="alike", share=0.5),
+    "put_at": Operator(
+        write_put_at,
+        lambda random, shapes: {"seed": random.randint(0, 9999)},
+        takes="alike",
+        share=0.3,
+    ),
+    "changed": Operator(write_changed, draw_changed, share=0.5),
+    "windows": Operator(
+        write_windows, drawn(dim=[1, 2, 3], size=[1, 2, 3], step=[1, 2]), share=0.3
     ),
     "roll": Operator(
         expression("torch.roll({0}, <by>, <dim>)"), drawn(by=[1, -1, 2], dim=[1, 2, 3]), share=0.4

@@ -145,6 +145,12 @@ SHAPES = {
     "index_select": lambda x: x.index_select(3, torch.tensor([3, 1])),
     "repeat": lambda x: x[:, :2].repeat(1, 2, 1, 3),
     "expand": lambda x: x[:, :1].expand(-1, 4, 6, 8) * 2,
+    "more dimensions than a node has": lambda x: (
+        x.reshape(-1, 3, 2, 2, 3, 2, 2, 2, 2)
+        .permute(0, 8, 6, 4, 2, 7, 5, 3, 1)
+        .softmax(-1)
+        .reshape(-1, 12, 16, 3)
+    ),
     "windows": lambda x: (
         x.reshape(-1, 12, 3, 2, 4, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 12, 4, 12)
     ).softmax(-1),
