@@ -421,6 +421,31 @@ def _cubic(distance: float, a: float = -0.75) -> float:
     return a * distance**3 - 5 * a * distance**2 + 8 * a * distance - 4 * a
 
 
+def _resample(memory: Memory, node: Node) -> torch.Tensor:
+    x = _map(memory, node.inputs["x"])[0].permute(1, 2, 0)
+    axis, taps = node.attributes["axis"], node.attributes["taps"]
+    weight, index = (_at(memory, node.inputs[role]) for role in ("weight", "index"))
+    weight = weight.reshape(-1)[: node.out.shape[axis] * taps].reshape(-1, taps)
+    table = torch.zeros(node.out.shape[axis], x.shape[axis], dtype=torch.float64)
+    for row, first in enumerate(index.tolist()):
+        assert 0 <= first <= x.shape[axis] - taps, (first, taps, x.shape)
+        table[row, first : first + taps] = weight[row]
+    return torch.einsum("yh,hwc->ywc" if axis == 0 else "xw,hwc->hxc", table, x)
+
+
+def _sample(memory: Memory, node: Node) -> torch.Tensor:
+    a = node.attributes
+    grid = _map(memory, node.inputs["grid"]).permute(0, 2, 3, 1)
+    out = F.grid_sample(
+        _map(memory, node.inputs["x"]),
+        grid,
+        a["mode"],
+        a["padding"],
+        align_corners=bool(a["align_corners"]),
+    )
+    return out[0].permute(1, 2, 0)
+
+
 def _typed(memory: Memory, view: View) -> torch.Tensor:
     """Whole numbers as int64; memory holds all numbers as float64."""
     x = _at(memory, view)
@@ -489,31 +514,6 @@ def _scatter(memory: Memory, node: Node) -> torch.Tensor:
         return x.scatter(-1, index, source)
     kinds = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
     return x.scatter_reduce(-1, index, source, kinds[kind])
-
-
-def _resample(memory: Memory, node: Node) -> torch.Tensor:
-    x = _map(memory, node.inputs["x"])[0].permute(1, 2, 0)
-    axis, taps = node.attributes["axis"], node.attributes["taps"]
-    weight, index = (_at(memory, node.inputs[role]) for role in ("weight", "index"))
-    weight = weight.reshape(-1)[: node.out.shape[axis] * taps].reshape(-1, taps)
-    table = torch.zeros(node.out.shape[axis], x.shape[axis], dtype=torch.float64)
-    for row, first in enumerate(index.tolist()):
-        assert 0 <= first <= x.shape[axis] - taps, (first, taps, x.shape)
-        table[row, first : first + taps] = weight[row]
-    return torch.einsum("yh,hwc->ywc" if axis == 0 else "xw,hwc->hxc", table, x)
-
-
-def _sample(memory: Memory, node: Node) -> torch.Tensor:
-    a = node.attributes
-    grid = _map(memory, node.inputs["grid"]).permute(0, 2, 3, 1)
-    out = F.grid_sample(
-        _map(memory, node.inputs["x"]),
-        grid,
-        a["mode"],
-        a["padding"],
-        align_corners=bool(a["align_corners"]),
-    )
-    return out[0].permute(1, 2, 0)
 
 
 OPERATORS: dict[str, Callable[[Memory, Node], torch.Tensor]] = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,9 +145,12 @@ class Builder:
         return self._copies[key]
 
     def write(self, x: Value, out: Value, order: Sequence[int]) -> None:
-        """Copies ``x`` into a part of a new value."""
-        source, target = self.align([x, out], order)
-        self.emit("copy", {"x": source}, target)
+        """Copies ``x`` into a part of a new value; in several nodes if it has many dimensions."""
+        columns = _all_columns([x, out], order)
+        if columns is None:
+            raise LackingError(f"more than {MAX_RANK} dimensions")
+        for source, target in _pairs(x, out, columns):
+            self.emit("copy", {"x": source}, target)
 
     def plain(self, x: Value) -> Value:
         """The value with one stride for each dimension, copied if necessary."""
@@ -281,24 +284,58 @@ Column = tuple[int, tuple[int, ...]]
 """One dimension of several views: its size, and its stride in each."""
 
 
+def _pairs(x: Value, out: Value, columns: list[Column]) -> Iterator[tuple[View, View]]:
+    """Views of all elements of both values, of at most ``MAX_RANK`` dimensions: places of the
+    shortest dimensions beyond it have views of their own."""
+    if len(columns) > MAX_RANK:
+        columns = _joined(columns)
+    if len(columns) > MAX_RANK:
+        shortest = min(columns)
+        place = columns.index(shortest)
+        rest, (count, strides) = columns[:place] + columns[place + 1 :], shortest
+        for i in range(count):
+            moved = (
+                Value(value.tensor, value.dims, value.offset + i * stride)
+                for value, stride in zip((x, out), strides, strict=True)
+            )
+            yield from _pairs(*moved, rest)
+        return
+    columns = [(1, (0, 0))] * (3 - len(columns)) + columns
+    shape = tuple(count for count, _ in columns)
+    source, target = (
+        View(value.tensor, shape, tuple(strides[i] for _, strides in columns), value.offset)
+        for i, value in enumerate((x, out))
+    )
+    yield source, target
+
+
 def _columns(
     values: Sequence[Value], order: Sequence[int], trailing: int
 ) -> tuple[list[Column], list[Column]] | None:
     """The views' leading and trailing dimensions; None if the values' factors do not nest or are
     too many."""
-    parts: tuple[list[Column], list[Column]] = ([], [])
-    for place, dim in enumerate(order):
-        pieces = refine([x.dims[dim] for x in values])
-        if pieces is None:
-            return None
-        rear = place >= len(order) - trailing
-        for factors in zip(*pieces, strict=True):
-            parts[rear].append((factors[0][0], tuple(stride for _, stride in factors)))
+    first = len(order) - trailing
+    lead, rear = _all_columns(values, order[:first]), _all_columns(values, order[first:])
+    if lead is None or rear is None:
+        return None
+    parts = lead, rear
     if trailing and not parts[1]:
         parts[1].append((1, (1,) * len(values)))
     if len(parts[0]) + len(parts[1]) > MAX_RANK:
         parts = _joined(parts[0]), _joined(parts[1])
     return None if len(parts[0]) + len(parts[1]) > MAX_RANK else parts
+
+
+def _all_columns(values: Sequence[Value], order: Sequence[int]) -> list[Column] | None:
+    """The views' dimensions, however many; None if the values' factors do not nest."""
+    columns: list[Column] = []
+    for dim in order:
+        pieces = refine([x.dims[dim] for x in values])
+        if pieces is None:
+            return None
+        for factors in zip(*pieces, strict=True):
+            columns.append((factors[0][0], tuple(stride for _, stride in factors)))
+    return columns
 
 
 def _joined(columns: list[Column]) -> list[Column]:

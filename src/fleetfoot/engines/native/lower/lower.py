@@ -32,7 +32,7 @@ from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
 from fleetfoot.engines.native.lower.operators.reductions import normalised
 from fleetfoot.engines.native.lower.regions import inline_regions_
 from fleetfoot.engines.native.lower.values import Value
-from fleetfoot.errors import EngineError, LackingError, UnsupportedOperatorError
+from fleetfoot.errors import EngineError, FleetfootError, LackingError, UnsupportedOperatorError
 
 INDEPENDENCE = 1e-4
 """Largest ``relative_error`` between a picture alone and beside another. Float32 sums in another
@@ -246,6 +246,14 @@ class _Lowering:
             self._values[node] = self._result(node)
         except LackingError as error:
             self._lacks(node, str(error))
+        except FleetfootError:
+            raise
+        except Exception as error:  # an operator called as none here was foreseen
+            raise EngineError(
+                f"native cannot lower {node.target} (at {self._build.path or 'the network itself'}"
+                f"): {reason(error)}. Run this network with another engine, or write this part "
+                "of it with other operators"
+            ) from error
 
     def _result(self, node: fx.Node) -> Any:
         """Raises LackingError: neither a lowering nor PyTorch's decomposition gives the operator's
@@ -254,7 +262,12 @@ class _Lowering:
             return getattr(node.graph.owning_module, str(node.target))
         arguments = self._arguments(node)
         if node.target is operator.getitem:
-            return arguments[0][arguments[1]]
+            taken = arguments[0][arguments[1]]
+            if taken is None:
+                raise LackingError("of a result that has no lowering")
+            return taken
+        if isinstance(node.target, type):  # the named tuple of an operator with several results
+            return node.target(*arguments)
         if not any(map(_varies, pytree.tree_leaves(arguments))):
             return self._computed(node)
         try:
@@ -339,6 +352,9 @@ class _Lowering:
             return node.meta["val"]  # a size
         if function is None or not results:
             raise LackingError("")
+        sizes = (n for one in results if isinstance(one, torch.Tensor) for n in one.shape)
+        if not all(isinstance(n, int) for n in sizes):
+            raise LackingError("with a shape that depends on what is in a tensor")
         build.shape, build.dtype = tuple(results[0].shape), results[0].dtype
         build.order = _wanted_order(node)
         build.padding = _padding_of_readers(node)

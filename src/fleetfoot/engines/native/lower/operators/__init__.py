@@ -12,6 +12,7 @@ from typing import Any
 
 from fleetfoot.engines.native.lower.operators import (
     aggregates,
+    core,
     elementwise,
     indexing,
     ordering,
@@ -41,4 +42,5 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     **shapes.OPERATORS,
     **products.OPERATORS,
     **writes.OPERATORS,
+    **core.OPERATORS,
 }

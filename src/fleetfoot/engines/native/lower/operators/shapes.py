@@ -12,7 +12,7 @@ import torch
 from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators.arguments import Operand, positive
 from fleetfoot.engines.native.lower.operators.types import as_type, named
-from fleetfoot.engines.native.lower.values import Value
+from fleetfoot.engines.native.lower.values import Value, merged
 from fleetfoot.errors import LackingError
 
 
@@ -170,11 +170,34 @@ def channel_shuffle(build: Builder, x: Value, groups: int) -> Value:
     return build.reshaped(build.reshaped(x, split).transpose(1, 2), x.shape)
 
 
+def unfold(build: Builder, x: Value, dim: int, size: int, step: int) -> Value:
+    """Lowers unfold: windows along a dimension, which overlap in memory."""
+    dim %= len(x.shape)
+    if len(x.dims[dim]) > 1:
+        x = build.copy(x)
+    stride = x.stride(dim)
+    windows = merged([(build.shape[dim], stride * step)])
+    dims = (*x.dims[:dim], windows, *x.dims[dim + 1 :], merged([(size, stride)]))
+    return Value(x.tensor, dims, x.offset)
+
+
+def diagonal(build: Builder, x: Value, offset: int = 0, first: int = 0, second: int = 1) -> Value:
+    rank = len(x.shape)
+    first, second = first % rank, second % rank
+    if max(len(x.dims[first]), len(x.dims[second])) > 1:
+        x = build.copy(x)
+    steps = x.stride(first), x.stride(second)
+    begin = x.offset + max(offset, 0) * steps[1] + max(-offset, 0) * steps[0]
+    kept = [x.dims[i] for i in range(rank) if i not in (first, second)]
+    return Value(x.tensor, (*kept, merged([(build.shape[-1], sum(steps))])), begin)
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(
         (
             *("dropout.default", "feature_dropout.default", "contiguous.default", "clone.default"),
             *("alias.default", "detach.default", "lift_fresh_copy.default", "detach_copy.default"),
+            *("lift_fresh.default", "real.default"),
         ),
         same,
     ),
@@ -215,4 +238,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "pixel_unshuffle.default": pixel_unshuffle,
     "channel_shuffle.default": channel_shuffle,
     "native_channel_shuffle.default": channel_shuffle,
+    "unfold.default": unfold,
+    "diagonal.default": diagonal,
 }
