@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fleetfoot.engines.native.lower.builder import Builder
-from fleetfoot.engines.native.lower.operators.arguments import Operand, number
+from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, number
 from fleetfoot.engines.native.lower.operators.types import in_type
 from fleetfoot.engines.native.lower.values import Value
 from fleetfoot.errors import LackingError
