@@ -250,10 +250,10 @@ inline File network(bool strips) {
            role("x", resized.text()) + "," + role("weight", flat(share, 21)) + "," + role("index", flat(first, 7)), fewer,
            "\"axis\":0,\"taps\":3");
     const MapView grid = g.map(6, 5, 2), sampled = g.map(6, 5, 24);
-    const int grow = g.constant("grid.w", random.floats(2 * 24 * 16, -0.1f, 0.1f)),
+    const int grow = g.constant("grid.w", random.floats(2 * 3 * 16)),
               at = g.constant("grid.b", random.floats(16)), fall = g.constant("grid.slope", random.floats(16));
     g.node("transposed",
-           role("x", MapView{fewer.tensor, 3, 3, 24, 24, 0}.text()) + "," + role("weight", flat(grow, 2 * 24 * 16)) + "," +
+           role("x", MapView{picture.tensor, 3, 3, 3, 3, 0}.text()) + "," + role("weight", flat(grow, 2 * 3 * 16)) + "," +
                role("bias", flat(at, 16)) + "," + role("slope", flat(fall, 16)),
            grid, "\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1],\"act\":[\"prelu\",0,0]");
     g.node("sample", role("x", fewer.text()) + "," + role("grid", grid.text()), sampled,

@@ -138,7 +138,7 @@ void graphs_of_each_fault() {
         {"\"scale\":[0.6666667,", "\"scale\":[6.666667,", "does not map 9 onto 6"},
         {"\"scale\":[0.6666667,", "\"scale\":[-0.1,", "does not map"},
         {"\"taps\":3", "\"taps\":0", "taps is 0"},
-        {"\"taps\":3", "\"taps\":4", "weight holds"},
+        {"\"taps\":3", "\"taps\":4", "index 6 and 4 taps leave x's 9"},
         {"\"axis\":0", "\"axis\":1", "and out (7, 9, 24)"},
         {"\"axis\":0", "\"axis\":2", "axis is neither 0 nor 1"},
         {"\"padding\":\"reflection\"", "\"padding\":\"mirror\"", "padding 'mirror' is unknown"},
@@ -226,11 +226,11 @@ void constants_of_each_fault() {
 }
 
 void strips_of_each_fault() {
-    // The last ring, tensor 13, keeps 5 rows of 23 x 32 elements; the strip's nodes are m.2 to m.7.
+    // The last ring, tensor 15, keeps 5 rows of 23 x 32 elements; the strip's nodes are m.2 to m.7.
     graphs::File file = graphs::network(true);
     replaced(file.graph, "\"rings\":64768", "\"rings\":61824");
     replaced(file.graph, "\"size\":3680,\"offset\":50048,\"ring\":5", "\"size\":2944,\"offset\":50048,\"ring\":4");
-    expect(file.bytes(), "node 2 'strip' (strip): tensor 13 keeps 4 rows where 5 are needed at once",
+    expect(file.bytes(), "node 2 'strip' (strip): tensor 15 keeps 4 rows where 5 are needed at once",
            "a ring too small");
 
     file = graphs::network(true);
@@ -251,10 +251,10 @@ void strips_of_each_fault() {
         changed.graph.replace(at, from.size(), to);
         expect(changed.bytes(), reason, from);
     };
-    const char* const read = "\"x\":[10,0,[23,23,32],[736,32,1]]";
-    within(read, "\"x\":[10,0,[23,23,32],[32,32,1]]", "does not step from slot to slot");
-    within(read, "\"x\":[10,1,[3,23,32],[736,32,1]]", "reaches into the next slot");
-    within(read, "\"x\":[12,0,[23,23,32],[736,32,1]]", "tensor 12 is read before it is written");
+    const char* const read = "\"x\":[11,0,[23,23,32],[736,32,1]]";
+    within(read, "\"x\":[11,0,[23,23,32],[32,32,1]]", "does not step from slot to slot");
+    within(read, "\"x\":[11,1,[3,23,32],[736,32,1]]", "reaches into the next slot");
+    within(read, "\"x\":[14,0,[23,23,32],[736,32,1]]", "tensor 14 is read before it is written");
     within("\"x\":[6,0,[23,23,32],[736,32,1]]", "\"x\":[6,0,[22,23,32],[736,32,1]]", "different rows");
 }
 

@@ -36,8 +36,9 @@ def convert(
         WeightsError: ``source`` cannot be read, fits no network or several, or ``target`` exists.
     """
     file = read(source, key)
+    fits = identify(file)
     if model is None:
-        names = sorted({fit.name for fit in identify(file)})
+        names = sorted({fit.name for fit in fits})
         if len(names) != 1:
             found = " and ".join(names)
             found = f"{found}; nothing in it tells them apart" if names else "no network of the zoo"
@@ -46,6 +47,8 @@ def convert(
                 + ("" if names else f": {nearest(file)}")
             )
         (model,) = names
+    if any(fit.name == model and not fit.num_classes for fit in fits):
+        options.setdefault("num_classes", 0)
     made = load_weights(model, file, **options)
     changed = changed_options(model, made.config)
     header = own.header(model, changed, made.pretrained_cfg, file.path.name)

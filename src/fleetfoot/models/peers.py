@@ -38,6 +38,15 @@ def is_peer(name: str) -> bool:
     return ":" in name
 
 
+def of_name(bare: str) -> list[str]:
+    """The networks of timm and torchvision called ``bare``, with their prefixes."""
+    import timm
+    import torchvision
+
+    found = [f"torchvision:{bare}"] if bare in torchvision.models.list_models() else []
+    return [f"timm:{bare}", *found] if timm.is_model(bare) else found
+
+
 class _WeightsOnMeta(TorchFunctionMode):
     """Gives layers' weights no memory; other tensors keep their values."""
 

@@ -382,18 +382,21 @@ def _from_file(
         raise KeyMismatchError(
             f"{name} holds a network after a swap; build it with fleetfoot.transform.swap_file.load"
         )
-    fits = [stated] if stated else sorted({fit.name for fit in identify(file)})
+    found = [] if stated else identify(file)
+    fits = [stated] if stated else sorted({fit.name for fit in found})
     if len(fits) != 1:
         if fits:
-            found = f"fits {' and '.join(fits)}; nothing in it tells them apart"
+            said = f"fits {' and '.join(fits)}; nothing in it tells them apart"
         else:
-            found = f"fits no network of the zoo ({nearest(file)})"
+            said = f"fits no network of the zoo ({nearest(file)})"
         raise KeyMismatchError(
-            f"{name} {found}; name the network, and give the file as its weights: "
+            f"{name} {said}; name the network, and give the file as its weights: "
             f"{fits[0] if fits else 'path.py:factory'} --weights {name}"
         )
     if is_peer(fits[0]):
         return fits[0], create_model(fits[0], weights=name, key=key, **made)
+    if found and not found[0].num_classes:  # a file without a classifier
+        made.setdefault("num_classes", 0)
     return fits[0], load_weights(fits[0], file, **made)
 
 

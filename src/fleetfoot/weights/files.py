@@ -173,9 +173,14 @@ def write(
     owned = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in state.items()}
     try:
         with replacing(path) as draft:
-            safetensors.torch.save_file(owned, draft, metadata=dict(metadata or {}))
+            safetensors.torch.save_file(owned, draft, metadata=_text(metadata or {}))
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be written: {error}") from error
+
+
+def _text(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata that safetensors can hold: bytes of a path that are no text are escaped."""
+    return {key: text.encode(errors="backslashreplace").decode() for key, text in metadata.items()}
 
 
 Content = tuple[Any, Make, Mapping[str, str]]
@@ -197,10 +202,9 @@ def _format(path: Path) -> tuple[str, Reader]:
         return "hdf5", _unpacked(arrays.read_hdf5)
     if start[8:9] == b"{" and start[:1] != b"{":
         return "safetensors", _read_safetensors  # before pickles: a length begins with any byte
-    if start.startswith(b"\x80\x02"):  # start of a pickle of protocol 2, which torch writes
-        return "torch (before 1.6)", _read_legacy
-    if re.match(rb"\x80[\x03-\x05]", start):
-        return "pickle", _read_pickle
+    if re.match(rb"\x80[\x02-\x05]", start):
+        torchs = start[1] == 2 or torch_files.MARK in start[:32]
+        return ("torch (before 1.6)", _read_legacy) if torchs else ("pickle", _read_pickle)
     if found := formats.named(start, end):
         raise CorruptFileError(f"{path}: {found[0]}; {found[1]}")
     raise CorruptFileError(

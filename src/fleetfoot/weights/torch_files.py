@@ -24,6 +24,7 @@ from fleetfoot.weights.pickles import Storage, Unusable, View
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """First object of a file of torch before 1.6."""
+MARK = MAGIC.to_bytes(10, "little")
 ALIASES = 8
 """Limit for the bytes of all tensors together, in sizes of their file: tied weights share values,
 but a few bytes may describe any number of tensors on one storage."""

@@ -151,6 +151,44 @@ def write_depthwise(shapes: Sequence[Shape], s: Settings) -> Written:
     )
 
 
+def write_transposed(shapes: Sequence[Shape], s: Settings) -> Written:
+    groups, kernel = s["groups"], s["kernel"]
+    weights = [("kernel", (shapes[0][1], s["channels"] // groups, *kernel))]
+    if s["bias"]:
+        weights.append(("bias", (s["channels"],)))
+    options = "".join(
+        f", {name}={s[name]!r}" for name in ("stride", "padding", "output_padding", "dilation")
+    )
+    bias = ", {w1}" if s["bias"] else ""
+    return f"F.conv_transpose2d({{0}}, {{w0}}{bias}{options}, groups={groups})", weights
+
+
+def draw_transposed(random: Random, shapes: Sequence[Shape]) -> Settings:
+    have = shapes[0][1]
+    groups = random.choice([1, 1, 1, 2, have])
+    stride = random.choice([1, 2, 2, 2, 3])
+    kernel = random.choice([(2, 2), (3, 3), (4, 4), (4, 4), (5, 3), (1, 1)])
+    return {
+        "channels": have
+        if groups == have
+        else max(1, draw_channels(random, have) // groups) * groups,
+        "kernel": kernel,
+        "stride": stride,
+        "padding": random.choice([0, (kernel[0] // 2, kernel[1] // 2)]),
+        "output_padding": random.randint(0, stride - 1),
+        "dilation": random.choice([1, 1, 1, 2]),
+        "groups": groups,
+        "bias": random.random() < 0.7,
+    }
+
+
+def write_padded_conv(shapes: Sequence[Shape], s: Settings) -> Written:
+    """A window after zeros that may be more on one side than it is large."""
+    kernel = s["kernel"]
+    weights = [("kernel", (s["channels"], shapes[0][1], kernel, kernel))]
+    return f"F.conv2d(F.pad({{0}}, {s['sides']!r}), {{w0}}, stride={s['stride']})", weights
+
+
 def pooled(kind: str) -> Callable[[Sequence[Shape], Settings], Written]:
     def write(shapes: Sequence[Shape], s: Settings) -> Written:
         text = f"F.{kind}_pool2d({{0}}, {s['kernel']}, {s['stride']}, {s['padding']}"
@@ -174,7 +212,9 @@ def draw_pool(random: Random, shapes: Sequence[Shape]) -> Settings:
 
 def write_resize(shapes: Sequence[Shape], s: Settings) -> Written:
     height, width = (max(1, round(n * s["factor"])) for n in shapes[0][2:])
-    align = "" if s["mode"] == "nearest" else f", align_corners={s['align']}"
+    align = "" if s["mode"].startswith("nearest") else f", align_corners={s['align']}"
+    if s["antialias"] and align:
+        align += ", antialias=True"
     return f"F.interpolate({{0}}, ({height}, {width}), mode={s['mode']!r}{align})", []
 
 
@@ -417,6 +457,17 @@ OPERATORS: dict[str, Operator] = {
         drawn(kernel=[1, 3, 3, 5, 7], stride=[1, 1, 1, 2], multiplier=[1, 1, 1, 2]),
         share=1.5,
     ),
+    "transposed": Operator(write_transposed, draw_transposed, share=1.2),
+    "padded_conv": Operator(
+        write_padded_conv,
+        lambda random, shapes: {
+            "channels": draw_channels(random, shapes[0][1]),
+            "kernel": random.choice([1, 3]),
+            "stride": random.choice([1, 1, 2]),
+            "sides": tuple(random.choices([0, 1, 2, 3], k=4)),
+        },
+        share=0.5,
+    ),
     "max_pool": Operator(pooled("max"), draw_pool, share=0.6),
     "avg_pool": Operator(pooled("avg"), draw_pool, share=0.6),
     "adaptive_pool": Operator(
@@ -426,8 +477,9 @@ OPERATORS: dict[str, Operator] = {
         write_resize,
         drawn(
             factor=[0.5, 0.7, 1.5, 2],
-            mode=["nearest", "bilinear", "bicubic"],
+            mode=["nearest", "nearest-exact", "bilinear", "bicubic"],
             align=[False, True],
+            antialias=[False, False, True],
         ),
         share=0.6,
     ),
@@ -456,6 +508,7 @@ OPERATORS: dict[str, Operator] = {
     "layer_norm": Operator(write_layer_norm, share=1.2),
     "layer_norm_last": Operator(write_layer_norm_last, ranks=(3, 4), share=0.4),
     "group_norm": Operator(write_group_norm, drawn(groups=[1, 1, 2, 4]), share=0.8),
+    "instance_norm": Operator(expression(f"F.instance_norm({{0}}, eps={EPS})"), share=0.3),
     "response_norm": Operator(write_response_norm, share=0.3),
     "softmax": Operator(
         expression("4 * {0}.softmax(<dim>)"), drawn(dim=[1, 1, 2, -1]), ranks=(3, 4), share=0.8
@@ -490,6 +543,12 @@ OPERATORS: dict[str, Operator] = {
     ),
     "scale": Operator(per_channel("{0} * {w0}", "scale"), share=0.5),
     "shift": Operator(per_channel("{0} + {w0}", "bias"), share=0.4),
+    "prelu": Operator(
+        lambda shapes, s: ("F.prelu({0}, {w0})", [("scale", (shapes[0][1] if s["each"] else 1,))]),
+        drawn(each=[True, True, False]),
+        ranks=(3, 4),
+        share=0.8,
+    ),
     "affine_number": Operator(expression("0.5 - 1.25 * {0}"), ranks=(3, 4), share=0.3),
     "add": Operator(expression("{0} + {1}"), takes="alike", ranks=(3, 4), share=2.5),
     "subtract": Operator(expression("{0} - {1}"), takes="alike", ranks=(3, 4), share=0.5),

@@ -52,6 +52,7 @@ def test_convolutions(channels, groups, options):
         *(nn.ReLU(), nn.ReLU6(), nn.Hardswish(), nn.Hardsigmoid(), nn.SiLU(), nn.GELU()),
         *(nn.GELU(approximate="tanh"), nn.Sigmoid(), nn.Tanh(), nn.LeakyReLU(0.2), nn.ELU(0.7)),
         *(nn.SELU(), nn.Mish(), nn.Softplus(), nn.Hardtanh(-0.5, 0.7), nn.ReLU(inplace=True)),
+        nn.PReLU(),
     ],
     ids=str,
 )
@@ -198,7 +199,14 @@ def test_normalize_is_one_node():
 
 
 @pytest.mark.parametrize(
-    "norm", [nn.BatchNorm2d(12), nn.GroupNorm(1, 12), nn.GroupNorm(4, 12, affine=False)], ids=str
+    "norm",
+    [
+        *(nn.BatchNorm2d(12), nn.GroupNorm(1, 12), nn.GroupNorm(4, 12, affine=False)),
+        *(nn.InstanceNorm2d(12), nn.InstanceNorm2d(12, affine=True)),
+        nn.InstanceNorm2d(12, affine=True, track_running_stats=True),
+        nn.LocalResponseNorm(5, alpha=0.5),
+    ],
+    ids=str,
 )
 def test_norms_of_maps(norm):
     agrees(trained_(nn.Sequential(nn.Conv2d(3, 12, 1), norm)), torch.randn(1, 3, 5, 6))
