@@ -31,6 +31,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
+STRANGERS = (Exception, SystemExit)
+"""What a stranger's code, for example a user's forward, can raise, except to interrupt."""
+
 _HIDDEN = "\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
 """Characters that a terminal obeys or does not show: controls, directions of writing, lone halves
 of pairs."""
@@ -56,11 +59,9 @@ def printable(message: object) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # Python's sign for a byte that is no text, for example in a path
+        code -= 0xDC00
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-
-
-STRANGERS = (Exception, SystemExit)
-"""What a stranger's code, for example a user's forward, can raise, except to interrupt."""
 
 
 def first_line(error: BaseException) -> str:

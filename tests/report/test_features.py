@@ -41,5 +41,5 @@ def test_a_pictures_name_is_drawn_as_it_is(tmp_path):
     figure = features_figure(maps, similarity(maps), "$a_{b\x1b[2J\n.png", "caf\udce9 \u732b $x")
     save_figure(figure, tmp_path / "made.png")
     words = [one.get_text() for one in figure.texts]
-    assert "$a_{b\\x1b[2J\\n.png" in words
+    assert "$a_{b\\x1b[2J\\x0a.png" in words
     assert "caf\\xe9 \u732b $x" in words

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import math
 import statistics
@@ -28,7 +27,7 @@ from typing import Any
 
 import torch
 
-from fleetfoot import interrupts
+from fleetfoot import files, interrupts
 from fleetfoot.choose.latency import Array, LatencyModel, activations, features, fit
 from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.choose.synthetic import synthetic
@@ -539,7 +538,7 @@ def _now() -> str:
 
 
 def to_json(made: Calibration | Check) -> str:
-    return json.dumps(asdict(made), ensure_ascii=False, allow_nan=False)
+    return files.to_json(asdict(made))
 
 
 def read(file: Path) -> Calibration:

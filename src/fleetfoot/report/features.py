@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from fleetfoot.errors import visible
 from fleetfoot.models.maps import ALIKE, Similarity
 from fleetfoot.report.plots import INK, SOFT
-from fleetfoot.streams import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,9 +39,9 @@ def features_figure(maps: Tensor, found: Similarity, title: str, notes: str = ""
     figure = Figure(figsize=(9.6, 5.4), facecolor="white")
     FigureCanvasAgg(figure)
     plain: dict[str, Any] = {"parse_math": False}  # names of files may hold "$"
-    figure.text(0.02, 0.95, printable(title), **plain, fontsize=11, fontweight="bold", color=INK)
+    figure.text(0.02, 0.95, visible(title), **plain, fontsize=11, fontweight="bold", color=INK)
     figure.text(0.02, 0.912, summary(found), fontsize=8, color=SOFT)
-    figure.text(0.02, 0.02, printable(notes), **plain, fontsize=8, color=INK)
+    figure.text(0.02, 0.02, visible(notes), **plain, fontsize=8, color=INK)
     grid = figure.add_gridspec(
         side, side, left=0.02, right=0.49, top=0.87, bottom=0.08, wspace=0.06, hspace=0.06
     )

@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fleetfoot.errors import visible
 from fleetfoot.measure.record import Measurement, fastest
 from fleetfoot.report.joined import Joined
 from fleetfoot.report.kit.labels import Box, anchor, place
 from fleetfoot.report.kit.style import GUIDES, Look, log_ticks, short
 from fleetfoot.report.summary import Group, family, grouped, pareto
-from fleetfoot.streams import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,6 +109,7 @@ def _top1(m: Joined) -> float:
 def _slug(group: Group) -> str:
     parts = [f"t{group.threads}", f"b{group.batch}", group.device, group.precision]
     parts += [] if group.folded else ["not-folded"]
+    parts += [f"beside{group.beside}"] if group.beside else []
     return "-".join("".join(c if c.isalnum() else "-" for c in part) for part in parts)
 
 
@@ -216,7 +217,7 @@ def name_points(
             continue
         x, y = back(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
         axes.text(
-            x, y, printable(name), fontsize=size, parse_math=False, color=INK,
+            x, y, visible(name), fontsize=size, parse_math=False, color=INK,
             ha="center", va="center", zorder=4,
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip

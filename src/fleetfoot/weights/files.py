@@ -173,9 +173,14 @@ def write(
     owned = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in state.items()}
     try:
         with replacing(path) as draft:
-            safetensors.torch.save_file(owned, draft, metadata=dict(metadata or {}))
+            safetensors.torch.save_file(owned, draft, metadata=_text(metadata or {}))
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be written: {error}") from error
+
+
+def _text(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata that safetensors can hold: bytes of a path that are no text are escaped."""
+    return {key: text.encode(errors="backslashreplace").decode() for key, text in metadata.items()}
 
 
 Content = tuple[Any, Make, Mapping[str, str]]

@@ -101,9 +101,7 @@ def _run(memory: Memory, node: Node) -> None:
         raise AssertionError(f"{node.op} of {node.name}: {error}") from error
 
 
-def activate(
-    x: torch.Tensor, act: list | None, slope: torch.Tensor | None = None
-) -> torch.Tensor:
+def activate(x: torch.Tensor, act: list | None, slope: torch.Tensor | None = None) -> torch.Tensor:
     """``act`` as an attribute has it: a name and its two numbers, or None. ``slope`` broadcasts to
     ``x``."""
     if act is None:
@@ -448,7 +446,83 @@ def _sample(memory: Memory, node: Node) -> torch.Tensor:
     return out[0].permute(1, 2, 0)
 
 
+def _typed(memory: Memory, view: View) -> torch.Tensor:
+    """Whole numbers as int64; memory holds all numbers as float64."""
+    x = _at(memory, view)
+    return x.double() if view.tensor.type == "f32" else x.long()
+
+
+LOGICAL = {"logical_and": torch.logical_and, "logical_or": torch.logical_or}
+LOGICAL |= {"logical_xor": torch.logical_xor, "logical_not": torch.logical_not}
+DIVISIONS = {"floor_divide": "floor", "trunc_divide": "trunc"}
+FUNCTIONS = {"max": torch.maximum, "min": torch.minimum, "to_f32": lambda x: x.double()}
+FUNCTIONS |= {"shift_left": torch.bitwise_left_shift, "shift_right": torch.bitwise_right_shift}
+FUNCTIONS |= {"to_i32": lambda x: x.trunc(), "where": lambda c, a, b: torch.where(c != 0, a, b)}
+
+
+def _elementwise(memory: Memory, node: Node) -> torch.Tensor:
+    kind = node.attributes["kind"]
+    for role in node.inputs:
+        _same_shape(memory, node, role)
+    operands = [_typed(memory, view) for view in node.inputs.values()]
+    if kind in DIVISIONS:
+        return torch.div(*operands, rounding_mode=DIVISIONS[kind])
+    return (FUNCTIONS.get(kind) or LOGICAL.get(kind) or getattr(torch, kind))(*operands)
+
+
+def _aggregate(memory: Memory, node: Node) -> torch.Tensor:
+    x, trailing = _typed(memory, node.inputs["x"]), node.attributes["trailing"]
+    assert node.out.shape == tuple(x.shape[: x.ndim - trailing]), (node.out.shape, x.shape)
+    kind = {"max": "amax", "min": "amin"}.get(node.attributes["kind"], node.attributes["kind"])
+    return getattr(torch, kind)(x.flatten(x.ndim - trailing), -1)
+
+
+SCANS = {"sum": torch.cumsum, "prod": torch.cumprod, "logsumexp": torch.logcumsumexp}
+
+
+def _scan(memory: Memory, node: Node) -> torch.Tensor:
+    x, kind = _typed(memory, node.inputs["x"]), node.attributes["kind"]
+    if kind in SCANS:
+        return SCANS[kind](x, -1)
+    extreme, _, place = kind.partition("_")
+    return (torch.cummax if extreme == "max" else torch.cummin)(x, -1)[bool(place)]
+
+
+def _sort(memory: Memory, node: Node) -> torch.Tensor:
+    x = _typed(memory, node.inputs["x"])
+    places = x.sort(-1, descending=bool(node.attributes["descending"]), stable=True)[1]
+    return places[..., : node.out.shape[-1]]
+
+
+def _place(memory: Memory, node: Node, size: int) -> torch.Tensor:
+    index = _at(memory, node.inputs["index"]).long()
+    if node.attributes["negative"]:
+        index = torch.where(index < 0, index + size, index)
+    assert (index >= 0).all(), index
+    return index
+
+
+def _take(memory: Memory, node: Node) -> torch.Tensor:
+    x = _at(memory, node.inputs["x"])
+    return x.gather(-1, _place(memory, node, x.shape[-1]))
+
+
+def _scatter(memory: Memory, node: Node) -> torch.Tensor:
+    x, source = (_typed(memory, node.inputs[role]) for role in ("x", "source"))
+    index, kind = _place(memory, node, x.shape[-1]), node.attributes["kind"]
+    if kind == "set":
+        return x.scatter(-1, index, source)
+    kinds = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+    return x.scatter_reduce(-1, index, source, kinds[kind])
+
+
 OPERATORS: dict[str, Callable[[Memory, Node], torch.Tensor]] = {
+    "elementwise": _elementwise,
+    "aggregate": _aggregate,
+    "scan": _scan,
+    "sort": _sort,
+    "take": _take,
+    "scatter": _scatter,
     "conv": _convolution,
     "depthwise": _convolution,
     "transposed": _convolution,

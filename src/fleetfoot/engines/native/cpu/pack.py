@@ -82,6 +82,7 @@ class _Packer:
             return View.dense(self.tensor(name, data), (data.size,))
         assert view.tensor.data is not None
         tensor = self.tensor(name, np.ascontiguousarray(view.tensor.data).reshape(-1))
+        tensor.type = view.tensor.type
         return View(tensor, view.shape, view.strides, view.offset)
 
     def tensor(self, name: str, data: Array) -> Tensor:

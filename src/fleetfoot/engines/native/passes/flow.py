@@ -252,7 +252,8 @@ def constant(name: str, data: np.ndarray[Any, Any]) -> View:
     """A new constant, float32, or int32 for whole numbers."""
     kind = np.int32 if np.issubdtype(data.dtype, np.integer) else np.float32
     data = np.ascontiguousarray(data, dtype=kind)
-    tensor = Tensor(kind="constant", size=data.size, name=name, data=data)
+    type = "i32" if kind is np.int32 else "f32"
+    tensor = Tensor(kind="constant", size=data.size, type=type, name=name, data=data)
     return View.dense(tensor, data.shape)
 
 

@@ -184,7 +184,9 @@ def _part(node: Node, row: Phase, columns: Sequence[Phase]) -> Node:
     def place(view: View) -> View:
         down, across = view.strides[:2]
         strides = (stride[0] * down, stride[1] * across, 1)
-        return View(view.tensor, shape, strides, view.offset + row.first * down + column.first * across)
+        return View(
+            view.tensor, shape, strides, view.offset + row.first * down + column.first * across
+        )
 
     out = place(node.out)
     vectors = {

@@ -71,9 +71,7 @@ def nearest_3d(mode: str) -> Callable[..., Value]:
         ramp = torch.arange(float(x.shape[2])).reshape(1, 1, -1)
         rows = _UPSAMPLE[mode](ramp, None if factors else [depth], factors and factors[:1])
         x = gathered(build, x, 2, rows.flatten().long())
-        slices = build.reshaped(
-            x.permute((0, 2, 1, 3, 4)), (batch * depth, channels, *x.shape[3:])
-        )
+        slices = build.reshaped(x.permute((0, 2, 1, 3, 4)), (batch * depth, channels, *x.shape[3:]))
         shape = (batch * depth, channels, height, width)
         out = _resized(build, slices, shape, mode, False, factors and factors[1:])
         return build.reshaped(out, (batch, depth, channels, height, width)).transpose(1, 2)

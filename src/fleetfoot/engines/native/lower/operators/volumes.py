@@ -243,9 +243,7 @@ def transposed_convolution_3d(
         )
         flat = taps.permute(0, 3, 1, 2, 4, 5).reshape(-1, per_group, *kernel[1:])
         build.shape = (batch * phase.count, outputs, height, width)
-        part = transposed_convolution(
-            build, maps, flat, bias, s[1:], p[1:], (0, 0), groups, d[1:]
-        )
+        part = transposed_convolution(build, maps, flat, bias, s[1:], p[1:], (0, 0), groups, d[1:])
         build.write(_volume(build, part, batch), place, (0, 2, 3, 4, 1))
     return out
 

@@ -348,9 +348,13 @@ def filled(build: Builder, x: Value, sides: Mapping[int, Sequence[int]], value: 
     shape, order = list(x.shape), x.order()
     for dim, amounts in sides.items():
         shape[dim] += sum(amounts)
-    out = build.fresh(tuple(shape), order)
+    out = build.fresh(tuple(shape), order, type=x.tensor.type)
     if max(max(amounts) for amounts in sides.values()) > 0:
-        build.emit("fill", {}, build.align([out], order)[0], value=value)
+        if x.tensor.type == "f32":
+            build.emit("fill", {}, build.align([out], order)[0], value=value)
+        else:
+            around = build.constant(torch.tensor(int(value)), "constant", type=x.tensor.type)
+            build.write(around.expand(shape), out, order)
     if any(x.shape[dim] + min(low, 0) + min(high, 0) < 1 for dim, (low, high) in sides.items()):
         return out  # no part of the map is left
     place = out
@@ -382,7 +386,8 @@ def gathered(build: Builder, x: Value, dim: int, index: torch.Tensor) -> Value:
     rank, count = len(x.shape), len(index)
     others = [i for i in range(rank) if i != dim]
     order = tuple(i for i in x.order() if i != dim)
-    out = build.fresh((*x.shape[:dim], count, *x.shape[dim + 1 :]), x.order())
+    shape = (*x.shape[:dim], count, *x.shape[dim + 1 :])
+    out = build.fresh(shape, x.order(), type=x.tensor.type)
     lead = [Value(v.tensor, tuple(v.dims[i] for i in others), v.offset) for v in (x, out)]
     source, target = build.align(lead, [others.index(i) for i in order], rank=2)
     build.emit(
