@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <string>
+#include <utility>
 
 #include "error.hpp"
 #include "float_mode.hpp"
@@ -16,13 +18,11 @@ constexpr int64_t kMostPictures = 1 << 20;  // shared at a time: their number fi
 
 }  // namespace
 
-Buffer::Buffer(size_t size) : size_(size), data_(static_cast<char*>(allocate(size))) {
-    std::memset(data_.get(), 0, size);
-}
+Buffer::Buffer(size_t size) : size_(size), data_(static_cast<char*>(allocate_zeros(size)), Free{size}) {}
 
 void Buffer::poison() { std::memset(data_.get(), 0xff, size_); }
 
-void Buffer::Free::operator()(char* data) const { std::free(data); }
+void Buffer::Free::operator()(char* data) const { release(data, size); }
 
 Context::Worker::Worker(const Plan& plan, const Kernels& kernels, char* shared_arena)
     : rings(static_cast<size_t>(plan.ring_bytes)), scratch(0), shared(plan, kernels, shared_arena, rings.data()) {
@@ -78,6 +78,18 @@ void Context::run(const float* const* inputs, float* const* outputs, int64_t bat
     for (int64_t picture = 0; picture < apart;) picture = pictures(picture, apart);
     for (int64_t picture = apart; picture < batch; ++picture) together(picture);
     pool_.end();
+    refuse_faults();
+}
+
+void Context::refuse_faults() {
+    std::string first;
+    for (const auto& worker : workers_) {
+        for (Program* program : {&worker->shared, worker->own.get()}) {
+            std::string said = program ? program->take_fault() : "";
+            if (first.empty()) first = std::move(said);
+        }
+    }
+    if (!first.empty()) throw Error(FF_BAD_ARGUMENT, first);
 }
 
 // Computes the first ones of [first, end); returns where the rest begin.

@@ -69,6 +69,30 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
+def nearest_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The names that are likely meant by ``name``, the likeliest first: those that differ in
+    capitals and separators only, then those that start so, then those of similar letters.
+
+    >>> nearest_names("mobilenet_v2", ["mobileone_s2", "mobilenetv1_100", "mobilenetv2_100"])
+    ['mobilenetv2_100', 'mobilenetv1_100', 'mobileone_s2']
+    """
+    wanted = _letters(name)
+    spelled: dict[str, list[str]] = {}
+    for one in known:
+        spelled.setdefault(_letters(one), []).append(one)
+    same = spelled.pop(wanted, []) if wanted else []
+    longer = [x for x in spelled if len(wanted) > 2 and x.startswith(wanted)]
+    longer.sort(key=lambda letters: (len(letters), not letters.endswith("100")))
+    similar = difflib.get_close_matches(wanted, spelled, n=most, cutoff=0.6)
+    found = dict.fromkeys([*same, *(one for x in (*longer, *similar) for one in spelled[x])])
+    return list(found)[:most]
+
+
+def _letters(name: str) -> str:
+    """A name without separators, in lower case: what people remember of it."""
+    return re.sub(r"[\W_]", "", name.lower())
+
+
 class FleetfootError(Exception):
     """Base of everything that fleetfoot raises for its own domain. Its text holds no character that
     a terminal would obey, except line ends and tabs."""
@@ -85,7 +109,7 @@ class UnknownNameError(FleetfootError, ValueError):
     def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
         """The error for ``name``; ``kind`` says what it should have been: "model", "engine"."""
         known = list(known)
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        close = nearest_names(name, known)
         text = f"unknown {kind} {name!r}"
         if close:
             text += f"; did you mean {' or '.join(repr(c) for c in close)}?"

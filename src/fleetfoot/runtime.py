@@ -17,11 +17,12 @@ B batch · C channels · H W space
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import (
     POINTER,
     byref,
@@ -57,12 +58,19 @@ ABSENT = "absent.txt"
 MOST_THREADS = 256
 """Largest number of threads of a context, ``FF_MAX_THREADS``."""
 
+_STORED = {"float32": "f32", "int64": "i32", "int32": "i32", "bool": "i32"}
+"""How a plan stores an output, by the type that it is given back in."""
+
 _ERRORS: dict[int, type[Exception]] = {  # ff_status; the others are an EngineError
     1: ValueError,
     2: OSError,
     3: PlanError,
     5: MemoryError,
 }
+
+
+class _PlanOptions(ctypes.Structure):
+    _fields_ = (("map", c_int32), ("stop", POINTER(c_int32)))
 
 
 class _Options(ctypes.Structure):
@@ -94,8 +102,11 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (c_char_p, c_int32, c_int64, c_int32, c_double, POINTER(c_double)),
     ),
     "ff_region_time": (c_int32, (c_int32, c_double, POINTER(c_double))),
-    "ff_plan_load": (c_int32, (c_char_p, POINTER(c_void_p))),
-    "ff_plan_load_memory": (c_int32, (c_void_p, c_size_t, POINTER(c_void_p))),
+    "ff_plan_load_with": (c_int32, (c_char_p, POINTER(_PlanOptions), POINTER(c_void_p))),
+    "ff_plan_load_memory_with": (
+        c_int32,
+        (c_void_p, c_size_t, POINTER(_PlanOptions), POINTER(c_void_p)),
+    ),
     "ff_plan_free": (None, (c_void_p,)),
     "ff_plan_model": (c_char_p, (c_void_p,)),
     "ff_plan_signature": (c_char_p, (c_void_p,)),
@@ -105,10 +116,12 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ff_plan_input_shape": (POINTER(c_int64), (c_void_p, c_int32)),
     "ff_plan_output_rank": (c_int32, (c_void_p, c_int32)),
     "ff_plan_output_shape": (POINTER(c_int64), (c_void_p, c_int32)),
+    "ff_plan_output_type": (c_char_p, (c_void_p, c_int32)),
     "ff_plan_node_count": (c_int32, (c_void_p,)),
     "ff_plan_node_name": (c_char_p, (c_void_p, c_int32)),
     "ff_plan_node_op": (c_char_p, (c_void_p, c_int32)),
     "ff_plan_node_strip": (c_int32, (c_void_p, c_int32)),
+    "ff_plan_node_reference": (c_int32, (c_void_p, c_int32)),
     "ff_plan_weight_bytes": (c_int64, (c_void_p,)),
     "ff_plan_arena_bytes": (c_int64, (c_void_p,)),
     "ff_plan_ring_bytes": (c_int64, (c_void_p,)),
@@ -181,6 +194,45 @@ def _check(status: int) -> None:
     if status:
         text = _library().ff_last_error().decode(errors="replace")
         raise _ERRORS.get(status, EngineError)(text)
+
+
+def _loaded(load: Callable[[Any, Any], int], mmap: bool = False) -> c_void_p:
+    """The handle of a plan that ``load`` loads, given options and a place for the handle.
+
+    It runs in a thread of its own while the main thread waits, so that a signal's handler can run
+    meanwhile; if the handler raises, for example ``KeyboardInterrupt``, loading stops.
+    """
+    handle, stop = c_void_p(), c_int32(0)
+    options = _PlanOptions(int(mmap), ctypes.pointer(stop))
+    if threading.current_thread() is not threading.main_thread():  # which alone handles signals
+        _check(load(byref(options), byref(handle)))
+        return handle
+    failures: list[BaseException] = []
+    ended = threading.Lock()
+    ended.acquire()
+
+    def work() -> None:
+        try:
+            _check(load(byref(options), byref(handle)))
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ended.release()
+
+    worker = threading.Thread(target=work, name="fleetfoot-load", daemon=True)
+    worker.start()
+    try:
+        ended.acquire()
+        worker.join()
+    except BaseException:
+        stop.value = 1
+        worker.join()
+        if handle:
+            _library().ff_plan_free(handle)
+        raise
+    if failures:
+        raise failures[0]
+    return handle
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -276,8 +328,9 @@ def region_time(threads: int = 1, *, seconds: float = 0.005) -> float:
     return found.value
 
 
-def _signature(text: bytes) -> tuple[tuple[str, ...], Nest]:
-    """The names of a plan's inputs and the nest of its outputs."""
+def _signature(text: bytes) -> tuple[tuple[str, ...], Nest, list[str] | None]:
+    """The names of a plan's inputs, the nest of its outputs, and their types if some are not
+    float32."""
     import json
 
     from fleetfoot.artifact import Nest
@@ -287,9 +340,12 @@ def _signature(text: bytes) -> tuple[tuple[str, ...], Nest]:
         names, nest = record["inputs"], Nest(record["outputs"])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("its inputs have no names")
+        types = record.get("types")
+        if types is not None and not set(types) <= set(_STORED):
+            raise ValueError(f"it names the types {types}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PlanError(f"the signature of the plan is damaged: {error}") from None
-    return tuple(names), nest
+    return tuple(names), nest, types
 
 
 def _encoded(text: str | None) -> bytes | None:
@@ -311,6 +367,8 @@ class Node:
     op: str
     strip: int | None
     """Index of the strip that runs the step row by row; None if no strip does."""
+    reference: bool = False
+    """Whether plain code runs the step, far below what the processor can do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,12 +400,12 @@ class Plan:
         _LIVE.add(self)
         self.model: str = library.ff_plan_model(handle).decode()
         """Name of the network that it was compiled from."""
-        signature = library.ff_plan_signature(handle)
+        signature, types = library.ff_plan_signature(handle), None
         self.input_names: tuple[str, ...] = ()
         """Names of the inputs; none if there is one input and one output."""
         self._nest: Nest | None = None
         if signature:
-            self.input_names, self._nest = _signature(signature)
+            self.input_names, self._nest, types = _signature(signature)
         self.input_shapes = tuple(
             tuple(library.ff_plan_input_shape(handle, i)[: library.ff_plan_input_rank(handle, i)])
             for i in range(library.ff_plan_input_count(handle))
@@ -358,6 +416,18 @@ class Plan:
             for i in range(library.ff_plan_output_count(handle))
         )
         """Shape of each output without the batch, for example ((N,),) for a classifier."""
+        stored = [
+            library.ff_plan_output_type(handle, i).decode() for i in range(len(self.output_shapes))
+        ]
+        self.output_types: tuple[str, ...] = tuple(
+            types or ("float32" if one == "f32" else "int32" for one in stored)
+        )
+        """Type of each output, for example ("float32", "int64")."""
+        if [_STORED[one] for one in self.output_types] != stored:
+            raise PlanError(
+                f"the plan's outputs are {', '.join(stored)}, and it names them "
+                f"{', '.join(self.output_types)}"
+            )
         self.weight_bytes: int = library.ff_plan_weight_bytes(handle)
         self.arena_bytes: int = library.ff_plan_arena_bytes(handle)
         """Bytes of the intermediate maps of one picture."""
@@ -380,18 +450,23 @@ class Plan:
         return () if self._nest is None else self._nest.names
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Plan:
-        """Opens a plan by mapping its file, which must not change while the plan or one of its
-        contexts lives.
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Plan:
+        """Opens a plan. Its file is read into memory and may change afterwards.
+
+        Args:
+            mmap: map the file instead: processes share its pages and use less memory, but the file
+                must stay unchanged while the plan or one of its contexts lives. If it is written
+                to, answers change; if it is cut, the process ends by SIGBUS.
 
         Raises:
-            OSError: the file cannot be opened or read.
+            OSError: the file cannot be opened or read, or is not a regular file.
             PlanError: the file is damaged, not a plan, or of another version; the text says which.
             EngineError: the library is absent.
         """
-        handle = c_void_p()
-        _check(_library().ff_plan_load(os.fsencode(path), byref(handle)))
-        return cls(handle)
+        load, file = _library().ff_plan_load_with, os.fsencode(path)
+        if b"\0" in file:
+            raise OSError(errno.EINVAL, "not a path: it holds a NUL", os.fspath(path))
+        return cls(_loaded(lambda options, handle: load(file, options, handle), mmap))
 
     @classmethod
     def from_bytes(cls, data: Bytes) -> Plan:
@@ -401,9 +476,8 @@ class Plan:
             PlanError: the bytes are damaged, not a plan, or of another version.
             EngineError: the library is absent.
         """
-        handle = c_void_p()
-        _check(_library().ff_plan_load_memory(*_bytes_at(data), byref(handle)))
-        return cls(handle)
+        load, (address, size) = _library().ff_plan_load_memory_with, _bytes_at(data)
+        return cls(_loaded(lambda options, handle: load(address, size, options, handle)))
 
     @property
     def nodes(self) -> list[Node]:
@@ -421,6 +495,7 @@ class Plan:
                     name=library.ff_plan_node_name(handle, i).decode(),
                     op=library.ff_plan_node_op(handle, i).decode(),
                     strip=None if strip < 0 else strip,
+                    reference=library.ff_plan_node_reference(handle, i) == 1,
                 )
             )
         return nodes
@@ -489,6 +564,10 @@ class Context:
     def __init__(self, plan: Plan, handle: c_void_p, nodes: list[Node]) -> None:
         library = _library()
         self.input_shapes, self.output_shapes = plan.input_shapes, plan.output_shapes
+        self.output_types = plan.output_types
+        self._stored_types = tuple(
+            "float32" if one == "float32" else "int32" for one in plan.output_types
+        )
         self._input_names, self._nest = plan.input_names, plan._nest
         self.threads: int = library.ff_context_threads(handle)
         self.instruction_set: str = library.ff_context_instruction_set(handle).decode()
@@ -533,20 +612,26 @@ class Context:
             EngineError: the context is closed.
         """
         size = _batch_size(batches, self.input_shapes, "input")
-        outputs = [np.empty((size, *shape), np.float32) for shape in self.output_shapes]
+        outputs = [
+            np.empty((size, *shape), type)
+            for shape, type in zip(self.output_shapes, self._stored_types, strict=True)
+        ]
         self.run_pointers(_addresses(batches), _addresses(outputs), size)
-        return outputs
+        return [
+            out.astype(type, copy=False)
+            for out, type in zip(outputs, self.output_types, strict=True)
+        ]
 
     def run_into(self, batches: Sequence[Array], outputs: Sequence[Array]) -> None:
-        """Runs the plan and writes the outputs into the caller's arrays. Nothing is allocated
-        after the first run.
+        """Runs the plan and writes the outputs into the caller's arrays, of float32, or of int32
+        where ``output_types`` says another type. Nothing is allocated after the first run.
 
         Raises:
             ValueError: a batch or an output array has another shape, type or order than the plan's.
             EngineError: the context is closed.
         """
         size = _batch_size(batches, self.input_shapes, "input")
-        if _batch_size(outputs, self.output_shapes, "output") != size:
+        if _batch_size(outputs, self.output_shapes, "output", self._stored_types) != size:
             raise ValueError(
                 f"the inputs hold {size} pictures and the outputs have room for {len(outputs[0])}"
             )
@@ -641,16 +726,23 @@ def _addresses(arrays: Sequence[Array]) -> list[int]:
     return [array.__array_interface__["data"][0] for array in arrays]  # .ctypes costs a microsecond
 
 
-def _batch_size(arrays: Sequence[Array], shapes: Sequence[tuple[int, ...]], role: str) -> int:
-    """Number of pictures in the batch, after every array is checked."""
+def _batch_size(
+    arrays: Sequence[Array],
+    shapes: Sequence[tuple[int, ...]],
+    role: str,
+    types: Sequence[str] | None = None,
+) -> int:
+    """Number of pictures in the batch, after every array is checked. ``types`` default to float32
+    for all."""
     if len(arrays) != len(shapes):
         raise ValueError(f"the plan has {len(shapes)} {role}s, and {len(arrays)} were given")
     sizes = set()
     for index, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
         what = f"{role} {index}" if len(shapes) > 1 else f"the {role}"
-        if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        wanted_type = "float32" if types is None else types[index]
+        if not isinstance(array, np.ndarray) or array.dtype != wanted_type:
             found = getattr(array, "dtype", type(array).__name__)
-            raise ValueError(f"{what} must be a numpy array of float32, not {found}")
+            raise ValueError(f"{what} must be a numpy array of {wanted_type}, not {found}")
         if array.shape[1:] != shape or not array.size:
             wanted = ", ".join(map(str, shape))
             raise ValueError(

@@ -39,6 +39,14 @@ def bench(
         str | None,
         typer.Option(help="Batch sizes in images, for example '1,32'. Default: the protocol's."),
     ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Numbers of cores that a loop in another process keeps busy meanwhile, for "
+            "example '0,1,2'. Default: the protocol's, 0.",
+        ),
+    ] = None,
     size: Size = None,
     inputs: Inputs = None,
     channels: Channels = None,
@@ -46,7 +54,8 @@ def bench(
         str,
         typer.Option(
             help="What is measured and for how long: 'default', 'quick', 'fasternet' (batch 1 and "
-            "32, one thread), or 'peers' (every engine, an hour or more)."
+            "32, one thread), 'beside' (one thread and two beside busy cores), or 'peers' (every "
+            "engine, an hour or more)."
         ),
     ] = "default",
     seconds: Annotated[
@@ -106,6 +115,7 @@ def bench(
         engines=None if engines is None else split_names(engines),
         threads=numbers("--threads", threads),
         batches=numbers("--batch", batch),
+        beside=numbers("--beside", beside),
         size=size,
     )
     with Progress(console(stderr=True)) as progress:

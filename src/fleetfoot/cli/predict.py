@@ -22,6 +22,7 @@ from fleetfoot.cli.network import (
     AcceptLicence,
     Channels,
     Inputs,
+    Key,
     Model,
     Option,
     Pretrained,
@@ -74,6 +75,7 @@ def predict(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     num_classes: Annotated[
@@ -171,6 +173,7 @@ def predict(
         inputs=inputs,
         channels=channels,
         weights=weights,
+        key=key,
         pretrained=pretrained,
         by_default=True,
         accept_licence=accept_licence,

@@ -38,6 +38,8 @@ class Case:
     threads: int
     batch: int
     size: Size
+    beside: int = 0
+    """Cores that a loop in another process keeps busy meanwhile (``measure.beside``)."""
 
     @classmethod
     def parsed(cls, raw: dict[str, Any]) -> Case:
@@ -45,9 +47,9 @@ class Case:
         return cls(**{**raw, "size": parse_size(raw["size"])})
 
     @property
-    def setting(self) -> tuple[int, int, Size]:
-        """What the harness is timed for: threads, batch, size."""
-        return self.threads, self.batch, self.size
+    def setting(self) -> tuple[int, int, Size, int]:
+        """What the harness is timed for: threads, batch, size, busy cores."""
+        return self.threads, self.batch, self.size, self.beside
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Journal:
         self.cases = [Case.parsed(case) for case in header["cases"]]
         self.progress = {case: Progress() for case in self.cases}
         self.networks: dict[tuple[str, Size], Note] = {}
-        self.harness: dict[tuple[int, int, Size], list[float]] = {}
+        self.harness: dict[tuple[int, int, Size, int], list[float]] = {}
         self.ceilings: dict[int, list[tuple[float, float, float]]] = {}
         """Samples by threads: seconds of a matrix product and of a copy, operations a second in
         registers."""
@@ -159,7 +161,9 @@ class Journal:
         if kind == "network":
             self.networks[note["model"], parse_size(note["size"])] = note
         elif kind == "harness":
-            setting = (note["threads"], note["batch"], parse_size(note["size"]))
+            setting = (
+                note["threads"], note["batch"], parse_size(note["size"]), note.get("beside", 0)
+            )  # fmt: skip
             self.harness.setdefault(setting, []).extend(note["samples_s"])
         elif kind == "ceilings":
             sample = (note["matmul_s"], note["copy_s"], note["fma_flops_per_s"])

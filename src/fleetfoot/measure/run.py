@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,7 @@ from fleetfoot.errors import STRANGERS, EngineError, FleetfootError
 from fleetfoot.files import plain
 from fleetfoot.machine import environment
 from fleetfoot.machine.peaks import PeakProbe, Peaks, torch_threads
+from fleetfoot.measure.beside import BusyCores
 from fleetfoot.measure.clock import Clock, clock_for, warm_up
 from fleetfoot.measure.journal import JOURNAL_FILE, Case, Journal, Note, finished
 from fleetfoot.measure.networks import Network, prepare
@@ -169,7 +170,7 @@ def run(
     interrupted = ""
     work = _Work(journal, pace, form, on_event, tools or Tools())
     try:
-        with interrupts.handled():
+        with interrupts.handled(), work.busy:
             work.all()
     except KeyboardInterrupt as stop:
         interrupted = interrupts.name_of(stop)
@@ -216,6 +217,8 @@ class _Work:
     form: Form
     on_event: Callable[[Event], None]
     tools: Tools
+
+    busy: BusyCores = field(default_factory=BusyCores)
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
@@ -292,6 +295,8 @@ class _Work:
         network = None
         answers: set[int] = set()
         """Batches that eager answers with finite logits."""
+        built: dict[Case, _Live] = {}
+        """Engines by case without its busy cores: the same engine runs beside any number."""
         for number, case in enumerate(mine, start=done + 1):
             self.on_event(Preparing(case, number, total))
             try:
@@ -305,7 +310,14 @@ class _Work:
                 if case.batch not in answers:
                     _check_answer(network, case)
                     answers.add(case.batch)
-                live.append(self._build(case, network, held))
+                quiet = replace(case, beside=0)
+                if quiet not in built:
+                    built[quiet] = self._build(case, network, held)
+                else:
+                    ready = self.journal.progress[built[quiet].case].ready
+                    assert ready is not None
+                    self.journal.add(**{**ready, "case": self.journal.index(case)})
+                live.append(_Live(case, built[quiet].call))
             except STRANGERS as error:  # the other engines go on
                 self._fail(case, error)
         return live
@@ -400,12 +412,19 @@ class _Work:
         )
 
     def _harness_turn(self, idle: _Live) -> None:
-        threads, batch, size = idle.case.setting
+        threads, batch, size, beside = idle.case.setting
         samples = self._turn(idle)
-        self.journal.add("harness", threads=threads, batch=batch, size=size, samples_s=samples)
+        self.journal.add(
+            "harness",
+            threads=threads,
+            batch=batch,
+            size=size,
+            beside=beside,
+            samples_s=samples,
+        )
 
     def _turn(self, one: _Live) -> list[float]:
-        with torch_threads(one.case.threads):
+        with torch_threads(one.case.threads), self.busy.busy(one.case.beside):
             return turn(one.call, self.clock, self.pace)
 
     def _sample_ceilings(self, threads: Iterable[int]) -> None:

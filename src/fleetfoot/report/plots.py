@@ -109,6 +109,7 @@ def _top1(m: Joined) -> float:
 def _slug(group: Group) -> str:
     parts = [f"t{group.threads}", f"b{group.batch}", group.device, group.precision]
     parts += [] if group.folded else ["not-folded"]
+    parts += [f"beside{group.beside}"] if group.beside else []
     return "-".join("".join(c if c.isalnum() else "-" for c in part) for part in parts)
 
 
