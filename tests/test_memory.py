@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fleetfoot import memory
+from fleetfoot import cgroups, memory
 from fleetfoot.network import resolve
 from fleetfoot.network.workload import Workload
 
@@ -68,15 +68,11 @@ def test_large_inputs_that_fit_are_as_small_ones(monkeypatch):
 
 
 def test_what_is_free_is_the_least_of_system_and_container(tmp_path, monkeypatch):
-    for name, text in (
-        ("MEMINFO", "MemTotal: 9 kB\nMemAvailable:    5000 kB\n"),
-        ("LIMIT", "4000000\n"),
-        ("USED", "1000000\n"),
-    ):
-        (tmp_path / name).write_text(text)
-        monkeypatch.setattr(memory, name, tmp_path / name)
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(cgroups, "limits", lambda: cgroups.Limits(memory_bytes=3_000_000))
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    5000 kB\n")
     assert memory.free_bytes() == 3_000_000
-    (tmp_path / "LIMIT").write_text("max\n")
+    monkeypatch.setattr(cgroups, "limits", cgroups.Limits)
     assert memory.free_bytes() == 5_120_000
-    (tmp_path / "MEMINFO").write_text("MemAvailable: lots\n")
+    (tmp_path / "meminfo").write_text("MemAvailable: lots\n")
     assert memory.free_bytes() > 0  # all that the machine has

@@ -240,7 +240,7 @@ def test_a_damaged_plan_is_refused_by_name(tmp_path):
         (flipped, "the checksum differs"),
         (b"", "ends within its header"),
         (b"PK\x03\x04" * 50, "not a plan file"),
-        (classifier(WEIGHT, version="1"), "plan version 1; this library reads version 2"),
+        (classifier(WEIGHT, version="1"), "plan version 1; this library reads version 3"),
     ):
         with pytest.raises(PlanError, match=said):
             Plan.from_bytes(data)

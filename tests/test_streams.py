@@ -13,6 +13,7 @@ import pytest
 
 import fleetfoot
 from fleetfoot import streams
+from fleetfoot.errors import printable, visible
 
 PACKAGE = Path(fleetfoot.__file__).parent
 
@@ -59,8 +60,8 @@ def test_a_stream_of_any_encoding_takes_what_is_printed(monkeypatch):
 
 
 def test_control_characters_are_escaped():
-    assert streams.printable("a\x1b]0;x\x07\nb\u202ec") == "a\\x1b]0;x\\x07\\nb\\u202ec"
-    assert streams.printable_lines("a\nb\r") == "a\nb\\r"
+    assert visible("a\x1b]0;x\x07\nb\u202ec \udce9") == "a\\x1b]0;x\\x07\\x0ab\\u202ec \\xe9"
+    assert printable("a\nb\r") == "a\nb\\x0d"
 
 
 def test_a_console_escapes_them_too_and_keeps_its_own_colours(monkeypatch):
@@ -77,6 +78,7 @@ def test_a_console_escapes_them_too_and_keeps_its_own_colours(monkeypatch):
 STRANGER = """
 import os, sys, ctypes
 from fleetfoot import streams
+from fleetfoot.errors import printable, visible
 streams.prepare_streams()
 with streams.results_apart():
     print("python")

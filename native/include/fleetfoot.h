@@ -15,8 +15,8 @@
  * of one plan run side by side. The process may fork() at any moment: in the child, a context starts
  * threads of its own when it next runs, and is freed without waiting for those of the parent.
  *
- * Numbers. All data is float32, in C order, without gaps. The same context gives the same bits from
- * run to run, for any number of threads. NaN and infinity pass as in PyTorch. While a context runs,
+ * Numbers. Data is float32, or int32 where ff_plan_output_type says so, in C order, without gaps. The
+ * same context gives the same bits from run to run, for any number of threads. NaN and infinity pass as in PyTorch. While a context runs,
  * its threads round to nearest, trap nothing, and take numbers below 2^-126 (denormals) as 0; the
  * caller's own mode is set back before the call returns.
  *
@@ -39,7 +39,7 @@ extern "C" {
 #endif
 
 /* The version of the plan files that this library reads. A file of another version is refused by name. */
-#define FF_PLAN_VERSION 2
+#define FF_PLAN_VERSION 3
 #define FF_MAX_RANK 6
 #define FF_MAX_THREADS 256
 
@@ -130,12 +130,18 @@ FF_API int32_t ff_plan_input_rank(const ff_plan *plan, int32_t input);
 FF_API const int64_t *ff_plan_input_shape(const ff_plan *plan, int32_t input);
 FF_API int32_t ff_plan_output_rank(const ff_plan *plan, int32_t output);
 FF_API const int64_t *ff_plan_output_shape(const ff_plan *plan, int32_t output);
+/* "f32": float32. "i32": int32, for what PyTorch has as int64, int32 or bool (0 or 1); an output's memory holds
+ * int32_t then. */
+FF_API const char *ff_plan_input_type(const ff_plan *plan, int32_t input);
+FF_API const char *ff_plan_output_type(const ff_plan *plan, int32_t output);
 
 /* Nodes in the order in which they run. A strip stands before the nodes that it runs row by row. */
 FF_API int32_t ff_plan_node_count(const ff_plan *plan);
 FF_API const char *ff_plan_node_name(const ff_plan *plan, int32_t node); /* path of the module it came from */
 FF_API const char *ff_plan_node_op(const ff_plan *plan, int32_t node);   /* "conv", "strip", ... */
 FF_API int32_t ff_plan_node_strip(const ff_plan *plan, int32_t node);    /* index of its strip, or -1 */
+/* 1 if plain code runs the node, far below what the processor can do; 0 if not; -1 if there is no such node. */
+FF_API int32_t ff_plan_node_reference(const ff_plan *plan, int32_t node);
 
 FF_API int64_t ff_plan_weight_bytes(const ff_plan *plan);
 FF_API int64_t ff_plan_arena_bytes(const ff_plan *plan); /* intermediate maps of one picture */
@@ -157,7 +163,8 @@ FF_API void ff_context_free(ff_context *context);
 
 /* inputs[i]: batch pictures of input i one after the other, (batch, C, H, W). outputs[i] has the same
  * order and is written.
- * No output may overlap an input or another output. */
+ * No output may overlap an input or another output. FF_BAD_ARGUMENT, and the node's name in words, if a number that
+ * the network computed or was given is used as an index and is out of range, or divides a whole number and is 0. */
 FF_API ff_status ff_context_run(ff_context *context, const float *const *inputs, float *const *outputs,
                                 int64_t batch);
 

@@ -11,6 +11,7 @@
 #include "cpu.hpp"
 #include "error.hpp"
 #include "fleetfoot.h"
+#include "operators/operator.hpp"
 #include "plan.hpp"
 #include "rate.hpp"
 
@@ -97,6 +98,10 @@ ff_status load(ff_plan** plan, const ff_plan_options* options, const Open& open)
 const ff::View* end_of(const ff_plan* plan, const std::vector<ff::View> ff::Plan::*views, int32_t index) {
     if (!plan || index < 0 || static_cast<size_t>(index) >= (*plan->plan.*views).size()) return nullptr;
     return &(*plan->plan.*views)[static_cast<size_t>(index)];
+}
+
+const char* type_of(const ff_plan* plan, const ff::View& view) {
+    return ff::name_of(plan->plan->tensors[static_cast<size_t>(view.tensor)].type);
 }
 
 const ff::Plan::Listed* node_of(const ff_plan* plan, int32_t node) {
@@ -194,6 +199,14 @@ const int64_t* ff_plan_output_shape(const ff_plan* plan, int32_t output) {
     const ff::View* view = end_of(plan, &ff::Plan::outputs, output);
     return view ? view->shape : nullptr;
 }
+const char* ff_plan_input_type(const ff_plan* plan, int32_t input) {
+    const ff::View* view = end_of(plan, &ff::Plan::inputs, input);
+    return view ? type_of(plan, *view) : nullptr;
+}
+const char* ff_plan_output_type(const ff_plan* plan, int32_t output) {
+    const ff::View* view = end_of(plan, &ff::Plan::outputs, output);
+    return view ? type_of(plan, *view) : nullptr;
+}
 
 int32_t ff_plan_node_count(const ff_plan* plan) { return plan ? static_cast<int32_t>(plan->plan->list.size()) : -1; }
 const char* ff_plan_node_name(const ff_plan* plan, int32_t node) {
@@ -207,6 +220,10 @@ const char* ff_plan_node_op(const ff_plan* plan, int32_t node) {
 int32_t ff_plan_node_strip(const ff_plan* plan, int32_t node) {
     const ff::Plan::Listed* listed = node_of(plan, node);
     return listed ? listed->strip : -1;
+}
+int32_t ff_plan_node_reference(const ff_plan* plan, int32_t node) {
+    const ff::Plan::Listed* listed = node_of(plan, node);
+    return listed ? ff::operator_of(listed->node->op).reference() : -1;
 }
 
 int64_t ff_plan_weight_bytes(const ff_plan* plan) { return plan ? plan->plan->weight_bytes : -1; }

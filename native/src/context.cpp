@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <string>
+#include <utility>
 
 #include "error.hpp"
 #include "float_mode.hpp"
@@ -76,6 +78,18 @@ void Context::run(const float* const* inputs, float* const* outputs, int64_t bat
     for (int64_t picture = 0; picture < apart;) picture = pictures(picture, apart);
     for (int64_t picture = apart; picture < batch; ++picture) together(picture);
     pool_.end();
+    refuse_faults();
+}
+
+void Context::refuse_faults() {
+    std::string first;
+    for (const auto& worker : workers_) {
+        for (Program* program : {&worker->shared, worker->own.get()}) {
+            std::string said = program ? program->take_fault() : "";
+            if (first.empty()) first = std::move(said);
+        }
+    }
+    if (!first.empty()) throw Error(FF_BAD_ARGUMENT, first);
 }
 
 // Computes the first ones of [first, end); returns where the rest begin.

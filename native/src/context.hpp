@@ -79,6 +79,7 @@ private:
     };
 
     void own_arenas();
+    void refuse_faults();
     int64_t pictures(int64_t first, int64_t end);
     void alone(int thread, int64_t picture);
     void together(int64_t picture);

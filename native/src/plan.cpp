@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kOpNames[] = {FF_OPERATORS(FF_TEXT)};
 constexpr const char* kKindNames[] = {FF_KINDS(FF_TEXT)};
+constexpr const char* kTypeNames[] = {FF_TYPES(FF_TEXT)};
 #define FF_ROLE_NAME(role, name) name,
 constexpr const char* kRoleNames[] = {FF_ROLES(FF_ROLE_NAME)};
 #undef FF_ROLE_NAME
@@ -75,6 +76,7 @@ Tensor read_tensor(const json::Value& value, size_t number, const Safetensors& s
     Tensor tensor;
     tensor.kind = fields.one_of<Kind>("kind", kKindNames);
     tensor.size = fields.whole("size");
+    if (tensor.kind != Kind::constant) tensor.type = fields.one_of("type", kTypeNames, Type::f32);
     switch (tensor.kind) {
         case Kind::ring: tensor.ring = fields.small("ring"); [[fallthrough]];
         case Kind::arena: tensor.offset = fields.whole("offset"); break;
@@ -86,7 +88,7 @@ Tensor read_tensor(const json::Value& value, size_t number, const Safetensors& s
             if (at == stored.tensors.end()) fields.fail("name", "'" + name + "' is no tensor of the file");
             tensor.data = at->second.data;
             tensor.stored = at->second.elements;
-            tensor.whole_numbers = at->second.whole_numbers;
+            tensor.type = at->second.whole_numbers ? Type::i32 : Type::f32;
             tensor.least = at->second.least;
             tensor.most = at->second.most;
             break;
@@ -182,6 +184,7 @@ void set_aside(const Plan& plan) {
 
 const char* name_of(Op op) { return kOpNames[static_cast<int>(op)]; }
 const char* name_of(Role role) { return kRoleNames[role]; }
+const char* name_of(Type type) { return kTypeNames[static_cast<int>(type)]; }
 
 int64_t View::elements() const {
     int64_t n = 1;

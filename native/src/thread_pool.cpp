@@ -15,13 +15,13 @@ namespace {
 constexpr int kPauses = 300;                    // before the processor is offered to others; about 10 us
 constexpr std::chrono::microseconds kSpin{50};  // before the thread sleeps
 
-// Seconds. A wait that is longer than kStall is weighed at once, not at the end of the run. kMostSaved is what at most is
-// remembered of the time that sharing saved: about one time slice of a scheduler, so that one interruption does not
-// end sharing and two in a row do.
-constexpr double kStall = 100e-6, kMostSaved = 4e-3;
-// After sharing has cost more than it saved, the caller works alone for kAlone times the loss, which bounds the loss
-// to a twentieth; twice as long after each further failure, and at most kLongestAlone.
-constexpr double kAlone = 20, kLongestAlone = 1;
+// Seconds. A wait that is longer than kStall is weighed at once, not at the end of the run. kMostSaved is what at most
+// is remembered of the time that sharing saved, about two time slices of a scheduler: so long a wait now and then does
+// not end sharing that pays.
+constexpr double kStall = 100e-6, kMostSaved = 8e-3;
+// After sharing has cost more than it saved, the caller works alone for kAlone times the loss; twice as long after each
+// further failure, and at most kLongestAlone, so that under a lasting load the loss is a hundredth.
+constexpr double kAlone = 2, kLongestAlone = 1;
 
 void pause() {
 #if defined(__x86_64__)

@@ -115,6 +115,33 @@ void a_context_serves_one_thread_at_a_time() {
           wrong.load());
 }
 
+// The thread sanitizer sees whether anything is touched by two threads at once.
+void every_call_may_meet_every_other() {
+    const auto plan = plan_of(graphs::network(true));
+    check::Random random(13);
+    const std::vector<float> input = random.floats(static_cast<size_t>(kInput));
+    ff::Context context(plan, naive::kernels(), 2);
+    std::atomic<int> wrong{0};
+    const auto repeat = [&](auto call) {
+        return std::thread([&wrong, call] {
+            for (int i = 0; i < 200; ++i) {
+                try {
+                    call();
+                } catch (const ff::Error& error) {
+                    if (error.status != FF_BUSY) ++wrong;
+                }
+            }
+        });
+    };
+    std::thread callers[] = {
+        repeat([&] { run(context, input, 1); }),    repeat([&] { context.profile(true); }),
+        repeat([&] { context.times(); }),           repeat([&] { context.poison(); }),
+        repeat([&] { context.profile(false); }),    repeat([&] { wrong += context.bytes() < 0; }),
+    };
+    for (std::thread& caller : callers) caller.join();
+    CHECK(!wrong, "%d", wrong.load());
+}
+
 void times_are_those_of_the_last_run() {
     const auto plan = plan_of(graphs::network(true));
     check::Random random(6);
@@ -207,6 +234,7 @@ int main() {
     tiles_are_the_same_in_strips_and_threads();
     contexts_of_one_plan_run_side_by_side();
     a_context_serves_one_thread_at_a_time();
+    every_call_may_meet_every_other();
     times_are_those_of_the_last_run();
     memory_grows_once();
     nan_stays();

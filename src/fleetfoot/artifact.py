@@ -10,7 +10,6 @@ that only runs networks can read the manifest too.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -359,7 +358,7 @@ def write(
         names = fill(draft)
         listed = tuple(_listed(draft / name) for name in names)
         made = manifest(listed)
-        text = json.dumps(asdict(made), indent=1, ensure_ascii=False, allow_nan=False)
+        text = files.to_json(asdict(made), indent=1)
         files.write_text(draft / MANIFEST, text + "\n")
         os.chmod(draft, 0o755)  # mkdtemp makes it private
         os.replace(draft, path)

@@ -12,17 +12,24 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import stat
 import sys
+import tempfile
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, Union
+from typing import IO, Any, BinaryIO, TypeVar, Union
 
 from fleetfoot.errors import RecordError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 Made = TypeVar("Made")
 
@@ -129,11 +136,62 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def locked(file: IO[Any]) -> Iterator[None]:
+    """Holds the lock of an open file while this lasts. The system releases it when the process
+    ends, however it ends. Where there are no such locks, for example on Windows, this does nothing.
+
+    Raises:
+        RecordError: another process holds the lock; the message names it if the system does.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecordError(
+            f"{file.name} is in use by {_holder(file)}; wait for its end, or name another place"
+        ) from None
+    except OSError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        if not file.closed:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _holder(file: IO[Any]) -> str:
+    """The process that holds a file's lock, in words."""
+    inode = os.fstat(file.fileno()).st_ino
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                pid = int(words[4])
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                return f"process {pid} ({os.fsdecode(b' '.join(command)).strip()})"
+    return "another process"
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replaces ``path`` by ``text`` in one step. Makes its folder if there is none."""
+    """Replaces ``path`` by ``text`` as UTF-8 in one step. Makes its folder if there is none. A
+    byte of a path that is no text is written as an escape."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as draft:
-        draft.write_bytes(text.encode())
+        draft.write_bytes(text.encode(errors="backslashreplace"))
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON of a value, with every sign as it is, except bytes of a path that are no text:
+    these are escaped, so that the JSON can be written as UTF-8 and read back."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def plain(value: Any) -> Any:
@@ -218,13 +276,35 @@ def cache_folder() -> Path:
     folder of the user on this system."""
     if named := os.environ.get("FLEETFOOT_CACHE"):
         return Path(named)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "fleetfoot"
+    stated = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    if base := os.environ.get(stated):
+        return Path(base) / "fleetfoot"
+    below = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    try:
+        return Path.home() / below / "fleetfoot"
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as in containers
+        return _folder_without_home()
+
+
+@cache
+def _folder_without_home() -> Path:
+    """A folder for temporary files that belongs to this user alone."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"fleetfoot-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o022:
+            raise OSError("others may write to it")
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="fleetfoot-"))
+    log.warning("this user has no home folder; answers are kept in %s (FLEETFOOT_CACHE)", folder)
+    return folder
+
+
+@cache
+def _say_once(text: str) -> None:
+    log.warning("%s", text)
 
 
 def remembered(
@@ -263,10 +343,9 @@ def remembered(
         return answer
     asked, file = plain(question), _answer_file(subject, question, cache)
     try:
-        entry = {"question": asked, "answer": write(answer)}
-        write_text(file, json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        log.warning("%s: the answer cannot be kept in %s: %s", subject, file, error)
+        write_text(file, to_json({"question": asked, "answer": write(answer)}) + "\n")
+    except OSError as error:  # said once: there may be hundreds of answers
+        _say_once(f"answers cannot be kept in {file.parent}: {error.strerror or error}")
     return answer
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fleetfoot import cgroups
+
 MEMINFO = Path("/proc/meminfo")
-LIMIT, USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-"""A container's limit on Linux, in bytes or "max", and what it uses of that."""
 
 
 def free_bytes() -> int | None:
     """Bytes that this process can still take: what the system has available, within the limit of a
     container; None if the system does not say."""
-    found = [value for value in (_available(), _within_container()) if value is not None]
+    found = [value for value in (_available(), cgroups.limits().memory_bytes) if value is not None]
     if found:
         return min(found)
     try:
@@ -23,23 +23,15 @@ def free_bytes() -> int | None:
 
 
 def _available() -> int | None:
-    for line in _text(MEMINFO).splitlines():
+    try:
+        lines = MEMINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    for line in lines:
         name, _, rest = line.partition(":")
         if name == "MemAvailable" and rest.split()[:1] and rest.split()[0].isdigit():
             return 1024 * int(rest.split()[0])
     return None
-
-
-def _within_container() -> int | None:
-    limit, used = _text(LIMIT).strip(), _text(USED).strip()
-    return max(0, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def size_text(count: float) -> str:

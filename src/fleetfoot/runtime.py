@@ -58,6 +58,9 @@ ABSENT = "absent.txt"
 MOST_THREADS = 256
 """Largest number of threads of a context, ``FF_MAX_THREADS``."""
 
+_STORED = {"float32": "f32", "int64": "i32", "int32": "i32", "bool": "i32"}
+"""How a plan stores an output, by the type that it is given back in."""
+
 _ERRORS: dict[int, type[Exception]] = {  # ff_status; the others are an EngineError
     1: ValueError,
     2: OSError,
@@ -113,10 +116,12 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ff_plan_input_shape": (POINTER(c_int64), (c_void_p, c_int32)),
     "ff_plan_output_rank": (c_int32, (c_void_p, c_int32)),
     "ff_plan_output_shape": (POINTER(c_int64), (c_void_p, c_int32)),
+    "ff_plan_output_type": (c_char_p, (c_void_p, c_int32)),
     "ff_plan_node_count": (c_int32, (c_void_p,)),
     "ff_plan_node_name": (c_char_p, (c_void_p, c_int32)),
     "ff_plan_node_op": (c_char_p, (c_void_p, c_int32)),
     "ff_plan_node_strip": (c_int32, (c_void_p, c_int32)),
+    "ff_plan_node_reference": (c_int32, (c_void_p, c_int32)),
     "ff_plan_weight_bytes": (c_int64, (c_void_p,)),
     "ff_plan_arena_bytes": (c_int64, (c_void_p,)),
     "ff_plan_ring_bytes": (c_int64, (c_void_p,)),
@@ -326,8 +331,9 @@ def region_time(threads: int = 1, *, seconds: float = 0.005) -> float:
     return found.value
 
 
-def _signature(text: bytes) -> tuple[tuple[str, ...], Nest]:
-    """The names of a plan's inputs and the nest of its outputs."""
+def _signature(text: bytes) -> tuple[tuple[str, ...], Nest, list[str] | None]:
+    """The names of a plan's inputs, the nest of its outputs, and their types if some are not
+    float32."""
     import json
 
     from fleetfoot.artifact import Nest
@@ -337,9 +343,12 @@ def _signature(text: bytes) -> tuple[tuple[str, ...], Nest]:
         names, nest = record["inputs"], Nest(record["outputs"])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("its inputs have no names")
+        types = record.get("types")
+        if types is not None and not set(types) <= set(_STORED):
+            raise ValueError(f"it names the types {types}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PlanError(f"the signature of the plan is damaged: {error}") from None
-    return tuple(names), nest
+    return tuple(names), nest, types
 
 
 def _encoded(text: str | None) -> bytes | None:
@@ -361,6 +370,8 @@ class Node:
     op: str
     strip: int | None
     """Index of the strip that runs the step row by row; None if no strip does."""
+    reference: bool = False
+    """Whether plain code runs the step, far below what the processor can do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -392,12 +403,12 @@ class Plan:
         _LIVE.add(self)
         self.model: str = library.ff_plan_model(handle).decode()
         """Name of the network that it was compiled from."""
-        signature = library.ff_plan_signature(handle)
+        signature, types = library.ff_plan_signature(handle), None
         self.input_names: tuple[str, ...] = ()
         """Names of the inputs; none if there is one input and one output."""
         self._nest: Nest | None = None
         if signature:
-            self.input_names, self._nest = _signature(signature)
+            self.input_names, self._nest, types = _signature(signature)
         self.input_shapes = tuple(
             tuple(library.ff_plan_input_shape(handle, i)[: library.ff_plan_input_rank(handle, i)])
             for i in range(library.ff_plan_input_count(handle))
@@ -408,6 +419,18 @@ class Plan:
             for i in range(library.ff_plan_output_count(handle))
         )
         """Shape of each output without the batch, for example ((N,),) for a classifier."""
+        stored = [
+            library.ff_plan_output_type(handle, i).decode() for i in range(len(self.output_shapes))
+        ]
+        self.output_types: tuple[str, ...] = tuple(
+            types or ("float32" if one == "f32" else "int32" for one in stored)
+        )
+        """Type of each output, for example ("float32", "int64")."""
+        if [_STORED[one] for one in self.output_types] != stored:
+            raise PlanError(
+                f"the plan's outputs are {', '.join(stored)}, and it names them "
+                f"{', '.join(self.output_types)}"
+            )
         self.weight_bytes: int = library.ff_plan_weight_bytes(handle)
         self.arena_bytes: int = library.ff_plan_arena_bytes(handle)
         """Bytes of the intermediate maps of one picture."""
@@ -475,6 +498,7 @@ class Plan:
                     name=library.ff_plan_node_name(handle, i).decode(),
                     op=library.ff_plan_node_op(handle, i).decode(),
                     strip=None if strip < 0 else strip,
+                    reference=library.ff_plan_node_reference(handle, i) == 1,
                 )
             )
         return nodes
@@ -543,6 +567,10 @@ class Context:
     def __init__(self, plan: Plan, handle: c_void_p, nodes: list[Node]) -> None:
         library = _library()
         self.input_shapes, self.output_shapes = plan.input_shapes, plan.output_shapes
+        self.output_types = plan.output_types
+        self._stored_types = tuple(
+            "float32" if one == "float32" else "int32" for one in plan.output_types
+        )
         self._input_names, self._nest = plan.input_names, plan._nest
         self.threads: int = library.ff_context_threads(handle)
         self.instruction_set: str = library.ff_context_instruction_set(handle).decode()
@@ -587,20 +615,26 @@ class Context:
             EngineError: the context is closed.
         """
         size = _batch_size(batches, self.input_shapes, "input")
-        outputs = [np.empty((size, *shape), np.float32) for shape in self.output_shapes]
+        outputs = [
+            np.empty((size, *shape), type)
+            for shape, type in zip(self.output_shapes, self._stored_types, strict=True)
+        ]
         self.run_pointers(_addresses(batches), _addresses(outputs), size)
-        return outputs
+        return [
+            out.astype(type, copy=False)
+            for out, type in zip(outputs, self.output_types, strict=True)
+        ]
 
     def run_into(self, batches: Sequence[Array], outputs: Sequence[Array]) -> None:
-        """Runs the plan and writes the outputs into the caller's arrays. Nothing is allocated
-        after the first run.
+        """Runs the plan and writes the outputs into the caller's arrays, of float32, or of int32
+        where ``output_types`` says another type. Nothing is allocated after the first run.
 
         Raises:
             ValueError: a batch or an output array has another shape, type or order than the plan's.
             EngineError: the context is closed.
         """
         size = _batch_size(batches, self.input_shapes, "input")
-        if _batch_size(outputs, self.output_shapes, "output") != size:
+        if _batch_size(outputs, self.output_shapes, "output", self._stored_types) != size:
             raise ValueError(
                 f"the inputs hold {size} pictures and the outputs have room for {len(outputs[0])}"
             )
@@ -695,16 +729,23 @@ def _addresses(arrays: Sequence[Array]) -> list[int]:
     return [array.__array_interface__["data"][0] for array in arrays]  # .ctypes costs a microsecond
 
 
-def _batch_size(arrays: Sequence[Array], shapes: Sequence[tuple[int, ...]], role: str) -> int:
-    """Number of pictures in the batch, after every array is checked."""
+def _batch_size(
+    arrays: Sequence[Array],
+    shapes: Sequence[tuple[int, ...]],
+    role: str,
+    types: Sequence[str] | None = None,
+) -> int:
+    """Number of pictures in the batch, after every array is checked. ``types`` default to float32
+    for all."""
     if len(arrays) != len(shapes):
         raise ValueError(f"the plan has {len(shapes)} {role}s, and {len(arrays)} were given")
     sizes = set()
     for index, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
         what = f"{role} {index}" if len(shapes) > 1 else f"the {role}"
-        if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        wanted_type = "float32" if types is None else types[index]
+        if not isinstance(array, np.ndarray) or array.dtype != wanted_type:
             found = getattr(array, "dtype", type(array).__name__)
-            raise ValueError(f"{what} must be a numpy array of float32, not {found}")
+            raise ValueError(f"{what} must be a numpy array of {wanted_type}, not {found}")
         if array.shape[1:] != shape or not array.size:
             wanted = ", ".join(map(str, shape))
             raise ValueError(

@@ -16,6 +16,8 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any, TextIO
 
+from fleetfoot.errors import printable
+
 PLAIN = {
     "×": "x", "÷": "/", "±": "+/-", "−": "-", "–": "-", "—": "-", "·": ".", "…": "...",
     "→": "->", "←": "<-", "≤": "<=", "≥": ">=", "≈": "~", "√": "sqrt", "µ": "u", "½": "1/2",
@@ -62,27 +64,6 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(ERRORS, _plain)
 
 
-def printable(text: str) -> str:
-    r"""Text for a terminal, on one line: control characters are escaped, because a name in a
-    stranger's file could steer the terminal.
-
-    >>> printable("a\x1b[2Jb\n")
-    'a\\x1b[2Jb\\n'
-    """
-    return "".join(_shown(sign) for sign in text)
-
-
-def printable_lines(text: str) -> str:
-    """``printable`` for each line of a text."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
-def _shown(sign: str) -> str:
-    if sign.isprintable():
-        return sign
-    return substitute(sign) if "\udc80" <= sign <= "\udcff" else repr(sign)[1:-1]
-
-
 def results() -> TextIO | None:
     """The stream that results go to; None if standard output is closed."""
     return sys.stdout if _results is None else _results
@@ -91,7 +72,7 @@ def results() -> TextIO | None:
 def echo(text: str = "", *, err: bool = False, end: str = "\n") -> None:
     """Prints text as a result, or on standard error: at once, and in any encoding. Control
     characters are escaped, except the ends of lines."""
-    _write(printable_lines(text), end, err=err)
+    _write(printable(text), end, err=err)
 
 
 def echo_data(text: str, *, end: str = "\n") -> None:

@@ -11,6 +11,7 @@ public:
     Inputs inputs() const override { return {roles(kX)}; }
     Args read(Fields&) const override { return CopyArgs(); }
     void check(const NodeCheck& node) const override { node.same_shape(kX); }
+    void types(const NodeCheck& node) const override { node.out_typed(node.type(kX)); }  // of any
 
     void views(Args& all, Views& views) const override {
         CopyArgs& args = std::get<CopyArgs>(all);
@@ -46,6 +47,11 @@ class Gather final : public Operator {
 public:
     Inputs inputs() const override { return {roles(kX, kIndex)}; }
     Args read(Fields&) const override { return GatherArgs(); }
+
+    void types(const NodeCheck& node) const override {
+        node.typed(kIndex, Type::i32);
+        node.out_typed(node.type(kX));  // of any
+    }
 
     void check(const NodeCheck& node) const override {
         const View &x = node.x(), &out = node.out(), &index = node.in(kIndex);

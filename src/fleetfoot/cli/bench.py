@@ -12,10 +12,8 @@ import typer
 
 from fleetfoot.cli.network import Channels, Inputs, Size, one_image
 from fleetfoot.cli.values import numbers, split_names
+from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
-
-SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
-"""Exit codes after a run that was ended early: 128 plus the signal's number, as in shells."""
 
 
 def bench(
@@ -41,6 +39,14 @@ def bench(
         str | None,
         typer.Option(help="Batch sizes in images, for example '1,32'. Default: the protocol's."),
     ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Numbers of cores that a loop in another process keeps busy meanwhile, for "
+            "example '0,1,2'. Default: the protocol's, 0.",
+        ),
+    ] = None,
     size: Size = None,
     inputs: Inputs = None,
     channels: Channels = None,
@@ -48,7 +54,8 @@ def bench(
         str,
         typer.Option(
             help="What is measured and for how long: 'default', 'quick', 'fasternet' (batch 1 and "
-            "32, one thread), or 'peers' (every engine, an hour or more)."
+            "32, one thread), 'beside' (one thread and two beside busy cores), or 'peers' (every "
+            "engine, an hour or more)."
         ),
     ] = "default",
     seconds: Annotated[
@@ -108,6 +115,7 @@ def bench(
         engines=None if engines is None else split_names(engines),
         threads=numbers("--threads", threads),
         batches=numbers("--batch", batch),
+        beside=numbers("--beside", beside),
         size=size,
     )
     with Progress(console(stderr=True)) as progress:
@@ -132,7 +140,7 @@ def bench(
         echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
     if done.interrupted:
         echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
-        raise typer.Exit(SIGNALS[done.interrupted])
+        raise typer.Exit(exit_code(done.interrupted))
     if not done.measurements:
         reasons = "".join(f"\n  {f.model} on {f.engine}: {f.reason}" for f in done.failures)
         echo(f"nothing could be measured{reasons}", err=True)

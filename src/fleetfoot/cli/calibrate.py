@@ -27,8 +27,12 @@ def calibrate(
     ] = "auto",
     threads: Annotated[int, typer.Option(help="Number of threads of the engine.")] = 1,
     minutes: Annotated[
-        float, typer.Option(help="Wall time of the measurements, in minutes.")
-    ] = 3.0,
+        float | None,
+        typer.Option(
+            help="Wall time of the measurements, in minutes. Default: 3, or longer if the fewest "
+            "networks that a model needs take longer."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="File of the calibration. Default: a file in fleetfoot's cache folder."),
@@ -39,6 +43,9 @@ def calibrate(
             "--resume",
             help="Add to the existing calibration; with --check, continue the check in --record.",
         ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a better calibration of this machine too.")
     ] = False,
     check: Annotated[
         bool,
@@ -80,14 +87,15 @@ def calibrate(
                 engine,
                 threads=threads,
                 minutes=minutes,
-                output=file,
+                output=output,
                 resume=resume,
+                force=force,
                 on_event=progress,
             )
         if as_json:
             echo_json(bench.to_json(made))
         else:
-            print_calibration(console(), made, file)
+            print_calibration(console(), made, file if bench.is_kept(made, file) else None)
         return
     stamp = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-latency-check"
     folder = record or Path("bench-results") / stamp

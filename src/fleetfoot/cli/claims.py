@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fleetfoot.cli.bench import SIGNALS, again, output_folder
+from fleetfoot.cli.bench import again, output_folder
 from fleetfoot.cli.values import split_names
+from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
 
 
@@ -103,7 +104,7 @@ def claims(
     echo(f"record and pictures: {folder}", err=True)
     if done.interrupted:
         echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
-        raise typer.Exit(SIGNALS[done.interrupted])
+        raise typer.Exit(exit_code(done.interrupted))
     if done.not_reached:
         echo(
             f"no time for {done.not_reached} experiments; continue with: {again(folder)}", err=True

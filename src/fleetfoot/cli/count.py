@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fleetfoot.cli.network import Channels, Inputs, Model, Option, Size, Weights, resolved
+from fleetfoot.cli.network import Channels, Inputs, Key, Model, Option, Size, Weights, resolved
 from fleetfoot.streams import echo_data, echo_json
 
 
@@ -16,6 +16,7 @@ def count(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     option: Option = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch size, in images.")] = 1,
     depth: Annotated[
@@ -55,6 +56,7 @@ def count(
         channels=channels,
         batch=batch,
         weights=weights,
+        key=key,
         option=option,
     )
     found = trace(made.module, made.arguments)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fleetfoot.cli.network import Channels, Inputs, Model, Option, Size, Weights, resolved
+from fleetfoot.cli.network import Channels, Inputs, Key, Model, Option, Size, Weights, resolved
 from fleetfoot.streams import echo, echo_json
 
 
@@ -22,6 +22,7 @@ def explain(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     option: Option = None,
     fold: Annotated[
         bool, typer.Option("--fold/--no-fold", help="Fold batch norms and branches before the run.")
@@ -67,6 +68,7 @@ def explain(
         channels=channels,
         batch=batch,
         weights=weights,
+        key=key,
         option=option,
     ).with_noise()
     example = made.image(engine)  # an unsuitable input is refused before the slow fold

@@ -11,6 +11,7 @@ from fleetfoot.cli.network import (
     AcceptLicence,
     Channels,
     Inputs,
+    Key,
     Model,
     Option,
     Pretrained,
@@ -37,6 +38,7 @@ def features(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     option: Option = None,
@@ -55,6 +57,7 @@ def features(
     from fleetfoot.models.maps import default_layer, layers, maps_of, similarity
     from fleetfoot.network import is_file, is_weights, parse_size, size_text
     from fleetfoot.report import features as drawn
+    from fleetfoot.report.plots import save_figure
 
     made = resolved(
         model,
@@ -62,6 +65,7 @@ def features(
         inputs=inputs,
         channels=channels,
         weights=weights,
+        key=key,
         pretrained=pretrained,
         by_default=not listed,
         accept_licence=accept_licence,
@@ -96,7 +100,7 @@ def features(
     count, height, width = maps.shape
     title = f"{model}, {path}: {count} maps of {height} × {width}"
     notes = f"{image.name}, {size_text(preprocess.size)} pixels; {said}"
-    drawn.save(target, drawn.features_figure(maps, alike, title, notes))
+    save_figure(drawn.features_figure(maps, alike, title, notes), target)
     if as_json:
         record = {
             "model": model,

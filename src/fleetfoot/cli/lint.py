@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fleetfoot.cli.network import FORMS, Channels, Inputs, Option, Size, Weights, resolved
+from fleetfoot.cli.network import FORMS, Channels, Inputs, Key, Option, Size, Weights, resolved
 from fleetfoot.streams import echo, echo_json
 
 
@@ -28,6 +28,7 @@ def lint(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     option: Option = None,
     disable: Annotated[
         list[str] | None,
@@ -91,7 +92,7 @@ def lint(
         disable={**kept.disable, **_reasons(disable or [])},
     )
     made = resolved(
-        model, size=size, inputs=inputs, channels=channels, weights=weights, option=option
+        model, size=size, inputs=inputs, channels=channels, weights=weights, key=key, option=option
     )
     example = made.image(engine) if measure else made.arguments
     if fold:

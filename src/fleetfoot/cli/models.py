@@ -14,6 +14,7 @@ from fleetfoot.cli.network import (
     AcceptLicence,
     Channels,
     Inputs,
+    Key,
     Model,
     Option,
     Pretrained,
@@ -118,6 +119,7 @@ def fuse(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     option: Option = None,
     as_json: Json = False,
 ) -> None:
@@ -126,7 +128,7 @@ def fuse(
     from fleetfoot.transform import fuse as fold
 
     made = resolved(
-        model, size=size, inputs=inputs, channels=channels, weights=weights, option=option
+        model, size=size, inputs=inputs, channels=channels, weights=weights, key=key, option=option
     )
     # the proof does not depend on the size, so fuse uses a small one by default
     stated = is_file(model) or size or inputs or channels
@@ -147,6 +149,7 @@ def compile_plan(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     option: Option = None,
@@ -161,6 +164,7 @@ def compile_plan(
         inputs=inputs,
         channels=channels,
         weights=weights,
+        key=key,
         pretrained=pretrained,
         by_default=True,
         accept_licence=accept_licence,

@@ -22,6 +22,7 @@ from fleetfoot.cli.network import (
     AcceptLicence,
     Channels,
     Inputs,
+    Key,
     Model,
     Option,
     Pretrained,
@@ -29,8 +30,9 @@ from fleetfoot.cli.network import (
     Weights,
     resolved,
 )
+from fleetfoot.errors import visible
 from fleetfoot.interrupts import exit_code, handle, handled, name_of, raise_interrupt
-from fleetfoot.streams import echo, echo_data, echo_json, printable, results
+from fleetfoot.streams import echo, echo_data, echo_json, results
 
 if TYPE_CHECKING:
     from fleetfoot.predict import Prediction
@@ -73,6 +75,7 @@ def predict(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     num_classes: Annotated[
@@ -170,6 +173,7 @@ def predict(
         inputs=inputs,
         channels=channels,
         weights=weights,
+        key=key,
         pretrained=pretrained,
         by_default=True,
         accept_licence=accept_licence,
@@ -205,7 +209,7 @@ def predict(
             for prediction in predictor(found, topk=topk, max_pixels=max_pixels or MAX_PIXELS):
                 show(prediction)
                 for note in prediction.notes:
-                    echo(f"{printable(prediction.path)}: {note}", err=True)
+                    echo(f"{visible(prediction.path)}: {note}", err=True)
                 advance()
                 if prediction.error:
                     failed += 1
@@ -246,7 +250,7 @@ def predict(
         echo(f"{score}{best} of {accuracy.images} pictures", err=True)
     if without_truth:
         echo(
-            f"{len(without_truth)} of no known class, the first {printable(without_truth[0])}",
+            f"{len(without_truth)} of no known class, the first {visible(without_truth[0])}",
             err=True,
         )
     if stopped:
@@ -318,16 +322,16 @@ def _card() -> Callable[[Prediction], None]:
     out = console()
 
     def show(prediction: Prediction) -> None:
-        card = Text.assemble((printable(prediction.path), "bold"))
+        card = Text.assemble((visible(prediction.path), "bold"))
         if prediction.error:
-            card.append("\n  ").append(printable(prediction.error), "red")
+            card.append("\n  ").append(visible(prediction.error), "red")
         for guess in prediction.topk:
             eighths = round(guess.probability * BAR * 8)
             bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]
             card.append(f"\n  {100 * guess.probability:5.1f} %  ").append(
                 f"{bar:{BAR + 1}}", "cyan"
             )
-            card.append(f" {printable(guess.label)}")
+            card.append(f" {visible(guess.label)}")
         out.print(card, soft_wrap=True)
 
     return show

@@ -13,7 +13,16 @@ from fleetfoot.streams import echo, echo_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record instead of a card.")]
 File = Annotated[
-    Path, typer.Argument(help="File of weights: .safetensors, .pth, .pth.tar, .pt, .npz or .h5.")
+    Path,
+    typer.Argument(help="File of weights: .safetensors, .pth, .pth.tar, .pt, .npz, .h5 or .keras."),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ENTRY",
+        help="Part of the file, for example model_ema. Default: the part that a layout knows; "
+        "averaged weights before others.",
+    ),
 ]
 
 weights_app = typer.Typer(
@@ -23,19 +32,22 @@ weights_app = typer.Typer(
 
 @weights_app.command(cls=Command)
 @with_traceback
-def inspect(file: File, as_json: Json = False) -> None:
+def inspect(file: File, key: Key = None, as_json: Json = False) -> None:
     """Show a file's format and layout, and the networks that its weights fit."""
+    from fleetfoot.errors import visible
     from fleetfoot.models import inspect_weights
 
-    record = asdict(inspect_weights(file))
+    record = asdict(inspect_weights(file, key))
     if as_json:
         echo_json(record)
         return
     for name, value in record.items():
+        if not value and name in ("trunks", "nearest", "keys"):
+            continue
         if name == "fits":
             value = [f"{fit['name']} ({fit['num_classes']} classes)" for fit in value]
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        echo(f"{name.replace('_', ' '):9} {text or 'none'}")
+        echo(f"{name.replace('_', ' '):9} {visible(text) or 'none'}")
 
 
 @weights_app.command(cls=Command)
@@ -46,14 +58,16 @@ def convert(
     model: Annotated[
         str | None, typer.Option(help="Network of the weights. Default: recognised from the keys.")
     ] = None,
+    key: Key = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write a file's weights as safetensors in our own layout."""
+    from fleetfoot.errors import visible
     from fleetfoot.models import convert as convert_file
 
-    report = convert_file(file, out, model=model, overwrite=force)
+    report = convert_file(file, out, model=model, key=key, overwrite=force)
     if as_json:
         echo_json({"out": str(out), **asdict(report)})
     else:
-        echo(f"{out}: {report}")
+        echo(f"{visible(out)}: {report}")

@@ -51,7 +51,8 @@ float32: sums over up to 9 x 2048 products in another order, and Winograd's tran
 
 def relative_error(output: Any, reference: Any) -> float:
     """Largest difference over the largest value of the reference; infinite if the shapes differ, or
-    if one is not finite and the other is not the same.
+    if one is not finite and the other is not the same. For whole numbers and bools it is the share
+    of those that differ: rounding may move a place, for example an argmax, by any distance.
 
     Nests of tensors are compared tensor by tensor, each over its own largest value; the result is
     the worst, or infinite if the structures differ.
@@ -77,6 +78,8 @@ def _error(output: Any, reference: Any) -> float:
         return 0.0 if same else math.inf
     if output.shape != reference.shape:
         return math.inf
+    if not reference.is_floating_point() and not output.is_floating_point() and output.numel():
+        return (output != reference).double().mean().item()
     output, reference = output.double(), reference.double()
     finite = torch.isfinite(reference)
     if not torch.equal(finite, torch.isfinite(output)):

@@ -13,7 +13,7 @@ from fleetfoot.errors import visible
 from fleetfoot.models.catalogue import list_models, skeleton, variant
 from fleetfoot.weights.files import WeightsFile, read
 from fleetfoot.weights.layout import Layout
-from fleetfoot.weights.loading import CLASSIFIER, HEAD, nearest, recognised, rename
+from fleetfoot.weights.loading import CLASSIFIER, HEAD, Without, nearest, recognised, rename
 
 SHOWN_KEYS = 5
 """Number of keys that an inspection shows."""
@@ -34,7 +34,7 @@ class Fit:
     num_classes: int
 
 
-def identify(file: WeightsFile, *, without: str | None = None) -> list[Fit]:
+def identify(file: WeightsFile, *, without: Without = None) -> list[Fit]:
     """Every network of the catalogue whose tensors a file holds, at any number of classes.
 
     Names and shapes decide, and what a layout says of the networks that it is for. Networks that

@@ -18,6 +18,7 @@ from fleetfoot.weights.loading import (
     CLASSIFIER,
     HEAD,
     Translation,
+    Without,
     passed_over,
     translations,
 )
@@ -54,7 +55,7 @@ def load_weights(
         if not attempt.problems:
             break
     else:
-        attempt = max(tried, key=lambda one: len(one.translation.tensors))
+        attempt = max(tried, key=lambda one: (len(one.translation.tensors), -len(one.problems)))
         part = attempt.translation.file
         raise KeyMismatchError(
             f"{file.path} (layout {attempt.translation.layout.name}) is no {name} of this "
@@ -85,7 +86,7 @@ class _Attempt:
 
     translation: Translation
     config: Config
-    without: str | None
+    without: Without
     notes: tuple[str, ...]
     problems: str
 
@@ -119,7 +120,7 @@ def _attempt(
         chosen["num_classes"] = classes
         notes.append(f"num_classes={classes}, as in the file")
     config = configure(name, **chosen)
-    without: str | None = None
+    without: Without = None
     if features_only:
         without = HEAD
     elif "num_classes" in chosen and config.num_classes != classes:

@@ -19,6 +19,7 @@ from fleetfoot.errors import (
     WeightsError,
     visible,
 )
+from fleetfoot.files import open_regular
 
 KERAS_GROUP = "model_weights/"
 KERAS_MEMBER = "model.weights.h5"
@@ -27,7 +28,7 @@ KERAS_MEMBER = "model.weights.h5"
 
 def read_npz(path: Path, most: int) -> dict[str, Tensor]:
     state = {}
-    with zipfile.ZipFile(path) as archive:
+    with open_regular(path) as opened, zipfile.ZipFile(opened) as archive:
         members = archive.infolist()
         _within_bounds(path, sum(member.file_size for member in members), most)
         for member in members:
@@ -78,7 +79,7 @@ def read_keras(path: Path, most: int) -> dict[str, Any]:
     """The weights of a ``.keras`` file, a zip with an HDF5 file in it."""
 
     def inner() -> io.BytesIO:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as opened, zipfile.ZipFile(opened) as archive:
             _within_bounds(path, archive.getinfo(KERAS_MEMBER).file_size, most)
             return io.BytesIO(archive.read(KERAS_MEMBER))
 

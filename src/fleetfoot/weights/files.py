@@ -28,7 +28,7 @@ from fleetfoot.errors import (
     WeightsError,
     visible,
 )
-from fleetfoot.files import replacing
+from fleetfoot.files import open_regular, replacing
 from fleetfoot.weights import arrays, formats, torch_files
 from fleetfoot.weights.nest import Make, Nest
 
@@ -54,8 +54,8 @@ class WeightsFile:
 
     path: Path
     format: str
-    """Name of the format: "safetensors", "torch", "torch (before 1.6)", "npz", "hdf5" or
-    "keras"."""
+    """Name of the format: "safetensors", "torch", "torch (before 1.6)", "npz", "hdf5", "keras" or
+    "pickle"."""
     state: Mapping[str, Tensor]
     wrappers: tuple[str, ...]
     """Wrappers that were removed, outermost first: ``['state_dict']``, ``module.``."""
@@ -114,13 +114,13 @@ def read(path: str | os.PathLike[str], key: str | None = None) -> WeightsFile:
         if path.is_dir():
             raise WeightsError(f"{shown}: {formats.of_folder(path)}")
         if not path.is_file():
-            raise WeightsError(f"{shown}: not a file but a device")
+            open_regular(path)
         name, reader = _format(path)
         tree, make, metadata = reader(path)
     except (WeightsError, MissingExtraError):
         raise
     except OSError as error:
-        raise CorruptFileError(f"{shown}: cannot be read: {error}") from error
+        raise CorruptFileError(f"{shown}: cannot be read: {error.strerror or error}") from error
     nest = Nest.of(tree, make)
     if not nest.leaves:
         raise _without_tensors(path, nest, tree)
@@ -173,9 +173,14 @@ def write(
     owned = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in state.items()}
     try:
         with replacing(path) as draft:
-            safetensors.torch.save_file(owned, draft, metadata=dict(metadata or {}))
+            safetensors.torch.save_file(owned, draft, metadata=_text(metadata or {}))
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be written: {error}") from error
+
+
+def _text(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata that safetensors can hold: bytes of a path that are no text are escaped."""
+    return {key: text.encode(errors="backslashreplace").decode() for key, text in metadata.items()}
 
 
 Content = tuple[Any, Make, Mapping[str, str]]
@@ -185,7 +190,7 @@ Reader = Callable[[Path], Content]
 
 def _format(path: Path) -> tuple[str, Reader]:
     """The name of the format and its reader, from the file's first bytes."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(512)
         file.seek(max(0, path.stat().st_size - 8))
         end = file.read(8)
@@ -197,13 +202,9 @@ def _format(path: Path) -> tuple[str, Reader]:
         return "hdf5", _unpacked(arrays.read_hdf5)
     if start[8:9] == b"{" and start[:1] != b"{":
         return "safetensors", _read_safetensors  # before pickles: a length begins with any byte
-    if start.startswith(b"\x80\x02"):  # start of a pickle of protocol 2, which torch writes
-        return "torch (before 1.6)", _read_legacy
-    if re.match(rb"\x80[\x03-\x05]", start):
-        raise UnsafeFileError(
-            f"{path}: a plain pickle, which could be any program; save the network's state_dict() "
-            "with torch.save or as safetensors"
-        )
+    if re.match(rb"\x80[\x02-\x05]", start):
+        torchs = start[1] == 2 or torch_files.MARK in start[:32]
+        return ("torch (before 1.6)", _read_legacy) if torchs else ("pickle", _read_pickle)
     if found := formats.named(start, end):
         raise CorruptFileError(f"{path}: {found[0]}; {found[1]}")
     raise CorruptFileError(
@@ -214,7 +215,7 @@ def _format(path: Path) -> tuple[str, Reader]:
 
 def _zip_format(path: Path) -> tuple[str, Reader]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         raise CorruptFileError(f"{path}: truncated or damaged: {visible(error)}") from error
@@ -260,6 +261,10 @@ def _read_torch_zip(path: Path) -> Content:
 
 def _read_legacy(path: Path) -> Content:
     return *torch_files.read_legacy(path), {}
+
+
+def _read_pickle(path: Path) -> Content:
+    return *torch_files.read_pickle(path), {}
 
 
 def _check(path: Path, state: Mapping[str, Tensor]) -> None:

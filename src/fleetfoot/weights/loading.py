@@ -31,10 +31,17 @@ KNOWN_SHARE = 0.5
 exact comparison comes after."""
 SAMPLE = 12
 """Keys that are compared first; a layout that knows few of them is not tried further."""
+SMALLEST_PART = 0.1
+"""Known keys of a part, as a share of those of the largest part, below which it is not tried: any
+part of a network has a few names that some layout knows."""
 SHOWN = 12
 """Number of keys that one line of a report lists."""
 LISTED = 100
 """Number of keys of each kind that an error lists."""
+
+
+Without = str | tuple[str, ...] | None
+"""Start of the keys that a network and a file leave out: ``CLASSIFIER``, ``HEAD`` or several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,24 +100,24 @@ class Translation:
                 return weight.shape[0]
         return 0
 
-    def problems(self, expected: Mapping[str, Tensor], *, without: str | None = None) -> str:
+    def problems(self, expected: Mapping[str, Tensor], *, without: Without = None) -> str:
         """A list of every key that prevents loading into a network with ``expected``; "" if none.
 
         Only names and shapes are read, so ``expected`` may lie on the meta device.
 
         Args:
-            without: start of the keys to leave out on both sides: ``CLASSIFIER`` or ``HEAD``.
+            without: start of the keys to leave out on both sides.
         """
         return _differences(self._chosen(expected, without), expected, self.left_over)
 
     def into(
-        self, model: nn.Module, *, without: str | None = None, notes: Iterable[str] = ()
+        self, model: nn.Module, *, without: Without = None, notes: Iterable[str] = ()
     ) -> LoadReport:
         """Loads the tensors into ``model``, in its dtype and on its device.
 
         Args:
             without: start of the keys that stay as they are in the model and are left out of the
-                file: ``CLASSIFIER`` or ``HEAD``.
+                file.
             notes: further remarks for the report.
 
         Raises:
@@ -124,6 +131,12 @@ class Translation:
                 f"{self.file.path} (layout {self.layout.name}) is not a {self.layout.family} "
                 f"of this configuration:{problems}"
             )
+        negative = [k for k, t in chosen.tensors.items() if _is_variance(k) and bool((t < 0).any())]
+        if negative:  # under another name in the file, where it was not seen
+            raise CorruptFileError(
+                f"{self.file.path}: negative variances in {len(negative)} tensors, which a batch "
+                f"norm turns into NaN: {_listed(negative)}"
+            )
         if beyond := _beyond(chosen.tensors, expected):
             raise CorruptFileError(
                 f"{self.file.path}: values that the network's type cannot hold, in "
@@ -135,7 +148,10 @@ class Translation:
                 for key, own in expected.items()
             }
         )
-        counters = sum(_optional(key) and key not in chosen.tensors for key in expected)
+        counters = sum(
+            _optional(key) and key not in chosen.tensors and key not in chosen.fresh
+            for key in expected
+        )
         remarks = [
             *self.notes,
             *notes,
@@ -157,22 +173,21 @@ class Translation:
         nest = self.file.nest
         return () if nest is None else nest.outside(self.file.prefix)
 
-    def _chosen(self, expected: Mapping[str, Tensor], without: str | None) -> _Chosen:
+    def _chosen(self, expected: Mapping[str, Tensor], without: Without) -> _Chosen:
         """The tensors that go into a network with ``expected``, without those it does not need."""
-        left_out = [] if without is None else [without]
-        if not any(key.startswith(AUXILIARY) for key in expected):
-            left_out.append(AUXILIARY)
-        unused = tuple(key for key in self.tensors if key.startswith(tuple(left_out)))
+        stay = () if without is None else (without,) if isinstance(without, str) else without
+        auxiliary = any(key.startswith(AUXILIARY) for key in expected)
+        left_out = stay if auxiliary else (*stay, AUXILIARY)
+        unused = tuple(key for key in self.tensors if key.startswith(left_out))
         tensors = {key: tensor for key, tensor in self.tensors.items() if key not in unused}
         if self.layout.fill is not None:
             self.layout.fill(tensors, expected)
-        fresh = tuple(k for k in expected if without is not None and k.startswith(without))
+        fresh = tuple(key for key in expected if key.startswith(stay))
         return _Chosen(tensors, unused, fresh)
 
 
 def _beyond(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """Keys of finite tensors that are not finite in the network's own type, and of variances that
-    were made of others and are negative."""
+    """Keys of finite tensors that are not finite in the network's own type."""
     found = []
     for key, tensor in tensors.items():
         own = expected[key].dtype
@@ -217,6 +232,10 @@ def _differences(chosen: _Chosen, expected: Mapping[str, Tensor], left_over: Ite
         for kind, keys in kinds.items()
         if keys
     )
+
+
+def _is_variance(key: str) -> bool:
+    return key.endswith("running_var")
 
 
 def _optional(key: str) -> bool:
@@ -279,13 +298,14 @@ def load(model: nn.Module, file: WeightsFile) -> LoadReport:
         KeyMismatchError: a key is missing, left over or wrongly shaped; ``model`` is unchanged.
         CorruptFileError: a value is beyond what the model's dtype holds.
     """
-    return fitting(own_translations(model, file), model.state_dict()).into(model)
+    expected = model.state_dict()
+    return fitting(own_translations(type(model).__name__, expected, file), expected).into(model)
 
 
-def own_translations(model: nn.Module, file: WeightsFile) -> list[Translation]:
-    """The parts of a file whose keys are the network's own."""
-    kind = type(model).__name__
-    keys = list(model.state_dict())
+def own_translations(kind: str, names: Iterable[str], file: WeightsFile) -> list[Translation]:
+    """The parts of a file whose keys are those of a network, ``names``, as ``state_dict()`` has
+    them. ``kind`` is the network's class."""
+    keys = list(names)
     known = [ours(kind, keys, name="its own")]
     first = keys[0].partition(".")[0] + "." if keys else ""
     if first and all(key.startswith(first) for key in keys):  # the network is itself a wrapper
@@ -298,7 +318,7 @@ def fitting(
     found: Iterable[Translation],
     expected: Mapping[str, Tensor],
     *,
-    without: str | None = None,
+    without: Without = None,
 ) -> Translation:
     """The first translation that has no problems; if each has some, the one that is the largest."""
     tried: list[Translation] = []
@@ -306,7 +326,9 @@ def fitting(
         if not one.problems(expected, without=without):
             return replace(one, notes=(*passed_over(tried), *one.notes))
         tried.append(one)
-    return max(tried, key=lambda one: len(one.tensors))
+    return max(
+        tried, key=lambda one: (len(one.tensors), -len(one.problems(expected, without=without)))
+    )
 
 
 def passed_over(tried: Iterable[Translation]) -> tuple[str, ...]:
@@ -333,11 +355,12 @@ def _places(file: WeightsFile, known: Sequence[Layout]) -> list[_Place]:
     tried."""
     found = []
     for prefix, keys in _parts(file).items():
-        layout, share = _best(keys, known)
+        best, share = _best(keys, known)
         if share > KNOWN_SHARE:
-            found.append(_Place(prefix, layout, share, frozenset(keys)))
+            found += [_Place(prefix, layout, share, frozenset(keys)) for layout in best]
+    largest = max((one.share * len(one.keys) for one in found), default=0)
     return sorted(
-        found,
+        (one for one in found if one.share * len(one.keys) > SMALLEST_PART * largest),
         key=lambda one: (*rank(one.prefix)[:2], -one.share * len(one.keys), len(one.prefix)),
     )
 
@@ -350,23 +373,24 @@ def _parts(file: WeightsFile) -> dict[str, list[str]]:
     return {prefix: list(file.nest.below(prefix)) for prefix in file.nest.prefixes()}
 
 
-def _best(keys: Sequence[str], known: Iterable[Layout]) -> tuple[Layout, float]:
-    """The layout that knows the most of ``keys``, and the share that it knows."""
+def _best(keys: Sequence[str], known: Iterable[Layout]) -> tuple[list[Layout], float]:
+    """The layouts that know the most of ``keys``, in their order, and the share that they know."""
     sample = keys[:: max(1, len(keys) // SAMPLE)]
-    best: tuple[Layout, float] | None = None
+    best: list[Layout] = []
+    most = 0.0
     for layout in known:
-        share = layout.share(sample)
-        if share:
-            share = layout.share(keys)
-        if best is None or share > best[1]:
-            best = (layout, share)
-    assert best is not None
-    return best
+        share = layout.share(keys) if layout.share(sample) else 0.0
+        if math.isclose(share, most):
+            best.append(layout)
+        elif share > most:
+            best, most = [layout], share
+    return best, most
 
 
 def _choice(place: _Place, found: Sequence[_Place]) -> tuple[str, ...]:
     """A remark on the choice, if other parts of the file hold the same keys."""
-    same = [one.prefix for one in found if one is not place and one.keys == place.keys]
+    same = [one.prefix for one in found if one.prefix != place.prefix and one.keys == place.keys]
+    same = list(dict.fromkeys(same))
     if not same:
         return ()
     kind = ", averaged weights" if averaged(place.prefix) else ""
@@ -424,8 +448,8 @@ def recognised(file: WeightsFile) -> tuple[WeightsFile, list[Layout]]:
     """The part of a file that layouts know whole, and every such layout, except those that cannot
     be used. The file as it is and no layout if there is no such part."""
     usable = [layout for layout in LAYOUTS if not layout.refused]
-    for place in _places(file, usable):
-        if math.isclose(place.share, 1):
-            whole = [one for one in usable if math.isclose(one.share(place.keys), 1)]
-            return file.below(place.prefix), whole
+    places = [place for place in _places(file, usable) if math.isclose(place.share, 1)]
+    if places:
+        first = places[0].prefix
+        return file.below(first), [place.layout for place in places if place.prefix == first]
     return file, []

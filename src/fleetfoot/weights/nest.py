@@ -16,13 +16,15 @@ from typing import Any
 from torch import Tensor
 
 from fleetfoot.errors import KeyMismatchError, visible
-from fleetfoot.weights.pickles import Name, Thing, Unusable, View, array_of
+from fleetfoot.weights.pickles import DATA, Name, Thing, Unusable, View, array_of
 
 DEEPEST = 10
 """Limit for mappings within mappings."""
 MOST_SEPARATORS = 20
 LONGEST_KEY = 2000
 LONGEST_LIST = 64
+MANY = 5
+"""Number of keys with the same start that are named together."""
 SMALLEST_SHARE = 200
 """A prefix counts if at least one in so many of the file's tensors has it."""
 
@@ -35,12 +37,6 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
 """Prefixes that wrappers of networks put before every key."""
 COUNTER = "n_averaged"
 """Key of the count that torch's ``AveragedModel`` keeps beside the keys that it prefixes."""
-
-DATA_ROOTS = (
-    "argparse", "array", "builtins", "collections", "datetime", "decimal", "fractions", "numpy",
-    "pandas", "pathlib", "random", "re", "torch", "types", "uuid",
-)  # fmt: skip
-"""Packages whose objects are known data, not worth a word when they are left out."""
 
 _AVERAGED = re.compile(
     r"(^|[_.\d])(ema|avg|averaged|swa|shadow|polyak)($|[_.\d])|(^|_)mean_teacher"
@@ -88,7 +84,7 @@ class Nest:
                 if _is_leaf(item):
                     leaves[joined] = item
                 else:
-                    if isinstance(item, Thing) and item.name.partition(".")[0] not in DATA_ROOTS:
+                    if isinstance(item, Thing) and item.name not in DATA:
                         objects[joined] = item.name
                     below.append(((*path, key), f"{joined}.", item))
             rest += reversed(below)
@@ -103,13 +99,18 @@ class Nest:
         }
 
     def outside(self, prefix: str) -> tuple[str, ...]:
-        """Keys of the tensors in the same mapping that ``prefix`` leaves out."""
+        """Keys of the tensors in the same mapping that ``prefix`` leaves out; many with the same
+        start are one entry, ``teacher.* (164 tensors)``."""
         owner = self._owner(prefix)
-        return tuple(
-            key[len(owner) :]
-            for key in self.leaves
-            if key.startswith(owner) and not key.startswith(prefix) and self._owner(key) == owner
-        )
+        groups: dict[str, list[str]] = {}
+        for key in self.leaves:
+            if key.startswith(owner) and not key.startswith(prefix) and self._owner(key) == owner:
+                inner = key[len(owner) :]
+                groups.setdefault(inner.partition(".")[0], []).append(inner)
+        found: list[str] = []
+        for start, keys in groups.items():
+            found += keys if len(keys) < MANY else [f"{start}.* ({len(keys)} tensors)"]
+        return tuple(found)
 
     def wrappers(self, prefix: str) -> tuple[str, ...]:
         """The prefix in parts, outermost first: ``['state_dict']`` for an entry, ``module.`` for

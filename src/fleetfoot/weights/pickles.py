@@ -126,17 +126,20 @@ DATA = frozenset(
             for part in ("", "._local")
             for n in ("", "Posix", "Windows", "Pure", "PurePosix", "PureWindows")
         ),
-        *(f"builtins.{n}" for n in ("set", "frozenset", "bytearray", "complex", "range", "slice",
+        *(f"builtins.{n}" for n in ("set", "frozenset", "bytearray", "complex", "range", "xrange",
+                                    "slice", "long", "unicode",
                                     "list", "tuple", "dict", "str", "int", "float", "bool",
                                     "bytes", "object")),
         "torch.device", "torch.torch.device", "torch._C.Generator",
         "torch.serialization._get_layout",
         "torchvision.transforms.functional.InterpolationMode",
         *(
-            f"numpy.random.{place}{n}"
-            for place in ("", "_pickle.")
-            for n in ("__randomstate_ctor", "__generator_ctor", "__bit_generator_ctor")
+            f"numpy.random.{n}"
+            for n in ("_pickle.__randomstate_ctor", "_pickle.__generator_ctor",
+                      "_pickle.__bit_generator_ctor", "__RandomState_ctor",
+                      "bit_generator.__pyx_unpickle_SeedSequence")
         ),
+        "numpy.scalar",
     }
 )  # fmt: skip
 """Calls that make plain data. None is made here; the entry is skipped."""
@@ -297,6 +300,10 @@ class _Machine:
 
     def stored(self, identity: Any) -> Any:
         """What a persistent id of torch names: a storage."""
+        if not isinstance(identity, tuple):
+            raise BrokenError("it refers to something other than a storage")
+        if len(identity) == 4 and identity[0] == "module":
+            return identity[1]  # a class with its source text, which torch only compares
         kind, storage, key, _, count, *view = identity
         if kind != "storage" or not isinstance(storage, Name) or any(view):
             raise BrokenError("it refers to something other than a storage")

@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 from fleetfoot.errors import CorruptFileError, UnsafeFileError, visible
+from fleetfoot.files import open_regular
 from fleetfoot.weights import pickles
 from fleetfoot.weights.pickles import Storage, Unusable, View
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """First object of a file of torch before 1.6."""
+MARK = MAGIC.to_bytes(10, "little")
 ALIASES = 8
 """Limit for the bytes of all tensors together, in sizes of their file: tied weights share values,
 but a few bytes may describe any number of tensors on one storage."""
@@ -35,7 +37,7 @@ Tree = tuple[Any, Callable[[Mapping[str, Any]], dict[str, Tensor]]]
 
 def read_zip(path: Path) -> Tree:
     """The entries of a zip that ``torch.save`` wrote."""
-    with zipfile.ZipFile(path) as archive:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         for member in members:
             if member.compress_type != zipfile.ZIP_STORED:
@@ -67,7 +69,7 @@ def _checked(path: Path, archive: zipfile.ZipFile, member: str) -> bytes:
 
 
 def _from_zip(path: Path, wanted: Mapping[str, Any]) -> dict[str, Tensor]:
-    with zipfile.ZipFile(path) as archive:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         names = set(archive.namelist())
         root = _root(archive.infolist())
         swap = False
@@ -87,12 +89,15 @@ def _from_zip(path: Path, wanted: Mapping[str, Any]) -> dict[str, Tensor]:
 def read_legacy(path: Path) -> Tree:
     """The entries of a file of torch before 1.6: pickles in a row, then the storages."""
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
 
         def part(what: str) -> Any:
             return _load(path, file, size - file.tell(), what)
 
-        if part("its pickle") != MAGIC:
+        first = part("its pickle")
+        if first != MAGIC:
+            if isinstance(first, dict):  # Python's own pickle, of NumPy's arrays
+                return first, partial(_made, path, storage=_no_storage)
             raise CorruptFileError(
                 f"{path}: not a sound PyTorch file: a pickle without PyTorch's mark"
             )
@@ -106,6 +111,17 @@ def read_legacy(path: Path) -> Tree:
     if not isinstance(keys, list) or not all(isinstance(key, str | int) for key in keys):
         raise CorruptFileError(f"{path}: not a sound PyTorch file: its storages have no names")
     return tree, partial(_from_legacy, path, start, [str(key) for key in keys], _storages(tree))
+
+
+def read_pickle(path: Path) -> Tree:
+    """The entries of a plain pickle of NumPy's arrays. Tensors in one are programs."""
+    with open_regular(path) as file:
+        tree = _load(path, file, path.stat().st_size, "the plain pickle")
+    return tree, partial(_made, path, storage=_no_storage)
+
+
+def _no_storage(one: Storage) -> torch.UntypedStorage:
+    raise AssertionError("a plain pickle holds no storages")
 
 
 def _storages(tree: Any) -> dict[str, Storage]:
@@ -135,7 +151,7 @@ def _from_legacy(
 ) -> dict[str, Tensor]:
     places: dict[str, tuple[int, int]] = {}
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         place = start
         for key in keys:
             file.seek(place)
@@ -163,7 +179,7 @@ def _load(path: Path, file: BinaryIO, size: int, what: str) -> Any:
         return pickles.load(file, size)
     except pickles.CodeError as error:
         raise UnsafeFileError(
-            f"{path}: refused, since its pickle calls {visible(error)[:LONGEST_NAME]}, which could "
+            f"{path}: refused, since {what} calls {visible(error)[:LONGEST_NAME]}, which could "
             "be any program; if you trust its origin, load it where it was made and save its "
             "state_dict() alone"
         ) from None

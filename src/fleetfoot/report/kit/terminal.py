@@ -12,7 +12,8 @@ from rich.measure import Measurement
 from rich.segment import Segment
 from rich.text import Text
 
-from fleetfoot.streams import printable_lines, results
+from fleetfoot.errors import printable
+from fleetfoot.streams import results
 
 WIDE = 120
 
@@ -26,7 +27,7 @@ class _Console(Console):
         for segment in super().render(renderable, options):
             text = segment.text
             if not (segment.control or text.isprintable() or text == "\n"):
-                segment = segment._replace(text=printable_lines(text))
+                segment = segment._replace(text=printable(text))
             yield segment
 
     def on_broken_pipe(self) -> None:

@@ -52,6 +52,7 @@ def test_convolutions(channels, groups, options):
         *(nn.ReLU(), nn.ReLU6(), nn.Hardswish(), nn.Hardsigmoid(), nn.SiLU(), nn.GELU()),
         *(nn.GELU(approximate="tanh"), nn.Sigmoid(), nn.Tanh(), nn.LeakyReLU(0.2), nn.ELU(0.7)),
         *(nn.SELU(), nn.Mish(), nn.Softplus(), nn.Hardtanh(-0.5, 0.7), nn.ReLU(inplace=True)),
+        nn.PReLU(),
     ],
     ids=str,
 )
@@ -144,6 +145,12 @@ SHAPES = {
     "index_select": lambda x: x.index_select(3, torch.tensor([3, 1])),
     "repeat": lambda x: x[:, :2].repeat(1, 2, 1, 3),
     "expand": lambda x: x[:, :1].expand(-1, 4, 6, 8) * 2,
+    "more dimensions than a node has": lambda x: (
+        x.reshape(-1, 3, 2, 2, 3, 2, 2, 2, 2)
+        .permute(0, 8, 6, 4, 2, 7, 5, 3, 1)
+        .softmax(-1)
+        .reshape(-1, 12, 16, 3)
+    ),
     "windows": lambda x: (
         x.reshape(-1, 12, 3, 2, 4, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 12, 4, 12)
     ).softmax(-1),
@@ -192,7 +199,14 @@ def test_normalize_is_one_node():
 
 
 @pytest.mark.parametrize(
-    "norm", [nn.BatchNorm2d(12), nn.GroupNorm(1, 12), nn.GroupNorm(4, 12, affine=False)], ids=str
+    "norm",
+    [
+        *(nn.BatchNorm2d(12), nn.GroupNorm(1, 12), nn.GroupNorm(4, 12, affine=False)),
+        *(nn.InstanceNorm2d(12), nn.InstanceNorm2d(12, affine=True)),
+        nn.InstanceNorm2d(12, affine=True, track_running_stats=True),
+        nn.LocalResponseNorm(5, alpha=0.5),
+    ],
+    ids=str,
 )
 def test_norms_of_maps(norm):
     agrees(trained_(nn.Sequential(nn.Conv2d(3, 12, 1), norm)), torch.randn(1, 3, 5, 6))
@@ -354,24 +368,26 @@ class TestInPlace:
 
 
 def test_every_lacking_operator_is_named_with_its_module():
-    class Sorts(nn.Module):
+    class Modes(nn.Module):
         def forward(self, x):
-            return x.sort(1)[0]
+            return x.mode(1)[0][:, None]
 
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), Sorts(), Does(lambda _, x: x.cumsum(1)), Sorts())
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), Modes(), Does(lambda _, x: torch.linalg.qr(x)[0]), Modes()
+    )
     with pytest.raises(UnsupportedOperatorError) as error:
         lower(model.eval(), torch.randn(1, 3, 6, 8))
     assert str(error.value) == (
-        "native lacks aten.sort.default (at 1). Run this network with another engine, or write "
+        "native lacks aten.mode.default (at 1). Run this network with another engine, or write "
         "these parts of it with other operators"
     )
 
-    both = Does(lambda self, x: (self.a(x), x.cumsum(1), self.b(x)), a=Sorts(), b=Sorts())
+    both = Does(lambda self, x: (self.a(x), torch.linalg.qr(x)[0], self.b(x)), a=Modes(), b=Modes())
     with pytest.raises(UnsupportedOperatorError) as error:
         lower(both.eval(), torch.randn(1, 3, 6, 8))
     assert error.value.places == {
-        "aten.sort.default": ["a", "b"],
-        "aten.cumsum.default": ["the network itself"],
+        "aten.mode.default": ["a", "b"],
+        "aten.linalg_qr.default": ["the network itself"],
     }
 
 

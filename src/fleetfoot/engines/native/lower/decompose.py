@@ -17,6 +17,7 @@ from torch._decomp import decomposition_table
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from fleetfoot.engines.native.lower.functional import shows_a_write
+from fleetfoot.engines.native.lower.operators import OPERATORS
 
 
 def decomposed(node: fx.Node) -> fx.GraphModule | None:
@@ -36,22 +37,33 @@ def decomposed(node: fx.Node) -> fx.GraphModule | None:
         return function(*arguments, **named)
 
     values = [one.meta["val"] for one in inputs]
-    # before dispatch, so that layers in it stay whole
-    traced: fx.GraphModule = make_fx(call, pre_dispatch=True)(*values)
-    if shows_a_write(traced.graph):
-        traced = make_fx(torch.func.functionalize(call))(*values)
-    whole = [one for one in traced.graph.nodes if one.target is node.target]
-    return None if whole else traced
+    # a composite operator is traced to the core ones; in another's decomposition, layers stay whole
+    composite = node.target.has_kernel_for_dispatch_key(_COMPOSITE)
+    try:
+        traced: fx.GraphModule = make_fx(call, pre_dispatch=not composite)(*values)
+        if shows_a_write(traced.graph):
+            traced = make_fx(torch.func.functionalize(call))(*values)
+    except Exception:  # whatever tracing meets: the operator itself is what lacks
+        return None
+    targets = [one.target for one in traced.graph.nodes]
+    return None if node.target in targets or any(map(_primitive, targets)) else traced
+
+
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
 def _decomposition(operator: torch._ops.OpOverload) -> Callable[..., Any] | None:
     table = _table()
     if operator in table:
         return table[operator]
-    # a composite operator, whose own implementation is its decomposition
-    if operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
-        return operator.decompose
-    return None
+    return operator.decompose if operator.has_kernel_for_dispatch_key(_COMPOSITE) else None
+
+
+def _primitive(target: Any) -> bool:
+    """Whether an operator is one of PyTorch's own primitives, which are no ATen, and has no
+    lowering: a name that says nothing to who reads that it lacks."""
+    name = str(target)
+    return name.startswith("prims.") and name not in OPERATORS
 
 
 @cache

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,14 +25,14 @@ from fleetfoot.copying import in_float64
 from fleetfoot.engines.base import quiet, reason, relative_error
 from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native.graph import Graph, Tensor, View, prune
-from fleetfoot.engines.native.lower.builder import Builder
+from fleetfoot.engines.native.lower.builder import TYPES, Builder
 from fleetfoot.engines.native.lower.decompose import decomposed
 from fleetfoot.engines.native.lower.functional import functional, storage, written
 from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
 from fleetfoot.engines.native.lower.operators.reductions import normalised
 from fleetfoot.engines.native.lower.regions import inline_regions_
 from fleetfoot.engines.native.lower.values import Value
-from fleetfoot.errors import EngineError, LackingError, UnsupportedOperatorError
+from fleetfoot.errors import EngineError, FleetfootError, LackingError, UnsupportedOperatorError
 
 INDEPENDENCE = 1e-4
 """Largest ``relative_error`` between a picture alone and beside another. Float32 sums in another
@@ -85,10 +86,24 @@ def _signature(program: torch.export.ExportedProgram) -> str:
         nest = Nest.of(pytree.tree_unflatten(range(spec.num_leaves), spec))
     except ValueError as error:
         raise EngineError(f"native cannot keep the outputs' names: {error}") from error
-    if nest.plain and len(names) == 1:
+    types = [_output_type(node) for node in _output_nodes(program)]
+    whole = any(type != "float32" for type in types)
+    if nest.plain and len(names) == 1 and not whole:
         return ""
-    record = {"inputs": list(names), "outputs": nest.record}
+    record: dict[str, Any] = {"inputs": list(names), "outputs": nest.record}
+    if whole:
+        record["types"] = types
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+
+
+def _output_nodes(program: torch.export.ExportedProgram) -> list[Any]:
+    (output,) = program.graph.find_nodes(op="output")
+    return pytree.tree_leaves(output.args[0])
+
+
+def _output_type(node: Any) -> str:
+    value = node.meta["val"] if isinstance(node, fx.Node) else node
+    return str(value.dtype).removeprefix("torch.")
 
 
 @torch.no_grad()
@@ -176,6 +191,8 @@ class _Missing:
 
 _MISSING = _Missing()
 
+_INDICES = re.compile(r"max_pool\dd(_with_indices)?$")
+"""Names of operators whose second result is the place of each maximum."""
 _IGNORED = ("_assert_tensor_metadata", "_assert_async", "sym_constrain_range", "_assert_scalar")
 
 
@@ -229,6 +246,14 @@ class _Lowering:
             self._values[node] = self._result(node)
         except LackingError as error:
             self._lacks(node, str(error))
+        except FleetfootError:
+            raise
+        except Exception as error:  # an operator called as none here was foreseen
+            raise EngineError(
+                f"native cannot lower {node.target} (at {self._build.path or 'the network itself'}"
+                f"): {reason(error)}. Run this network with another engine, or write this part "
+                "of it with other operators"
+            ) from error
 
     def _result(self, node: fx.Node) -> Any:
         """Raises LackingError: neither a lowering nor PyTorch's decomposition gives the operator's
@@ -237,7 +262,12 @@ class _Lowering:
             return getattr(node.graph.owning_module, str(node.target))
         arguments = self._arguments(node)
         if node.target is operator.getitem:
-            return arguments[0][arguments[1]]
+            taken = arguments[0][arguments[1]]
+            if taken is None:
+                raise LackingError("of a result that has no lowering")
+            return taken
+        if isinstance(node.target, type):  # the named tuple of an operator with several results
+            return node.target(*arguments)
         if not any(map(_varies, pytree.tree_leaves(arguments))):
             return self._computed(node)
         try:
@@ -315,20 +345,27 @@ class _Lowering:
         packet, _, overload = name.rpartition(".")
         if packet in _IGNORED:
             return None
-        function = OPERATORS.get(f"{packet.removesuffix('_')}.{overload}")
+        in_place = packet.endswith("_") and not packet.endswith("__")
+        function = OPERATORS.get(f"{packet.removesuffix('_') if in_place else packet}.{overload}")
         results = pytree.tree_leaves(node.meta.get("val"))
         if results and all(isinstance(one, int | float) for one in results):
             return node.meta["val"]  # a size
         if function is None or not results:
             raise LackingError("")
+        sizes = (n for one in results if isinstance(one, torch.Tensor) for n in one.shape)
+        if not all(isinstance(n, int) for n in sizes):
+            raise LackingError("with a shape that depends on what is in a tensor")
         build.shape, build.dtype = tuple(results[0].shape), results[0].dtype
         build.order = _wanted_order(node)
         build.padding = _padding_of_readers(node)
+        if _INDICES.search(packet) and _reads_second(node):
+            raise LackingError("of which the indices are read")
         result = self._as_normalised(node)
         if result is None:
             result = function(build, *arguments)
-        if build.dtype != torch.float32 and any(map(_varies, pytree.tree_leaves(result))):
-            raise LackingError(f"in {str(build.dtype).removeprefix('torch.')}")
+        for found, wanted in zip(_flat(result), results, strict=False):
+            if isinstance(found, Value) and found.tensor.type != TYPES.get(wanted.dtype):
+                raise LackingError(f"in {str(wanted.dtype).removeprefix('torch.')}")
         return result
 
     def _as_normalised(self, node: fx.Node) -> Value | None:
@@ -364,12 +401,13 @@ class _Lowering:
 
     def _outputs(self, node: fx.Node) -> None:
         kinds = [spec.kind for spec in self._program.graph_signature.output_specs]
-        for leaf, kind in zip(node.args[0], kinds, strict=True):
+        leaves: Any = node.args[0]
+        for leaf, kind in zip(leaves, kinds, strict=True):
             if kind != OutputKind.USER_OUTPUT:
                 continue  # the new content of a buffer or an input: a plan keeps nothing
             value = self._values[leaf] if isinstance(leaf, fx.Node) else leaf
             if isinstance(value, torch.Tensor):
-                value = self._build.constant(value, "output")
+                value = self._build.constant(value, "output", type=TYPES.get(value.dtype, "f32"))
             assert isinstance(value, Value), "check_independence found tensors alone"
             self._graph.outputs.append(self._output(value))
 
@@ -377,7 +415,7 @@ class _Lowering:
         """An output: dense in PyTorch's order, in the caller's memory."""
         order = range(len(value.shape))
         if value.tensor.kind != "arena" or not value.is_dense(order):
-            out = self._build.fresh(value.shape, order)
+            out = self._build.fresh(value.shape, order, type=value.tensor.type)
             self._build.path = ""
             self._build.write(value, out, value.order())
             value = out
@@ -408,6 +446,10 @@ def _path(node: fx.Node) -> str:
     """Path of the module whose forward called the operator."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]) if stack else ""
+
+
+def _flat(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, list | tuple) else [result]
 
 
 def _varies(x: Any) -> bool:
@@ -458,3 +500,10 @@ def _padding_of_readers(node: fx.Node) -> float | None:
     if readers and readers <= {"aten.conv2d.default", "aten.conv2d.padding"}:
         return 0.0
     return float("-inf") if readers == {"aten.max_pool2d.default"} else None
+
+
+def _reads_second(node: fx.Node) -> bool:
+    """Whether anything reads the second of an operator's results."""
+    return any(
+        user.target is operator.getitem and user.args[1] == 1 and user.users for user in node.users
+    )

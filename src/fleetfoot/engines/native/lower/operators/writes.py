@@ -14,23 +14,26 @@ from typing import Any
 import torch
 
 from fleetfoot.engines.native.lower.builder import Builder, Part
-from fleetfoot.engines.native.lower.operators.arguments import Operand, constant
-from fleetfoot.engines.native.lower.operators.elementwise import add, where
+from fleetfoot.engines.native.lower.operators.arguments import Operand
+from fleetfoot.engines.native.lower.operators.elementwise import add
+from fleetfoot.engines.native.lower.operators.indexing import index_put as scattered_put
 from fleetfoot.engines.native.lower.operators.shapes import joined
+from fleetfoot.engines.native.lower.operators.types import as_type, in_type, named
 from fleetfoot.engines.native.lower.operators.windows import gathered
 from fleetfoot.engines.native.lower.values import Value
-from fleetfoot.errors import LackingError
+
+added = in_type(add, "add")
 
 
 def copy(build: Builder, x: Operand, source: Operand, *ignored: Any) -> Operand:
     """Lowers copy: the elements of ``source``, in the shape of ``x``."""
-    return source.expand(tuple(x.shape))
+    return as_type(build, source, named(build.dtype)).expand(tuple(x.shape))
 
 
 def fill(build: Builder, x: Operand, value: Operand | float = 0.0) -> Operand:
     """Lowers fill and zero."""
     if isinstance(value, Value):
-        return value.expand(tuple(x.shape))
+        return as_type(build, value, named(build.dtype)).expand(tuple(x.shape))
     number = value.item() if isinstance(value, torch.Tensor) else value
     return torch.tensor(number, dtype=build.dtype).expand(tuple(x.shape))
 
@@ -48,7 +51,8 @@ def slice_scatter(
     dim %= len(x.shape)
     count = x.shape[dim]
     places = range(*slice(start, stop, step).indices(count))
-    old, new = build.value(x), build.value(source)
+    type = named(build.dtype)
+    old, new = as_type(build, x, type), as_type(build, source, type)
     if not places:
         return old
     if len(places) == 1 or step == 1:
@@ -84,7 +88,7 @@ def select_scatter(build: Builder, x: Operand, source: Operand, dim: int, place:
     """Lowers select_scatter: ``x`` with ``source`` at one index of a dimension."""
     dim %= len(x.shape)
     place %= x.shape[dim]
-    value = build.value(source)
+    value = as_type(build, source, named(build.dtype))
     value = Value(value.tensor, (*value.dims[:dim], (), *value.dims[dim:]), value.offset)
     return slice_scatter(build, x, value, dim, place, place + 1)
 
@@ -104,27 +108,16 @@ def index_put(
     values: Operand,
     accumulate: bool = False,
 ) -> Value:
-    """Lowers index_put by a constant index of neighbouring dimensions, or by a mask that one value
-    is written at."""
+    """Lowers index_put: by gathers for a constant index of neighbouring dimensions, else by
+    scatter."""
     given = [dim for dim, one in enumerate(indices) if one is not None]
-    masks = [one for one in indices if one is not None and _is_mask(one)]
-    if masks and not accumulate and math.prod(values.shape) == 1 and len(given) == 1:
-        mask = masks[0]
-        spread = (1,) * given[0] + tuple(mask.shape)
-        spread += (1,) * (len(x.shape) - len(spread))
-        mask = (
-            mask.reshape(spread)
-            if isinstance(mask, torch.Tensor)
-            else (build.reshaped(mask, spread))
-        )
-        return where(build, mask, values.reshape([]), x)
     first, last = given[0], given[-1] + 1
-    if len(given) != last - first:
-        raise LackingError("by indices of dimensions that are not neighbours")
     taken: list[torch.Tensor] = []
-    for one in indices[first:last]:
-        array = constant(one, "an index")
-        taken += array.nonzero(as_tuple=True) if _is_mask(array) else [array]
+    for array in indices[first:last]:
+        if not isinstance(array, torch.Tensor):  # computed, or not a neighbour
+            return scattered_put(build, x, indices, values, accumulate)
+        mask = array.dtype in (torch.bool, torch.uint8)
+        taken += array.nonzero(as_tuple=True) if mask else [array]
     whole, last = tuple(x.shape), first + len(taken)
     sizes = whole[first:last]
     places = torch.zeros((), dtype=torch.long)
@@ -132,18 +125,16 @@ def index_put(
         places = places * size + torch.where(array < 0, array + size, array)
     places = places.flatten()
     if accumulate and len(places.unique()) < len(places):
-        raise LackingError("that adds to one place several times")
+        return scattered_put(build, x, indices, values, accumulate)
+    type = named(build.dtype)
     shape = torch.broadcast_shapes(*(tuple(one.shape) for one in taken))
-    new = build.value(values).expand((*whole[:first], *shape, *whole[last:]))
+    new = as_type(build, values, type).expand((*whole[:first], *shape, *whole[last:]))
     source = build.reshaped(new, (*whole[:first], len(places), *whole[last:]))
-    old = build.reshaped(build.value(x), (*whole[:first], math.prod(sizes), *whole[last:]))
+    x = as_type(build, x, type)
+    old = build.reshaped(x, (*whole[:first], math.prod(sizes), *whole[last:]))
     if accumulate:
-        source = add(build, gathered(build, old, first, places), source)
+        source = added(build, gathered(build, old, first, places), source)
     return build.reshaped(replaced_at(build, old, source, first, places), whole)
-
-
-def _is_mask(x: Operand) -> bool:
-    return getattr(x, "dtype", None) in (torch.bool, torch.uint8)
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
