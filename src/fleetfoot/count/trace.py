@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from fleetfoot.copying import copied, evaluated_
+from fleetfoot.copying import check_nesting, copied, evaluated_
 from fleetfoot.count.exact import EXACT, WITHOUT, Call, exact_flops
 from fleetfoot.count.formulas import FIRST_OUTPUT_ONLY, MACS
 from fleetfoot.count.vocabulary import FREE, bare
@@ -501,6 +501,7 @@ def trace(
         )
     if on not in ("auto", "meta", "given"):
         raise ValueError(f"on must be 'auto', 'meta' or 'given', not {on!r}")
+    check_nesting(model)
     inputs = example if isinstance(example, tuple) else (example,)
     held = [*_tensors(inputs), *model.parameters(), *model.buffers()]
     has_values = not any(tensor.is_meta for tensor in held)
