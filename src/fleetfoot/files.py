@@ -30,9 +30,10 @@ log = logging.getLogger("fleetfoot")
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives the path of a new, empty file beside ``path``, which replaces ``path`` when the block
-    ends. If the block fails, ``path`` stays as it was. If two processes write at once, the whole
-    file of one of them remains.
+    ends. A missing folder is made. If the block fails, ``path`` stays as it was. If two processes
+    write at once, the whole file of one of them remains.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     # the mode of a new file, which a temporary file does not have: others may read the result
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -48,7 +49,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces ``path`` by ``text`` in one step. Makes its folder if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as draft:
         draft.write_bytes(text.encode())
 

@@ -52,6 +52,9 @@ GROUP = 40
 FEWEST = 40
 """Fewest networks for a fit: the model has more features than this."""
 FOLDS = 5
+LARGE_ERRORS = 0.10, 0.25
+"""Median and 90th percentile of the errors on held-out networks above which a calibration warns;
+4 % and 13 % in benchmarks/latency-model."""
 MEASURING = Pace(
     name="calibrate",
     description="synthetic networks, interleaved in groups",
@@ -138,6 +141,20 @@ class Calibration:
     """Agreement on the synthetic networks, each predicted by a model fitted without its fifth."""
     scales: Scales
     schema: int = SCHEMA
+
+    @property
+    def doubt(self) -> str:
+        """Why predictions may be far off: errors above ``LARGE_ERRORS`` on the networks held out,
+        as on a busy machine; "" if there is no reason."""
+        median, p90 = self.within.median_error, self.within.p90_error
+        if median <= LARGE_ERRORS[0] and p90 <= LARGE_ERRORS[1]:
+            return ""
+        return (
+            f"the latency model of {self.engine} is inexact: on networks held out its median error "
+            f"is {100 * median:.0f} % and one in ten is off by more than {100 * p90:.0f} %. The "
+            "machine was probably busy; calibrate again when it is quiet: fleetfoot calibrate "
+            f"--engine {self.engine} --threads {self.threads}"
+        )
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:

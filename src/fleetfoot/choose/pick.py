@@ -33,10 +33,10 @@ from fleetfoot.machine import environment
 from fleetfoot.machine.measured import machine
 from fleetfoot.measure.clock import quantile
 from fleetfoot.measure.grid import networks
-from fleetfoot.measure.networks import prepare
 from fleetfoot.measure.run import Case, Event, run
 from fleetfoot.models import list_models
-from fleetfoot.network import Size, height_width, native_size, published, resolved_size
+from fleetfoot.network import Size, native_size, published, resolve, resolved_size
+from fleetfoot.transform.fusion import unproved
 
 log = logging.getLogger("fleetfoot")
 
@@ -332,8 +332,10 @@ def folded_trace(name: str, size: Size, batch: int, cache: Path | None = None) -
 
 
 def _folded_trace(name: str, size: Size, batch: int) -> Trace:
-    made = prepare(name, size, fold=True)
-    return trace(made.model, torch.zeros(batch, made.channels, *height_width(size)))
+    workload = resolve(name, size=size)
+    example = workload.image("pick")
+    folded = unproved(workload.module, example)  # what is measured later is proved then
+    return trace(folded, torch.zeros(batch, *example.shape[1:]))
 
 
 def _kept_trace(raw: Any) -> Trace:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from fleetfoot import __version__
+from fleetfoot.cli import complete
 from fleetfoot.cli.bench import bench, compare, report
 from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.claims import claims
@@ -33,7 +35,6 @@ app = typer.Typer(
     name="fleetfoot",
     help="Vision networks that are fast on your device, not on paper.",
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -87,13 +88,21 @@ app.command("compile")(compile_plan)
 app.add_typer(weights_app)
 
 
+class _Stderr(logging.Handler):
+    """Prints on stderr as it is at the time: a line that shows progress there moves down."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(self.format(record), err=True)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2, not a traceback."""
-    handler = logging.StreamHandler()  # licences, and what was done with weights, go to stderr
+    handler = _Stderr()  # licences, and what was done with weights
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("fleetfoot")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    complete.join_colons(os.environ)
     try:
         app()
     except Exception as error:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fleetfoot.cli.network import Channels, Inputs, Model, Option, Size, Weights, resolved
+from fleetfoot.cli.status import working
 
 
 def count(
@@ -44,20 +45,21 @@ def count(
     if as_table + as_json + as_csv > 1:
         raise typer.BadParameter("--table, --json and --csv exclude each other")
 
-    from fleetfoot.count import trace
-    from fleetfoot.report.counts import print_card, print_modules, record, to_csv
-    from fleetfoot.report.kit.terminal import console
+    with working(f"counting {model}"):
+        from fleetfoot.count import trace
+        from fleetfoot.report.counts import print_card, print_modules, record, to_csv
+        from fleetfoot.report.kit.terminal import console
 
-    made = resolved(
-        model,
-        size=size,
-        inputs=inputs,
-        channels=channels,
-        batch=batch,
-        weights=weights,
-        option=option,
-    )
-    found = trace(made.module, made.arguments)
+        made = resolved(
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            batch=batch,
+            weights=weights,
+            option=option,
+        )
+        found = trace(made.module, made.arguments)
     if as_json:
         typer.echo(json.dumps({**made.record(), **record(found, depth)}))
     elif as_csv:

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli import complete
+from fleetfoot.cli.status import working
+
 
 def pick(
     max_ms: Annotated[
@@ -24,7 +27,8 @@ def pick(
         str,
         typer.Option(
             help="Engine to run: 'native', 'onnxruntime', 'openvino', 'eager', or 'auto', the "
-            "first of them that is installed."
+            "first of them that is installed.",
+            autocompletion=complete.modelled_engine,
         ),
     ] = "auto",
     batch: Annotated[int, typer.Option(help="Batch size, in images.")] = 1,
@@ -59,10 +63,11 @@ def pick(
     Times are predicted, and then measured for networks that may be among the best. No weights are
     loaded: the top-1 is the published one. The first run takes minutes, to calibrate and fold.
     """
-    from fleetfoot.choose.pick import pick as choose
-    from fleetfoot.report.kit.terminal import console
-    from fleetfoot.report.live import Progress
-    from fleetfoot.report.pick import print_card, record
+    with working("loading the networks"):
+        from fleetfoot.choose.pick import pick as choose
+        from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.live import Progress
+        from fleetfoot.report.pick import print_card, record
 
     with Progress(console(stderr=True)) as progress:
         made = choose(

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record instead of a card.")]
 File = Annotated[
     Path, typer.Argument(help="File of weights: .safetensors, .pth, .pth.tar, .pt, .npz or .h5.")
@@ -22,9 +25,10 @@ weights_app = typer.Typer(
 @weights_app.command()
 def inspect(file: File, as_json: Json = False) -> None:
     """Show a file's format and layout, and the networks that its weights fit."""
-    from fleetfoot.models import inspect_weights
+    with working(f"reading {file}"):
+        from fleetfoot.models import inspect_weights
 
-    record = asdict(inspect_weights(file))
+        record = asdict(inspect_weights(file))
     if as_json:
         typer.echo(json.dumps(record))
         return
@@ -46,7 +50,9 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write a file's weights as safetensors in our own layout."""
-    from fleetfoot.models import convert as convert_file
+    check_output(out, option="OUT")
+    with working(f"reading {file}"):
+        from fleetfoot.models import convert as convert_file
 
-    report = convert_file(file, out, model=model, overwrite=force)
+        report = convert_file(file, out, model=model, overwrite=force)
     typer.echo(json.dumps({"out": str(out), **asdict(report)}) if as_json else f"{out}: {report}")
