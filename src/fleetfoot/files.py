@@ -80,7 +80,9 @@ def _strict(text: str) -> object:
 def fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:
     """``raw`` with each value brought to the type that ``kind`` states for it."""
     hints = _hints(kind)
-    missing, unknown = [n for n in hints if n not in raw], [n for n in raw if n not in hints]
+    required = getattr(kind, "__required_keys__", hints)  # a TypedDict may have others
+    missing, unknown = [n for n in required if n not in raw], [n for n in raw if n not in hints]
+    missing.sort(key=list(hints).index)
     if missing or unknown:
         raise RecordError(
             "; ".join(
@@ -90,7 +92,9 @@ def fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:
                 if names
             )
         )
-    return {name: _value(raw[name], hint, prefix + name) for name, hint in hints.items()}
+    return {
+        name: _value(raw[name], hint, prefix + name) for name, hint in hints.items() if name in raw
+    }
 
 
 def parsed(raw: object, kind: type[Made], name: str = "") -> Made:

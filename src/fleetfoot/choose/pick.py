@@ -18,6 +18,7 @@ import torch
 
 from fleetfoot.choose.calibrate import (
     CHECKING,
+    ENOUGH,
     OnEvent,
     calibrate,
     calibration_file,
@@ -62,7 +63,7 @@ MEASURING = replace(CHECKING, name="pick", description="contenders, interleaved"
 
 @dataclass(frozen=True)
 class Tracing:
-    """Event: a network is being folded and traced, or read from the cache."""
+    """Event: a network is being folded and traced, or its trace read from the cache."""
 
     model: str
     number: int
@@ -254,8 +255,10 @@ def _model(engine: str, threads: int, on_event: OnEvent) -> Predict:
         made = load(engine, threads)
     except RecordError as error:
         said = logging.WARNING if calibration_file(engine, threads).exists() else logging.INFO
-        log.log(said, "%s; calibrating now", error)
-        made = calibrate(engine, threads=threads, on_event=on_event)
+        log.log(said, "%s; calibrating now, once, for one to three minutes", error)
+        made = calibrate(engine, threads=threads, enough=ENOUGH, on_event=on_event)
+    if made.doubt:
+        log.warning("%s", made.doubt)
     return made.model.predict
 
 
@@ -313,8 +316,8 @@ def candidates(
 
 
 def folded_trace(name: str, size: Size, batch: int, cache: Path | None = None) -> Trace:
-    """The trace of a folded network. It is kept in ``cache``, because folding with its proof takes
-    a second; it depends only on the network and on versions."""
+    """The trace of a folded network. It is kept in ``cache``, because folding takes half a second;
+    it depends only on the network and on versions."""
     question = {
         "network": name,
         "size": size,

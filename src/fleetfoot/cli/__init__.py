@@ -8,9 +8,10 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,10 +32,15 @@ from fleetfoot.cli.swap import swap
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.errors import FactoryError, FleetfootError, first_line
 
+NARROW = 72
+"""Least width for help in frames; below it they would cut names and words."""
+STYLE: Literal["rich"] | None = "rich" if shutil.get_terminal_size().columns >= NARROW else None
+
 app = typer.Typer(
     name="fleetfoot",
     help="Vision networks that are fast on your device, not on paper.",
     no_args_is_help=True,
+    rich_markup_mode=STYLE,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )

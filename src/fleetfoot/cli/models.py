@@ -82,8 +82,13 @@ def info(
         if found.config
         else "",
     }
-    for name, text in rows.items():
-        typer.echo(f"{name:12}  {text or 'none'}")
+    _print_rows({name: text or "none" for name, text in rows.items()})
+
+
+def _print_rows(named: dict[str, str]) -> None:
+    from fleetfoot.report.kit.terminal import console, rows
+
+    console().print(rows(named))
 
 
 def _info_of_a_file(model: str, as_json: bool) -> None:
@@ -96,8 +101,7 @@ def _info_of_a_file(model: str, as_json: bool) -> None:
         typer.echo(json.dumps({**made.record(), "family": family, "params": params}))
         return
     rows = {"family": made.facts.family or "your own", "parameters": f"{params:,}"}
-    for name, text in {**rows, "input": made.describe()}.items():
-        typer.echo(f"{name:12}  {text}")
+    _print_rows({**rows, "input": made.describe()})
 
 
 def engines(as_json: Json = False) -> None:
@@ -108,9 +112,7 @@ def engines(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
-    width = max(len(name) for name in found)
-    for name, reason in found.items():
-        typer.echo(f"{name:{width}}  {'available' if reason is None else reason}")
+    _print_rows({name: "available" if why is None else why for name, why in found.items()})
 
 
 def fuse(
@@ -137,7 +139,10 @@ def fuse(
     if as_json:
         typer.echo(json.dumps(fused.record()))
     else:
-        typer.echo(fused.summary())
+        from fleetfoot.report.kit.terminal import console
+
+        for line in fused.summary().splitlines():
+            console().print(line, soft_wrap=True)
 
 
 def compile_plan(

@@ -61,7 +61,8 @@ def pick(
     """Pick the most accurate networks that run within a time limit on this machine.
 
     Times are predicted, and then measured for networks that may be among the best. No weights are
-    loaded: the top-1 is the published one. The first run takes minutes, to calibrate and fold.
+    loaded: the top-1 is the published one. The first run takes three to five minutes: it
+    calibrates and traces. Later ones take one or two.
     """
     with working("loading the networks"):
         from fleetfoot.choose.pick import pick as choose

@@ -32,11 +32,16 @@ def inspect(file: File, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(record))
         return
+    named = {}
     for name, value in record.items():
         if name == "fits":
             value = [f"{fit['name']} ({fit['num_classes']} classes)" for fit in value]
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        typer.echo(f"{name.replace('_', ' '):9} {text or 'none'}")
+        named[name.replace("_", " ")] = text or "none"
+
+    from fleetfoot.report.kit.terminal import console, rows
+
+    console().print(rows(named))
 
 
 @weights_app.command()

@@ -64,8 +64,6 @@ def print_calibration(console: Console, made: Calibration, file: Path) -> None:
         f"median error {median}, 90th percentile {p90}, rank correlation {rank}."
     )
     console.print(Text(words), soft_wrap=True)
-    if made.doubt:
-        console.print(Text(f"warning: {made.doubt}"), soft_wrap=True)
     if made.failures:
         words = (
             f"{len(made.failures)} of them it could not run, the first: {made.failures[0].reason}"
