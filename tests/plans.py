@@ -11,7 +11,7 @@ from fleetfoot import runtime
 
 
 def plan_bytes(
-    graph: dict[str, Any], constants: dict[str, np.ndarray], *, version: str = "2"
+    graph: dict[str, Any], constants: dict[str, np.ndarray], *, version: str = "3"
 ) -> bytes:
     """The file: its header ends, and each constant begins, at a multiple of 64 bytes."""
     header: dict[str, Any] = {}

@@ -7,22 +7,31 @@ import torch
 from torch import nn
 
 from fleetfoot import cores, engines, runtime
+from fleetfoot.cgroups import Limits
 from fleetfoot.machine.measured import machine
 
 
 @pytest.mark.parametrize(
-    ("quota", "expected"),
-    [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1), ("", 8)],
+    ("limited", "expected"),
+    [
+        (Limits(), 8),
+        (Limits(cores=2), 2),
+        (Limits(cores=100), 8),
+        (Limits(cpus=frozenset({0, 1, 9})), 2),
+        (Limits(cpus=frozenset({99})), 8),  # numbers of another machine say nothing
+        (Limits(cores=3, cpus=frozenset({0, 1})), 2),
+    ],
 )
-def test_a_containers_quota_limits_the_usable_cores(monkeypatch, tmp_path, quota, expected):
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(cores, "QUOTA", tmp_path / "cpu.max")
+def test_a_containers_limits_and_the_affinity_limit_the_usable_cores(
+    monkeypatch, limited, expected
+):
+    monkeypatch.setattr(cores, "limits", lambda: limited)
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert cores.usable_cores() == expected
 
 
-def test_without_a_quota_or_an_affinity_there_is_a_core(monkeypatch, tmp_path):
-    monkeypatch.setattr(cores, "QUOTA", tmp_path / "none")
+def test_without_limits_or_an_affinity_there_is_a_core(monkeypatch):
+    monkeypatch.setattr(cores, "limits", Limits)
     monkeypatch.delattr(cores.os, "sched_getaffinity", raising=False)
     assert cores.usable_cores() >= 1
 

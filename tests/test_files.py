@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import stat
+import tempfile
 import threading
 from dataclasses import dataclass
 
@@ -12,6 +14,7 @@ import pytest
 
 from fleetfoot import files
 from fleetfoot.errors import RecordError
+from fleetfoot.files import cache_folder, read_object, remembered, to_json, write_text
 
 
 @dataclass(frozen=True)
@@ -152,3 +155,68 @@ def test_a_negative_number_is_named_by_its_place():
     files.refuse_negatives({"a": [0, 1.5, {"b": True}], "c": "-1"})
     with pytest.raises(RecordError, match=r"a\[1\]\.b must not be negative, but is -2"):
         files.refuse_negatives({"a": [0, {"b": -2}]})
+
+
+def test_json_of_a_path_that_is_no_text_can_be_written_and_read_back(tmp_path):
+    value = {"path": "caf\udce9 × 猫"}
+    text = to_json(value)
+    assert text == '{"path": "caf\\udce9 × 猫"}'
+    write_text(tmp_path / "made.json", text)
+    assert read_object((tmp_path / "made.json").read_text(encoding="utf-8")) == value
+    write_text(tmp_path / "page.html", "caf\udce9 ×")
+    assert (tmp_path / "page.html").read_bytes() == b"caf\\udce9 \xc3\x97"
+
+
+@pytest.fixture
+def nobody(monkeypatch, tmp_path):
+    """A user without a home folder and without an entry in the system's list of users."""
+    pwd = pytest.importorskip("pwd")
+
+    def unknown(user):
+        raise KeyError(user)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "FLEETFOOT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    files._folder_without_home.cache_clear()
+    yield tmp_path
+    files._folder_without_home.cache_clear()
+
+
+def test_a_user_without_a_home_has_a_folder_for_answers_and_is_told_once(nobody, caplog):
+    asked = []
+
+    def answer() -> int:
+        asked.append(1)
+        return 7
+
+    for _ in range(2):
+        found = remembered("n", {"q": 1}, answer, read=int, write=lambda made: made)
+        assert found == 7
+    assert len(asked) == 1
+    folder = nobody / f"fleetfoot-{os.getuid()}"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert caplog.text.count("no home folder") == 1
+
+
+def test_a_folder_that_others_may_write_to_is_not_believed(nobody):
+    folder = nobody / f"fleetfoot-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    other = cache_folder()
+    assert other != folder
+    assert other.parent == nobody
+    assert cache_folder() == other
+
+
+def test_a_cache_that_cannot_be_written_is_said_once(tmp_path, caplog):
+    (tmp_path / "cache").write_text("a file")
+    files._say_once.cache_clear()
+    for number in range(3):
+        found = remembered(
+            "n", {"q": number}, lambda: 7, read=int, write=lambda made: made,
+            cache=tmp_path / "cache",
+        )  # fmt: skip
+        assert found == 7
+    assert caplog.text.count("answers cannot be kept in") == 1

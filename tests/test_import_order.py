@@ -11,10 +11,10 @@ import fleetfoot
 
 PACKAGE = Path(fleetfoot.__file__).parent
 ROOMS = [
-    "errors", "files", "cores", "copying", "artifact", "runtime", "readers", "ops", "weights",
-    "models", "tasks", "data", "network", "count", "machine", "transform", "engines", "evaluate",
-    "measure", "train", "explain", "choose", "claims", "predict", "score", "serve", "report",
-    "cli", "__main__",
+    "errors", "interrupts", "streams", "files", "cgroups", "cores", "copying", "artifact",
+    "runtime", "readers", "ops", "weights", "models", "tasks", "data", "network", "count",
+    "machine", "transform", "engines", "evaluate", "measure", "train", "explain", "choose",
+    "claims", "predict", "score", "serve", "report", "cli", "__main__",
 ]  # fmt: skip
 
 

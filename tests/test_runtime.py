@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,9 +240,107 @@ def test_a_damaged_plan_is_refused_by_name(tmp_path):
         (flipped, "the checksum differs"),
         (b"", "ends within its header"),
         (b"PK\x03\x04" * 50, "not a plan file"),
-        (classifier(WEIGHT, version="1"), "plan version 1; this library reads version 2"),
+        (classifier(WEIGHT, version="1"), "plan version 1; this library reads version 3"),
     ):
         with pytest.raises(PlanError, match=said):
             Plan.from_bytes(data)
     with pytest.raises(OSError, match="nowhere"):
         Plan.load(tmp_path / "nowhere.plan")
+
+
+@needs_library
+def test_a_plan_that_was_read_does_not_depend_on_its_file(tmp_path):
+    file, x = tmp_path / "net.plan", pictures(2)
+    file.write_bytes(classifier(WEIGHT))
+    with Plan.load(file) as plan, plan.context() as context:
+        before = context.run(x)
+        with file.open("r+b") as opened:  # in place, as a careless copy writes
+            opened.write(bytes(file.stat().st_size))
+        np.testing.assert_array_equal(context.run(x), before)
+        with file.open("r+b") as opened:
+            opened.truncate(10)
+        np.testing.assert_array_equal(context.run(x), before)
+        file.unlink()
+        np.testing.assert_array_equal(context.run(x), before)
+
+
+@needs_library
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells it there")
+def test_mapping_is_a_choice(tmp_path):
+    file, x = tmp_path / "net.plan", pictures(2)
+    file.write_bytes(classifier(WEIGHT))
+    maps = Path("/proc/self/maps")
+    with Plan.load(file) as read:
+        assert str(file) not in maps.read_text()
+        with Plan.load(file, mmap=True) as mapped:
+            assert str(file) in maps.read_text()
+            with read.context() as one, mapped.context() as other:
+                np.testing.assert_array_equal(one.run(x), other.run(x))
+    assert str(file) not in maps.read_text()
+
+
+def test_a_signal_stops_a_load():
+    began = threading.Event()
+
+    def endless(options, handle):
+        began.set()
+        while not options._obj.stop[0]:
+            time.sleep(0.001)
+        return 0
+
+    def interrupt():
+        began.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    with pytest.raises(KeyboardInterrupt):
+        runtime._loaded(endless)
+    sender.join()
+
+
+@needs_library
+@pytest.mark.slow
+def test_sigint_ends_the_load_of_a_large_file_at_once(tmp_path):
+    file = tmp_path / "large.plan"
+    head = json.dumps(
+        {
+            "fill": {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 4 << 30]},
+            "__metadata__": {
+                "format": "fleetfoot-plan",
+                "version": "2",
+                "checksum": "0",
+                "graph": "",
+            },
+        }
+    ).encode()
+    head += b" " * (-(8 + len(head)) % 64)
+    with file.open("wb") as made:
+        made.write(len(head).to_bytes(8, "little") + head)
+        made.truncate(8 + len(head) + (4 << 30))
+    code = (
+        "import signal, sys, threading, time\n"
+        "from fleetfoot.runtime import Plan\n"
+        "main = threading.main_thread().ident\n"
+        "threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()\n"
+        "try:\n"
+        "    Plan.load(sys.argv[1])\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopped')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, file], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "stopped"
+
+
+@needs_library
+def test_a_plan_loads_in_any_thread():
+    found = []
+    worker = threading.Thread(target=lambda: found.append(Plan.from_bytes(classifier(WEIGHT))))
+    worker.start()
+    worker.join()
+    assert found[0].output_shapes == ((7,),)
+    found[0].close()
+    with pytest.raises(OSError, match="NUL"):
+        Plan.load("a\0b")

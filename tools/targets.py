@@ -150,10 +150,11 @@ def _speed(
         m
         for m in measurements
         if (m.threads, m.batch, m.precision, m.device) == (*_setting(target), "float32", "cpu")
+        and not m.beside
         and m.folded
     ]
     pairs = _pairs(cells)
-    failed = [f for f in failures if (f.threads, f.batch) == _setting(target)]
+    failed = [f for f in failures if (f.threads, f.batch, f.beside) == (*_setting(target), 0)]
     holes = _holes(cells, failed, _wanted(target))
     stopped = any(f.engine == OWN for f in failed)
     remarks = holes.remarks
@@ -299,7 +300,7 @@ def _share(target: Share, own: Iterable[Measurement]) -> TargetVerdict:
     cells = [
         m
         for m in own
-        if (m.threads, m.batch, m.device) == (1, 1, "cpu")
+        if (m.threads, m.batch, m.device, m.beside) == (1, 1, "cpu", 0)
         and m.peak_gflops
         and _meant(target, m.model)
     ]

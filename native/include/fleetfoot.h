@@ -12,10 +12,13 @@
  *
  * Threads. A plan never changes: any number of threads may use it, and any number of contexts. A
  * context belongs to one thread at a time; a second call meanwhile is answered with FF_BUSY. Contexts
- * of one plan run side by side. A context with threads > 1 does not survive fork() in the child.
+ * of one plan run side by side. The process may fork() at any moment: in the child, a context starts
+ * threads of its own when it next runs, and is freed without waiting for those of the parent.
  *
- * Numbers. All data is float32, in C order, without gaps. The same context gives the same bits from
- * run to run. NaN and infinity pass as in PyTorch.
+ * Numbers. Data is float32, or int32 where ff_plan_output_type says so, in C order, without gaps. The
+ * same context gives the same bits from run to run, for any number of threads. NaN and infinity pass as in PyTorch. While a context runs,
+ * its threads round to nearest, trap nothing, and take numbers below 2^-126 (denormals) as 0; the
+ * caller's own mode is set back before the call returns.
  *
  * Errors. Functions that can fail return an ff_status; ff_last_error() says the rest in words.
  */
@@ -36,7 +39,7 @@ extern "C" {
 #endif
 
 /* The version of the plan files that this library reads. A file of another version is refused by name. */
-#define FF_PLAN_VERSION 2
+#define FF_PLAN_VERSION 3
 #define FF_MAX_RANK 6
 #define FF_MAX_THREADS 256
 
@@ -48,7 +51,8 @@ typedef enum ff_status {
     FF_UNSUPPORTED = 4,   /* an instruction set that this build or this processor lacks */
     FF_NO_MEMORY = 5,
     FF_BUSY = 6,          /* the context is at work for another thread */
-    FF_INTERNAL = 7       /* a fault of this library; please report it */
+    FF_INTERNAL = 7,      /* a fault of this library; please report it */
+    FF_STOPPED = 8        /* ff_plan_options.stop was set */
 } ff_status;
 
 typedef struct ff_plan ff_plan;
@@ -88,12 +92,26 @@ FF_API ff_status ff_region_time(int32_t threads, double seconds, double *seconds
 
 /* ---- Plans ---- */
 
-/* Maps the file at `path` (UTF-8) and checks all of it: its checksum, and that no node can reach outside
- * its tensors. The file must stay unchanged as long as the plan lives. *plan is NULL after a failure. */
+typedef struct ff_plan_options {
+    int32_t map;         /* 0: read the file into memory, so that the plan does not depend on it any more. Otherwise
+                            map it: processes share its pages and large plans start sooner, but the file must stay
+                            unchanged as long as the plan and its contexts live. If it is written to, answers change;
+                            if it becomes shorter, the process ends by SIGBUS. */
+    const int32_t *stop; /* NULL, or a number that another thread or a signal handler may set: when it is not 0,
+                            loading ends with FF_STOPPED within a tenth of a second. */
+} ff_plan_options;
+
+/* Reads the file at `path` (UTF-8), which must be a regular file, and checks all of it: its checksum, and that no
+ * node can reach outside its tensors or read what nothing has written. *plan is NULL after a failure. */
 FF_API ff_status ff_plan_load(const char *path, ff_plan **plan);
 
 /* Loads a plan from memory; the bytes are copied. */
 FF_API ff_status ff_plan_load_memory(const void *data, size_t size, ff_plan **plan);
+
+/* The same with options; NULL means {0, NULL}. */
+FF_API ff_status ff_plan_load_with(const char *path, const ff_plan_options *options, ff_plan **plan);
+FF_API ff_status ff_plan_load_memory_with(const void *data, size_t size, const ff_plan_options *options,
+                                          ff_plan **plan);
 
 /* Contexts keep what they need: a plan may be freed before them. NULL is ignored. */
 FF_API void ff_plan_free(ff_plan *plan);
@@ -112,12 +130,18 @@ FF_API int32_t ff_plan_input_rank(const ff_plan *plan, int32_t input);
 FF_API const int64_t *ff_plan_input_shape(const ff_plan *plan, int32_t input);
 FF_API int32_t ff_plan_output_rank(const ff_plan *plan, int32_t output);
 FF_API const int64_t *ff_plan_output_shape(const ff_plan *plan, int32_t output);
+/* "f32": float32. "i32": int32, for what PyTorch has as int64, int32 or bool (0 or 1); an output's memory holds
+ * int32_t then. */
+FF_API const char *ff_plan_input_type(const ff_plan *plan, int32_t input);
+FF_API const char *ff_plan_output_type(const ff_plan *plan, int32_t output);
 
 /* Nodes in the order in which they run. A strip stands before the nodes that it runs row by row. */
 FF_API int32_t ff_plan_node_count(const ff_plan *plan);
 FF_API const char *ff_plan_node_name(const ff_plan *plan, int32_t node); /* path of the module it came from */
 FF_API const char *ff_plan_node_op(const ff_plan *plan, int32_t node);   /* "conv", "strip", ... */
 FF_API int32_t ff_plan_node_strip(const ff_plan *plan, int32_t node);    /* index of its strip, or -1 */
+/* 1 if plain code runs the node, far below what the processor can do; 0 if not; -1 if there is no such node. */
+FF_API int32_t ff_plan_node_reference(const ff_plan *plan, int32_t node);
 
 FF_API int64_t ff_plan_weight_bytes(const ff_plan *plan);
 FF_API int64_t ff_plan_arena_bytes(const ff_plan *plan); /* intermediate maps of one picture */
@@ -139,7 +163,8 @@ FF_API void ff_context_free(ff_context *context);
 
 /* inputs[i]: batch pictures of input i one after the other, (batch, C, H, W). outputs[i] has the same
  * order and is written.
- * No output may overlap an input or another output. */
+ * No output may overlap an input or another output. FF_BAD_ARGUMENT, and the node's name in words, if a number that
+ * the network computed or was given is used as an index and is out of range, or divides a whole number and is 0. */
 FF_API ff_status ff_context_run(ff_context *context, const float *const *inputs, float *const *outputs,
                                 int64_t batch);
 

@@ -11,6 +11,7 @@
 #include "cpu.hpp"
 #include "error.hpp"
 #include "fleetfoot.h"
+#include "operators/operator.hpp"
 #include "plan.hpp"
 #include "rate.hpp"
 
@@ -83,11 +84,13 @@ const ff::Kernels& kernels_named(const char* name) {
                                         "' is not among those of this processor and build: " + names);
 }
 
-ff_status load(ff_plan** plan, ff::File (*read)(const void*, size_t), const void* data, size_t size) noexcept {
+template <class Open>
+ff_status load(ff_plan** plan, const ff_plan_options* options, const Open& open) noexcept {
     return guarded([&] {
         *given(plan, "plan") = nullptr;
+        ff::Work work(options ? options->stop : nullptr);
         auto loaded = std::make_unique<ff_plan>();
-        loaded->plan = std::make_shared<const ff::Plan>(ff::load_plan(read(data, size)));
+        loaded->plan = std::make_shared<const ff::Plan>(ff::load_plan(open(), work));
         *plan = loaded.release();
     });
 }
@@ -95,6 +98,10 @@ ff_status load(ff_plan** plan, ff::File (*read)(const void*, size_t), const void
 const ff::View* end_of(const ff_plan* plan, const std::vector<ff::View> ff::Plan::*views, int32_t index) {
     if (!plan || index < 0 || static_cast<size_t>(index) >= (*plan->plan.*views).size()) return nullptr;
     return &(*plan->plan.*views)[static_cast<size_t>(index)];
+}
+
+const char* type_of(const ff_plan* plan, const ff::View& view) {
+    return ff::name_of(plan->plan->tensors[static_cast<size_t>(view.tensor)].type);
 }
 
 const ff::Plan::Listed* node_of(const ff_plan* plan, int32_t node) {
@@ -150,14 +157,21 @@ ff_status ff_region_time(int32_t threads, double seconds, double* seconds_per_re
     });
 }
 
-ff_status ff_plan_load(const char* path, ff_plan** plan) {
-    if (!path) return guarded([] { bad_argument("path is NULL"); });
-    return load(plan, [](const void* name, size_t) { return ff::File::map(static_cast<const char*>(name)); }, path, 0);
+ff_status ff_plan_load(const char* path, ff_plan** plan) { return ff_plan_load_with(path, nullptr, plan); }
+
+ff_status ff_plan_load_with(const char* path, const ff_plan_options* options, ff_plan** plan) {
+    return load(plan, options, [&] {
+        given(path, "path");
+        return options && options->map ? ff::File::map(path) : ff::File::read(path);
+    });
 }
 
 ff_status ff_plan_load_memory(const void* data, size_t size, ff_plan** plan) {
-    if (!data) return guarded([] { bad_argument("data is NULL"); });
-    return load(plan, ff::File::copy, data, size);
+    return ff_plan_load_memory_with(data, size, nullptr, plan);
+}
+
+ff_status ff_plan_load_memory_with(const void* data, size_t size, const ff_plan_options* options, ff_plan** plan) {
+    return load(plan, options, [&] { return ff::File::copy(given(data, "data"), size); });
 }
 
 void ff_plan_free(ff_plan* plan) { delete plan; }
@@ -185,6 +199,14 @@ const int64_t* ff_plan_output_shape(const ff_plan* plan, int32_t output) {
     const ff::View* view = end_of(plan, &ff::Plan::outputs, output);
     return view ? view->shape : nullptr;
 }
+const char* ff_plan_input_type(const ff_plan* plan, int32_t input) {
+    const ff::View* view = end_of(plan, &ff::Plan::inputs, input);
+    return view ? type_of(plan, *view) : nullptr;
+}
+const char* ff_plan_output_type(const ff_plan* plan, int32_t output) {
+    const ff::View* view = end_of(plan, &ff::Plan::outputs, output);
+    return view ? type_of(plan, *view) : nullptr;
+}
 
 int32_t ff_plan_node_count(const ff_plan* plan) { return plan ? static_cast<int32_t>(plan->plan->list.size()) : -1; }
 const char* ff_plan_node_name(const ff_plan* plan, int32_t node) {
@@ -198,6 +220,10 @@ const char* ff_plan_node_op(const ff_plan* plan, int32_t node) {
 int32_t ff_plan_node_strip(const ff_plan* plan, int32_t node) {
     const ff::Plan::Listed* listed = node_of(plan, node);
     return listed ? listed->strip : -1;
+}
+int32_t ff_plan_node_reference(const ff_plan* plan, int32_t node) {
+    const ff::Plan::Listed* listed = node_of(plan, node);
+    return listed ? ff::operator_of(listed->node->op).reference() : -1;
 }
 
 int64_t ff_plan_weight_bytes(const ff_plan* plan) { return plan ? plan->plan->weight_bytes : -1; }

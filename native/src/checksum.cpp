@@ -1,5 +1,6 @@
 #include "checksum.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace ff {
@@ -22,14 +23,19 @@ uint64_t round(uint64_t lane, uint64_t word) { return rotate_left(lane + word * 
 
 }  // namespace
 
-uint64_t checksum(const void* data, size_t size, uint64_t seed) {
+uint64_t checksum(const void* data, size_t size, uint64_t seed, Work* work) {
+    constexpr size_t kPiece = size_t{16} << 20;
     const unsigned char* p = static_cast<const unsigned char*>(data);
     size_t left = size;
     uint64_t hash = seed + kPrime5;
     if (size >= 32) {
         uint64_t lane[4] = {seed + kPrime1 + kPrime2, seed + kPrime2, seed, seed - kPrime1};
-        for (; left >= 32; p += 32, left -= 32)
-            for (int i = 0; i < 4; ++i) lane[i] = round(lane[i], read<uint64_t>(p + 8 * i));
+        while (left >= 32) {
+            if (work) work->look();
+            const size_t then = left - std::min(left / 32 * 32, kPiece);
+            for (; left > then; p += 32, left -= 32)
+                for (int i = 0; i < 4; ++i) lane[i] = round(lane[i], read<uint64_t>(p + 8 * i));
+        }
         hash = rotate_left(lane[0], 1) + rotate_left(lane[1], 7) + rotate_left(lane[2], 12) + rotate_left(lane[3], 18);
         for (uint64_t l : lane) hash = (hash ^ round(0, l)) * kPrime1 + kPrime4;
     }

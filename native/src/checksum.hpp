@@ -4,8 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "work.hpp"
+
 namespace ff {
 
-uint64_t checksum(const void* data, size_t size, uint64_t seed);
+// `work` may stop it: then it throws Error(FF_STOPPED).
+uint64_t checksum(const void* data, size_t size, uint64_t seed, Work* work = nullptr);
 
 }  // namespace ff

@@ -89,13 +89,14 @@ void Fields::list(const char* key, std::initializer_list<int32_t*> places) {
     for (int32_t* place : places) *place = small(items[i++], key);
 }
 
-Activation Fields::activation(const char* key) {
+Activation Fields::activation(const char* key, bool slopes) {
     Activation result;
     const json::Value* value = optional(key);
     if (!value) return result;
     const json::Array& parts = array(*value, key);
     if (parts.size() != 3) fail(key, "is not [name, a, b]");
     result.kind = static_cast<Act>(index_of(parts[0], key, kActNames, std::size(kActNames)));
+    if (result.kind == Act::prelu && !slopes) fail(key, "is prelu, for which there are no slopes here");
     result.a = number(parts[1], key);
     result.b = number(parts[2], key);
     return result;

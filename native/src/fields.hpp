@@ -41,11 +41,18 @@ public:
         return static_cast<Enum>(index_of(required(key), key, names, n));
     }
 
+    // The same, or `otherwise` if the member is absent.
+    template <class Enum, size_t n>
+    Enum one_of(const char* key, const char* const (&names)[n], Enum otherwise) {
+        const json::Value* value = optional(key);
+        return value ? static_cast<Enum>(index_of(*value, key, names, n)) : otherwise;
+    }
+
     // `places.size()` small numbers, each to its place.
     void list(const char* key, std::initializer_list<int32_t*> places);
 
     // Attributes that several operators have.
-    Activation activation(const char* key);  // none if the member is absent
+    Activation activation(const char* key, bool slopes = false);  // none if the member is absent; prelu if `slopes`
     void window(Window& window, std::initializer_list<int32_t*> padding);
 
 private:

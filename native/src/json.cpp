@@ -12,7 +12,7 @@ namespace {
 
 class Parser {
 public:
-    Parser(std::string_view text, const std::string& what) : text_(text), what_(what) {}
+    Parser(std::string_view text, const std::string& what, Work* work) : text_(text), what_(what), work_(work) {}
 
     Value whole() {
         Value value = any(0);
@@ -46,6 +46,7 @@ private:
     }
 
     Value any(int depth) {
+        if (work_) work_->spend(1);
         skip_space();
         switch (peek()) {
             case '{': return object(depth + 1);
@@ -260,6 +261,7 @@ private:
 
     std::string_view text_;
     const std::string& what_;
+    Work* const work_;
     size_t at_ = 0;
 };
 
@@ -273,6 +275,6 @@ const Value* Value::find(std::string_view key) const {
     return at != members->end() && at->key == key ? &at->value : nullptr;
 }
 
-Value parse(std::string_view text, const std::string& what) { return Parser(text, what).whole(); }
+Value parse(std::string_view text, const std::string& what, Work* work) { return Parser(text, what, work).whole(); }
 
 }  // namespace ff::json

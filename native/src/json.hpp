@@ -8,6 +8,8 @@
 #include <variant>
 #include <vector>
 
+#include "work.hpp"
+
 namespace ff::json {
 
 struct Member;
@@ -41,6 +43,7 @@ struct Member {
 // Throws Error(FF_BAD_PLAN), which names `what` and the place. At most kMaxDepth arrays and objects lie
 // within each other; memory stays within a fixed multiple of the text.
 constexpr int kMaxDepth = 24;
-Value parse(std::string_view text, const std::string& what);
+// `work` counts the values, and may stop it.
+Value parse(std::string_view text, const std::string& what, Work* work = nullptr);
 
 }  // namespace ff::json

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "plan.hpp"
@@ -26,6 +27,42 @@ inline void* allocate(size_t size) {
     if (large) ::madvise(data, size, MADV_HUGEPAGE);
 #endif
     return data;
+}
+
+// Zeros, aligned to kAlignment, to be given to release(). Throws std::bad_alloc. Large ones fill memory only as they are
+// written: what a plan asks for and never uses costs nothing.
+inline void* allocate_zeros(size_t size) {
+    constexpr size_t huge_page = size_t{2} << 20;
+#if !defined(__SANITIZE_ADDRESS__)  // which watches the ends of what malloc gives
+    if (size >= huge_page) {
+        if (size > SIZE_MAX - 2 * huge_page) throw std::bad_alloc();
+        const size_t whole = (size + huge_page - 1) / huge_page * huge_page;
+        void* found = ::mmap(nullptr, whole + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (found == MAP_FAILED) throw std::bad_alloc();
+        char* const start = static_cast<char*>(found);
+        const size_t before = (huge_page - reinterpret_cast<uintptr_t>(start) % huge_page) % huge_page;
+        if (before) ::munmap(start, before);
+        if (before < huge_page) ::munmap(start + before + whole, huge_page - before);
+#if defined(MADV_HUGEPAGE)
+        ::madvise(start + before, whole, MADV_HUGEPAGE);
+#endif
+        return start + before;
+    }
+#endif
+    void* data = allocate(size);
+    std::memset(data, 0, size);
+    return data;
+}
+
+inline void release(void* zeros, size_t size) {
+    constexpr size_t huge_page = size_t{2} << 20;
+#if !defined(__SANITIZE_ADDRESS__)
+    if (size >= huge_page) {
+        ::munmap(zeros, (size + huge_page - 1) / huge_page * huge_page);
+        return;
+    }
+#endif
+    std::free(zeros);
 }
 
 }  // namespace ff

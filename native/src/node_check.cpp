@@ -29,9 +29,10 @@ void NodeCheck::fail(const std::string& reason) const {
 void NodeCheck::all() const {
     writable();
     inputs();
+    operator_of(node_.op).types(*this);
     operator_of(node_.op).check(*this);
     // Kernels walk the last dimension of all but reductions, which may leave none.
-    if (node_.op != Op::reduce && out().rank < 1) fail("out has no dimension");
+    if (node_.op != Op::reduce && node_.op != Op::aggregate && out().rank < 1) fail("out has no dimension");
     if (inside_strip_) runs_in_strip();
 }
 
@@ -50,8 +51,6 @@ void NodeCheck::view(const View& view, const char* role) const {
     }
     if (elements > kMaxElements) refuse("has too many elements");
     if (last >= held_by.size) refuse("lies outside its tensor");
-    if (held_by.whole_numbers != (&view == &node_.in[kIndex]))
-        refuse("is int32 where float32 is wanted, or the other way round");
     if (held_by.kind != Kind::ring) return;
     if (!inside_strip_) refuse("is a ring outside a strip");
     if (view.rank != 3) refuse("is a ring and not (H, W, C)");
@@ -92,6 +91,17 @@ void NodeCheck::runs_in_strip() const {
     if (operator_of(node_.op).row_by_row(node_) == RowByRow::never) fail("does not run row by row");
     if (out().rank != 3) fail("out is not (H, W, C), as it must be in a strip");
 }
+
+void NodeCheck::typed(const View& view, const char* role, Type wanted) const {
+    if (tensor(view).type != wanted)
+        fail(std::string(role) + " is " + name_of(tensor(view).type) + " where " + name_of(wanted) + " is wanted");
+}
+
+void NodeCheck::typed(Role role, Type wanted) const {
+    if (in(role)) typed(in(role), name_of(role), wanted);
+}
+
+void NodeCheck::out_typed(Type wanted) const { typed(out(), "out", wanted); }
 
 void NodeCheck::map(const View& view, const char* role) const {
     if (view.rank != 3) fail(std::string(role) + " is not a map (H, W, C)");

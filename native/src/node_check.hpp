@@ -35,6 +35,10 @@ public:
     const View& out() const { return node_.out; }
     const Tensor& tensor(const View& view) const { return plan_.tensors[static_cast<size_t>(view.tensor)]; }
 
+    Type type(Role role) const { return tensor(in(role)).type; }
+    void typed(Role role, Type wanted) const;  // nothing if the node lacks this input
+    void out_typed(Type wanted) const;
+
     void map(const View& view, const char* role) const;
     void same_shape(Role role) const;             // as out
     void packed(Role role, int64_t elements) const;  // nothing if the node lacks this input
@@ -44,6 +48,7 @@ public:
 private:
     void inputs() const;
     void view(const View& view, const char* role) const;
+    void typed(const View& view, const char* role, Type wanted) const;
     void writable() const;
     void runs_in_strip() const;
     void window_fits(int64_t size_in, int64_t size_out, int32_t kernel, int32_t stride, int32_t dilation,

@@ -1,5 +1,6 @@
 #include "plan.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 
@@ -15,6 +16,7 @@ namespace {
 
 constexpr const char* kOpNames[] = {FF_OPERATORS(FF_TEXT)};
 constexpr const char* kKindNames[] = {FF_KINDS(FF_TEXT)};
+constexpr const char* kTypeNames[] = {FF_TYPES(FF_TEXT)};
 #define FF_ROLE_NAME(role, name) name,
 constexpr const char* kRoleNames[] = {FF_ROLES(FF_ROLE_NAME)};
 #undef FF_ROLE_NAME
@@ -74,6 +76,7 @@ Tensor read_tensor(const json::Value& value, size_t number, const Safetensors& s
     Tensor tensor;
     tensor.kind = fields.one_of<Kind>("kind", kKindNames);
     tensor.size = fields.whole("size");
+    if (tensor.kind != Kind::constant) tensor.type = fields.one_of("type", kTypeNames, Type::f32);
     switch (tensor.kind) {
         case Kind::ring: tensor.ring = fields.small("ring"); [[fallthrough]];
         case Kind::arena: tensor.offset = fields.whole("offset"); break;
@@ -85,7 +88,9 @@ Tensor read_tensor(const json::Value& value, size_t number, const Safetensors& s
             if (at == stored.tensors.end()) fields.fail("name", "'" + name + "' is no tensor of the file");
             tensor.data = at->second.data;
             tensor.stored = at->second.elements;
-            tensor.whole_numbers = at->second.whole_numbers;
+            tensor.type = at->second.whole_numbers ? Type::i32 : Type::f32;
+            tensor.least = at->second.least;
+            tensor.most = at->second.most;
             break;
         }
     }
@@ -93,8 +98,8 @@ Tensor read_tensor(const json::Value& value, size_t number, const Safetensors& s
     return tensor;
 }
 
-void read_graph(Plan& plan, const std::string& text, const Safetensors& stored) {
-    const json::Value graph = json::parse(text, "the graph");
+void read_graph(Plan& plan, const std::string& text, const Safetensors& stored, Work& work) {
+    const json::Value graph = json::parse(text, "the graph", &work);
     Fields fields(&graph, "the graph");
     plan.model = fields.text("model");
     plan.arena_bytes = fields.whole("arena");
@@ -116,21 +121,35 @@ const std::string& metadata(const Safetensors& file, const char* key) {
     return at->second;
 }
 
-void check_identity(const Safetensors& file) {
+void check_format(const Safetensors& file) {
     if (metadata(file, "format") != "fleetfoot-plan")
         bad_plan("not a fleetfoot plan: format '" + metadata(file, "format") + "'");
     const std::string readable = std::to_string(FF_PLAN_VERSION);
     if (metadata(file, "version") != readable)
         bad_plan("plan version " + metadata(file, "version") + "; this library reads version " + readable +
                  "; compile the network again with this release of fleetfoot");
+}
+
+void check_sum(const Safetensors& file, Work& work) {
     const std::string& graph = metadata(file, "graph");
     char digits[17];
     std::snprintf(digits, sizeof digits, "%016llx",
                   static_cast<unsigned long long>(checksum(graph.data(), graph.size(),
-                                                           checksum(file.data, file.data_bytes, 0))));
+                                                           checksum(file.data, file.data_bytes, 0, &work), &work)));
     if (metadata(file, "checksum") != digits)
         bad_plan("the checksum differs (" + metadata(file, "checksum") + " in the file, " + digits +
                  " of its content): the file is damaged");
+}
+
+// What the whole numbers of each tensor lie between, so that no node need look at them again.
+void find_bounds(Safetensors& file) {
+    for (auto& [name, tensor] : file.tensors) {
+        if (!tensor.whole_numbers || tensor.elements == 0) continue;
+        const int32_t* first = static_cast<const int32_t*>(tensor.data);
+        const auto [least, most] = std::minmax_element(first, first + tensor.elements);
+        tensor.least = *least;
+        tensor.most = *most;
+    }
 }
 
 // Nothing here depends on it, so only that it is what was written is checked.
@@ -165,6 +184,7 @@ void set_aside(const Plan& plan) {
 
 const char* name_of(Op op) { return kOpNames[static_cast<int>(op)]; }
 const char* name_of(Role role) { return kRoleNames[role]; }
+const char* name_of(Type type) { return kTypeNames[static_cast<int>(type)]; }
 
 int64_t View::elements() const {
     int64_t n = 1;
@@ -172,15 +192,22 @@ int64_t View::elements() const {
     return n;
 }
 
-Plan load_plan(File file) {
-    const Safetensors stored = read_safetensors(file.data(), file.size());
-    check_identity(stored);
+Plan load_plan(File file, Work& work) {
+    file.fill(sizeof(uint64_t), work);
+    file.fill(header_bytes(file.data(), file.size()), work);
+    Safetensors stored = read_safetensors(file.data(), file.size(), work);
+    check_format(stored);
+    file.fill(file.size(), work);
+    check_sum(stored, work);
+    find_bounds(stored);
     Plan plan;
     plan.weight_bytes = static_cast<int64_t>(stored.data_bytes);
-    read_graph(plan, metadata(stored, "graph"), stored);
+    const std::string& graph = metadata(stored, "graph");
+    work.allow(graph.size());
+    read_graph(plan, graph, stored, work);
     plan.signature = read_signature(stored);
     plan.file = std::move(file);  // its bytes stay where they are
-    validate(plan);
+    validate(plan, work);
     set_aside(plan);
     for (const Node& node : plan.nodes) {
         const int32_t place = static_cast<int32_t>(plan.list.size());
@@ -188,6 +215,11 @@ Plan load_plan(File file) {
         for (const Node& inner : node.nodes) plan.list.push_back({&inner, place});
     }
     return plan;
+}
+
+Plan load_plan(File file) {
+    Work work;
+    return load_plan(std::move(file), work);
 }
 
 }  // namespace ff

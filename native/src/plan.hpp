@@ -8,6 +8,8 @@
 
 #include "file.hpp"
 #include "kernels/kernels.hpp"
+#include "reference/reference.hpp"
+#include "work.hpp"
 
 namespace ff {
 
@@ -19,13 +21,14 @@ enum class Kind { FF_KINDS(FF_ENUMERATOR) };
 
 struct Tensor {
     Kind kind = Kind::arena;
+    Type type = Type::f32;
     int64_t size = 0;        // elements
     int64_t offset = 0;      // arena, ring: bytes from the start of the arena or the rings
     int32_t index = 0;       // input, output: its number
     int32_t ring = 0;        // ring: rows kept; row y lies at slot y % ring
     const void* data = nullptr;  // constant: where the file has it
     int64_t stored = 0;          // constant: elements in the file, padding included
-    bool whole_numbers = false;  // int32
+    int32_t least = 0, most = 0;  // constant of whole numbers: of those stored
 };
 
 struct View {
@@ -52,6 +55,7 @@ struct StripArgs {
 #define FF_OPERATORS(X)         \
     X(conv, ConvArgs)           \
     X(depthwise, DepthwiseArgs) \
+    X(transposed, TransposedArgs) \
     X(pool, PoolArgs)           \
     X(matmul, MatmulArgs)       \
     X(unary, UnaryArgs)         \
@@ -63,6 +67,14 @@ struct StripArgs {
     X(fill, FillArgs)           \
     X(gather, GatherArgs)       \
     X(resize, ResizeArgs)       \
+    X(resample, ResampleArgs)   \
+    X(sample, SampleArgs)       \
+    X(elementwise, ElementwiseArgs) \
+    X(aggregate, AggregateArgs) \
+    X(scan, ScanArgs)           \
+    X(sort, SortArgs)           \
+    X(take, TakeArgs)           \
+    X(scatter, ScatterArgs)     \
     X(strip, StripArgs)
 enum class Op { FF_OPERATORS(FF_ENUMERATOR) };
 const char* name_of(Op op);
@@ -80,10 +92,15 @@ using Args = std::variant<std::monostate FF_OPERATORS(FF_ALTERNATIVE)>;
     X(kGate, "gate")         \
     X(kA, "a")               \
     X(kB, "b")               \
+    X(kC, "c")               \
     X(kIndex, "index")       \
-    X(kTransformed, "transformed")
+    X(kSource, "source")     \
+    X(kTransformed, "transformed") \
+    X(kSlope, "slope")             \
+    X(kGrid, "grid")
 enum Role { FF_ROLES(FF_ENUMERATOR) kRoles };
 const char* name_of(Role role);
+const char* name_of(Type type);
 
 // One kernel's call, or a strip of them.
 struct Node {
@@ -115,10 +132,11 @@ struct Plan {
 };
 
 // Reads and validates. Throws Error.
+Plan load_plan(File file, Work& work);
 Plan load_plan(File file);
 
 // The last step of load_plan: afterwards no run of the plan can reach outside its tensors. Throws
 // Error(FF_BAD_PLAN), which names the node.
-void validate(const Plan& plan);
+void validate(const Plan& plan, Work& work);
 
 }  // namespace ff

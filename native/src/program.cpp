@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace ff {
 
@@ -24,6 +25,11 @@ public:
     }
     void output(Map& map) override { lay(node_.out, map); }
     void output(Strided& strided) override { lay(node_.out, strided); }
+    void type(Role role, Type& type) override { type = tensor(node_.in[role]).type; }
+    void fault(Fault*& fault) override {
+        program_.watched_.push_back({&node_, {}});
+        fault = &program_.watched_.back().fault;
+    }
 
 private:
     const Tensor& tensor(const View& view) const { return program_.plan_.tensors[static_cast<size_t>(view.tensor)]; }
@@ -125,6 +131,18 @@ void Program::bind(Step& step, const Node& node, size_t place) {
     step.whole = step.op->whole(node);
     Binding binding(*this, node);
     step.op->views(step.args, binding);
+}
+
+std::string Program::take_fault() {
+    std::string said;
+    for (Watched& watched : watched_) {
+        const Fault fault = std::exchange(watched.fault, Fault());
+        if (fault.kind == Fault::Kind::none || !said.empty()) continue;
+        said = "node '" + watched.node->name + "' (" + name_of(watched.node->op) + ") ";
+        if (fault.kind == Fault::Kind::division) said += "divides a whole number by 0";
+        else said += "reads index " + std::to_string(fault.index) + " of " + std::to_string(fault.size);
+    }
+    return said;
 }
 
 void Program::point_to(const float* const* inputs, float* const* outputs, int64_t picture) {

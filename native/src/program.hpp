@@ -1,7 +1,9 @@
 // A plan bound to memory: the kernels' arguments of every node, for one thread.
 #pragma once
 
+#include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "operators/operator.hpp"
@@ -31,6 +33,9 @@ public:
 
     size_t scratch_bytes() const { return scratch_bytes_; }
     size_t size() const { return steps_.size(); }
+
+    // What was at fault since the last call, with the node's name; "" if nothing was.
+    std::string take_fault();
 
     // Sets the inputs and outputs of the runs that follow to picture `picture` of each.
     void point_to(const float* const* inputs, float* const* outputs, int64_t picture);
@@ -62,6 +67,11 @@ private:
     std::vector<Step> steps_;
     std::vector<Moving<const float*>> reads_;
     std::vector<Moving<float*>> writes_;
+    struct Watched {
+        const Node* node;
+        Fault fault;
+    };
+    std::deque<Watched> watched_;  // the arguments of its kernel point to a fault
     size_t scratch_bytes_ = 0;
 };
 

@@ -1,9 +1,11 @@
 #include "rate.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "memory.hpp"
@@ -18,23 +20,38 @@ constexpr int64_t kSteps = 2000;                    // of multiply-adds
 constexpr int64_t kBytesALook = int64_t{1} << 19;  // read or copied
 constexpr int kRegions = 20;
 
+// Where threads wait until all of them are there. A part of a pool's work in which this happens is not taken by a thread
+// that waits in another one, so each thread takes one.
+class Meeting {
+public:
+    explicit Meeting(int threads) : missing_(threads) {}
+    void wait() {
+        missing_.fetch_sub(1, std::memory_order_acq_rel);
+        while (missing_.load(std::memory_order_acquire) > 0) std::this_thread::yield();
+    }
+
+private:
+    std::atomic<int> missing_;
+};
+
 // Each thread repeats work(thread), which returns how much it did, until `seconds` are over; the first time is not
 // measured. Returns the amounts a second of all threads together.
 template <class Work>
 double rate(int threads, double seconds, const Work& work) {
     struct Job {
         const Work& work;
-        ThreadPool& pool;
+        Meeting meeting;
         double seconds;
         std::vector<double> rates;
     };
     ThreadPool pool(threads);
-    Job job{work, pool, seconds, std::vector<double>(static_cast<size_t>(threads))};
-    pool.run(
-        [](void* context, int thread) {
+    Job job{work, Meeting(threads), seconds, std::vector<double>(static_cast<size_t>(threads))};
+    pool.share(
+        threads, 1, 0,
+        [](void* context, int thread, int) {
             Job& job = *static_cast<Job*>(context);
             job.work(thread);
-            job.pool.barrier();
+            job.meeting.wait();
             const double start = now_seconds();
             double spent = 0, done = 0;
             for (; spent < job.seconds || done == 0; spent = now_seconds() - start) done += job.work(thread);
@@ -84,7 +101,11 @@ double memory_rate(const Kernels& kernels, bool copies, int64_t bytes, int threa
 double region_time(int threads, double seconds) {
     ThreadPool pool(threads);
     const auto regions = [&] {
-        for (int i = 0; i < kRegions; ++i) pool.run([](void*, int) {}, nullptr);
+        for (int i = 0; i < kRegions; ++i) {
+            Meeting meeting(threads);
+            pool.share(
+                threads, 1, 0, [](void* context, int, int) { static_cast<Meeting*>(context)->wait(); }, &meeting);
+        }
     };
     regions();
     const double start = now_seconds();

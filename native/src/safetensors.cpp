@@ -51,21 +51,26 @@ StoredTensor read_tensor(const std::string& name, const json::Value& entry, cons
 
 }  // namespace
 
-Safetensors read_safetensors(const void* bytes, size_t size) {
+size_t header_bytes(const void* start, size_t size) {
     uint64_t length = 0;
     if (size < sizeof length) bad_plan("the file ends within its header");
-    std::memcpy(&length, bytes, sizeof length);
+    std::memcpy(&length, start, sizeof length);
     if (length > kMaxHeaderBytes) bad_plan("not a plan file, or its header is too long");
     if (length > size - sizeof length) bad_plan("the file ends within its header");
-    const char* text = static_cast<const char*>(bytes) + sizeof length;
-    const json::Value header = json::parse({text, length}, "the header");
+    return sizeof length + length;
+}
+
+Safetensors read_safetensors(const void* bytes, size_t size, Work& work) {
+    const size_t begin = header_bytes(bytes, size);
+    const char* text = static_cast<const char*>(bytes) + sizeof(uint64_t);
+    const json::Value header = json::parse({text, begin - sizeof(uint64_t)}, "the header", &work);
     const json::Object* entries = header.get<json::Object>();
     if (!entries) bad_plan("the header is not an object");
 
     Safetensors file;
-    file.data = text + length;
-    file.data_bytes = size - sizeof length - length;
-    if ((sizeof length + length) % 64) bad_plan("the data is not aligned to 64 bytes");
+    file.data = static_cast<const char*>(bytes) + begin;
+    file.data_bytes = size - begin;
+    if (begin % 64) bad_plan("the data is not aligned to 64 bytes");
 
     std::vector<Extent> extents;
     for (const json::Member& entry : *entries) {

@@ -7,12 +7,15 @@
 #include <map>
 #include <string>
 
+#include "work.hpp"
+
 namespace ff {
 
 struct StoredTensor {
     const void* data = nullptr;
     int64_t elements = 0;  // of four bytes each
     bool whole_numbers = false;  // int32 rather than float32
+    int32_t least = 0, most = 0;  // of whole numbers, once they are read
 };
 
 struct Safetensors {
@@ -24,7 +27,11 @@ struct Safetensors {
 
 constexpr size_t kMaxHeaderBytes = 16u << 20;
 
-// The result points into `file`. Throws Error(FF_BAD_PLAN).
-Safetensors read_safetensors(const void* file, size_t size);
+// The bytes of the header, its length among them, of a file of `size` bytes that begins with `start`, eight of them
+// or all. Throws Error(FF_BAD_PLAN).
+size_t header_bytes(const void* start, size_t size);
+
+// Only the header of `file` is read, and the result points into it. Throws Error(FF_BAD_PLAN).
+Safetensors read_safetensors(const void* file, size_t size, Work& work);
 
 }  // namespace ff

@@ -55,23 +55,29 @@ Cut best_cut(const Node& node, const Kernels& kernels, int threads) {
     return best;
 }
 
+double cost(const Node& node, const Core& core) {
+    double sum = 0;
+    for (const Node& inner : node.nodes) sum += cost(inner, core);
+    const Part all = whole(node);
+    return node.op == Op::strip ? sum
+                                : operator_of(node.op).nanoseconds(node, core, static_cast<double>(all.first.end),
+                                                                   static_cast<double>(all.second.end));
+}
+
 }  // namespace
 
 std::vector<Turn> schedule(const Plan& plan, const Kernels& kernels, int threads) {
+    const Core core{static_cast<double>(kernels.vector_bytes)};
     std::vector<Turn> turns(plan.nodes.size());
-    std::vector<bool> shared(plan.nodes.size());
     for (size_t i = 0; i < turns.size(); ++i) {
         const Node& node = plan.nodes[i];
         const Part all = whole(node);
         const Cut cut = best_cut(node, kernels, threads);
-        shared[i] = cut.first * cut.second > 1;
-        turns[i].parts.resize(static_cast<size_t>(threads));
         for (int t = 0; t < cut.first * cut.second; ++t)
-            turns[i].parts[static_cast<size_t>(t)] = {
-                share(all.first.end, cut.steps.first, cut.first, t % cut.first),
-                share(all.second.end, cut.steps.second, cut.second, t / cut.first)};
+            turns[i].parts.push_back({share(all.first.end, cut.steps.first, cut.first, t % cut.first),
+                                      share(all.second.end, cut.steps.second, cut.second, t / cut.first)});
+        turns[i].cost = cost(node, core);
     }
-    for (size_t i = 0; i < turns.size(); ++i) turns[i].meet = shared[i] || (i + 1 < turns.size() && shared[i + 1]);
     return turns;
 }
 

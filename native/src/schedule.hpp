@@ -1,4 +1,4 @@
-// The parts of each node that the threads of a context compute, fixed once.
+// The parts of each node that the threads of a context share, fixed once: who computes a part changes no result.
 #pragma once
 
 #include <vector>
@@ -8,12 +8,12 @@
 namespace ff {
 
 struct Turn {
-    std::vector<Part> parts;  // one for each thread; an empty one has nothing to do
-    bool meet = false;        // all threads wait for each other after this node
+    std::vector<Part> parts;  // one if the node is not worth sharing
+    int each = 1;             // parts that follow one another and are best computed by one thread
+    double cost = 0;          // of the node: nanoseconds, roughly
 };
 
-// One turn for each node of the plan. The first thread computes small nodes alone: the others wait once for a row of
-// them, for example a squeeze-excite, and would wait after each if they shared it.
+// One turn for each node of the plan. The first thread computes small nodes alone.
 std::vector<Turn> schedule(const Plan& plan, const Kernels& kernels, int threads);
 
 }  // namespace ff

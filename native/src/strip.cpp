@@ -15,26 +15,37 @@ Range rows_read(const Node& node, Role role, int64_t height, Range out) {
     return {std::max<int64_t>(first, 0), std::min(last + 1, height)};
 }
 
-StripFlow::StripFlow(const Node& strip) : strip_(strip), readers_(strip.nodes.size()) {
-    for (size_t writer = 0; writer < strip.nodes.size(); ++writer)
-        for (size_t reader = writer + 1; reader < strip.nodes.size(); ++reader)
-            for (int role = 0; role < kRoles; ++role)
-                if (strip.nodes[reader].in[role].tensor == strip.nodes[writer].out.tensor)
-                    readers_[writer].push_back({reader, static_cast<Role>(role)});
+StripFlow::StripFlow(const Node& strip) : strip_(strip) {
+    std::vector<int32_t> tensors;
+    for (const Node& node : strip.nodes) {
+        begins_.push_back(reads_.size());
+        for (int role = 0; role < kRoles; ++role) {
+            const auto at = std::find(tensors.begin(), tensors.end(), node.in[role].tensor);
+            if (node.in[role] && at != tensors.end())
+                reads_.push_back({written_.size(), static_cast<Role>(role), static_cast<size_t>(at - tensors.begin())});
+        }
+        const auto at = std::find(tensors.begin(), tensors.end(), node.out.tensor);
+        written_.push_back(static_cast<size_t>(at - tensors.begin()));
+        if (at == tensors.end()) tensors.push_back(node.out.tensor);
+    }
+    begins_.push_back(reads_.size());
+    hull_.resize(tensors.size());
 }
 
-void StripFlow::needed(Range out, std::vector<Range>& rows) const {
+void StripFlow::needed(Range out, std::vector<Range>& rows) {
     rows.assign(strip_.nodes.size(), Range{});
-    rows.back() = out;
-    for (size_t i = rows.size() - 1; i-- > 0;) {
-        for (const Reader& reader : readers_[i]) {
-            if (rows[reader.node].begin >= rows[reader.node].end) continue;
-            const Node& node = strip_.nodes[reader.node];
-            const Range read = rows_read(node, reader.role, node.in[reader.role].height(), rows[reader.node]);
+    std::fill(hull_.begin(), hull_.end(), Range{});
+    for (size_t i = rows.size(); i-- > 0;) {
+        rows[i] = i + 1 == rows.size() ? out : hull_[written_[i]];
+        if (rows[i].begin >= rows[i].end) continue;
+        const Node& node = strip_.nodes[i];
+        for (size_t j = begins_[i]; j < begins_[i + 1]; ++j) {
+            const Range read = rows_read(node, reads_[j].role, node.in[reads_[j].role].height(), rows[i]);
             if (read.begin >= read.end) continue;
-            const bool first = rows[i].begin >= rows[i].end;
-            rows[i].begin = first ? read.begin : std::min(rows[i].begin, read.begin);
-            rows[i].end = first ? read.end : std::max(rows[i].end, read.end);
+            Range& hull = hull_[reads_[j].from];
+            const bool first = hull.begin >= hull.end;
+            hull.begin = first ? read.begin : std::min(hull.begin, read.begin);
+            hull.end = first ? read.end : std::max(hull.end, read.end);
         }
     }
 }

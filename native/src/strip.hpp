@@ -17,21 +17,31 @@ Range rows_read(const Node& node, Role role, int64_t height, Range out);
 // Which nodes of a strip read what another one writes.
 class StripFlow {
 public:
+    // An input that an earlier node of the strip writes.
+    struct Read {
+        size_t node;  // that reads
+        Role role;
+        size_t from;  // number of its tensor among those that the strip writes
+    };
+
     explicit StripFlow(const Node& strip);
 
     // The rows of each node that rows `out` of the strip need: the interval that holds what all readers need, or an
     // empty one if none reads any.
-    void needed(Range out, std::vector<Range>& rows) const;
+    void needed(Range out, std::vector<Range>& rows);
 
-    struct Reader {
-        size_t node;
-        Role role;
-    };
-    const std::vector<Reader>& readers(size_t node) const { return readers_[node]; }
+    // By node. A node's own reads are those from begins()[node] to begins()[node + 1].
+    const std::vector<Read>& reads() const { return reads_; }
+    const std::vector<size_t>& begins() const { return begins_; }
+    // The number of a node's out among the tensors that the strip writes.
+    size_t written(size_t node) const { return written_[node]; }
+    size_t tensors() const { return hull_.size(); }
 
 private:
     const Node& strip_;
-    std::vector<std::vector<Reader>> readers_;
+    std::vector<Read> reads_;
+    std::vector<size_t> begins_, written_;
+    std::vector<Range> hull_;  // of each tensor: the rows that the nodes looked at so far read
 };
 
 }  // namespace ff

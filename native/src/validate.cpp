@@ -73,7 +73,7 @@ void validate_node(const Plan& plan, const Node& node, const std::string& place,
     NodeCheck(plan, node, place, inside_strip).all();
 }
 
-void validate(const Plan& plan) {
+void validate(const Plan& plan, Work& work) {
     if (plan.arena_bytes > kMaxBytes || plan.ring_bytes > kMaxBytes)
         bad_plan("the arena or the rings are larger than 16 GiB");
     for (size_t i = 0; i < plan.tensors.size(); ++i) check_tensor(plan, i);
@@ -81,10 +81,11 @@ void validate(const Plan& plan) {
     check_ends(plan, plan.inputs, Kind::input, "input");
     check_ends(plan, plan.outputs, Kind::output, "output");
     for (size_t i = 0; i < plan.nodes.size(); ++i) {
+        work.spend(kRoles);
         validate_node(plan, plan.nodes[i], std::to_string(i), false);
-        if (plan.nodes[i].op == Op::strip) validate_strip(plan, plan.nodes[i], std::to_string(i));
+        if (plan.nodes[i].op == Op::strip) validate_strip(plan, plan.nodes[i], std::to_string(i), work);
     }
-    validate_order(plan);
+    validate_order(plan, work);
 }
 
 }  // namespace ff

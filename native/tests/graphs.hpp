@@ -27,7 +27,7 @@ inline std::string quoted(const std::string& text) {
 struct File {
     std::string graph;
     Constants constants;
-    std::string version = "2";
+    std::string version = "3";
     std::string format = "fleetfoot-plan";
 
     // With a checksum that holds, whatever the graph says.
@@ -84,13 +84,15 @@ public:
         return tensor("constant", size, ",\"name\":" + quoted(name));
     }
     // `ring` rows are kept of it where strips are made of what can be; else all.
-    MapView map(int64_t height, int64_t width, int64_t channels, int64_t ring = 0, int64_t pixel = 0) {
+    MapView map(int64_t height, int64_t width, int64_t channels, int64_t ring = 0, int64_t pixel = 0,
+                const std::string& type = "f32") {
         if (!pixel) pixel = channels;
         const bool kept = strips_ && ring;
         const int64_t size = (kept ? ring : height) * width * pixel;
         int64_t& end = kept ? rings_ : arena_;
         const int id = tensor(kept ? "ring" : "arena", size,
-                              ",\"offset\":" + std::to_string(end) + (kept ? ",\"ring\":" + std::to_string(ring) : ""));
+                              ",\"offset\":" + std::to_string(end) + (kept ? ",\"ring\":" + std::to_string(ring) : "") +
+                                  (type == "f32" ? "" : ",\"type\":\"" + type + "\""));
         end += (4 * size + 63) / 64 * 64;
         return {id, height, width, channels, pixel, 0};
     }
@@ -139,7 +141,7 @@ constexpr int64_t kSide = 23, kClasses = 5;
 constexpr int64_t kInput = 3 * kSide * kSide;
 
 // Every kind of node: a stem, a strip of four with rings (a slice written beside a slice, a halo over a halo, a
-// stride; no ring has a row too many), squeeze-excite, attention, resize, a head. Input (3, 23, 23), output (5).
+// stride; no ring has a row too many), squeeze-excite, attention, resizing, sampling, a head. Input (3, 23, 23), output (5).
 inline File network(bool strips) {
     check::Random random(7);
     Builder g(strips);
@@ -158,8 +160,11 @@ inline File network(bool strips) {
                                int64_t p) {
         const int64_t padded = (out.channels + 15) / 16 * 16;
         const int w = g.constant(name + ".w", random.floats(static_cast<size_t>(k * k * padded)));
-        g.node("depthwise", role("x", x.text()) + "," + role("weight", flat(w, k * k * padded)), out,
-               window(k, s, p) + ",\"multiplier\":1,\"post\":[\"relu\",0,0]");
+        const int slope = g.constant(name + ".slope", random.floats(static_cast<size_t>(padded)));
+        g.node("depthwise",
+               role("x", x.text()) + "," + role("weight", flat(w, k * k * padded)) + "," +
+                   role("slope", flat(slope, padded)),
+               out, window(k, s, p) + ",\"multiplier\":1,\"act\":[\"prelu\",0,0],\"post\":[\"relu\",0,0]");
     };
     const int input = g.tensor("input", kInput, ",\"index\":0");
     const int output = g.tensor("output", kClasses, ",\"index\":0");
@@ -182,7 +187,8 @@ inline File network(bool strips) {
     const MapView summed = g.map(23, 23, 32, 5);
     g.node("binary", role("a", activated.text()) + "," + role("b", mixed.text()), summed, "\"kind\":\"add\"");
     const MapView narrow = g.map(12, 12, 18);
-    conv("narrow", summed, narrow, 3, 2, 1, 1);
+    const int slopes = g.constant("narrow.slope", random.floats(32));
+    conv("narrow", summed, narrow, 3, 2, 1, 1, "," + role("slope", flat(slopes, 32)), ",\"act\":[\"prelu\",0,0]");
     g.end_strip(2);
 
     const MapView squeezed = g.map(1, 1, 18);
@@ -233,8 +239,27 @@ inline File network(bool strips) {
     const MapView resized = g.map(9, 9, 24);
     g.node("resize", role("x", padded.text()), resized,
            "\"mode\":\"bilinear\",\"align_corners\":0,\"scale\":[0.6666667,0.6666667]");
+    std::vector<float> firsts(7);
+    for (int32_t i = 0; i < 7; ++i) {
+        const int32_t from = i % 7;
+        std::memcpy(&firsts[static_cast<size_t>(i)], &from, 4);
+    }
+    const int first = g.constant("index.rows", firsts), share = g.constant("rows.w", random.floats(21));
+    const MapView fewer = g.map(7, 9, 24);
+    g.node("resample",
+           role("x", resized.text()) + "," + role("weight", flat(share, 21)) + "," + role("index", flat(first, 7)), fewer,
+           "\"axis\":0,\"taps\":3");
+    const MapView grid = g.map(6, 5, 2), sampled = g.map(6, 5, 24);
+    const int grow = g.constant("grid.w", random.floats(2 * 3 * 16)),
+              at = g.constant("grid.b", random.floats(16)), fall = g.constant("grid.slope", random.floats(16));
+    g.node("transposed",
+           role("x", MapView{picture.tensor, 3, 3, 3, 3, 0}.text()) + "," + role("weight", flat(grow, 2 * 3 * 16)) + "," +
+               role("bias", flat(at, 16)) + "," + role("slope", flat(fall, 16)),
+           grid, "\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1],\"act\":[\"prelu\",0,0]");
+    g.node("sample", role("x", fewer.text()) + "," + role("grid", grid.text()), sampled,
+           "\"mode\":\"bilinear\",\"padding\":\"reflection\",\"align_corners\":0");
     const MapView flatten = g.map(1, 1, 24);
-    g.node("reduce", role("x", "[" + std::to_string(resized.tensor) + ",0,[1,1,24,81],[0,0,1,24]]"), flatten,
+    g.node("reduce", role("x", "[" + std::to_string(sampled.tensor) + ",0,[1,1,24,30],[0,0,1,24]]"), flatten,
            "\"kind\":\"max\",\"trailing\":1");
     conv("head", flatten, MapView{output, 1, 1, kClasses, kClasses, 0}, 1, 1, 0, 1);
     return g.file("[" + std::to_string(input) + ",0,[3,23,23],[529,23,1]]", flat(output, kClasses));
@@ -287,6 +312,53 @@ inline File tiles(bool strips) {
     g.node("reduce", role("x", "[" + std::to_string(last.tensor) + ",0,[1,1,34,529],[0,0,1,34]]"), mean,
            "\"kind\":\"mean\",\"trailing\":1");
     conv("head", mean, MapView{output, 1, 1, kClasses, kClasses, 0}, 1, 0, "", "");
+    return g.file("[" + std::to_string(input) + ",0,[3,23,23],[529,23,1]]", flat(output, kClasses));
+}
+
+// Whole numbers, and every reference kernel: places computed from the picture, which are sorted, summed up, read from
+// and written to. Input (3, 23, 23), output (5) of int32, or of float32 if not `whole`.
+inline File places(bool whole) {
+    check::Random random(5);
+    Builder g(false);
+    const auto number = [&](int32_t x) {  // a constant of one, as a view of (23, 23, 3)
+        float bits;
+        std::memcpy(&bits, &x, sizeof bits);
+        const int id = g.constant("index.number." + std::to_string(x), {bits});
+        return "[" + std::to_string(id) + ",0,[23,23,3],[0,0,0]]";
+    };
+    const auto map = [&](const std::string& type) { return g.map(23, 23, 3, 0, 0, type); };
+    const auto node = [&](const std::string& op, const std::string& inputs, const MapView& out,
+                          const std::string& attributes) {
+        g.node(op, inputs, out, attributes);
+        return out;
+    };
+    const auto kind = [](const std::string& name) { return "\"kind\":\"" + name + "\""; };
+    const int input = g.tensor("input", kInput, ",\"index\":0");
+    const int output = g.tensor("output", kClasses, std::string(",\"index\":0") + (whole ? ",\"type\":\"i32\"" : ""));
+    const MapView x = node("copy", role("x", "[" + std::to_string(input) + ",0,[23,23,3],[23,1,529]]"), map("f32"), "");
+    const MapView sine = node("elementwise", role("a", x.text()), map("f32"), kind("sin"));
+    const MapView scaled = node("elementwise", role("a", sine.text()) + "," + role("b", x.text()), map("f32"), kind("atan2"));
+    const MapView cut = node("elementwise", role("a", scaled.text()), map("i32"), kind("to_i32"));
+    const MapView place = node("elementwise", role("a", cut.text()) + "," + role("b", number(3)), map("i32"), kind("remainder"));
+    const MapView below = node("elementwise", role("a", place.text()) + "," + role("b", number(1)), map("i32"), kind("le"));
+    const MapView chosen = node("elementwise", role("a", below.text()) + "," + role("b", sine.text()) + "," + role("c", x.text()),
+                                map("f32"), kind("where"));
+    const MapView taken = node("take", role("x", chosen.text()) + "," + role("index", place.text()), map("f32"), "\"negative\":1");
+    const MapView order = node("sort", role("x", taken.text()), map("i32"), "\"descending\":1");
+    const MapView put = node("scatter", role("x", place.text()) + "," + role("index", order.text()) + "," + role("source", cut.text()),
+                             map("i32"), kind("add") + ",\"negative\":0");
+    const MapView running = node("scan", role("x", put.text()), map("i32"), kind("sum"));
+    const MapView copied = node("copy", role("x", running.text()), map("i32"), "");
+    const int32_t turned[] = {2, 0, 1};
+    std::vector<float> bits(3);
+    std::memcpy(bits.data(), turned, sizeof turned);
+    const MapView mixed = node("gather", role("x", copied.text()) + "," + role("index", flat(g.constant("index.turned", bits), 3)),
+                               map("i32"), "");
+    const MapView back = node("elementwise", role("a", mixed.text()), map("f32"), kind("to_f32"));
+    // 5 of 23 rows, over the other two dimensions
+    const MapView& last = whole ? mixed : back;
+    g.node("aggregate", role("x", "[" + std::to_string(last.tensor) + ",0,[1,1,5,23,3],[0,0,69,3,1]]"),
+           MapView{output, 1, 1, kClasses, kClasses, 0}, kind(whole ? "argmax" : "logsumexp") + ",\"trailing\":2");
     return g.file("[" + std::to_string(input) + ",0,[3,23,23],[529,23,1]]", flat(output, kClasses));
 }
 

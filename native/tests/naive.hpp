@@ -43,6 +43,7 @@ inline double act(double x, const Activation& f) {
         case Act::square: return x * x;
         case Act::erf: return std::erf(x);
         case Act::scale: return f.a * x + f.b;
+        case Act::prelu: return x;  // where its slopes are known
     }
     return x;
 }
@@ -55,7 +56,7 @@ inline int64_t panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 // One output of either convolution: channels [c0, c0 + depth) of x, weights w(tap, c).
 template <class Args, class Weight>
 void window_sum(const Args& p, int64_t oy, int64_t ox, int64_t c0, int64_t depth, int64_t n, double bias,
-                const float* gate, Weight w) {
+                double slope, const float* gate, Weight w) {
     const Window& o = p.window;
     double sum = bias;
     for (int64_t ky = 0; ky < o.kernel_h; ++ky)
@@ -68,6 +69,7 @@ void window_sum(const Args& p, int64_t oy, int64_t ox, int64_t c0, int64_t depth
                        w(ky * o.kernel_w + kx, c);
         }
     sum = act(sum, p.act);
+    if (p.slope && !(sum > 0)) sum *= slope;
     if (p.residual.data) sum += p.residual.at(oy, ox)[n];
     p.out.at(oy, ox)[n] = static_cast<float>(act(sum, p.post));
 }
@@ -80,7 +82,8 @@ inline void conv(const ConvArgs& p, Range pixels, Range panel_range, void*) {
             for (int64_t lane = 0; lane < kPanel && panel % count * kPanel + lane < outs; ++lane) {
                 const int64_t group = panel / count, n = group * outs + panel % count * kPanel + lane;
                 window_sum(p, pixel / p.out.width, pixel % p.out.width, group * depth, depth, n,
-                           p.bias ? p.bias[panel * kPanel + lane] : 0.0, p.gate, [&](int64_t tap, int64_t c) {
+                           p.bias ? p.bias[panel * kPanel + lane] : 0.0,
+                           p.slope ? p.slope[panel * kPanel + lane] : 0.0, p.gate, [&](int64_t tap, int64_t c) {
                                return p.weight[(panel * k + tap * depth + c) * kPanel + lane];
                            });
             }
@@ -91,8 +94,29 @@ inline void depthwise(const DepthwiseArgs& p, Range rows, Range blocks, void*) {
     for (int64_t y = rows.begin; y < rows.end; ++y)
         for (int64_t x = 0; x < p.out.width; ++x)
             for (int64_t n = blocks.begin * kPanel; n < std::min<int64_t>(blocks.end * kPanel, p.out.channels); ++n)
-                window_sum(p, y, x, n / p.multiplier, 1, n, p.bias ? p.bias[n] : 0.0, nullptr,
+                window_sum(p, y, x, n / p.multiplier, 1, n, p.bias ? p.bias[n] : 0.0, p.slope ? p.slope[n] : 0.0, nullptr,
                            [&](int64_t tap, int64_t) { return p.weight[tap * padded + n]; });
+}
+
+inline void transposed(const TransposedArgs& p, Range rows, void*) {
+    const int64_t n = p.out.channels;
+    for (int64_t y = rows.begin; y < rows.end; ++y)
+        for (int64_t x = 0; x < p.out.width; ++x)
+            for (int64_t c = 0; c < n; ++c) {
+                double sum = p.bias ? p.bias[c] : 0.0;
+                for (int64_t ky = 0; ky < p.kernel_h; ++ky)
+                    for (int64_t kx = 0; kx < p.kernel_w; ++kx) {
+                        const int64_t iy = y + p.pad_top - ky, ix = x + p.pad_left - kx;
+                        if (iy % p.stride_h || ix % p.stride_w || !inside(p.x, iy / p.stride_h, ix / p.stride_w)) continue;
+                        const int64_t tap = (ky * p.kernel_w + kx) * n + c;
+                        for (int64_t k = 0; k < p.x.channels; ++k)
+                            sum += static_cast<double>(p.x.at(iy / p.stride_h, ix / p.stride_w)[k]) *
+                                   p.weight[(tap / kPanel * p.x.channels + k) * kPanel + tap % kPanel];
+                    }
+                sum = act(sum, p.act);
+                if (p.slope && !(sum > 0)) sum *= p.slope[c];
+                p.out.at(y, x)[c] = static_cast<float>(act(sum, p.post));
+            }
 }
 
 inline void pool(const PoolArgs& p, Range rows, Range blocks) {
@@ -168,6 +192,7 @@ inline void binary(const BinaryArgs& p, Range units) {
                 case Binary::max: r = std::isnan(a) || std::isnan(b) ? r : std::max(a, b); break;
                 case Binary::min: r = std::isnan(a) || std::isnan(b) ? r : std::min(a, b); break;
                 case Binary::pow: r = std::pow(a, b); break;
+                case Binary::prelu: r = a > 0 ? a : a * b; break;
             }
             *at(p.out, lead, u, i) = static_cast<float>(act(r, p.act));
         }
@@ -257,10 +282,12 @@ inline void resize(const ResizeArgs& p, Range rows) {
         for (int64_t x = 0; x < p.out.width; ++x)
             for (int64_t c = 0; c < p.out.channels; ++c) {
                 double sum = 0;
-                if (p.mode == ResizeMode::nearest) {
-                    sum =
-                        p.x.at(clip(static_cast<int64_t>(std::floor(p.scale_h * static_cast<float>(y))), p.x.height),
-                               clip(static_cast<int64_t>(std::floor(p.scale_w * static_cast<float>(x))), p.x.width))[c];
+                if (p.mode == ResizeMode::nearest || p.mode == ResizeMode::nearest_exact) {
+                    const float middle = p.mode == ResizeMode::nearest_exact ? 0.5f : 0;
+                    const auto from = [&](float scale, int64_t i) {
+                        return static_cast<int64_t>(std::floor(scale * (static_cast<float>(i) + middle)));
+                    };
+                    sum = p.x.at(clip(from(p.scale_h, y), p.x.height), clip(from(p.scale_w, x), p.x.width))[c];
                 } else {
                     double sy = source(p.scale_h, y), sx = source(p.scale_w, x);
                     if (p.mode == ResizeMode::bilinear) sy = std::max(sy, 0.0), sx = std::max(sx, 0.0);
@@ -270,6 +297,61 @@ inline void resize(const ResizeArgs& p, Range rows) {
                             sum += weight(sy - static_cast<double>(iy)) * weight(sx - static_cast<double>(ix)) *
                                    p.x.at(clip(iy, p.x.height), clip(ix, p.x.width))[c];
                 }
+                p.out.at(y, x)[c] = static_cast<float>(sum);
+            }
+}
+
+inline void resample(const ResampleArgs& p, Range rows) {
+    for (int64_t y = rows.begin; y < rows.end; ++y)
+        for (int64_t x = 0; x < p.out.width; ++x)
+            for (int64_t c = 0; c < p.out.channels; ++c) {
+                const int64_t to = p.axis ? x : y;
+                double sum = 0;
+                for (int64_t i = 0; i < p.taps; ++i) {
+                    const double weight = p.weight[to * p.taps + i];
+                    const int64_t from = p.index[to] + i;
+                    if (weight != 0) sum += weight * (p.axis ? p.x.at(y, from) : p.x.at(from, x))[c];
+                }
+                p.out.at(y, x)[c] = static_cast<float>(sum);
+            }
+}
+
+// grid_sample's formulas, in double; positions must be numbers within some maps' widths.
+inline void sample(const SampleArgs& p, Range rows) {
+    const auto padded = [&](double at, int64_t size) {
+        const double last = static_cast<double>(size - 1);
+        if (p.padding == SamplePadding::zeros) return at;
+        if (p.padding == SamplePadding::reflection) {
+            const double low = p.align_corners ? 0 : -0.5, span = p.align_corners ? last : last + 1;
+            if (span == 0) return 0.0;
+            at = std::fabs(std::fmod(std::fabs(at - low), 2 * span));
+            at = (at > span ? 2 * span - at : at) + low;
+        }
+        return std::min(std::max(at, 0.0), last);
+    };
+    const auto weight = [&](double t) {
+        return p.mode == SampleMode::bicubic ? cubic(t) : std::max(0.0, 1 - std::fabs(t));
+    };
+    for (int64_t y = rows.begin; y < rows.end; ++y)
+        for (int64_t x = 0; x < p.out.width; ++x)
+            for (int64_t c = 0; c < p.out.channels; ++c) {
+                double sum = 0, at[2];
+                const int64_t sizes[] = {p.x.width, p.x.height};
+                for (int i = 0; i < 2; ++i) {
+                    const double g = p.grid.at(y, x)[i], n = static_cast<double>(sizes[i]);
+                    at[i] = p.align_corners ? (g + 1) / 2 * (n - 1) : ((g + 1) * n - 1) / 2;
+                    if (p.mode != SampleMode::bicubic) at[i] = padded(at[i], sizes[i]);
+                    if (p.mode == SampleMode::nearest) at[i] = std::nearbyint(at[i]);
+                }
+                const int64_t fx = static_cast<int64_t>(std::floor(at[0])), fy = static_cast<int64_t>(std::floor(at[1]));
+                for (int64_t iy = fy - 1; iy <= fy + 2; ++iy)
+                    for (int64_t ix = fx - 1; ix <= fx + 2; ++ix) {
+                        const double w = weight(at[0] - static_cast<double>(ix)) * weight(at[1] - static_cast<double>(iy));
+                        double px = static_cast<double>(ix), py = static_cast<double>(iy);
+                        if (p.mode == SampleMode::bicubic) px = padded(px, p.x.width), py = padded(py, p.x.height);
+                        const int64_t jx = static_cast<int64_t>(std::floor(px)), jy = static_cast<int64_t>(std::floor(py));
+                        if (w != 0 && inside(p.x, jy, jx)) sum += w * p.x.at(jy, jx)[c];
+                    }
                 p.out.at(y, x)[c] = static_cast<float>(sum);
             }
 }
@@ -284,9 +366,12 @@ inline const Kernels& kernels() {
         naive.conv_scratch = [](const ConvArgs&) -> size_t { return 0; };
         naive.depthwise_scratch = [](const DepthwiseArgs&) -> size_t { return 0; };
         naive.matmul_scratch = [](const MatmulArgs&) -> size_t { return 0; };
+        naive.transposed_scratch = [](const TransposedArgs&) -> size_t { return 0; };
+        naive.transposed = transposed;
         naive.conv = conv, naive.depthwise = depthwise, naive.pool = pool, naive.matmul = matmul;
         naive.unary = unary, naive.binary = binary, naive.softmax = softmax, naive.norm = norm, naive.reduce = reduce;
         naive.copy = copy, naive.fill = fill, naive.gather = gather, naive.resize = resize;
+        naive.resample = resample, naive.sample = sample;
         return naive;
     }();
     return table;

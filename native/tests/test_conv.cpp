@@ -18,8 +18,10 @@ struct Case {
     int winograd = 0;
 };
 
-double applied(const Activation& act, double x) {
+double applied(const Activation& act, double x, double slope = 0) {
     switch (act.kind) {
+        case Act::leaky_relu: return x > 0 ? x : x * act.a;
+        case Act::prelu: return x > 0 ? x : x * slope;
         case Act::relu: return x < 0 ? 0 : x;
         case Act::relu6: return x < 0 ? 0 : x > 6 ? 6 : x;
         case Act::clamp: return x < act.a ? act.a : x > act.b ? act.b : x;
@@ -46,6 +48,7 @@ void run(const Case& c, check::Random& random) {
     check::Aligned x(random.floats(static_cast<size_t>(c.height) * c.width * x_pixel));
     const std::vector<float> raw = random.floats(static_cast<size_t>(c.outputs) * k, -0.3f, 0.3f);  // [N][ky][kx][c]
     check::Aligned bias(random.floats(static_cast<size_t>(c.groups) * panels * 16));
+    check::Aligned slope(random.floats(bias.size()));
     check::Aligned gate(random.floats(c.channels));
     check::Aligned residual(random.floats(static_cast<size_t>(out_h) * out_w * c.outputs));
     std::vector<float> packed(static_cast<size_t>(c.groups) * panels * k * 16, 0.0f);
@@ -70,6 +73,7 @@ void run(const Case& c, check::Random& random) {
         args.gate = c.gate ? gate.get() : nullptr;
         args.weight = weight.get();
         args.bias = c.bias ? bias.get() : nullptr;
+        args.slope = c.act.kind == Act::prelu ? slope.get() : nullptr;
         args.window = w;
         args.groups = c.groups;
         args.winograd = c.winograd;
@@ -84,7 +88,8 @@ void run(const Case& c, check::Random& random) {
                     const float* pixel = args.out.at(y, px);
                     for (int n = 0; n < c.outputs; ++n) {
                         const int g = n / out_group;
-                        double sum = c.bias ? bias[(static_cast<size_t>(g) * panels + n % out_group / 16) * 16 + n % out_group % 16] : 0;
+                        const size_t packed_at = (static_cast<size_t>(g) * panels + n % out_group / 16) * 16 + n % out_group % 16;
+                        double sum = c.bias ? bias[packed_at] : 0;
                         for (int i = 0; i < w.kernel_h; ++i)
                             for (int j = 0; j < w.kernel_w; ++j) {
                                 const int iy = y * w.stride_h - w.pad_top + i * w.dilation_h;
@@ -96,7 +101,7 @@ void run(const Case& c, check::Random& random) {
                                     sum += value * raw[static_cast<size_t>(n) * k + (i * w.kernel_w + j) * in_group + ch];
                                 }
                             }
-                        sum = applied(c.act, sum);
+                        sum = applied(c.act, sum, slope[packed_at]);
                         if (c.residual) sum += residual[(static_cast<size_t>(y) * out_w + px) * c.outputs + n];
                         sum = applied(c.post, sum);
                         // Of tiles, an error is relative to the largest sums around, which are near 15 here.
@@ -237,8 +242,9 @@ void not_a_number_reaches_the_outputs_that_see_it() {
 
 int main() {
     check::Random random(1);
-    const Act acts[] = {Act::none, Act::relu, Act::relu6, Act::clamp, Act::silu, Act::gelu, Act::hardswish};
-    for (int i = 0; i < 230; ++i) {
+    const Act acts[] = {Act::none, Act::relu, Act::relu6, Act::clamp,     Act::silu,
+                        Act::gelu, Act::hardswish, Act::leaky_relu, Act::prelu};
+    for (int i = 0; i < 270; ++i) {
         Case c{};
         c.groups = random.between(0, 3) ? 1 : static_cast<int>(random.between(2, 4));
         c.channels = c.groups * static_cast<int>(random.between(1, 40));
@@ -253,7 +259,7 @@ int main() {
         c.window.pad_left = static_cast<int>(random.between(0, c.window.kernel_w));
         c.height = static_cast<int>(random.between(9, 20));
         c.width = static_cast<int>(random.between(9, 20));
-        if (i < 150 && i % 10 == 0) {  // one row: its own way through the weights
+        if (i < 190 && i % 10 == 0) {  // one row: its own way through the weights
             c.window = Window{};
             c.height = c.width = 1;
             c.channels *= 5;
@@ -263,11 +269,11 @@ int main() {
         c.gate = random.between(0, 3) == 0;
         c.wide = random.between(0, 1);
         c.ring = random.between(0, 2) == 0;
-        c.act.kind = acts[random.between(0, 6)];
-        c.post.kind = acts[random.between(0, 6)];
+        c.act.kind = acts[random.between(0, 8)];
+        c.post.kind = acts[random.between(0, 7)];
         c.act.a = c.post.a = -0.5f;
         c.act.b = c.post.b = 0.25f;
-        if (i >= 150) {
+        if (i >= 190) {
             c.winograd = i % 2 ? 2 : 4;
             c.groups = 1;
             c.gate = false;

@@ -21,8 +21,9 @@ struct Case {
     int wider = 0;  // floats that a pixel is wider than its channels
 };
 
-double activation(const Activation& act, double x) {
+double activation(const Activation& act, double x, double slope = 0) {
     switch (act.kind) {
+        case Act::prelu: return x > 0 ? x : x * slope;
         case Act::relu: return x < 0 ? 0 : x;
         case Act::relu6: return x < 0 ? 0 : x > 6 ? 6 : x;
         case Act::clamp: return x < act.a ? act.a : x > act.b ? act.b : x;
@@ -74,15 +75,17 @@ void run(const Kernels& kernels, const Case& c, check::Random& random) {
                      random.between(0, c.channels - 1)] = special[i];
     }
     const int taps = c.window.kernel_h * c.window.kernel_w, stride = padded(outputs);
-    std::vector<float> weight(taps * stride + 16), bias(stride + 16);
+    std::vector<float> weight(taps * stride + 16), bias(stride + 16), slope(stride + 16);
     for (float& v : weight) v = random.uniform();
     for (float& v : bias) v = random.uniform();
+    for (float& v : slope) v = random.uniform();
     float* aligned_weight = weight.data() + (64 - reinterpret_cast<uintptr_t>(weight.data()) % 64) % 64 / 4;
     args.x = in;
     args.out = map_of<float>(out, c.out_height, c.out_width, outputs);
     if (c.residual) args.residual = map_of<const float>(residual, c.out_height, c.out_width, outputs);
     args.weight = aligned_weight;
     args.bias = c.bias ? bias.data() : nullptr;
+    args.slope = c.act.kind == Act::prelu ? slope.data() : nullptr;
     args.window = c.window;
     args.multiplier = c.multiplier;
     args.act = c.act;
@@ -117,7 +120,7 @@ void run(const Kernels& kernels, const Case& c, check::Random& random) {
                                aligned_weight[(ky * w.kernel_w + kx) * stride + n];
                     }
                 }
-                double truth = activation(c.act, sum);
+                double truth = activation(c.act, sum, slope[n]);
                 if (c.residual) truth += residual.data()[y * residual.row + i * residual.pixel + n];
                 truth = activation(c.post, truth);
                 float& value = args.out.at(y, i)[n];
@@ -149,10 +152,11 @@ bool fit(Case& c, int pad_bottom, int pad_right) {
 
 const Activation kActs[] = {{Act::none, 0, 0},      {Act::relu, 0, 0},        {Act::relu6, 0, 0},
                             {Act::hardswish, 0, 0}, {Act::hardsigmoid, 0, 0}, {Act::leaky_relu, 0.1f, 0},
-                            {Act::clamp, -1, 1.5f}, {Act::silu, 0, 0},        {Act::tanh, 0, 0}};
+                            {Act::clamp, -1, 1.5f}, {Act::silu, 0, 0},        {Act::tanh, 0, 0},
+                            {Act::prelu, 0, 0}};
 
 void decorate(Case& c, check::Random& random) {
-    c.act = kActs[random.between(0, 8)];
+    c.act = kActs[random.between(0, 9)];
     if (random.between(0, 4) == 0) c.post = kActs[random.between(0, 8)];
     c.bias = random.between(0, 3) != 0;
     c.residual = random.between(0, 3) == 0;

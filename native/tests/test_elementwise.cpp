@@ -15,6 +15,7 @@ double combine(Binary op, double a, double b) {
         case Binary::max: return std::isnan(a) || std::isnan(b) ? check::kNan : std::max(a, b);
         case Binary::min: return std::isnan(a) || std::isnan(b) ? check::kNan : std::min(a, b);
         case Binary::pow: return std::pow(a, b);
+        case Binary::prelu: return a > 0 ? a : a * b;
     }
     return 0;
 }
@@ -36,12 +37,12 @@ void check_unary(const ff::Kernels& kernels, check::Random& random) {
 }
 
 void check_binary(const ff::Kernels& kernels, check::Random& random) {
-    for (int trial = 0; trial < 700; ++trial) {
-        const Binary op = static_cast<Binary>(trial % 7);
+    for (int trial = 0; trial < 800; ++trial) {
+        const Binary op = static_cast<Binary>(trial % 8);
         const check::Shape shape = check::random_shape(random, static_cast<int>(random.between(0, 4)), 23);
         View a = View::random(random, shape, true), b = View::random(random, shape, true);
         View out = View::random(random, shape, false);
-        a.randomise(random, 0.5f, 3);
+        a.randomise(random, op == Binary::prelu ? -3 : 0.5f, 3);
         b.randomise(random, -2, 2);
         if (op != Binary::pow) {
             a[random.between(0, a.size() - 1)] = check::kNan;

@@ -1,9 +1,11 @@
 // Contexts against each other: strips, threads and batches change nothing in the result.
+#include <cfenv>
 #include <thread>
 
 #include "check.hpp"
 #include "context.hpp"
 #include "error.hpp"
+#include "float_mode.hpp"
 #include "graphs.hpp"
 #include "naive.hpp"
 #include "sets.hpp"
@@ -37,6 +39,7 @@ void strips_threads_and_batches_change_nothing() {
     for (const auto& plan : {whole, strips}) {
         for (const int threads : {1, 2, 5}) {
             ff::Context context(plan, naive::kernels(), threads);
+            context.always_share();
             for (const int64_t batch : {7, 3, 2, 1}) {
                 const std::vector<float> first = run(context, input, batch);
                 const std::vector<float> expected(truth.begin(), truth.begin() + batch * kClasses);
@@ -62,6 +65,7 @@ void tiles_are_the_same_in_strips_and_threads() {
         for (const auto& plan : {whole, strips}) {
             for (const int threads : {1, 2, 3, 5}) {
                 ff::Context context(plan, *kernels, threads);
+                context.always_share();
                 CHECK(run(context, input, 1) == expected, "%s, threads %d", kernels->name, threads);
             }
         }
@@ -90,6 +94,7 @@ void a_context_serves_one_thread_at_a_time() {
     check::Random random(5);
     const std::vector<float> input = random.floats(static_cast<size_t>(kInput));
     ff::Context context(plan, naive::kernels(), 2);
+    context.always_share();
     const std::vector<float> truth = run(context, input, 1);
     std::atomic<int> done{0}, busy{0}, wrong{0};
     const auto call = [&] {
@@ -108,6 +113,33 @@ void a_context_serves_one_thread_at_a_time() {
     other.join();
     CHECK(done + busy == 20 && done > 0 && !wrong, "%d done, %d busy, %d wrong", done.load(), busy.load(),
           wrong.load());
+}
+
+// The thread sanitizer sees whether anything is touched by two threads at once.
+void every_call_may_meet_every_other() {
+    const auto plan = plan_of(graphs::network(true));
+    check::Random random(13);
+    const std::vector<float> input = random.floats(static_cast<size_t>(kInput));
+    ff::Context context(plan, naive::kernels(), 2);
+    std::atomic<int> wrong{0};
+    const auto repeat = [&](auto call) {
+        return std::thread([&wrong, call] {
+            for (int i = 0; i < 200; ++i) {
+                try {
+                    call();
+                } catch (const ff::Error& error) {
+                    if (error.status != FF_BUSY) ++wrong;
+                }
+            }
+        });
+    };
+    std::thread callers[] = {
+        repeat([&] { run(context, input, 1); }),    repeat([&] { context.profile(true); }),
+        repeat([&] { context.times(); }),           repeat([&] { context.poison(); }),
+        repeat([&] { context.profile(false); }),    repeat([&] { wrong += context.bytes() < 0; }),
+    };
+    for (std::thread& caller : callers) caller.join();
+    CHECK(!wrong, "%d", wrong.load());
 }
 
 void times_are_those_of_the_last_run() {
@@ -154,6 +186,47 @@ void nan_stays() {
     CHECK(lost == 0, "%d of the scores", lost);
 }
 
+// Half of the weights are denormal numbers, and the caller's thread rounds upwards and knows denormals.
+void denormals_count_as_nothing_and_the_caller_s_mode_comes_back() {
+    graphs::File tiny = graphs::network(true), zero = graphs::network(true);
+    for (size_t i = 0; i < tiny.constants.size(); ++i) {
+        if (tiny.constants[i].first.rfind("index", 0) == 0) continue;  // whole numbers
+        std::vector<float>&small = tiny.constants[i].second, &none = zero.constants[i].second;
+        for (size_t k = 0; k < small.size(); k += 2) {
+            small[k] = 1e-39f;
+            none[k] = 0;
+        }
+    }
+    check::Random random(11);
+    const std::vector<float> input = random.floats(static_cast<size_t>(5 * kInput));
+    for (const ff::Kernels* kernels : check::instruction_sets()) {
+        ff::Context expected(plan_of(zero), *kernels, 1);
+        const std::vector<float> truth = run(expected, input, 5);
+        for (const int threads : {1, 2}) {
+            ff::Context context(plan_of(tiny), *kernels, threads);
+            context.always_share();
+            std::fesetround(FE_UPWARD);
+            const std::vector<float> found = run(context, input, 5);
+            const bool kept = std::fegetround() == FE_UPWARD;
+            std::fesetround(FE_TONEAREST);
+            CHECK(found == truth, "%s, threads %d: %g for %g", kernels->name, threads, found[0], truth[0]);
+            volatile float small = 1e-39f;
+            CHECK(kept && small * 0.5f > 0, "%s, threads %d", kernels->name, threads);
+        }
+    }
+}
+
+void the_caller_s_mode_comes_back_after_an_error() {
+    volatile float small = 1e-39f;
+    try {
+        const ff::FloatMode mode;
+        CHECK(small * 1.0f == 0, "%g", small * 1.0f);
+        throw 1;
+    } catch (int) {
+    }
+    CHECK(small * 1.0f > 0);
+}
+
 }  // namespace
 
 int main() {
@@ -161,8 +234,11 @@ int main() {
     tiles_are_the_same_in_strips_and_threads();
     contexts_of_one_plan_run_side_by_side();
     a_context_serves_one_thread_at_a_time();
+    every_call_may_meet_every_other();
     times_are_those_of_the_last_run();
     memory_grows_once();
     nan_stays();
+    denormals_count_as_nothing_and_the_caller_s_mode_comes_back();
+    the_caller_s_mode_comes_back_after_an_error();
     return check::result();
 }

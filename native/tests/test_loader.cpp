@@ -58,7 +58,7 @@ void files() {
 
     graphs::File other = good;
     other.version = "1";
-    expect(other.bytes(), "plan version 1; this library reads version 2; compile", "version");
+    expect(other.bytes(), "plan version 1; this library reads version 3; compile", "version");
     other = good;
     other.format = "pt";
     expect(other.bytes(), "not a fleetfoot plan", "format");
@@ -122,6 +122,9 @@ void graphs_of_each_fault() {
         {"\"padding\":[1,1]", "\"padding\":[100000,1]", "padding is too large along H"},
         {"[\"hardswish\",0,0]", "[\"hardwish\",0,0]", "act 'hardwish' is unknown"},
         {"[\"hardswish\",0,0]", "[\"hardswish\",0]", "act is not [name, a, b]"},
+        {"[\"hardswish\",0,0]", "[\"prelu\",0,0]", "slope is given without act prelu, or the other way"},
+        {"\"act\":[\"prelu\",0,0]", "\"act\":[\"relu\",0,0]", "slope is given without act prelu"},
+        {"[\"silu\",0,0]", "[\"prelu\",0,0]", "act is prelu, for which there are no slopes here"},
         {"[\"hardswish\",0,0]", "[\"hardswish\",1e39,0]", "float32's range"},
         {"\"multiplier\":1", "\"multiplier\":2", "multiplier times"},
         {"\"rows\":2", "\"rows\":0", "rows is 0"},
@@ -134,6 +137,14 @@ void graphs_of_each_fault() {
         {"\"count_include_pad\":0", "\"count_include_pad\":2", "count_include_pad is neither"},
         {"\"scale\":[0.6666667,", "\"scale\":[6.666667,", "does not map 9 onto 6"},
         {"\"scale\":[0.6666667,", "\"scale\":[-0.1,", "does not map"},
+        {"\"taps\":3", "\"taps\":0", "taps is 0"},
+        {"\"taps\":3", "\"taps\":4", "index 6 and 4 taps leave x's 9"},
+        {"\"axis\":0", "\"axis\":1", "and out (7, 9, 24)"},
+        {"\"axis\":0", "\"axis\":2", "axis is neither 0 nor 1"},
+        {"\"padding\":\"reflection\"", "\"padding\":\"mirror\"", "padding 'mirror' is unknown"},
+        {"[9,9,24],[216,24,1]],\"attr\":{\"mode\":\"bilinear\"", "[9,9,24],[216,24,1]],\"attr\":{\"mode\":\"linear\"", "unknown"},
+        {"\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1],\"act\"", "\"kernel\":[3,9],\"stride\":[2,2],\"padding\":[1,1],\"act\"", "weight holds"},
+        {"\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1],\"act\"", "\"kernel\":[3,3],\"stride\":[0,2],\"padding\":[1,1],\"act\"", "kernel or stride is 0"},
     };
     for (const auto& fault : faults) {
         graphs::File file = graphs::network(true);
@@ -159,6 +170,42 @@ void tiles_of_each_fault() {
     }
 }
 
+void types_of_each_fault() {
+    const char* faults[][3] = {
+        {"\"type\":\"i32\"", "\"type\":\"i64\"", "type 'i64' is unknown"},
+        {"\"kind\":\"to_i32\"", "\"kind\":\"to_i64\"", "kind 'to_i64' is unknown"},
+        {"\"kind\":\"to_i32\"", "\"kind\":\"floor\"", "out is i32 where f32 is wanted"},
+        {"\"kind\":\"to_i32\"", "\"kind\":\"to_f32\"", "a is f32 where i32 is wanted"},
+        {"\"kind\":\"to_i32\"", "\"kind\":\"abs\"", "out is i32 where f32 is wanted"},
+        {"\"kind\":\"to_i32\"", "\"kind\":\"remainder\"", "has not 2 operands"},
+        {"\"kind\":\"remainder\"", "\"kind\":\"bitwise_not\"", "has not 1 operands"},
+        {"\"kind\":\"remainder\"", "\"kind\":\"atan2\"", "a is i32 where f32 is wanted"},
+        {"\"kind\":\"where\"", "\"kind\":\"le\"", "has not 2 operands"},
+        {"\"negative\":1", "\"negative\":2", "negative is neither 0 nor 1"},
+        {"\"descending\":1", "\"descending\":7", "descending is neither 0 nor 1"},
+        {"\"kind\":\"argmax\",\"trailing\":2", "\"kind\":\"argmax\",\"trailing\":3", "without the last 3"},
+        {"\"kind\":\"argmax\"", "\"kind\":\"logsumexp\"", "x is i32 where f32 is wanted"},
+        {"\"op\":\"sort\"", "\"op\":\"scan\"", "kind is missing"},
+    };
+    for (const auto& fault : faults) {
+        graphs::File file = graphs::places(true);
+        replaced(file.graph, fault[0], fault[1]);
+        expect(file.bytes(), fault[2], std::string(fault[0]) + " -> " + fault[1]);
+    }
+    // The first tensor of int32 becomes one of float32, and the other way round.
+    graphs::File file = graphs::places(true);
+    replaced(file.graph, ",\"type\":\"i32\"", "");
+    expect(file.bytes(), "out is f32 where i32 is wanted", "an output of another type");
+    file = graphs::network(false);
+    replaced(file.graph, "\"kind\":\"arena\",", "\"kind\":\"arena\",\"type\":\"i32\",");
+    expect(file.bytes(), "out is i32 where f32 is wanted", "a copy of float32 to int32");
+    file = graphs::network(false);
+    for (int i = 0; i < 2; ++i)  // the picture and its copy
+        replaced(file.graph, i ? "\"kind\":\"arena\"," : "\"kind\":\"input\",",
+                 i ? "\"type\":\"i32\",\"kind\":\"arena\"," : "\"type\":\"i32\",\"kind\":\"input\",");
+    expect(file.bytes(), "(conv): x is i32 where f32 is wanted", "a convolution of int32");
+}
+
 void constants_of_each_fault() {
     const auto with = [](const std::string& name, const std::function<void(std::vector<float>&)>& change) {
         graphs::File file = graphs::network(true);
@@ -175,15 +222,15 @@ void constants_of_each_fault() {
            "short weights");
     graphs::File file = graphs::network(true);
     replaced(file.graph, "\"name\":\"index\"", "\"name\":\"stem.b\"");
-    expect(file.bytes(), "index is int32 where float32 is wanted, or the other way round", "floats as an index");
+    expect(file.bytes(), "index is f32 where i32 is wanted", "floats as an index");
 }
 
 void strips_of_each_fault() {
-    // The last ring, tensor 13, keeps 5 rows of 23 x 32 elements; the strip's nodes are m.2 to m.7.
+    // The last ring, tensor 15, keeps 5 rows of 23 x 32 elements; the strip's nodes are m.2 to m.7.
     graphs::File file = graphs::network(true);
     replaced(file.graph, "\"rings\":64768", "\"rings\":61824");
     replaced(file.graph, "\"size\":3680,\"offset\":50048,\"ring\":5", "\"size\":2944,\"offset\":50048,\"ring\":4");
-    expect(file.bytes(), "node 2 'strip' (strip): tensor 13 keeps 4 rows where 5 are needed at once",
+    expect(file.bytes(), "node 2 'strip' (strip): tensor 15 keeps 4 rows where 5 are needed at once",
            "a ring too small");
 
     file = graphs::network(true);
@@ -204,10 +251,10 @@ void strips_of_each_fault() {
         changed.graph.replace(at, from.size(), to);
         expect(changed.bytes(), reason, from);
     };
-    const char* const read = "\"x\":[10,0,[23,23,32],[736,32,1]]";
-    within(read, "\"x\":[10,0,[23,23,32],[32,32,1]]", "does not step from slot to slot");
-    within(read, "\"x\":[10,1,[3,23,32],[736,32,1]]", "reaches into the next slot");
-    within(read, "\"x\":[12,0,[23,23,32],[736,32,1]]", "tensor 12 is read before it is written");
+    const char* const read = "\"x\":[11,0,[23,23,32],[736,32,1]]";
+    within(read, "\"x\":[11,0,[23,23,32],[32,32,1]]", "does not step from slot to slot");
+    within(read, "\"x\":[11,1,[3,23,32],[736,32,1]]", "reaches into the next slot");
+    within(read, "\"x\":[14,0,[23,23,32],[736,32,1]]", "tensor 14 is read before it is written");
     within("\"x\":[6,0,[23,23,32],[736,32,1]]", "\"x\":[6,0,[22,23,32],[736,32,1]]", "different rows");
 }
 
@@ -218,6 +265,7 @@ int main() {
     files();
     graphs_of_each_fault();
     tiles_of_each_fault();
+    types_of_each_fault();
     constants_of_each_fault();
     strips_of_each_fault();
     return check::result();

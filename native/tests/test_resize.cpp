@@ -33,7 +33,9 @@ struct Tap {
 std::vector<Tap> taps(ResizeMode mode, bool align_corners, float scale, int to, int size) {
     auto clipped = [&](int i) { return std::min(std::max(i, 0), size - 1); };
     // the position in float, as PyTorch computes it: at a pixel's border the rounding decides
-    if (mode == ResizeMode::nearest) return {{clipped(static_cast<int>(static_cast<float>(to) * scale)), 1}};
+    const float middle = mode == ResizeMode::nearest_exact ? 0.5f : 0;
+    if (mode == ResizeMode::nearest || mode == ResizeMode::nearest_exact)
+        return {{clipped(static_cast<int>((static_cast<float>(to) + middle) * scale)), 1}};
     float from = align_corners ? scale * static_cast<float>(to) : scale * (static_cast<float>(to) + 0.5f) - 0.5f;
     if (mode == ResizeMode::bilinear) from = std::max(from, 0.0f);
     const int index = static_cast<int>(std::floor(from));
@@ -47,8 +49,8 @@ std::vector<Tap> taps(ResizeMode mode, bool align_corners, float scale, int to, 
 
 void run(const Kernels& kernels, check::Random& random) {
     auto pick = [&](int low, int high) { return static_cast<int>(random.between(low, high)); };
-    const ResizeMode mode = static_cast<ResizeMode>(pick(0, 2));
-    const bool align_corners = mode != ResizeMode::nearest && pick(0, 1);
+    const ResizeMode mode = static_cast<ResizeMode>(pick(0, 3));
+    const bool align_corners = (mode == ResizeMode::bilinear || mode == ResizeMode::bicubic) && pick(0, 1);
     const int height = pick(1, 13), width = pick(1, 13), channels = pick(1, 40), wider = pick(0, 1) * pick(1, 9);
     const int out_height = pick(0, 4) ? pick(1, 29) : height, out_width = pick(0, 4) ? pick(1, 29) : width;
     const int pixel = channels + wider, row = width * pixel, out_row = out_width * pixel;

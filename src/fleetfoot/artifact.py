@@ -10,7 +10,6 @@ that only runs networks can read the manifest too.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -20,7 +19,7 @@ from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fleetfoot import files
 from fleetfoot.errors import ArtifactError, RecordError
@@ -252,11 +251,13 @@ class Artifact:
         """
         folder = Path(path)
         try:
-            text = (folder / MANIFEST).read_bytes().decode("utf-8")
+            text = files.read_text(folder / MANIFEST)
         except (FileNotFoundError, NotADirectoryError):
             raise ArtifactError(_no_artifact(folder)) from None
         except UnicodeDecodeError:
             raise ArtifactError(f"{folder / MANIFEST} is damaged: it is not UTF-8") from None
+        except OSError as error:
+            raise ArtifactError(f"{folder / MANIFEST} cannot be read: {error.strerror}") from None
         manifest = _manifest(text, folder / MANIFEST)
         for file in manifest.files:
             _check(folder, file)
@@ -302,11 +303,15 @@ def _manifest(text: str, path: Path) -> Manifest:
 def _check(folder: Path, file: File) -> None:
     path = folder / file.name
     try:
-        size, digest = path.stat().st_size, _sha256(path)
+        with files.open_regular(path) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size != file.bytes:
+                raise ArtifactError(f"{path} holds {size} bytes, and {file.bytes} were written")
+            digest = _sha256(opened)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing, and {MANIFEST} lists it") from None
-    if size != file.bytes:
-        raise ArtifactError(f"{path} holds {size} bytes, and {file.bytes} were written")
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from None
     if digest != file.sha256:
         raise ArtifactError(
             f"{path} was changed: its SHA-256 is {digest[:12]}..., and {MANIFEST} says "
@@ -314,11 +319,18 @@ def _check(folder: Path, file: File) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def _listed(path: Path) -> File:
+    with files.open_regular(path) as file:
+        return File(name=path.name, bytes=os.fstat(file.fileno()).st_size, sha256=_sha256(file))
+
+
+def _sha256(file: BinaryIO) -> str:
+    """Digest of as much of the file as it holds when this begins."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+    left = os.fstat(file.fileno()).st_size
+    while left and (piece := file.read(min(left, 1 << 20))):
+        digest.update(piece)
+        left -= len(piece)
     return digest.hexdigest()
 
 
@@ -344,12 +356,9 @@ def write(
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         names = fill(draft)
-        listed = tuple(
-            File(name=name, bytes=(draft / name).stat().st_size, sha256=_sha256(draft / name))
-            for name in names
-        )
+        listed = tuple(_listed(draft / name) for name in names)
         made = manifest(listed)
-        text = json.dumps(asdict(made), indent=1, ensure_ascii=False, allow_nan=False)
+        text = files.to_json(asdict(made), indent=1)
         files.write_text(draft / MANIFEST, text + "\n")
         os.chmod(draft, 0o755)  # mkdtemp makes it private
         os.replace(draft, path)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""File with a container's limit on Linux: "200000 100000", microseconds of work in each period, or
-"max 100000"."""
+from fleetfoot.cgroups import limits
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container if it has one,
-    rounded up."""
+    """Cores that this process may use: its affinity, and the limits of its container if it has
+    some."""
+    limited = limits()
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
+        affinity = os.sched_getaffinity(0)
+        cores = len(affinity & (limited.cpus or affinity)) or len(affinity)
     else:
         cores = os.cpu_count() or 1
-    try:
-        quota = QUOTA.read_text(encoding="utf-8").split()
-    except OSError:
-        return cores
-    if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit():
-        cores = min(cores, max(1, -(-int(quota[0]) // int(quota[1]))))
-    return cores
+    return cores if limited.cores is None else min(cores, limited.cores)
 
 
 def check_threads(threads: int, *, most: int | None = None) -> None:

@@ -28,7 +28,40 @@ FleetfootError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+STRANGERS = (Exception, SystemExit)
+"""What a stranger's code, for example a user's forward, can raise, except to interrupt."""
+
+_HIDDEN = "\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+"""Characters that a terminal obeys or does not show: controls, directions of writing, lone halves
+of pairs."""
+_OF_TEXT = re.compile(f"[{_HIDDEN}]")
+_OF_MESSAGE = re.compile(f"(?![\n\t])[{_HIDDEN}]")
+
+
+def visible(text: object) -> str:
+    """Text that came from a file or its name, with each character that a terminal would obey shown
+    as its number: a key may hold a sequence that clears the screen.
+
+    >>> visible("conv\x1b[2J.weight")
+    'conv\\\\x1b[2J.weight'
+    """
+    return _OF_TEXT.sub(_escaped, str(text))
+
+
+def printable(message: object) -> str:
+    """A message of several lines, with each other character that a terminal would obey shown as its
+    number."""
+    return _OF_MESSAGE.sub(_escaped, str(message))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # Python's sign for a byte that is no text, for example in a path
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 def first_line(error: BaseException) -> str:
@@ -36,8 +69,36 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
+def nearest_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The names that are likely meant by ``name``, the likeliest first: those that differ in
+    capitals and separators only, then those that start so, then those of similar letters.
+
+    >>> nearest_names("mobilenet_v2", ["mobileone_s2", "mobilenetv1_100", "mobilenetv2_100"])
+    ['mobilenetv2_100', 'mobilenetv1_100', 'mobileone_s2']
+    """
+    wanted = _letters(name)
+    spelled: dict[str, list[str]] = {}
+    for one in known:
+        spelled.setdefault(_letters(one), []).append(one)
+    same = spelled.pop(wanted, []) if wanted else []
+    longer = [x for x in spelled if len(wanted) > 2 and x.startswith(wanted)]
+    longer.sort(key=lambda letters: (len(letters), not letters.endswith("100")))
+    similar = difflib.get_close_matches(wanted, spelled, n=most, cutoff=0.6)
+    found = dict.fromkeys([*same, *(one for x in (*longer, *similar) for one in spelled[x])])
+    return list(found)[:most]
+
+
+def _letters(name: str) -> str:
+    """A name without separators, in lower case: what people remember of it."""
+    return re.sub(r"[\W_]", "", name.lower())
+
+
 class FleetfootError(Exception):
-    """Base of everything that fleetfoot raises for its own domain."""
+    """Base of everything that fleetfoot raises for its own domain. Its text holds no character that
+    a terminal would obey, except line ends and tabs."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UnknownNameError(FleetfootError, ValueError):
@@ -48,7 +109,7 @@ class UnknownNameError(FleetfootError, ValueError):
     def of(cls, kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
         """The error for ``name``; ``kind`` says what it should have been: "model", "engine"."""
         known = list(known)
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        close = nearest_names(name, known)
         text = f"unknown {kind} {name!r}"
         if close:
             text += f"; did you mean {' or '.join(repr(c) for c in close)}?"

@@ -1,30 +1,120 @@
-"""Files that the tool writes and reads back: each replaced in one step, JSON read strictly into the
-dataclass that it was made from, and answers remembered in the user's cache.
+"""Files that the tool writes and reads: each opened only if it is a regular file, read up to a
+stated size and replaced in one step; JSON read strictly into the dataclass that it was made from;
+answers remembered in the user's cache.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import secrets
+import stat
 import sys
+import tempfile
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import IO, Any, BinaryIO, TypeVar, Union
 
 from fleetfoot.errors import RecordError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 Made = TypeVar("Made")
 
 
 log = logging.getLogger("fleetfoot")
+
+MOST_TEXT_BYTES = 256 * 2**20
+"""Largest file that is read as text: records, labels, manifests, settings. The records of a whole
+``bench`` are below a hundredth of it."""
+
+_KINDS = (
+    (stat.S_ISDIR, errno.EISDIR, "a folder"),
+    (stat.S_ISFIFO, errno.EINVAL, "a named pipe"),
+    (stat.S_ISSOCK, errno.EINVAL, "a socket"),
+    (stat.S_ISCHR, errno.EINVAL, "a device"),
+    (stat.S_ISBLK, errno.EINVAL, "a device"),
+)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a regular file, or a link to one, to read its bytes. Anything else is refused at once:
+    opening a pipe waits for a writer, and a device may have no end.
+
+    Raises:
+        OSError: there is no such file, it is not a regular file, or it cannot be opened.
+    """
+    try:
+        _refuse_irregular(os.stat(path), path)  # before opening: a pipe's writer would notice
+    except ValueError as error:  # a NUL in the path
+        raise OSError(errno.EINVAL, f"not a path: {error}", os.fspath(path)) from None
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.open(path, flags)
+    try:
+        _refuse_irregular(os.fstat(file), path)  # it may have been exchanged meanwhile
+        return os.fdopen(file, "rb")
+    except BaseException:
+        os.close(file)
+        raise
+
+
+def _refuse_irregular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISREG(found.st_mode):
+        return
+    kind = ((code, text) for holds, code, text in _KINDS if holds(found.st_mode))
+    code, text = next(kind, (errno.EINVAL, "something else"))
+    raise OSError(code, f"{text}, not a regular file", os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike[str], *, most: int) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        most: largest size in bytes; a larger file is refused before anything is read.
+
+    Raises:
+        OSError: the file cannot be opened, is not regular, is larger than ``most``, or changes
+            while it is read.
+    """
+    with open_regular(path) as file:
+        before = os.fstat(file.fileno())
+        if before.st_size > most:
+            raise OSError(
+                errno.EFBIG,
+                f"{before.st_size:,} bytes, more than the {most:,} that are read of such a file",
+                os.fspath(path),
+            )
+        content = file.read(before.st_size + 1)
+        after = os.fstat(file.fileno())
+    state = [(found.st_size, found.st_mtime_ns) for found in (before, after)]
+    if len(content) != before.st_size or state[0] != state[1]:
+        raise OSError(errno.EAGAIN, "it changed while it was read; try again", os.fspath(path))
+    return content
+
+
+def read_text(
+    path: str | os.PathLike[str], *, encoding: str = "utf-8", most: int = MOST_TEXT_BYTES
+) -> str:
+    """The text of a regular file; ``read_bytes`` says what is refused. Line ends become newlines.
+
+    Raises:
+        OSError: as ``read_bytes`` raises it.
+        UnicodeDecodeError: the file is not in this encoding.
+    """
+    text = read_bytes(path, most=most).decode(encoding)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextlib.contextmanager
@@ -47,10 +137,61 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def locked(file: IO[Any]) -> Iterator[None]:
+    """Holds the lock of an open file while this lasts. The system releases it when the process
+    ends, however it ends. Where there are no such locks, for example on Windows, this does nothing.
+
+    Raises:
+        RecordError: another process holds the lock; the message names it if the system does.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecordError(
+            f"{file.name} is in use by {_holder(file)}; wait for its end, or name another place"
+        ) from None
+    except OSError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        if not file.closed:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _holder(file: IO[Any]) -> str:
+    """The process that holds a file's lock, in words."""
+    inode = os.fstat(file.fileno()).st_ino
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                pid = int(words[4])
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                return f"process {pid} ({os.fsdecode(b' '.join(command)).strip()})"
+    return "another process"
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replaces ``path`` by ``text`` in one step. Makes its folder if there is none."""
+    """Replaces ``path`` by ``text`` as UTF-8 in one step. Makes its folder if there is none. A
+    byte of a path that is no text is written as an escape."""
     with replacing(path) as draft:
-        draft.write_bytes(text.encode())
+        draft.write_bytes(text.encode(errors="backslashreplace"))
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON of a value, with every sign as it is, except bytes of a path that are no text:
+    these are escaped, so that the JSON can be written as UTF-8 and read back."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def plain(value: Any) -> Any:
@@ -127,7 +268,7 @@ def read_json(file: Path, kind: type[Made]) -> Made:
             names the file.
     """
     try:
-        return parsed_text(file.read_text(encoding="utf-8"), kind)
+        return parsed_text(read_text(file), kind)
     except OSError as error:
         raise RecordError(f"{file} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, RecordError) as error:
@@ -139,13 +280,35 @@ def cache_folder() -> Path:
     folder of the user on this system."""
     if named := os.environ.get("FLEETFOOT_CACHE"):
         return Path(named)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "fleetfoot"
+    stated = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    if base := os.environ.get(stated):
+        return Path(base) / "fleetfoot"
+    below = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+    try:
+        return Path.home() / below / "fleetfoot"
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as in containers
+        return _folder_without_home()
+
+
+@cache
+def _folder_without_home() -> Path:
+    """A folder for temporary files that belongs to this user alone."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"fleetfoot-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o022:
+            raise OSError("others may write to it")
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="fleetfoot-"))
+    log.warning("this user has no home folder; answers are kept in %s (FLEETFOOT_CACHE)", folder)
+    return folder
+
+
+@cache
+def _say_once(text: str) -> None:
+    log.warning("%s", text)
 
 
 def remembered(
@@ -184,10 +347,9 @@ def remembered(
         return answer
     asked, file = plain(question), _answer_file(subject, question, cache)
     try:
-        entry = {"question": asked, "answer": write(answer)}
-        write_text(file, json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        log.warning("%s: the answer cannot be kept in %s: %s", subject, file, error)
+        write_text(file, to_json({"question": asked, "answer": write(answer)}) + "\n")
+    except OSError as error:  # said once: there may be hundreds of answers
+        _say_once(f"answers cannot be kept in {file.parent}: {error.strerror or error}")
     return answer
 
 
@@ -202,7 +364,7 @@ def recalled(
     Arguments are those of ``remembered``."""
     asked, file = plain(question), _answer_file(subject, question, cache)
     try:
-        held = read_object(file.read_text(encoding="utf-8"))
+        held = read_object(read_text(file))
         if held.keys() != {"question", "answer"} or held["question"] != asked:
             raise RecordError("it answers another question than its name says")
         return read(held["answer"])

@@ -30,6 +30,7 @@ from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.data.sources import Source
 from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, ImageError
+from fleetfoot.files import read_text
 from fleetfoot.tasks.classify import Guess, Labels, top_k
 
 
@@ -240,7 +241,7 @@ def truth_by(rule: str) -> Callable[[str], str]:
     if rule == "folder":
         return lambda path: Path(path).absolute().parent.name
     try:
-        text = Path(rule).read_text(encoding="utf-8-sig")
+        text = read_text(rule, encoding="utf-8-sig")
         rows = json.loads(text).items() if text.lstrip().startswith("{") else _pairs(text)
         known = {path: str(name) for path, name in rows}
     except (OSError, ValueError) as error:

@@ -7,7 +7,9 @@ of ``include/fleetfoot.h`` for Python; a C program has the same through that hea
         scores = context.run(pictures)  # (B, 3, 224, 224) -> (B, 1000)
 
 A plan never changes: any number of contexts may run it at the same time, also from different Python
-threads, since the interpreter's lock is released while one runs.
+threads, since the interpreter's lock is released while one runs. Any thread may call or close any
+plan or context at any time. A process may be forked at any moment: in the child, a context starts
+threads of its own when it next runs.
 
 B batch · C channels · H W space
 """
@@ -15,11 +17,12 @@ B batch · C channels · H W space
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import (
     POINTER,
     byref,
@@ -55,6 +58,9 @@ ABSENT = "absent.txt"
 MOST_THREADS = 256
 """Largest number of threads of a context, ``FF_MAX_THREADS``."""
 
+_STORED = {"float32": "f32", "int64": "i32", "int32": "i32", "bool": "i32"}
+"""How a plan stores an output, by the type that it is given back in."""
+
 _ERRORS: dict[int, type[Exception]] = {  # ff_status; the others are an EngineError
     1: ValueError,
     2: OSError,
@@ -63,8 +69,25 @@ _ERRORS: dict[int, type[Exception]] = {  # ff_status; the others are an EngineEr
 }
 
 
+class _PlanOptions(ctypes.Structure):
+    _fields_ = (("map", c_int32), ("stop", POINTER(c_int32)))
+
+
 class _Options(ctypes.Structure):
     _fields_ = (("threads", c_int32), ("instruction_set", c_char_p))
+
+
+_LIVE: weakref.WeakSet[Plan | Context] = weakref.WeakSet()
+
+
+def _release_after_fork() -> None:
+    """A child has none of the parent's other threads, so nobody there would release their locks."""
+    for each in _LIVE:
+        each._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_after_fork)
 
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -79,8 +102,11 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (c_char_p, c_int32, c_int64, c_int32, c_double, POINTER(c_double)),
     ),
     "ff_region_time": (c_int32, (c_int32, c_double, POINTER(c_double))),
-    "ff_plan_load": (c_int32, (c_char_p, POINTER(c_void_p))),
-    "ff_plan_load_memory": (c_int32, (c_void_p, c_size_t, POINTER(c_void_p))),
+    "ff_plan_load_with": (c_int32, (c_char_p, POINTER(_PlanOptions), POINTER(c_void_p))),
+    "ff_plan_load_memory_with": (
+        c_int32,
+        (c_void_p, c_size_t, POINTER(_PlanOptions), POINTER(c_void_p)),
+    ),
     "ff_plan_free": (None, (c_void_p,)),
     "ff_plan_model": (c_char_p, (c_void_p,)),
     "ff_plan_signature": (c_char_p, (c_void_p,)),
@@ -90,10 +116,12 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ff_plan_input_shape": (POINTER(c_int64), (c_void_p, c_int32)),
     "ff_plan_output_rank": (c_int32, (c_void_p, c_int32)),
     "ff_plan_output_shape": (POINTER(c_int64), (c_void_p, c_int32)),
+    "ff_plan_output_type": (c_char_p, (c_void_p, c_int32)),
     "ff_plan_node_count": (c_int32, (c_void_p,)),
     "ff_plan_node_name": (c_char_p, (c_void_p, c_int32)),
     "ff_plan_node_op": (c_char_p, (c_void_p, c_int32)),
     "ff_plan_node_strip": (c_int32, (c_void_p, c_int32)),
+    "ff_plan_node_reference": (c_int32, (c_void_p, c_int32)),
     "ff_plan_weight_bytes": (c_int64, (c_void_p,)),
     "ff_plan_arena_bytes": (c_int64, (c_void_p,)),
     "ff_plan_ring_bytes": (c_int64, (c_void_p,)),
@@ -166,6 +194,45 @@ def _check(status: int) -> None:
     if status:
         text = _library().ff_last_error().decode(errors="replace")
         raise _ERRORS.get(status, EngineError)(text)
+
+
+def _loaded(load: Callable[[Any, Any], int], mmap: bool = False) -> c_void_p:
+    """The handle of a plan that ``load`` loads, given options and a place for the handle.
+
+    It runs in a thread of its own while the main thread waits, so that a signal's handler can run
+    meanwhile; if the handler raises, for example ``KeyboardInterrupt``, loading stops.
+    """
+    handle, stop = c_void_p(), c_int32(0)
+    options = _PlanOptions(int(mmap), ctypes.pointer(stop))
+    if threading.current_thread() is not threading.main_thread():  # which alone handles signals
+        _check(load(byref(options), byref(handle)))
+        return handle
+    failures: list[BaseException] = []
+    ended = threading.Lock()
+    ended.acquire()
+
+    def work() -> None:
+        try:
+            _check(load(byref(options), byref(handle)))
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ended.release()
+
+    worker = threading.Thread(target=work, name="fleetfoot-load", daemon=True)
+    worker.start()
+    try:
+        ended.acquire()
+        worker.join()
+    except BaseException:
+        stop.value = 1
+        worker.join()
+        if handle:
+            _library().ff_plan_free(handle)
+        raise
+    if failures:
+        raise failures[0]
+    return handle
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -261,8 +328,9 @@ def region_time(threads: int = 1, *, seconds: float = 0.005) -> float:
     return found.value
 
 
-def _signature(text: bytes) -> tuple[tuple[str, ...], Nest]:
-    """The names of a plan's inputs and the nest of its outputs."""
+def _signature(text: bytes) -> tuple[tuple[str, ...], Nest, list[str] | None]:
+    """The names of a plan's inputs, the nest of its outputs, and their types if some are not
+    float32."""
     import json
 
     from fleetfoot.artifact import Nest
@@ -272,9 +340,12 @@ def _signature(text: bytes) -> tuple[tuple[str, ...], Nest]:
         names, nest = record["inputs"], Nest(record["outputs"])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("its inputs have no names")
+        types = record.get("types")
+        if types is not None and not set(types) <= set(_STORED):
+            raise ValueError(f"it names the types {types}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PlanError(f"the signature of the plan is damaged: {error}") from None
-    return tuple(names), nest
+    return tuple(names), nest, types
 
 
 def _encoded(text: str | None) -> bytes | None:
@@ -296,6 +367,8 @@ class Node:
     op: str
     strip: int | None
     """Index of the strip that runs the step row by row; None if no strip does."""
+    reference: bool = False
+    """Whether plain code runs the step, far below what the processor can do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,14 +396,16 @@ class Plan:
         library = _library()
         self._handle: c_void_p | None = handle
         self._free = weakref.finalize(self, library.ff_plan_free, handle)
+        self._lock = threading.Lock()
+        _LIVE.add(self)
         self.model: str = library.ff_plan_model(handle).decode()
         """Name of the network that it was compiled from."""
-        signature = library.ff_plan_signature(handle)
+        signature, types = library.ff_plan_signature(handle), None
         self.input_names: tuple[str, ...] = ()
         """Names of the inputs; none if there is one input and one output."""
         self._nest: Nest | None = None
         if signature:
-            self.input_names, self._nest = _signature(signature)
+            self.input_names, self._nest, types = _signature(signature)
         self.input_shapes = tuple(
             tuple(library.ff_plan_input_shape(handle, i)[: library.ff_plan_input_rank(handle, i)])
             for i in range(library.ff_plan_input_count(handle))
@@ -341,6 +416,18 @@ class Plan:
             for i in range(library.ff_plan_output_count(handle))
         )
         """Shape of each output without the batch, for example ((N,),) for a classifier."""
+        stored = [
+            library.ff_plan_output_type(handle, i).decode() for i in range(len(self.output_shapes))
+        ]
+        self.output_types: tuple[str, ...] = tuple(
+            types or ("float32" if one == "f32" else "int32" for one in stored)
+        )
+        """Type of each output, for example ("float32", "int64")."""
+        if [_STORED[one] for one in self.output_types] != stored:
+            raise PlanError(
+                f"the plan's outputs are {', '.join(stored)}, and it names them "
+                f"{', '.join(self.output_types)}"
+            )
         self.weight_bytes: int = library.ff_plan_weight_bytes(handle)
         self.arena_bytes: int = library.ff_plan_arena_bytes(handle)
         """Bytes of the intermediate maps of one picture."""
@@ -363,18 +450,23 @@ class Plan:
         return () if self._nest is None else self._nest.names
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Plan:
-        """Opens a plan by mapping its file, which must not change while the plan or one of its
-        contexts lives.
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Plan:
+        """Opens a plan. Its file is read into memory and may change afterwards.
+
+        Args:
+            mmap: map the file instead: processes share its pages and use less memory, but the file
+                must stay unchanged while the plan or one of its contexts lives. If it is written
+                to, answers change; if it is cut, the process ends by SIGBUS.
 
         Raises:
-            OSError: the file cannot be opened or read.
+            OSError: the file cannot be opened or read, or is not a regular file.
             PlanError: the file is damaged, not a plan, or of another version; the text says which.
             EngineError: the library is absent.
         """
-        handle = c_void_p()
-        _check(_library().ff_plan_load(os.fsencode(path), byref(handle)))
-        return cls(handle)
+        load, file = _library().ff_plan_load_with, os.fsencode(path)
+        if b"\0" in file:
+            raise OSError(errno.EINVAL, "not a path: it holds a NUL", os.fspath(path))
+        return cls(_loaded(lambda options, handle: load(file, options, handle), mmap))
 
     @classmethod
     def from_bytes(cls, data: Bytes) -> Plan:
@@ -384,14 +476,17 @@ class Plan:
             PlanError: the bytes are damaged, not a plan, or of another version.
             EngineError: the library is absent.
         """
-        handle = c_void_p()
-        _check(_library().ff_plan_load_memory(*_bytes_at(data), byref(handle)))
-        return cls(handle)
+        load, (address, size) = _library().ff_plan_load_memory_with, _bytes_at(data)
+        return cls(_loaded(lambda options, handle: load(address, size, options, handle)))
 
     @property
     def nodes(self) -> list[Node]:
         """The nodes in the order in which they run; a strip comes before its nodes."""
-        library, handle = _library(), self._open()
+        with self._lock:
+            return self._listed(self._open())
+
+    def _listed(self, handle: c_void_p) -> list[Node]:
+        library = _library()
         nodes = []
         for i in range(library.ff_plan_node_count(handle)):
             strip = library.ff_plan_node_strip(handle, i)
@@ -400,6 +495,7 @@ class Plan:
                     name=library.ff_plan_node_name(handle, i).decode(),
                     op=library.ff_plan_node_op(handle, i).decode(),
                     strip=None if strip < 0 else strip,
+                    reference=library.ff_plan_node_reference(handle, i) == 1,
                 )
             )
         return nodes
@@ -419,13 +515,16 @@ class Plan:
         name = _encoded(instruction_set)
         handle = c_void_p()
         options = _Options(threads, name)
-        _check(_library().ff_context_create(self._open(), byref(options), byref(handle)))
-        return Context(self, handle)
+        with self._lock:
+            plan = self._open()
+            _check(_library().ff_context_create(plan, byref(options), byref(handle)))
+            return Context(self, handle, self._listed(plan))
 
     def close(self) -> None:
         """Frees what the plan holds, after its contexts are closed too."""
-        self._handle = None
-        self._free()
+        with self._lock:
+            self._handle = None
+            self._free()
 
     def _open(self) -> c_void_p:
         if self._handle is None:
@@ -449,7 +548,9 @@ class Context:
     ``with`` block ends it.
 
     Calls from several Python threads wait for each other: to run side by side, take one context a
-    thread. A context with more than one thread does not survive ``os.fork``.
+    thread. In a child after ``os.fork`` the context works as before, with threads of its own.
+
+    While the engine computes, numbers below 2**-126 (denormals) count as 0.
 
     >>> import numpy, torch
     >>> from fleetfoot.engines.native import save_plan
@@ -460,17 +561,22 @@ class Context:
     (2, 8, 14, 14)
     """
 
-    def __init__(self, plan: Plan, handle: c_void_p) -> None:
+    def __init__(self, plan: Plan, handle: c_void_p, nodes: list[Node]) -> None:
         library = _library()
         self.input_shapes, self.output_shapes = plan.input_shapes, plan.output_shapes
+        self.output_types = plan.output_types
+        self._stored_types = tuple(
+            "float32" if one == "float32" else "int32" for one in plan.output_types
+        )
         self._input_names, self._nest = plan.input_names, plan._nest
         self.threads: int = library.ff_context_threads(handle)
         self.instruction_set: str = library.ff_context_instruction_set(handle).decode()
-        self._nodes = plan.nodes
+        self._nodes = nodes
         self._run = library.ff_context_run
         self._handle: c_void_p | None = handle
         self._free = weakref.finalize(self, library.ff_context_free, handle)
-        self._at_work = threading.Lock()
+        self._lock = threading.Lock()
+        _LIVE.add(self)
         self._inputs = (c_void_p * len(self.input_shapes))()
         self._outputs = (c_void_p * len(self.output_shapes))()
 
@@ -506,20 +612,26 @@ class Context:
             EngineError: the context is closed.
         """
         size = _batch_size(batches, self.input_shapes, "input")
-        outputs = [np.empty((size, *shape), np.float32) for shape in self.output_shapes]
+        outputs = [
+            np.empty((size, *shape), type)
+            for shape, type in zip(self.output_shapes, self._stored_types, strict=True)
+        ]
         self.run_pointers(_addresses(batches), _addresses(outputs), size)
-        return outputs
+        return [
+            out.astype(type, copy=False)
+            for out, type in zip(outputs, self.output_types, strict=True)
+        ]
 
     def run_into(self, batches: Sequence[Array], outputs: Sequence[Array]) -> None:
-        """Runs the plan and writes the outputs into the caller's arrays. Nothing is allocated
-        after the first run.
+        """Runs the plan and writes the outputs into the caller's arrays, of float32, or of int32
+        where ``output_types`` says another type. Nothing is allocated after the first run.
 
         Raises:
             ValueError: a batch or an output array has another shape, type or order than the plan's.
             EngineError: the context is closed.
         """
         size = _batch_size(batches, self.input_shapes, "input")
-        if _batch_size(outputs, self.output_shapes, "output") != size:
+        if _batch_size(outputs, self.output_shapes, "output", self._stored_types) != size:
             raise ValueError(
                 f"the inputs hold {size} pictures and the outputs have room for {len(outputs[0])}"
             )
@@ -535,9 +647,15 @@ class Context:
         Raises:
             EngineError: the context is closed.
         """
-        with self._at_work:
-            self._inputs[:], self._outputs[:] = list(inputs), list(outputs)
-            _check(self._run(self._open(), self._inputs, self._outputs, size))
+        with self._lock:
+            self._run_held(self._open(), inputs, outputs, size)
+
+    def _run_held(
+        self, handle: c_void_p, inputs: Sequence[int], outputs: Sequence[int], size: int
+    ) -> None:
+        """Runs while the calling thread holds the lock."""
+        self._inputs[:], self._outputs[:] = list(inputs), list(outputs)
+        _check(self._run(handle, self._inputs, self._outputs, size))
 
     def profile(self, *batches: Array) -> list[NodeTime]:
         """Runs once and returns the time of each node, in order. The first run of a
@@ -549,12 +667,16 @@ class Context:
         """
         library = _library()
         seconds = (c_double * len(self._nodes))()
-        _check(library.ff_context_profile(self._open(), 1))
-        try:
-            self.run(*batches)
-            _check(library.ff_context_times(self._open(), seconds, len(seconds)))
-        finally:
-            _check(library.ff_context_profile(self._open(), 0))
+        size = _batch_size(batches, self.input_shapes, "input")
+        outputs = [np.empty((size, *shape), np.float32) for shape in self.output_shapes]
+        with self._lock:
+            handle = self._open()
+            _check(library.ff_context_profile(handle, 1))
+            try:
+                self._run_held(handle, _addresses(batches), _addresses(outputs), size)
+                _check(library.ff_context_times(handle, seconds, len(seconds)))
+            finally:
+                _check(library.ff_context_profile(handle, 0))
         return [
             NodeTime(node=node, seconds=s) for node, s in zip(self._nodes, seconds, strict=True)
         ]
@@ -566,19 +688,20 @@ class Context:
         Raises:
             EngineError: the context is closed.
         """
-        with self._at_work:
+        with self._lock:
             _check(_library().ff_context_poison(self._open()))
 
     @property
     def memory_bytes(self) -> int:
         """Bytes held in addition to the plan: maps between layers, rings, scratch. They grow once,
         in the first run."""
-        held: int = _library().ff_context_bytes(self._open())
+        with self._lock:
+            held: int = _library().ff_context_bytes(self._open())
         return held
 
     def close(self) -> None:
         """Ends the context's threads and frees its memory, after a run in progress has ended."""
-        with self._at_work:
+        with self._lock:
             self._handle = None
             self._free()
 
@@ -603,16 +726,23 @@ def _addresses(arrays: Sequence[Array]) -> list[int]:
     return [array.__array_interface__["data"][0] for array in arrays]  # .ctypes costs a microsecond
 
 
-def _batch_size(arrays: Sequence[Array], shapes: Sequence[tuple[int, ...]], role: str) -> int:
-    """Number of pictures in the batch, after every array is checked."""
+def _batch_size(
+    arrays: Sequence[Array],
+    shapes: Sequence[tuple[int, ...]],
+    role: str,
+    types: Sequence[str] | None = None,
+) -> int:
+    """Number of pictures in the batch, after every array is checked. ``types`` default to float32
+    for all."""
     if len(arrays) != len(shapes):
         raise ValueError(f"the plan has {len(shapes)} {role}s, and {len(arrays)} were given")
     sizes = set()
     for index, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
         what = f"{role} {index}" if len(shapes) > 1 else f"the {role}"
-        if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        wanted_type = "float32" if types is None else types[index]
+        if not isinstance(array, np.ndarray) or array.dtype != wanted_type:
             found = getattr(array, "dtype", type(array).__name__)
-            raise ValueError(f"{what} must be a numpy array of float32, not {found}")
+            raise ValueError(f"{what} must be a numpy array of {wanted_type}, not {found}")
         if array.shape[1:] != shape or not array.size:
             wanted = ", ".join(map(str, shape))
             raise ValueError(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import signal
+import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -19,6 +23,7 @@ from fleetfoot.choose.calibrate import (
     calibration_file,
     check,
     choose_engine,
+    is_kept,
     load,
     read,
     read_check,
@@ -30,10 +35,12 @@ from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.choose.synthetic import BLOCKS, Synthetic, synthetic
 from fleetfoot.count import trace
 from fleetfoot.errors import EngineError, RecordError, UnknownNameError
-from fleetfoot.files import write_text
+from fleetfoot.files import locked, write_text
+from fleetfoot.interrupts import NAMES, name_of
 from fleetfoot.machine.machine import Compute, Level, Machine, Rate
 from fleetfoot.measure.clock import quantile
 from fleetfoot.measure.networks import Network
+from fleetfoot.measure.run import Preparing, RoundDone
 from fleetfoot.network import Workload, native_size
 
 
@@ -73,6 +80,7 @@ def bench(monkeypatch) -> Bench:
     monkeypatch.setattr(module, "synthetic", tiny)
     monkeypatch.setattr(module, "GROUP", 6)
     monkeypatch.setattr(module, "FEWEST", 6)
+    monkeypatch.setattr(module, "DEFAULT_MINUTES", 1e-9)
     for name in ("MEASURING", "CHECKING"):
         small = replace(getattr(module, name), rounds=2, fewest_rounds=2, burst_s=0.0)
         monkeypatch.setattr(module, name, replace(small, warmup_s=0.01, rewarm_s=0.0))
@@ -80,7 +88,7 @@ def bench(monkeypatch) -> Bench:
 
 
 def calibrated(bench: Bench, file, **options) -> Calibration:
-    given = {"minutes": 1e-9, "machine": MACHINE, "tools": bench.tools, "output": file}
+    given = {"machine": MACHINE, "tools": bench.tools, "output": file}
     return calibrate("eager", **{**given, **options})
 
 
@@ -115,6 +123,90 @@ def test_resuming_refuses_networks_that_are_drawn_otherwise(bench, tmp_path, mon
 
     with pytest.raises(RecordError, match="draws another network 'tiny 0'"):
         calibrated(bench, file, resume=True)
+
+
+def test_too_few_minutes_are_refused_after_the_first_networks(bench, tmp_path, monkeypatch):
+    """The message states how long this machine needs, found from the networks prepared so far."""
+    monkeypatch.setattr(module, "GROUP", 10)
+    prepared = []
+
+    def slowly(event):
+        if isinstance(event, Preparing):
+            prepared.append(event.number)
+            time.sleep(0.02)
+
+    monkeypatch.setattr(module, "_least_s", lambda: 0.0)
+    with pytest.raises(ValueError, match=r"minutes must be [0-9.]+ or more here, not 0\.001"):
+        calibrated(bench, tmp_path / "made.json", minutes=0.001, on_event=slowly)
+    assert prepared == list(range(1, module.ESTIMATED + 1))
+    assert not (tmp_path / "made.json").exists()
+
+
+def test_a_worse_calibration_does_not_replace_a_better_one_unless_told_to(
+    bench, tmp_path, caplog, monkeypatch
+):
+    file = tmp_path / "made.json"
+    first = calibrated(bench, file)
+    better = replace(first, samples=first.samples * 2)
+    write_text(file, to_json(better))
+    made = calibrated(bench, file)
+    assert read(file) == better
+    assert not is_kept(made, file)
+    assert f"{file} stays: it has 12 networks, the new one 6; --force replaces it" in caplog.text
+    exact = replace(first, within=replace(first.within, median_error=1e-9))
+    write_text(file, to_json(exact))
+    calibrated(bench, file)
+    assert read(file) == exact
+    assert "its median error is 0.0 %, that of the new one" in caplog.text
+    made = calibrated(bench, file, force=True)
+    assert is_kept(made, file)
+    other = replace(better, cpu="another processor")  # it is of no use here
+    write_text(file, to_json(other))
+    assert is_kept(calibrated(bench, file), file)
+
+
+@pytest.mark.parametrize("name", [one for one in NAMES if hasattr(signal, one)])
+def test_a_signal_ends_a_calibration_which_is_kept_if_there_is_enough(bench, tmp_path, name):
+    """So Ctrl-C ends also a command that calibrates by itself, for example pick."""
+    file = tmp_path / "made.json"
+
+    def once(event):
+        if isinstance(event, RoundDone) and event.number == 1:
+            os.kill(os.getpid(), getattr(signal, name))
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        calibrated(bench, file, on_event=once)
+    assert name_of(raised.value) == name
+    assert len(read(file).samples) == 6
+
+    def at_first(event):
+        if isinstance(event, Preparing):
+            os.kill(os.getpid(), getattr(signal, name))
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        calibrated(bench, tmp_path / "none.json", on_event=at_first)
+    assert name_of(raised.value) == name
+    assert not (tmp_path / "none.json").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks")
+def test_two_do_not_add_to_one_calibration_at_once(bench, tmp_path):
+    file = tmp_path / "made.json"
+    calibrated(bench, file)
+    with open(file, "rb") as held, locked(held):
+        with pytest.raises(RecordError, match=rf"is in use by process {os.getpid()} \(.*python"):
+            calibrated(bench, file, resume=True)
+    calibrated(bench, file, resume=True)
+
+
+def test_a_calibration_that_cannot_be_kept_is_said_once(bench, monkeypatch, tmp_path, caplog):
+    (tmp_path / "cache").write_text("a file, where a folder should be")
+    monkeypatch.setenv("FLEETFOOT_CACHE", str(tmp_path / "cache"))
+    made = calibrated(bench, None)
+    assert len(made.samples) == 6
+    assert caplog.text.count("cannot be kept") == 1
+    with pytest.raises(OSError, match="cache"):  # the file that was asked for
+        calibrated(bench, tmp_path / "cache" / "made.json")
 
 
 def test_too_few_networks_are_refused(bench, tmp_path, monkeypatch):
@@ -187,7 +279,13 @@ def test_engines_that_have_no_model_or_are_absent(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"minutes": 0}, "minutes"), ({"threads": 0}, "1 to")]
+    ("options", "words"),
+    [
+        ({"minutes": 0}, r"minutes must be 0.3 or more here, not 0: .* 40 measured networks"),
+        ({"minutes": 0.001}, r"minutes must be 0.3 or more here, not 0.001"),
+        ({"minutes": float("nan")}, "minutes"),
+        ({"threads": 0}, "1 to"),
+    ],
 )
 def test_what_cannot_be_calibrated(options, words):
     with pytest.raises(ValueError, match=words):

@@ -84,7 +84,7 @@ def test_calibrate_hands_on_its_options_and_prints_a_card(asked):
     assert asked["engine"] == "eager"
     assert asked["minutes"] == 2
     assert not asked["resume"]
-    assert asked["output"] == bench.calibration_file("eager", 1)
+    assert asked["output"] is None
     assert "eager 2, 1 thread, Example CPU" in said
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fleetfoot.data import images
 from fleetfoot.data.images import MAX_BYTES, open_image
 from fleetfoot.errors import ImageError
 
@@ -320,3 +321,36 @@ def test_whatever_is_broken_raises_nothing_but_image_error(data):
         return
     assert opened.image.mode == "RGB"
     assert opened.image.width * opened.image.height <= 4_000_000
+
+
+def iso_media(brand: bytes) -> bytes:
+    return b"\x00\x00\x00\x18ftyp" + brand + b"\0" * 40
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.HEIC", iso_media(b"heic"), r"HEIF, .*; convert it to JPEG, .* 'heif-convert"),
+        ("a.jpg", iso_media(b"mif1"), "HEIF"),  # the content tells, whatever the suffix
+        ("a.cr3", iso_media(b"crx "), "raw data, .* 'darktable-cli"),
+        ("a.dng", b"nothing", "raw data"),
+        ("a.jxl", b"\xff\x0a" + b"\0" * 40, "JPEG XL, .* 'djxl"),
+        ("a.psd", b"8BPS" + b"\0" * 40, "convert it to PNG"),
+        ("a.png", b"nothing", "not a picture"),
+    ],
+)
+def test_a_picture_of_another_format_is_named_with_what_to_do(tmp_path, name, data, words):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ImageError, match=words):
+        open_image(tmp_path / name)
+
+
+def test_avif_without_its_decoder_is_named(monkeypatch):
+    monkeypatch.setattr(images, "FORMATS", tuple(f for f in images.FORMATS if f != "AVIF"))
+    with pytest.raises(ImageError, match=r"AVIF, .* install pillow 11\.3 or newer"):
+        open_image(iso_media(b"avif"))
+
+
+def test_a_plain_picture_with_the_suffix_of_another_format_is_opened(tmp_path):
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "a.heic", "PNG")
+    assert open_image(tmp_path / "a.heic").image.size == (3, 2)

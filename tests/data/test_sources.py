@@ -140,3 +140,14 @@ def test_standard_input_is_read_no_further_than_the_limit():
         picture.open(max_bytes=20)
     (names,) = find_images(["-"], stdin=io.BytesIO(b"a.jpg\n" * 20), max_bytes=20)
     assert "more than 20 bytes of paths" in names.problem
+
+
+def test_pictures_of_formats_that_are_not_read_are_found_in_a_folder_and_say_what_to_do(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "b.png")
+    for name in ("a.HEIC", "c.cr2", "notes.txt"):
+        (tmp_path / name).write_bytes(b"no picture")
+    found = list(find_images([str(tmp_path)]))
+    assert [os.path.basename(one.path) for one in found] == ["a.HEIC", "b.png", "c.cr2"]
+    for one in (found[0], found[2]):
+        with pytest.raises(ImageError, match=r"convert it to JPEG|develop it to JPEG"):
+            one.open()

@@ -102,7 +102,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path, monkeypat
         ({"machine": "a laptop"}, "machine must be an object"),
         ({"versions": {"torch": 2}}, "versions.torch must be a string, not 2"),
         ({"latency": 3}, "unknown field latency"),
-        ({"schema": 1}, "schema is 1; this fleetfoot reads schema 3 and 2"),
+        ({"schema": 1}, "schema is 1; this fleetfoot reads schema 4, 3 and 2"),
     ],
 )
 def test_a_line_that_is_no_measurement_is_refused_by_the_name_of_its_field(changes, message):
@@ -177,12 +177,12 @@ def test_the_contract_between_writer_and_reader_has_not_moved():
     hints = typing.get_type_hints(Measurement)
     assert hints["samples_s"] == tuple[float, ...]
     assert [f.name for f in fields(Failure)] == [
-        "model", "engine", "threads", "batch", "size", "reason",
+        "model", "engine", "threads", "batch", "size", "beside", "reason",
     ]  # fmt: skip
     assert " ".join(f.name for f in fields(Measurement)) == (
-        "model engine threads batch size median_s p90_s p99_s ci95_s samples_s warmup_s steady "
-        "spread stable folded fold params macs memory_access_bytes images_per_s achieved_gflops "
-        "peak_gflops peak_share fma_gflops copy_gb_per_s precision layout device "
+        "model engine threads batch size beside median_s p90_s p99_s ci95_s samples_s warmup_s "
+        "steady spread stable folded fold params macs memory_access_bytes images_per_s "
+        "achieved_gflops peak_gflops peak_share fma_gflops copy_gb_per_s precision layout device "
         "engine_version harness_s memory_peak_bytes protocol run_id started machine versions "
         "commit schema"
     )
@@ -194,7 +194,24 @@ def test_the_contract_between_writer_and_reader_has_not_moved():
 def old_line(m=None, top1=71.92, source="a paper", **changes) -> str:
     """A line as schema 2 had it."""
     row = json.loads(to_json(m or measurement()))
+    del row["beside"]
     return json.dumps({**row, "top1": top1, "top1_source": source, "schema": 2, **changes})
+
+
+def test_a_line_of_schema_3_ran_beside_nothing():
+    row = {**json.loads(line()), "schema": 3}
+    with pytest.raises(RecordError, match="unknown field beside"):
+        from_json(json.dumps(row))
+    del row["beside"]
+    assert from_json(json.dumps(row)) == measurement()
+
+
+def test_a_failure_from_before_anything_ran_beside_busy_cores(tmp_path):
+    path = tmp_path / "failures.jsonl"
+    path.write_text(
+        '{"model": "m", "engine": "e", "threads": 1, "batch": 1, "size": 8, "reason": "none"}'
+    )
+    assert [failure.beside for failure in read_failures(path)] == [0]
 
 
 def old_record(path, rows, known) -> None:
@@ -221,11 +238,11 @@ def test_a_record_of_schema_2_gives_the_same_measurements_and_scores(tmp_path):
     assert read_scores(tmp_path) == scores()
 
 
-def test_what_is_read_from_schema_2_is_written_as_schema_3(tmp_path):
+def test_what_is_read_from_schema_2_is_written_as_schema_4(tmp_path):
     old_record(tmp_path / "measurements.jsonl", record(), scores())
     write(tmp_path / "measurements.jsonl", read(tmp_path))
     lines = map(json.loads, (tmp_path / "measurements.jsonl").read_text().splitlines())
-    assert {(one["schema"], "top1" in one) for one in lines} == {(3, False)}
+    assert {(one["schema"], "top1" in one) for one in lines} == {(4, False)}
 
 
 def test_one_network_at_two_sizes_keeps_both_figures(tmp_path):
@@ -249,7 +266,9 @@ def test_one_network_at_two_sizes_keeps_both_figures(tmp_path):
         ({"top1_source": 7}, "top1_source must be a string, not 7"),
         ({"top5": 90.0}, "unknown field top5"),
         ({"schema": 3}, "unknown fields top1, top1_source"),
-        ({"schema": 4}, "schema is 4"),
+        ({"schema": 4}, "missing field beside; unknown fields top1, top1_source"),
+        ({"schema": 5}, "schema is 5"),
+        ({"beside": 1}, "unknown field beside"),
         ({"schema": "2"}, "schema is 2"),
     ],
 )

@@ -21,7 +21,7 @@ from fleetfoot.errors import EngineError, RecordError
 from fleetfoot.machine import environment
 from fleetfoot.measure import run as run_module
 from fleetfoot.measure.grid import Grid, Setting
-from fleetfoot.measure.journal import JOURNAL_FILE
+from fleetfoot.measure.journal import JOURNAL_FILE, Journal
 from fleetfoot.measure.networks import prepare
 from fleetfoot.measure.run import Failed, Form, Notice, Prepared, Preparing, RoundDone, Tools, run
 from fleetfoot.network import native_size
@@ -503,3 +503,34 @@ def test_without_that_every_network_is_prepared():
     tools = replace(Bench().tools, networks=slow_networks(0.05))
     done = run(CASES, replace(PACE, budget_s=0.01, fewest_rounds=1), tools=tools)
     assert {m.model for m in done.measurements} == {"a", "b", "c"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks")
+def test_two_do_not_write_one_journal_at_once(tmp_path):
+    header = run_module._header(CASES, PACE, Form())
+    path = tmp_path / JOURNAL_FILE
+    first = Journal(header, path)
+    for _ in range(2):
+        with pytest.raises(RecordError, match=rf"in use by process {os.getpid()} \(.*python"):
+            Journal.resume(path, header)
+    first.close()
+    second = Journal.resume(path, header)
+    with pytest.raises(RecordError, match="in use by"):
+        Journal.resume(path, header)
+    second.add("resumed", at="now")
+    second.close()
+    assert path.read_text(encoding="utf-8").count("\n") == 2
+
+
+def test_a_network_that_exits_is_a_failure_like_any_other():
+    tools = Bench().tools
+
+    def networks(name, size, fold):
+        if name == "b":
+            raise SystemExit(0)
+        return network(name, size, fold)
+
+    done = run(CASES, PACE, tools=replace(tools, networks=networks))
+    assert {one.model for one in done.measurements} == {"a", "c"}
+    assert {one.reason for one in done.failures} == {"SystemExit: 0"}
+    assert not done.interrupted

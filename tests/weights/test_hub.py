@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import socket
 import threading
 from dataclasses import replace
 
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 import safetensors.torch
 import torch
@@ -196,8 +197,6 @@ def test_offline_says_which_file_from_where_and_how_to_bring_it(
     published, server, how, monkeypatch
 ):
     server.close()
-    # the hub's client tries five times, longer and longer apart
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", how == "HF_HUB_OFFLINE")
     with pytest.raises(OfflineError) as caught:
         create_model(NAME, pretrained=True)
@@ -210,6 +209,47 @@ def test_offline_says_which_file_from_where_and_how_to_bring_it(
         "--weights FILE",
     ):
         assert word in text
+
+
+@pytest.mark.parametrize("source", ["hub", "torchvision"])
+@pytest.mark.parametrize("how", ["refuses", "hangs", "fails"])
+def test_a_server_that_does_not_answer_is_not_asked_again(
+    published, server, how, source, monkeypatch, request
+):
+    if source == "torchvision":
+        published = request.getfixturevalue("torchvisions")
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
+        if how == "fails":
+            monkeypatch.setattr(
+                "fleetfoot.weights.hub._silence", lambda url: asked.append(url) or "it answered 503"
+            )
+        else:
+            address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            monkeypatch.setattr(hub, "ANSWER_S", 0.3)
+            monkeypatch.setattr(
+                huggingface_hub.constants,
+                "HUGGINGFACE_CO_URL_TEMPLATE",
+                address + "/{repo_id}/resolve/{revision}/{filename}",
+            )
+            published = replace(
+                published, repo=f"{address}/x.pth" if source == "torchvision" else published.repo
+            )
+        if how == "refuses":
+            silent.close()
+        server.asked.clear()
+        with pytest.raises(OfflineError, match=r"no answer within 0.3 s|refused|503"):
+            hub.fetch(published)
+    assert not server.asked, "the client that tries five times was not started"
+
+
+def test_what_is_in_the_cache_needs_no_server(server, published, weights, tmp_path):
+    server.commits[published.repo] = {FIRST: weights[1]}
+    path = hub.fetch(published)
+    server.close()
+    assert hub.fetch(published) == path
+    (tmp_path / "ours" / "pins.json").unlink()
+    assert hub.fetch(published) == path  # not pinned, so the newest is asked for first
 
 
 def test_a_damaged_table_of_pins_is_said(server, published, weights, tmp_path):

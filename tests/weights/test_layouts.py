@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import zipfile
 
 import h5py
 import numpy as np
@@ -24,11 +25,11 @@ from torch import nn
 from fleetfoot import create_model, list_models
 from fleetfoot.errors import KeyMismatchError
 from fleetfoot.models import FAMILIES, identify
-from fleetfoot.weights.files import WeightsFile
+from fleetfoot.weights.files import WeightsFile, read
 from fleetfoot.weights.layouts import LAYOUTS, OTHERS
 from fleetfoot.weights.loading import translate
 from helpers import trained_
-from keras_by_hand import keras_arrays
+from keras_by_hand import keras_3_arrays, keras_arrays, keras_v2_arrays, keras_v3_arrays
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}  # float64: the same sums in another order
 
@@ -325,6 +326,56 @@ def test_keras_files_load_exactly_with_the_options_that_they_need(name, containe
     assert (loaded.config.padding, loaded.config.norm_eps) == ("same", 1e-3)
     assert loaded.pretrained_cfg.mean == (0.5, 0.5, 0.5)
     torch.testing.assert_close(logits(loaded), logits(model), **EXACT)
+
+
+KERAS_FORM = {"padding": "same", "norm_eps": 1e-3}
+KERAS = {
+    "v1": ("mobilenetv1_025", keras_arrays),
+    "v2": ("mobilenetv2_035", keras_v2_arrays),
+    "v3 large": ("mobilenetv3_large_100", lambda model: keras_v3_arrays(model, old=False)),
+    "v3 small, old names": (
+        "mobilenetv3_small_075",
+        lambda model: keras_v3_arrays(model, old=True),
+    ),
+    "v3 minimalistic": (
+        "mobilenetv3_small_minimal_100",
+        lambda model: keras_v3_arrays(model, old=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("numbered", [False, True], ids=["by name", "by number"])
+@pytest.mark.parametrize("whose", KERAS)
+def test_keras_mobilenets_load_exactly(whose, numbered, tmp_path):
+    name, arrays_of = KERAS[whose]
+    model = trained_(create_model(name, **KERAS_FORM))
+    arrays = arrays_of(model)
+    if not numbered and whose != "v1":
+        known = {
+            "v2": "block_16_project_BN/block_16_project_BN/moving_variance:0",
+            "v3 large": "expanded_conv_3_squeeze_excite_conv_1"
+            "/expanded_conv_3_squeeze_excite_conv_1/bias:0",
+            "v3 small, old names": "expanded_conv/squeeze_excite/Conv"
+            "/expanded_conv/squeeze_excite/Conv/kernel:0",
+            "v3 minimalistic": "expanded_conv_depthwise/expanded_conv_depthwise/depthwise_kernel:0",
+        }
+        assert known[whose] in arrays  # from Keras's own code
+    path = tmp_path / "keras.h5"
+    with h5py.File(path, "w") as file:
+        for key, array in (keras_3_arrays(arrays) if numbered else arrays).items():
+            file[key] = array
+    if numbered:  # as Keras 3 packs a whole model
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+            archive.writestr("config.json", "{}")
+            archive.write(path, "model.weights.h5")
+        path = tmp_path / "model.keras"
+    loaded = create_model(name, weights=path)
+    assert loaded.load_report.layout.startswith("keras 3" if numbered else "keras")
+    assert loaded.load_report.used == len(arrays)
+    assert (loaded.config.padding, loaded.config.norm_eps) == ("same", 1e-3)
+    assert loaded.pretrained_cfg.mean == (0.5, 0.5, 0.5)
+    torch.testing.assert_close(logits(loaded), logits(model), **EXACT)
+    assert {fit.name for fit in identify(read(path))} == {name}
 
 
 def test_d_li14s_mobilenet_v3_is_refused_with_the_reason(tmp_path):

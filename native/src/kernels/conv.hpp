@@ -122,7 +122,7 @@ static void conv_direct(const ConvArgs& args, Range pixels, Range panels, void* 
     const Window& w = args.window;
     const int64_t width = args.out.width, channels = args.x.channels;
     const bool residual = args.residual.data != nullptr;
-    const Epilogue epilogue = epilogue_of(args.act, args.post, residual);
+    const Epilogue epilogue = epilogue_of(args.act, args.post, args.slope, residual);
     const bool straight = s.direct && rows_follow(args.out) && (!residual || rows_follow(args.residual)) &&
                           rows_follow(args.x) && w.stride_h == 1 && w.stride_w == 1;
 
@@ -131,6 +131,7 @@ static void conv_direct(const ConvArgs& args, Range pixels, Range panels, void* 
     t.residual_stride = args.residual.pixel;
     t.act = epilogue.act;
     t.post = epilogue.post;
+    t.slope_step = epilogue.slope_step();
     t.panel_stride = s.taps * s.channels * kPanel;
     float* frame = nullptr;
     if (s.direct) {
@@ -178,6 +179,7 @@ static void conv_direct(const ConvArgs& args, Range pixels, Range panels, void* 
             const int64_t outputs = smaller(s.outputs - panel * kPanel, panel_count * kPanel);
             t.b = args.weight + (group * s.panels + panel) * t.panel_stride;
             t.bias = args.bias ? args.bias + (group * s.panels + panel) * kPanel : nullptr;
+            t.slope = epilogue.slope(group * s.panels + panel);
             t.last = outputs - (panel_count - 1) * kPanel;
             Run part[kMaxRuns];
             for (int64_t r = 0; r < count; ++r) {

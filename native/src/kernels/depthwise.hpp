@@ -27,6 +27,7 @@ struct DepthwiseJob {
     int64_t in_pixel, out_pixel, residual_pixel, width;
     const float* weight;   // [tap][multiplier][channels]
     const float* bias;     // [multiplier][channels] or nullptr
+    const float* slope;    // of act prelu, [multiplier][channels]
     // floats from the weights of one tap to those of the next, and from one of the multiplier to the next
     int64_t tap_step, multiplier_step;
     Activation act;
@@ -47,7 +48,7 @@ FF_INLINE void in_register(vf& x) {
 FF_INLINE bool in_registers(Act kind) {
     switch (kind) {
         case Act::none: case Act::relu: case Act::relu6: case Act::clamp: case Act::hardswish:
-        case Act::hardsigmoid: case Act::leaky_relu: return true;
+        case Act::hardsigmoid: case Act::leaky_relu: case Act::prelu: return true;
         default: return false;
     }
 }
@@ -74,7 +75,18 @@ FF_INLINE void activate_all(vf* x, const Activation& act) {
 template <int M, int R, int X, bool kCareful>
 FF_INLINE void depthwise_store(const DepthwiseJob& job, vf (&sum)[R][X][M], int64_t x, int64_t count, int64_t c,
                                int64_t lanes) {
-    activate_all<R * X * M>(&sum[0][0][0], job.act);
+    if (job.slope) {
+        for (int m = 0; m < M; ++m) {
+            const vf slope = load(job.slope + m * job.multiplier_step + c);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+                for (int i = 0; i < X; ++i) sum[r][i][m] = slope_down(sum[r][i][m], slope);
+            }
+        }
+    } else {
+        activate_all<R * X * M>(&sum[0][0][0], job.act);
+    }
 #pragma GCC unroll 2
     for (int r = 0; r < R; ++r) {
         float* p = job.out[r] + x * job.out_pixel + c * M;
@@ -172,6 +184,13 @@ static void depthwise_tile(const DepthwiseJob& job, int64_t x, int64_t column, i
     if (c < channels.end) depthwise_vector<K, S, M, R, X, true, true>(job, x, column, count, c, channels.end - c);
 }
 
+static void slope_down(float* x, const float* slope, int64_t n) {
+    for (int64_t c = 0; c < n; c += kLanes) {
+        const int64_t lanes = n - c < kLanes ? n - c : kLanes;
+        store_lanes(x + c, slope_down(load_lanes(x + c, lanes), load_lanes(slope + c, lanes)), lanes);
+    }
+}
+
 // What was not done in registers: an activation that is a sweep, then the residual, then `post`.
 static void depthwise_after(const DepthwiseArgs& args, int64_t y, Range channels, bool activated) {
     const bool whole = !activated && (args.act.kind != Act::none || args.residual.data);
@@ -182,7 +201,11 @@ static void depthwise_after(const DepthwiseArgs& args, int64_t y, Range channels
         float* p = args.out.at(y, x) + channels.begin;
         const int64_t pixels = dense ? args.out.width : 1;
         if (whole) {
-            sweep(args.act, p, n * pixels);
+            if (args.act.kind == Act::prelu) {
+                for (int64_t i = 0; i < pixels; ++i) slope_down(p + i * n, args.slope + channels.begin, n);
+            } else {
+                sweep(args.act, p, n * pixels);
+            }
             if (args.residual.data) {
                 for (int64_t i = 0; i < pixels; ++i) {
                     const float* from = args.residual.at(y, x + i) + channels.begin;
@@ -344,13 +367,13 @@ static void depthwise_any(const DepthwiseArgs& args, const DepthwiseJob& job, co
 
 FF_INLINE int64_t padded(int64_t channels) { return (channels + kPanel - 1) / kPanel * kPanel; }
 
-// Row pointers for any window. If output channels share an input channel, also their weights and bias, taken
-// apart: [tap][multiplier][channels].
+// Row pointers for any window. If output channels share an input channel, also their weights, bias and slopes,
+// taken apart: [tap][multiplier][channels].
 static size_t depthwise_scratch(const DepthwiseArgs& args) {
     const Window& w = args.window;
     const int64_t pointers = padded(w.kernel_h) * static_cast<int64_t>(sizeof(float*));
     if (args.multiplier == 1) return static_cast<size_t>(pointers);
-    const int64_t taps = static_cast<int64_t>(w.kernel_h) * w.kernel_w + 1;
+    const int64_t taps = static_cast<int64_t>(w.kernel_h) * w.kernel_w + 2;
     return static_cast<size_t>(pointers + taps * args.multiplier * padded(args.x.channels) * 4);
 }
 
@@ -370,6 +393,7 @@ static void depthwise(const DepthwiseArgs& args, Range rows, Range blocks, void*
     if (args.act.kind == Act::relu6) job.act = {Act::clamp, 0, 6};
     job.weight = args.weight;
     job.bias = args.bias;
+    job.slope = args.slope;
     job.tap_step = padded(outputs);
     Range channels = wanted;
     if (multiplier > 1) {
@@ -379,8 +403,10 @@ static void depthwise(const DepthwiseArgs& args, Range rows, Range blocks, void*
         float* apart = reinterpret_cast<float*>(pointers + padded(w.kernel_h));
         job.weight = apart;
         job.bias = args.bias ? apart + taps * job.tap_step : nullptr;
-        for (int64_t t = 0; t < taps + (args.bias ? 1 : 0); ++t) {
-            const float* from = t < taps ? args.weight + t * padded(outputs) : args.bias;
+        job.slope = args.slope ? apart + (taps + 1) * job.tap_step : nullptr;
+        for (int64_t t = 0; t < taps + 2; ++t) {
+            const float* from = t < taps ? args.weight + t * padded(outputs) : t == taps ? args.bias : args.slope;
+            if (!from) continue;
             for (int64_t m = 0; m < multiplier; ++m)
                 for (int64_t c = channels.begin; c < channels.end; ++c)
                     apart[t * job.tap_step + m * job.multiplier_step + c] = from[c * multiplier + m];

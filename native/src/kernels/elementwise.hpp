@@ -140,6 +140,7 @@ FF_INLINE vf combine(vf a, vf b) {
     else if constexpr (op == Binary::div) return div(a, b);
     else if constexpr (op == Binary::max) return max_(a, b);
     else if constexpr (op == Binary::min) return min_(a, b);
+    else if constexpr (op == Binary::prelu) return activate<Act::prelu>(a, b, b);
     else return pow_(a, b);
 }
 
@@ -197,6 +198,7 @@ static void combine_plane(Binary op, const BinaryPlane& p) {
         case Binary::max: return combine_plane<Binary::max>(p);
         case Binary::min: return combine_plane<Binary::min>(p);
         case Binary::pow: return combine_plane<Binary::pow>(p);
+        case Binary::prelu: return combine_plane<Binary::prelu>(p);
     }
 }
 

@@ -27,19 +27,30 @@ static Bounds bounds_of(const Activation& act) {
     }
 }
 
+static bool has_slope(const Activation& act) { return act.kind == Act::leaky_relu || act.kind == Act::prelu; }
+
 // What is done in registers, and what is left to finish().
 struct Epilogue {
     Bounds act, post;
+    bool sloped;          // act is leaky_relu or prelu
+    const float* slopes;  // prelu: one for each output channel, by panels
+    alignas(64) float leak[kPanel];  // leaky_relu: a panel of its one slope
     bool residual_inside;
     bool sweep_act, sweep_post, residual_after;
     Activation act_kind, post_kind;
+
+    const float* slope(int64_t panel) const { return !sloped ? nullptr : slopes ? slopes + panel * kPanel : leak; }
+    int64_t slope_step() const { return slopes ? kPanel : 0; }  // floats from one panel's to the next's
 };
 
-static Epilogue epilogue_of(const Activation& act, const Activation& post, bool residual) {
+static Epilogue epilogue_of(const Activation& act, const Activation& post, const float* slopes, bool residual) {
     Epilogue e;
     e.act_kind = act;
     e.post_kind = post;
-    e.sweep_act = !is_clamp(act);
+    e.sloped = has_slope(act);
+    e.slopes = act.kind == Act::prelu ? slopes : nullptr;
+    for (float& one : e.leak) one = act.a;
+    e.sweep_act = !is_clamp(act) && !e.sloped;
     e.act = bounds_of(act);
     e.residual_inside = residual && !e.sweep_act;
     e.residual_after = residual && e.sweep_act;
@@ -52,6 +63,8 @@ static Epilogue epilogue_of(const Activation& act, const Activation& post, bool 
 static bool unfinished(const Epilogue& e) { return e.sweep_act || e.residual_after || e.sweep_post; }
 
 FF_INLINE vf clamp(vf x, const Bounds& bounds) { return at_most(at_least(x, set1(bounds.low)), set1(bounds.high)); }
+
+FF_INLINE vf slope_down(vf x, vf slope) { return activate<Act::prelu>(x, slope, slope); }
 
 // The rest of the epilogue over `rows` rows of n floats.
 static void finish(const Epilogue& e, float* out, int64_t out_stride, const float* residual, int64_t residual_stride,

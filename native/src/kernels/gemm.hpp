@@ -37,6 +37,8 @@ struct Tile {
     float* c;
     int64_t c_stride;
     const float* bias;      // of the first panel, or nullptr
+    const float* slope;     // like bias: sums below 0 are multiplied by it; or nullptr
+    int64_t slope_step;     // floats from panel to panel
     const float* residual;  // like c, or nullptr
     int64_t residual_stride;
     int64_t last;           // how many channels the last panel has, 1 to 16
@@ -93,6 +95,12 @@ static void tile(const Tile& t) {
     if (t.act.active) {
         FF_UNROLL for (int m = 0; m < rows; ++m)
             FF_UNROLL for (int v = 0; v < vectors; ++v) sums[m][v] = clamp(sums[m][v], t.act);
+    }
+    if (t.slope) {
+        FF_UNROLL for (int v = 0; v < vectors; ++v) {
+            const vf slope = load(t.slope + v / kVectors * t.slope_step + v % kVectors * kLanes);
+            FF_UNROLL for (int m = 0; m < rows; ++m) sums[m][v] = slope_down(sums[m][v], slope);
+        }
     }
     constexpr int whole = (panels - 1) * kVectors;  // vectors of panels that are surely full
     const bool full = t.last == kPanel;
@@ -196,6 +204,7 @@ static void multiply_runs(Tile t, const Run* runs, int64_t count, int64_t panels
         }
         t.b += wide * t.panel_stride;
         if (t.bias) t.bias += wide * kPanel;
+        if (t.slope) t.slope += wide * t.slope_step;
         p += wide;
     }
 }
@@ -228,6 +237,7 @@ static void single_row_tile(const Tile& t) {
         const int64_t n = v < (panels - 1) * kVectors ? kLanes : lanes_left(t.last, v - (panels - 1) * kVectors);
         vf sum = add(add(sums[0][v], sums[1][v]), add(sums[2][v], sums[3][v]));
         if (t.act.active) sum = clamp(sum, t.act);
+        if (t.slope) sum = slope_down(sum, load(t.slope + v / kVectors * t.slope_step + v % kVectors * kLanes));
         if (t.residual) sum = add(sum, load_n(t.residual + v * kLanes, n));
         if (t.post.active) sum = clamp(sum, t.post);
         store_n(t.c + v * kLanes, sum, n);
@@ -248,6 +258,7 @@ static void single_row(Tile t, const Run& row, int64_t panels) {
         t.b += count * t.panel_stride;
         t.c += count * kPanel;
         if (t.bias) t.bias += count * kPanel;
+        if (t.slope) t.slope += count * t.slope_step;
         if (t.residual) t.residual += count * kPanel;
         p += count;
     }

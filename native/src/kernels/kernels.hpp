@@ -50,11 +50,11 @@ using ConstStrided = StridedOf<const float>;
 #define FF_ACTS(X)                                                                                             \
     X(none) X(relu) X(relu6) X(hardswish) X(hardsigmoid) X(silu) X(gelu) X(gelu_tanh) X(sigmoid) X(tanh)       \
     X(leaky_relu) X(elu) X(selu) X(mish) X(softplus) X(clamp) X(abs) X(exp) X(log) X(sqrt) X(rsqrt) X(neg)     \
-    X(reciprocal) X(square) X(erf) X(scale)
+    X(reciprocal) X(square) X(erf) X(scale) X(prelu)
 enum class Act : int32_t { FF_ACTS(FF_ENUMERATOR) };
 struct Activation {
     Act kind = Act::none;
-    float a = 0, b = 0;  // leaky_relu slope a · elu alpha a · clamp to [a, b] · scale: a * x + b
+    float a = 0, b = 0;  // leaky_relu slope a · elu alpha a · clamp to [a, b] · scale: a * x + b · prelu: by slopes
 };
 
 // The window of a convolution or a pooling.
@@ -72,6 +72,7 @@ struct ConvArgs {
     const float* gate = nullptr;   // (C) or nullptr
     const float* weight = nullptr; // [groups][panels][K][16], K ordered (ky, kx, c); 64-byte aligned
     const float* bias = nullptr;   // [groups][panels * 16] or nullptr; beyond N / groups: zeros
+    const float* slope = nullptr;  // of act prelu, like bias; else nullptr
     Window window;
     int32_t groups = 1;
     Activation act, post;
@@ -88,8 +89,21 @@ struct DepthwiseArgs {
     ConstMap residual;
     const float* weight = nullptr; // [kernel_h * kernel_w][N rounded up to 16]
     const float* bias = nullptr;   // [N rounded up to 16] or nullptr
+    const float* slope = nullptr;  // of act prelu, like bias; else nullptr
     Window window;
     int32_t multiplier = 1;
+    Activation act, post;
+};
+
+// out = post(act(transposed convolution of x + bias)), of few channels: out pixel (y, x) adds up what input pixel
+// ((y + pad_top - ky) / stride_h, (x + pad_left - kx) / stride_w) gives to it, where both are whole.
+struct TransposedArgs {
+    ConstMap x;
+    Map out;
+    const float* weight = nullptr; // panels of kernel_h * kernel_w * N outputs, ordered (ky, kx, n): [panels][C][16]
+    const float* bias = nullptr;   // [N rounded up to 16] or nullptr
+    const float* slope = nullptr;  // of act prelu, like bias; else nullptr
+    int32_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0;
     Activation act, post;
 };
 
@@ -117,7 +131,8 @@ struct UnaryArgs {  // out = act(x); same shape
     Activation act;
 };
 
-#define FF_BINARIES(X) X(add) X(sub) X(mul) X(div) X(max) X(min) X(pow)
+// prelu is a where a > 0, else a * b.
+#define FF_BINARIES(X) X(add) X(sub) X(mul) X(div) X(max) X(min) X(pow) X(prelu)
 enum class Binary : int32_t { FF_BINARIES(FF_ENUMERATOR) };
 struct BinaryArgs {  // out = act(a (op) b); all of one shape, broadcast by stride 0
     ConstStrided a, b;
@@ -169,7 +184,7 @@ struct GatherArgs {  // out[..., i] = x[..., index[i]] over the last dimension
     const int32_t* index = nullptr;
 };
 
-#define FF_RESIZE_MODES(X) X(nearest) X(bilinear) X(bicubic)
+#define FF_RESIZE_MODES(X) X(nearest) X(nearest_exact) X(bilinear) X(bicubic)
 enum class ResizeMode : int32_t { FF_RESIZE_MODES(FF_ENUMERATOR) };
 struct ResizeArgs {  // as torch.nn.functional.interpolate
     ConstMap x;
@@ -177,6 +192,27 @@ struct ResizeArgs {  // as torch.nn.functional.interpolate
     ResizeMode mode = ResizeMode::nearest;
     int32_t align_corners = 0;
     float scale_h = 0, scale_w = 0;  // input pixels an output pixel, as PyTorch computes them
+};
+
+// A row (axis 0) or a column (axis 1) of out is a sum of `taps` rows or columns of x, from index[i] on.
+struct ResampleArgs {
+    ConstMap x;
+    Map out;
+    const float* weight = nullptr;   // [rows or columns of out][taps]
+    const int32_t* index = nullptr;  // [rows or columns of out]
+    int32_t axis = 0, taps = 1;
+};
+
+#define FF_SAMPLE_MODES(X) X(nearest) X(bilinear) X(bicubic)
+enum class SampleMode : int32_t { FF_SAMPLE_MODES(FF_ENUMERATOR) };
+#define FF_SAMPLE_PADDINGS(X) X(zeros) X(border) X(reflection)
+enum class SamplePadding : int32_t { FF_SAMPLE_PADDINGS(FF_ENUMERATOR) };
+struct SampleArgs {  // as torch.nn.functional.grid_sample
+    ConstMap x, grid;  // grid: (H, W, 2) of out's H and W; x before y, each from -1 to 1
+    Map out;
+    SampleMode mode = SampleMode::bilinear;
+    SamplePadding padding = SamplePadding::zeros;
+    int32_t align_corners = 0;
 };
 
 struct Range {
@@ -201,6 +237,8 @@ constexpr int64_t kStreamCount = 128;  // floats: eight of the widest vectors
     X(conv, void, (const ConvArgs&, Range pixels, Range panels, void* scratch))            \
     X(depthwise_scratch, size_t, (const DepthwiseArgs&))                                   \
     X(depthwise, void, (const DepthwiseArgs&, Range rows, Range blocks, void* scratch))    \
+    X(transposed_scratch, size_t, (const TransposedArgs&))                                 \
+    X(transposed, void, (const TransposedArgs&, Range rows, void* scratch))                \
     X(pool, void, (const PoolArgs&, Range rows, Range blocks))                             \
     X(matmul_scratch, size_t, (const MatmulArgs&))                                         \
     X(matmul, void, (const MatmulArgs&, Range units, void* scratch))                       \
@@ -213,6 +251,8 @@ constexpr int64_t kStreamCount = 128;  // floats: eight of the widest vectors
     X(fill, void, (const FillArgs&, Range units))                                          \
     X(gather, void, (const GatherArgs&, Range units))                                      \
     X(resize, void, (const ResizeArgs&, Range rows))                                       \
+    X(resample, void, (const ResampleArgs&, Range rows))                                   \
+    X(sample, void, (const SampleArgs&, Range rows))                                       \
     X(multiply_adds, float, (int64_t steps))                                               \
     X(multiply_adds_double, float, (int64_t steps))                                        \
     X(read_stream, float, (const float* data, int64_t count))                              \

@@ -145,7 +145,7 @@ FF_INLINE vf mish_(vf x) {
 
 FF_INLINE vf elu_(vf x, vf alpha) { return select(less(zero(), x), x, mul(alpha, expm1_(at_most(x, zero())))); }
 
-// a and b are Activation's, in every lane.
+// a and b are Activation's, in every lane; a prelu's slopes are a.
 template <Act A>
 FF_INLINE vf activate(vf x, [[maybe_unused]] vf a, [[maybe_unused]] vf b) {
     if constexpr (A == Act::none) return x;
@@ -161,7 +161,7 @@ FF_INLINE vf activate(vf x, [[maybe_unused]] vf a, [[maybe_unused]] vf b) {
     }
     else if constexpr (A == Act::sigmoid) return times_sigmoid(set1(1), x);
     else if constexpr (A == Act::tanh) return tanh_(x);
-    else if constexpr (A == Act::leaky_relu) return select(less(zero(), x), x, mul(x, a));
+    else if constexpr (A == Act::leaky_relu || A == Act::prelu) return select(less(zero(), x), x, mul(x, a));
     else if constexpr (A == Act::elu) return elu_(x, a);
     else if constexpr (A == Act::selu) return mul(set1(1.05070099f), elu_(x, set1(1.67326324f)));
     else if constexpr (A == Act::mish) return mish_(x);

@@ -1,4 +1,4 @@
-// Resizing as torch.nn.functional.interpolate does it: nearest, bilinear, bicubic (Keys' kernel with
+// Resizing as torch.nn.functional.interpolate does it: nearest, nearest-exact, bilinear, bicubic (Keys' kernel with
 // a = -0.75, taps beyond the border repeat it). All three are T x T taps with weights that are
 // products of a row's and a column's; positions are computed in float, as there.
 #pragma once
@@ -24,7 +24,8 @@ template <int T>
 FF_INLINE ResizeTaps<T> resize_taps(const ResizeArgs& args, float scale, int64_t to, int64_t size, int64_t out_size) {
     ResizeTaps<T> taps;
     if constexpr (T == 1) {
-        const int64_t index = static_cast<int64_t>(static_cast<float>(to) * scale);
+        const float position = static_cast<float>(to) + (args.mode == ResizeMode::nearest_exact ? 0.5f : 0);
+        const int64_t index = static_cast<int64_t>(position * scale);
         taps.index[0] = index < size ? index : size - 1;
         taps.weight[0] = 1;
         return taps;
@@ -86,7 +87,8 @@ static void resize_mode(const ResizeArgs& args, Range rows) {
 
 static void resize(const ResizeArgs& args, Range rows) {
     switch (args.mode) {
-        case ResizeMode::nearest: return resize_mode<1>(args, rows);
+        case ResizeMode::nearest:
+        case ResizeMode::nearest_exact: return resize_mode<1>(args, rows);
         case ResizeMode::bilinear: return resize_mode<2>(args, rows);
         case ResizeMode::bicubic: return resize_mode<4>(args, rows);
     }

@@ -12,12 +12,14 @@
 #include "winograd.hpp"
 #include "matmul.hpp"
 #include "depthwise.hpp"
+#include "transposed.hpp"
 #include "pool.hpp"
 #include "elementwise.hpp"
 #include "normalize.hpp"
 #include "reduce.hpp"
 #include "move.hpp"
 #include "resize.hpp"
+#include "sample.hpp"
 #include "rate.hpp"
 
 namespace ff::FF_ISA {

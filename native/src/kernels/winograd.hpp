@@ -114,7 +114,7 @@ template <int m>
 class Winograd {
 public:
     Winograd(const ConvArgs& args, Range pixels, Range panels, void* scratch)
-        : args_(args), s_(winograd_shape<m>(args)), epilogue_(epilogue_of(args.act, args.post, args.residual.data)),
+        : args_(args), s_(winograd_shape<m>(args)), epilogue_(epilogue_of(args.act, args.post, args.slope, args.residual.data)),
           pixels_(pixels), panels_(panels), patches_(static_cast<float*>(scratch)),
           products_(patches_ + s_.patches), frame_(products_ + s_.products), direct_scratch_(frame_ + s_.frame) {}
 
@@ -237,6 +237,7 @@ private:
                 inside[i * m + j] = x0 + j < width && pixel >= pixels_.begin && pixel < pixels_.end;
             }
         }
+        const float* const slope = epilogue_.slope(panel);
         vf finite = zero();  // each sum times 0: NaN if a sum is not finite
         for (int v = 0; v < kVectors; ++v) {
             const int64_t lanes = lanes_left(last, v);
@@ -252,6 +253,7 @@ private:
                     vf y = add(d[i * n + j], bias);
                     finite = fma(y, zero(), finite);
                     if (epilogue_.act.active) y = clamp(y, epilogue_.act);
+                    if (slope) y = slope_down(y, load(slope + v * kLanes));
                     if (residual[i])
                         y = add(y, load_n(residual[i] + j * args_.residual.pixel + v * kLanes, lanes));
                     if (epilogue_.post.active) y = clamp(y, epilogue_.post);

@@ -1,4 +1,5 @@
-// conv and depthwise: kernels/conv.hpp with gemm.hpp and winograd.hpp, and kernels/depthwise.hpp.
+// conv, depthwise and transposed: kernels/conv.hpp with gemm.hpp and winograd.hpp, kernels/depthwise.hpp and
+// kernels/transposed.hpp.
 #include <algorithm>
 
 #include "operators/operator.hpp"
@@ -7,15 +8,22 @@
 namespace ff {
 namespace {
 
+// A prelu has slopes, and nothing else has.
+void check_slope(const NodeCheck& node, const Activation& act, int64_t count) {
+    if (static_cast<bool>(node.in(kSlope)) != (act.kind == Act::prelu))
+        node.fail("slope is given without act prelu, or the other way round");
+    node.packed(kSlope, count);
+}
+
 class Conv final : public Operator {
 public:
-    Inputs inputs() const override { return {roles(kX, kWeight), roles(kBias, kResidual, kGate, kTransformed)}; }
+    Inputs inputs() const override { return {roles(kX, kWeight), roles(kBias, kResidual, kGate, kTransformed, kSlope)}; }
 
     Args read(Fields& attributes) const override {
         ConvArgs args;
         attributes.window(args.window, {&args.window.pad_top, &args.window.pad_left});
         args.groups = attributes.small("groups");
-        args.act = attributes.activation("act");
+        args.act = attributes.activation("act", true);
         args.post = attributes.activation("post");
         const json::Value* tile = attributes.optional("winograd");
         if (tile) args.winograd = attributes.small(*tile, "winograd");
@@ -32,6 +40,7 @@ public:
         const int64_t count = panels(out / groups);
         node.packed(kWeight, product({groups, count, args.window.kernel_h, args.window.kernel_w, in / groups, kPanel}));
         node.packed(kBias, product({groups, count, kPanel}));
+        check_slope(node, args.act, product({groups, count, kPanel}));
         check_winograd(node, args);
         const View& gate = node.in(kGate);
         if (gate && (gate.rank != 1 || gate.shape[0] != in || (gate.shape[0] > 1 && gate.stride[0] != 1)))
@@ -45,6 +54,7 @@ public:
         views.input(kGate, args.gate);
         views.input(kWeight, args.weight);
         views.input(kBias, args.bias);
+        views.input(kSlope, args.slope);
         views.input(kTransformed, args.transformed);
         views.output(args.out);
     }
@@ -64,8 +74,11 @@ public:
 
     // After any other activation, the sums are written before the residual is read.
     bool in_place(const Node& node, Role role) const override {
-        const Act act = std::get<ConvArgs>(node.args).act.kind;
-        return role == kResidual && (act == Act::none || act == Act::relu || act == Act::relu6 || act == Act::clamp);
+        switch (std::get<ConvArgs>(node.args).act.kind) {
+            case Act::none: case Act::relu: case Act::relu6: case Act::clamp: case Act::leaky_relu: case Act::prelu:
+                return role == kResidual;
+            default: return false;
+        }
     }
 
     RowByRow row_by_row(const Node&) const override { return RowByRow::rings; }
@@ -109,13 +122,13 @@ private:
 
 class Depthwise final : public Operator {
 public:
-    Inputs inputs() const override { return {roles(kX, kWeight), roles(kBias, kResidual)}; }
+    Inputs inputs() const override { return {roles(kX, kWeight), roles(kBias, kResidual, kSlope)}; }
 
     Args read(Fields& attributes) const override {
         DepthwiseArgs args;
         attributes.window(args.window, {&args.window.pad_top, &args.window.pad_left});
         args.multiplier = attributes.small("multiplier");
-        args.act = attributes.activation("act");
+        args.act = attributes.activation("act", true);
         args.post = attributes.activation("post");
         return args;
     }
@@ -128,6 +141,7 @@ public:
             node.fail("out has not multiplier times the channels of x");
         node.packed(kWeight, product({args.window.kernel_h, args.window.kernel_w, panels(out), kPanel}));
         node.packed(kBias, panels(out) * kPanel);
+        check_slope(node, args.act, panels(out) * kPanel);
     }
 
     void views(Args& all, Views& views) const override {
@@ -136,6 +150,7 @@ public:
         views.input(kResidual, args.residual);
         views.input(kWeight, args.weight);
         views.input(kBias, args.bias);
+        views.input(kSlope, args.slope);
         views.output(args.out);
     }
 
@@ -157,6 +172,70 @@ public:
     }
 };
 
+constexpr int64_t kMaxProducts = 1 << 24;  // 64 MiB
+
+class Transposed final : public Operator {
+public:
+    Inputs inputs() const override { return {roles(kX, kWeight), roles(kBias, kSlope)}; }
+
+    Args read(Fields& attributes) const override {
+        TransposedArgs args;
+        attributes.list("kernel", {&args.kernel_h, &args.kernel_w});
+        attributes.list("stride", {&args.stride_h, &args.stride_w});
+        attributes.list("padding", {&args.pad_top, &args.pad_left});
+        args.act = attributes.activation("act", true);
+        args.post = attributes.activation("post");
+        return args;
+    }
+
+    void check(const NodeCheck& node) const override {
+        const TransposedArgs& args = std::get<TransposedArgs>(node.args());
+        node.map(node.x(), "x");
+        node.map(node.out(), "out");
+        for (int32_t value : {args.kernel_h, args.kernel_w, args.stride_h, args.stride_w})
+            if (value < 1 || value > kMaxWindow) node.fail("kernel or stride is 0 or too large");
+        if (args.pad_top > kMaxWindow || args.pad_left > kMaxWindow) node.fail("padding is too large");
+        const int64_t out = node.out().channels(), taps = product({args.kernel_h, args.kernel_w, out});
+        node.packed(kWeight, product({panels(taps), node.x().channels(), kPanel}));
+        node.packed(kBias, panels(out) * kPanel);
+        check_slope(node, args.act, panels(out) * kPanel);
+        // Each thread keeps the products of some rows of x, and a row of out.
+        const int64_t rows = (args.kernel_h - 1) / args.stride_h + 1;
+        if (product({rows, node.x().width(), taps}) > kMaxProducts ||
+            product({node.out().width() + args.pad_left + args.stride_w, out}) > kMaxProducts)
+            node.fail("its products are too many");
+    }
+
+    void views(Args& all, Views& views) const override {
+        TransposedArgs& args = std::get<TransposedArgs>(all);
+        views.input(kX, args.x);
+        views.input(kWeight, args.weight);
+        views.input(kBias, args.bias);
+        views.input(kSlope, args.slope);
+        views.output(args.out);
+    }
+
+    Part whole(const Node& node) const override { return {{0, node.out.height()}, {}}; }
+
+    size_t scratch(const Kernels& kernels, const Args& args) const override {
+        return kernels.transposed_scratch(std::get<TransposedArgs>(args));
+    }
+
+    void run(const Kernels& kernels, const Args& args, const Part& part, void* scratch) const override {
+        kernels.transposed(std::get<TransposedArgs>(args), part.first, scratch);
+    }
+
+    double nanoseconds(const Node& node, const Core& core, double first, double) const override {
+        const TransposedArgs& args = std::get<TransposedArgs>(node.args);
+        const double taps = static_cast<double>(args.kernel_h) * args.kernel_w;
+        const double outputs = static_cast<double>(node.out.channels()), width = static_cast<double>(node.in[kX].width());
+        const double rows = (first + args.kernel_h - args.stride_h) / args.stride_h;  // of x, those read by two included
+        const double products = rows * width * taps * outputs;
+        return Core::kCallNs + 2 * products * static_cast<double>(node.in[kX].channels()) / core.flops_per_ns +
+               8 * products / Core::kBytesPerNs;
+    }
+};
+
 }  // namespace
 
 const Operator& operators::conv() {
@@ -167,6 +246,11 @@ const Operator& operators::conv() {
 const Operator& operators::depthwise() {
     static constexpr Depthwise depthwise;
     return depthwise;
+}
+
+const Operator& operators::transposed() {
+    static constexpr Transposed transposed;
+    return transposed;
 }
 
 }  // namespace ff

@@ -11,6 +11,7 @@ public:
     Inputs inputs() const override { return {roles(kX)}; }
     Args read(Fields&) const override { return CopyArgs(); }
     void check(const NodeCheck& node) const override { node.same_shape(kX); }
+    void types(const NodeCheck& node) const override { node.out_typed(node.type(kX)); }  // of any
 
     void views(Args& all, Views& views) const override {
         CopyArgs& args = std::get<CopyArgs>(all);
@@ -47,6 +48,11 @@ public:
     Inputs inputs() const override { return {roles(kX, kIndex)}; }
     Args read(Fields&) const override { return GatherArgs(); }
 
+    void types(const NodeCheck& node) const override {
+        node.typed(kIndex, Type::i32);
+        node.out_typed(node.type(kX));  // of any
+    }
+
     void check(const NodeCheck& node) const override {
         const View &x = node.x(), &out = node.out(), &index = node.in(kIndex);
         const int32_t rank = out.rank;
@@ -55,11 +61,12 @@ public:
         if (index.rank != 1 || index.shape[0] != out.shape[rank - 1] || (index.shape[0] > 1 && index.stride[0] != 1))
             node.fail("index is not one dense number for each of out's last dimension");
         node.packed(kIndex, index.shape[0]);
-        const int32_t* indices = static_cast<const int32_t*>(node.tensor(index).data) + index.offset;
-        for (int64_t i = 0; i < index.shape[0]; ++i)
-            if (indices[i] < 0 || indices[i] >= x.shape[rank - 1])
-                node.fail("index " + std::to_string(indices[i]) + " is outside x's " +
-                          std::to_string(x.shape[rank - 1]));
+        const Tensor& numbers = node.tensor(index);
+        if (index.offset != 0 || index.shape[0] != numbers.size || numbers.stored - numbers.size >= kPanel)
+            node.fail("index is not its whole tensor");
+        const int32_t outside = numbers.least < 0 ? numbers.least : numbers.most;
+        if (outside < 0 || outside >= x.shape[rank - 1])
+            node.fail("index " + std::to_string(outside) + " is outside x's " + std::to_string(x.shape[rank - 1]));
     }
 
     void views(Args& all, Views& views) const override {

@@ -45,6 +45,9 @@ public:
     virtual void input(Role role, const int32_t*& numbers) = 0;
     virtual void output(Map& map) = 0;
     virtual void output(Strided& strided) = 0;
+    // For kernels of several types, and for those whose numbers may be at fault.
+    virtual void type(Role, Type&) {}
+    virtual void fault(Fault*&) {}
 };
 
 // How a node runs on some rows of its out, as a strip asks for.
@@ -74,11 +77,16 @@ public:
     virtual Args read(Fields& attributes) const = 0;
     // What NodeCheck does not check of every node. All inputs are views inside their tensors.
     virtual void check(const NodeCheck& node) const = 0;
+    // Checks the types of inputs and out. By default all are float32, and an index int32.
+    virtual void types(const NodeCheck& node) const;
     virtual void views(Args& args, Views& views) const = 0;
     // By default, an index of all dimensions of out but the last one.
     virtual Part whole(const Node& node) const { return {{0, leading(node.out, node.out.rank - 1)}, {}}; }
     virtual size_t scratch(const Kernels&, const Args&) const { return 0; }
     virtual void run(const Kernels& kernels, const Args& args, const Part& part, void* scratch) const = 0;
+
+    // Whether the kernel is plain code, much slower than what the processor can do.
+    virtual bool reference() const { return false; }
 
     // Whether the kernel has read each element of the input before it writes the same place of out.
     virtual bool in_place(const Node&, Role) const { return false; }

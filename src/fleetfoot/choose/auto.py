@@ -24,6 +24,7 @@ from fleetfoot.count import count
 from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError, FleetfootError, RecordError, first_line
 from fleetfoot.files import parsed, recalled, remembered
+from fleetfoot.interrupts import Interrupted
 from fleetfoot.machine import environment
 from fleetfoot.measure.clock import quantile
 from fleetfoot.measure.grid import default_engines
@@ -239,7 +240,7 @@ def _measured(
         tools=replace(tools, networks=lambda name, size, fold: network),
     )
     if found.interrupted:
-        raise KeyboardInterrupt
+        raise Interrupted(found.interrupted)
     if not found.measurements:
         reasons = "".join(f"\n  {failure.engine}: {failure.reason}" for failure in found.failures)
         raise EngineError(f"no engine can run {type(model).__name__}:{reasons}")

@@ -11,12 +11,14 @@ disturbs it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import logging
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -25,6 +27,7 @@ from typing import Any
 
 import torch
 
+from fleetfoot import files, interrupts
 from fleetfoot.choose.latency import Array, LatencyModel, activations, features, fit
 from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.choose.synthetic import synthetic
@@ -32,7 +35,7 @@ from fleetfoot.cores import check_threads
 from fleetfoot.count.trace import Trace, count
 from fleetfoot.engines import ENGINES, available
 from fleetfoot.errors import EngineError, RecordError, UnknownNameError
-from fleetfoot.files import cache_folder, read_json, write_text
+from fleetfoot.files import cache_folder, locked, read_json, write_text
 from fleetfoot.machine import environment
 from fleetfoot.machine.machine import Machine
 from fleetfoot.machine.measured import machine as measured_machine
@@ -42,7 +45,7 @@ from fleetfoot.measure.clock import quantile
 from fleetfoot.measure.networks import Network
 from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import Failure, Measurement
-from fleetfoot.measure.run import Case, Event, Notice, Tools, run
+from fleetfoot.measure.run import Case, Event, Notice, Preparing, Tools, run
 from fleetfoot.network import Size, Workload, height_width, resolved_size
 
 log = logging.getLogger("fleetfoot")
@@ -62,6 +65,12 @@ FOLDS = 5
 LARGE_ERRORS = 0.10, 0.25
 """Median and 90th percentile of the errors on held-out networks above which a calibration warns;
 4 % and 13 % in benchmarks/latency-model."""
+DEFAULT_MINUTES = 3.0
+ESTIMATED = 5
+"""Number of networks prepared before the time of a group is estimated."""
+ERROR_SHARE = 1.25
+"""Two calibrations of one engine, a quiet minute apart, differ in their errors by less than this
+factor."""
 MEASURING = Pace(
     name="calibrate",
     description="synthetic networks, interleaved in groups",
@@ -102,6 +111,7 @@ CHECKED = (
 """Networks that ``check`` measures by default: families of the zoo, and peers of other forms."""
 
 OnEvent = Callable[[Event], None]
+log = logging.getLogger("fleetfoot")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,39 +260,88 @@ def calibrate(
     engine: str = "native",
     *,
     threads: int = 1,
-    minutes: float = 3.0,
+    minutes: float | None = None,
     enough: int | None = None,
     output: Path | None = None,
     resume: bool = False,
+    force: bool = False,
     on_event: OnEvent = lambda event: None,
     tools: Tools | None = None,
     machine: Machine | None = None,
 ) -> Calibration:
     """Measures synthetic networks for ``minutes``, fits a latency model and keeps it.
 
-    An interrupted calibration is fitted to the networks measured so far.
+    An interrupted calibration is fitted to the networks measured so far and kept, and then the
+    interrupt goes on.
 
     Args:
+        minutes: wall time. Default: ``DEFAULT_MINUTES``, or longer if ``FEWEST`` networks need it.
         enough: number of networks after which it ends before the minutes do. Default: none.
         output: file of the calibration. Default: that of ``calibration_file``.
         resume: add to the networks of the existing calibration.
+        force: replace a better calibration of this machine too. Default: it stays, which the logger
+            "fleetfoot" reports.
         tools: tools to measure with; the networks are always the synthetic ones.
         machine: measured rates for the roofline. Default: those of ``machine.measured``, which
             measures if necessary.
 
     Raises:
-        ValueError: ``minutes`` is not positive, or there are more threads than usable cores.
+        ValueError: ``minutes`` is too short to measure ``FEWEST`` networks here, or there are more
+            threads than usable cores.
         UnknownNameError: no engine with a latency model has this name.
         EngineError: the engine cannot be used here, or fewer than ``FEWEST`` networks could be
             measured.
         RecordError: ``resume`` is set, but the calibration is of another machine, engine or number
-            of threads.
+            of threads, or another process adds to it.
     """
-    if not minutes > 0:
-        raise ValueError(f"minutes must be above 0, not {minutes:g}")
     check_threads(threads)
     engine = choose_engine(engine)
+    _check_minutes(minutes, _least_s())
     file = output or calibration_file(engine, threads)
+    with ExitStack() as held:
+        if resume and file.exists():
+            held.enter_context(locked(held.enter_context(file.open("rb"))))
+        held.enter_context(interrupts.handled())
+        made, stop = _calibrated(
+            engine, threads, minutes, enough, file, resume, on_event, tools or Tools(), machine
+        )
+        _keep(made, file, force=force, default=output is None)
+    if stop is not None:
+        raise stop
+    return made
+
+
+def _least_s() -> float:
+    """Seconds that ``FEWEST`` networks take at least: their warm-up and their runs."""
+    runs_s = MEASURING.fewest_rounds * (MEASURING.burst_s + MEASURING.rewarm_s)
+    return FEWEST * (MEASURING.warmup_s + runs_s)
+
+
+def _check_minutes(minutes: float | None, needed_s: float) -> None:
+    """
+    Raises:
+        ValueError: ``minutes`` is less than needed.
+    """
+    if minutes is not None and not 60 * minutes >= needed_s:
+        least = math.ceil(needed_s / 6) / 10
+        raise ValueError(
+            f"minutes must be {least:g} or more here, not {minutes:g}: a latency model needs "
+            f"{FEWEST} measured networks"
+        )
+
+
+def _calibrated(
+    engine: str,
+    threads: int,
+    minutes: float | None,
+    enough: int | None,
+    file: Path,
+    resume: bool,
+    on_event: OnEvent,
+    tools: Tools,
+    machine: Machine | None,
+) -> tuple[Calibration, KeyboardInterrupt | None]:
+    """The calibration, and the interrupt that ended it early."""
     began, started = time.monotonic(), _now()
     samples: list[Sample] = []
     failures: list[Failure] = []
@@ -301,22 +360,29 @@ def calibrate(
                     f"{sample.name!r}; calibrate again without --resume"
                 )
     roof = machine or measured_machine(threads)
-    wanted = _Groups(engine, threads, on_event, tools or Tools())
+    wanted = _Groups(engine, threads, on_event, tools, began, minutes)
     first, longest = 1 + max((s.number for s in samples), default=-1), 0.0
-    while True:
+    stop: KeyboardInterrupt | None = None
+    while stop is None:
         at = time.monotonic()
-        found = wanted.measure(range(first, first + GROUP))
+        try:
+            found = wanted.measure(range(first, first + GROUP))
+        except KeyboardInterrupt as between:
+            stop = between
+            break
         samples += found.samples
         failures += found.failures
         traces |= found.traces
         first += GROUP
         longest = max(longest, time.monotonic() - at)
-        if found.interrupted or time.monotonic() - began + longest > 60 * minutes:
+        if found.interrupted:
+            stop = interrupts.Interrupted(found.interrupted)
+        elif time.monotonic() - began + longest > 60 * (minutes or DEFAULT_MINUTES):
             break
-        if enough is not None and len(samples) >= enough:
+        elif enough is not None and len(samples) >= enough:
             break
-    if found.interrupted and len(samples) < FEWEST:
-        raise KeyboardInterrupt
+    if stop is not None and len(samples) < FEWEST:
+        raise stop
     if len(samples) < FEWEST:
         raise EngineError(
             f"{len(samples)} synthetic networks were measured on {engine}, but a latency model "
@@ -339,8 +405,39 @@ def calibrate(
     )
     if made.doubt:
         log.warning("%s", made.doubt)
-    write_text(file, to_json(made) + "\n")
-    return made
+    return made, stop
+
+
+def _keep(made: Calibration, file: Path, *, force: bool, default: bool) -> None:
+    """Writes a calibration, unless a better one of this machine is in the file."""
+    with contextlib.suppress(RecordError):  # there is none, or none that can be used here
+        reason = "" if force else _worse(made, load(made.engine, made.threads, file))
+        if reason:
+            log.warning("%s stays: %s; --force replaces it", file, reason)
+            return
+    try:
+        write_text(file, to_json(made) + "\n")
+    except OSError as error:
+        if not default:
+            raise
+        log.warning("the calibration cannot be kept in %s: %s", file, error.strerror)
+
+
+def is_kept(made: Calibration, file: Path) -> bool:
+    """Whether the file holds this calibration."""
+    with contextlib.suppress(RecordError):
+        return read(file) == made
+    return False
+
+
+def _worse(made: Calibration, before: Calibration) -> str:
+    """Reason why ``made`` is worse than the calibration before; "" if it is not."""
+    if len(made.samples) < len(before.samples):
+        return f"it has {len(before.samples)} networks, the new one {len(made.samples)}"
+    old, new = before.within.median_error, made.within.median_error
+    if new > ERROR_SHARE * old:
+        return f"its median error is {100 * old:.1f} %, that of the new one {100 * new:.1f} %"
+    return ""
 
 
 def _fitted(traces: Sequence[Trace], times_s: Sequence[float], roof: Machine) -> dict[str, Any]:
@@ -386,19 +483,31 @@ class _Measured:
     failures: list[Failure]
     traces: dict[int, Trace]
     """Traces by the networks' numbers."""
-    interrupted: bool
+    interrupted: str
+    """The signal that ended the measurements early; "" if none did."""
 
 
 class _Groups:
     """Measures groups of synthetic networks; the ceilings are probed only once."""
 
-    def __init__(self, engine: str, threads: int, on_event: OnEvent, tools: Tools) -> None:
+    def __init__(
+        self,
+        engine: str,
+        threads: int,
+        on_event: OnEvent,
+        tools: Tools,
+        began: float,
+        minutes: float | None,
+    ) -> None:
         self._engine, self._threads, self._on_event = engine, threads, on_event
+        self._began, self._minutes = began, minutes
+        self._group_began = began
         probe = PeakProbe(threads) if tools.probe is PeakProbe else tools.probe(threads)
         self._tools = replace(tools, probe=lambda _: probe)
         self._said = False
 
     def measure(self, numbers: Sequence[int]) -> _Measured:
+        self._group_began = time.monotonic()
         traces: dict[str, Trace] = {}
         models = {}
         cases = []
@@ -434,10 +543,14 @@ class _Groups:
             samples=samples,
             failures=found.failures,
             traces={by_name[name]: trace for name, trace in traces.items()},
-            interrupted=bool(found.interrupted),
+            interrupted=found.interrupted,
         )
 
     def _told(self, event: Event) -> None:
+        if isinstance(event, Preparing) and event.number == ESTIMATED + 1 and not self._said:
+            before_s = self._group_began - self._began
+            each_s = (time.monotonic() - self._group_began) / ESTIMATED
+            _check_minutes(self._minutes, before_s + GROUP * each_s)
         if not (self._said and isinstance(event, Notice)):  # the first group reported it
             self._on_event(event)
 
@@ -455,7 +568,7 @@ def _now() -> str:
 
 
 def to_json(made: Calibration | Check) -> str:
-    return json.dumps(asdict(made), ensure_ascii=False, allow_nan=False)
+    return files.to_json(asdict(made))
 
 
 def read(file: Path) -> Calibration:
@@ -553,7 +666,7 @@ def check(
         tools=replace(tools, networks=network),
     )
     if found.interrupted:
-        raise KeyboardInterrupt
+        raise interrupts.Interrupted(found.interrupted)
     if len(found.measurements) < 2:
         reasons = "".join(f"\n  {one.model}: {one.reason}" for one in found.failures)
         raise EngineError(f"fewer than two networks could be measured{reasons}")

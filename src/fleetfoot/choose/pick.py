@@ -28,8 +28,9 @@ from fleetfoot.choose.calibrate import (
 )
 from fleetfoot.choose.front import pareto as front_of
 from fleetfoot.count.trace import Trace, trace
-from fleetfoot.errors import NoneFitsError, RecordError
+from fleetfoot.errors import STRANGERS, NoneFitsError, RecordError
 from fleetfoot.files import parsed, refuse_negatives, remembered
+from fleetfoot.interrupts import Interrupted
 from fleetfoot.machine import environment
 from fleetfoot.machine.measured import machine
 from fleetfoot.measure.clock import quantile
@@ -37,6 +38,7 @@ from fleetfoot.measure.grid import networks
 from fleetfoot.measure.run import Case, Event, run
 from fleetfoot.models import list_models
 from fleetfoot.network import Size, native_size, published, resolve, resolved_size
+from fleetfoot.network.user import place_of
 from fleetfoot.transform.fusion import unproved
 
 log = logging.getLogger("fleetfoot")
@@ -220,7 +222,7 @@ def pick(
         cases = [Case(one.model, engine, threads, batch, one.size) for one in chosen]
         done = run(cases, MEASURING, on_event=on_event)
         if done.interrupted:
-            raise KeyboardInterrupt
+            raise Interrupted(done.interrupted)
         return (
             {m.model: quantile(m.samples_s, 0.25) for m in done.measurements},
             {failure.model: failure.reason for failure in done.failures},
@@ -301,8 +303,8 @@ def candidates(
         on_event(Tracing(one.model, number, len(scored)))
         try:
             seen = folded_trace(one.model, one.size, batch)
-        except Exception as error:  # whatever one network raises, the others go on
-            failures[one.model] = str(error) or type(error).__name__
+        except STRANGERS as error:  # whatever one network raises, the others go on
+            failures[one.model] = f"{error or type(error).__name__}{place_of(error)}"
             continue
         found.append(
             Candidate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from datetime import datetime, timezone
@@ -15,9 +14,8 @@ from fleetfoot.cli import complete
 from fleetfoot.cli.network import Channels, Inputs, Size, one_image
 from fleetfoot.cli.status import working
 from fleetfoot.cli.values import check_output, numbers, split_names
-
-SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
-"""Exit codes after a run that was ended early: 128 plus the signal's number, as in shells."""
+from fleetfoot.interrupts import exit_code
+from fleetfoot.streams import echo, echo_json
 
 
 def bench(
@@ -46,6 +44,14 @@ def bench(
         str | None,
         typer.Option(help="Batch sizes in images, for example '1,32'. Default: the protocol's."),
     ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Numbers of cores that a loop in another process keeps busy meanwhile, for "
+            "example '0,1,2'. Default: the protocol's, 0.",
+        ),
+    ] = None,
     size: Size = None,
     inputs: Inputs = None,
     channels: Channels = None,
@@ -53,7 +59,8 @@ def bench(
         str,
         typer.Option(
             help="What is measured and for how long: 'default', 'quick', 'fasternet' (batch 1 and "
-            "32, one thread), or 'peers' (every engine, an hour or more).",
+            "32, one thread), 'beside' (one thread and two beside busy cores), or 'peers' (every "
+            "engine, an hour or more).",
             autocompletion=complete.protocol,
         ),
     ] = "default",
@@ -115,6 +122,7 @@ def bench(
         engines=None if engines is None else split_names(engines),
         threads=numbers("--threads", threads),
         batches=numbers("--batch", batch),
+        beside=numbers("--beside", beside),
         size=size,
     )
     with Progress(console(stderr=True)) as progress:
@@ -131,17 +139,18 @@ def bench(
         rows = join(done.measurements, done.scores)
         save(rows, done.failures, folder, done.starts)
         if as_json:
-            typer.echo("\n".join(to_json(m) for m in done.measurements))
+            for m in done.measurements:
+                echo_json(to_json(m))
         else:
             print_tables(console(), rows, done.failures, all_engines=all_engines)
             print_starts(console(), done.starts)
-        typer.echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
+        echo(f"record, CSV, plots and page: {folder / 'index.html'}", err=True)
     if done.interrupted:
-        typer.echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
-        raise typer.Exit(SIGNALS[done.interrupted])
+        echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
+        raise typer.Exit(exit_code(done.interrupted))
     if not done.measurements:
         reasons = "".join(f"\n  {f.model} on {f.engine}: {f.reason}" for f in done.failures)
-        typer.echo(f"nothing could be measured{reasons}", err=True)
+        echo(f"nothing could be measured{reasons}", err=True)
         raise typer.Exit(1)
 
 
@@ -196,11 +205,11 @@ def compare(
 
         found = compare_records(read(before), read(after), across_machines=across_machines)
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
+        echo_json(found.as_json())
     else:
         print_comparison(console(), found)
     if fail_if_slower is not None and (slower := found.slower_than(fail_if_slower)):
-        typer.echo(f"{len(slower)} cells are slower by more than {fail_if_slower:g} %", err=True)
+        echo(f"{len(slower)} cells are slower by more than {fail_if_slower:g} %", err=True)
         raise typer.Exit(1)
 
 
@@ -235,11 +244,11 @@ def report(
         rows, failures, starts = read_joined(record), read_failures(record), read_starts(record)
     if readme is not None:
         changed = update_between_markers(readme, markdown(rows))
-        typer.echo(f"{readme}: {'updated' if changed else 'already up to date'}")
+        echo(f"{readme}: {'updated' if changed else 'already up to date'}")
         return
     folder = output or (record if record.is_dir() else record.parent)
     written = save(rows, failures, folder, starts)
     print_tables(console(), rows, failures, all_engines=all_engines)
     print_starts(console(), starts)
     for file in written:
-        typer.echo(f"wrote {file}", err=True)
+        echo(f"wrote {file}", err=True)

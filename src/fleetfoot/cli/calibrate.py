@@ -11,6 +11,7 @@ import typer
 from fleetfoot.cli import complete
 from fleetfoot.cli.status import working
 from fleetfoot.cli.values import check_output
+from fleetfoot.streams import echo, echo_json
 
 
 def calibrate(
@@ -30,8 +31,12 @@ def calibrate(
     ] = "auto",
     threads: Annotated[int, typer.Option(help="Number of threads of the engine.")] = 1,
     minutes: Annotated[
-        float, typer.Option(help="Wall time of the measurements, in minutes.")
-    ] = 3.0,
+        float | None,
+        typer.Option(
+            help="Wall time of the measurements, in minutes. Default: 3, or longer if the fewest "
+            "networks that a model needs take longer."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="File of the calibration. Default: a file in fleetfoot's cache folder."),
@@ -42,6 +47,9 @@ def calibrate(
             "--resume",
             help="Add to the existing calibration; with --check, continue the check in --record.",
         ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a better calibration of this machine too.")
     ] = False,
     check: Annotated[
         bool,
@@ -91,14 +99,15 @@ def calibrate(
                 engine,
                 threads=threads,
                 minutes=minutes,
-                output=file,
+                output=output,
                 resume=resume,
+                force=force,
                 on_event=progress,
             )
         if as_json:
-            typer.echo(bench.to_json(made))
+            echo_json(bench.to_json(made))
         else:
-            print_calibration(console(), made, file)
+            print_calibration(console(), made, file if bench.is_kept(made, file) else None)
         return
     stamp = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-latency-check"
     folder = record or Path("bench-results") / stamp
@@ -114,7 +123,7 @@ def calibrate(
     write_text(folder / CHECK_FILE, bench.to_json(checked) + "\n")
     picture = save_picture(checked, folder)
     if as_json:
-        typer.echo(bench.to_json(checked))
+        echo_json(bench.to_json(checked))
     else:
         print_check(console(), checked)
-    typer.echo(f"record and picture: {folder / CHECK_FILE}, {picture}", err=True)
+    echo(f"record and picture: {folder / CHECK_FILE}, {picture}", err=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fleetfoot.cli import complete
-from fleetfoot.cli.bench import SIGNALS, again, output_folder
+from fleetfoot.cli.bench import again, output_folder
 from fleetfoot.cli.status import working
 from fleetfoot.cli.values import check_output, split_names
+from fleetfoot.interrupts import exit_code
+from fleetfoot.streams import echo, echo_json
 
 
 def claims(
@@ -77,7 +78,7 @@ def claims(
     wanted = chosen(names or ())
     if listed:
         if as_json:
-            typer.echo(json.dumps(cards.list_record(wanted)))
+            echo_json(cards.list_record(wanted))
         else:
             cards.print_list(console(), wanted)
         return
@@ -102,15 +103,15 @@ def claims(
         text = cards.markdown(found, done.measurements, done.failures, pictures, page)
         write_text(page, text)
     if as_json:
-        typer.echo(json.dumps(cards.record(found)))
+        echo_json(cards.record(found))
     else:
         cards.print_claims(console(), found, times=times)
-    typer.echo(f"record and pictures: {folder}", err=True)
+    echo(f"record and pictures: {folder}", err=True)
     if done.interrupted:
-        typer.echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
-        raise typer.Exit(SIGNALS[done.interrupted])
+        echo(f"ended early by {done.interrupted}; continue with: {again(folder)}", err=True)
+        raise typer.Exit(exit_code(done.interrupted))
     if done.not_reached:
-        typer.echo(
+        echo(
             f"no time for {done.not_reached} experiments; continue with: {again(folder)}", err=True
         )
     if not done.measurements:

@@ -23,7 +23,7 @@ ENGINES = (
     "native",
     "cudagraph",
 )
-PROTOCOLS = ("default", "quick", "fasternet", "peers")
+PROTOCOLS = ("default", "quick", "fasternet", "beside", "peers")
 SHELL = "_FLEETFOOT_COMPLETE"
 """Variable of the environment by which a shell asks."""
 PREFIX = "_FLEETFOOT_COMPLETE_PREFIX"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from fleetfoot.cli.network import Channels, Inputs, Model, Option, Size, Weights, resolved
+from fleetfoot.cli.network import Channels, Inputs, Key, Model, Option, Size, Weights, resolved
 from fleetfoot.cli.status import working
+from fleetfoot.streams import echo_data, echo_json
 
 
 def count(
@@ -17,6 +17,7 @@ def count(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     option: Option = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch size, in images.")] = 1,
     depth: Annotated[
@@ -57,13 +58,14 @@ def count(
             channels=channels,
             batch=batch,
             weights=weights,
+            key=key,
             option=option,
         )
         found = trace(made.module, made.arguments)
     if as_json:
-        typer.echo(json.dumps({**made.record(), **record(found, depth)}))
+        echo_json({**made.record(), **record(found, depth)})
     elif as_csv:
-        typer.echo(to_csv(found), nl=False)
+        echo_data(to_csv(found), end="")
     elif as_table:
         print_modules(console(), found, depth)
     else:

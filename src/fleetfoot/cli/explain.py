@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from fleetfoot.cli import complete
-from fleetfoot.cli.network import Channels, Inputs, Model, Option, Size, Weights, resolved
+from fleetfoot.cli.network import Channels, Inputs, Key, Model, Option, Size, Weights, resolved
 from fleetfoot.cli.status import working
 from fleetfoot.cli.values import check_output
+from fleetfoot.streams import echo, echo_json
 
 
 def explain(
@@ -28,6 +29,7 @@ def explain(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     option: Option = None,
     fold: Annotated[
         bool, typer.Option("--fold/--no-fold", help="Fold batch norms and branches before the run.")
@@ -74,6 +76,7 @@ def explain(
             channels=channels,
             batch=batch,
             weights=weights,
+            key=key,
             option=option,
         ).with_noise()
         example = made.image(engine)  # an unsuitable input is refused before the slow fold
@@ -94,9 +97,9 @@ def explain(
             seconds=seconds,
         )
     if as_json:
-        typer.echo(to_json(found))
+        echo_json(to_json(found))
     else:
         print_card(console(), found, depth=depth)
     if html is not None:
         write_text(html, explain_page.html(found))
-        typer.echo(f"page: {html}", err=True)
+        echo(f"page: {html}", err=True)

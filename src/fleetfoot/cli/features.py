@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from fleetfoot.cli.network import (
     AcceptLicence,
     Channels,
     Inputs,
+    Key,
     Model,
     Option,
     Pretrained,
@@ -21,6 +21,7 @@ from fleetfoot.cli.network import (
 )
 from fleetfoot.cli.status import working
 from fleetfoot.cli.values import check_output
+from fleetfoot.streams import echo, echo_json
 
 
 def features(
@@ -39,6 +40,7 @@ def features(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     option: Option = None,
@@ -60,6 +62,7 @@ def features(
         from fleetfoot.models.maps import default_layer, layers, maps_of, similarity
         from fleetfoot.network import is_file, is_weights, parse_size, size_text
         from fleetfoot.report import features as drawn
+        from fleetfoot.report.plots import save_figure
 
     with working(f"loading {model}"):
         made = resolved(
@@ -68,6 +71,7 @@ def features(
             inputs=inputs,
             channels=channels,
             weights=weights,
+            key=key,
             pretrained=pretrained,
             by_default=not listed,
             accept_licence=accept_licence,
@@ -78,11 +82,11 @@ def features(
     if listed:
         found = layers(built, example)
         if as_json:
-            typer.echo(json.dumps([vars(one) for one in found]))
+            echo_json([vars(one) for one in found])
         else:
             for one in found:
                 shape = " × ".join(map(str, one.shape[1:]))
-                typer.echo(f"{one.path or '(the network)'}  {one.kind}  {shape}")
+                echo(f"{one.path or '(the network)'}  {one.kind}  {shape}")
         return
     assert image is not None
     preprocess = made.preprocess(size=None if size is None else parse_size(size))
@@ -102,7 +106,7 @@ def features(
     count, height, width = maps.shape
     title = f"{model}, {path}: {count} maps of {height} × {width}"
     notes = f"{image.name}, {size_text(preprocess.size)} pixels; {said}"
-    drawn.save(target, drawn.features_figure(maps, alike, title, notes))
+    save_figure(drawn.features_figure(maps, alike, title, notes), target)
     if as_json:
         record = {
             "model": model,
@@ -117,10 +121,10 @@ def features(
             "constant_channels": list(alike.constant),
             "output": str(target),
         }
-        typer.echo(json.dumps(record))
+        echo_json(record)
     else:
-        typer.echo(f"{title}\n{drawn.summary(alike)}\n{notes}")
-        typer.echo(f"wrote {target}", err=True)
+        echo(f"{title}\n{drawn.summary(alike)}\n{notes}")
+        echo(f"wrote {target}", err=True)
 
 
 def _number(value: float) -> float | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fleetfoot.cli import complete
-from fleetfoot.cli.network import FORMS, Channels, Inputs, Option, Size, Weights, resolved
+from fleetfoot.cli.network import FORMS, Channels, Inputs, Key, Option, Size, Weights, resolved
 from fleetfoot.cli.status import working
 from fleetfoot.cli.values import check_output
+from fleetfoot.streams import echo, echo_json
 
 
 def lint(
@@ -35,6 +35,7 @@ def lint(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     option: Option = None,
     disable: Annotated[
         list[str] | None,
@@ -111,14 +112,20 @@ def lint(
     rates = None if machine_file is None else read_machine(machine_file, threads)
     with working(f"loading {model}") as say:
         made = resolved(
-            model, size=size, inputs=inputs, channels=channels, weights=weights, option=option
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            weights=weights,
+            key=key,
+            option=option,
         )
         example = made.image(engine) if measure else made.arguments
         if fold:
             say(f"folding {model}")
             made, note = folded(made)
             if note:
-                typer.echo(f"{model}: {note}", err=True)
+                echo(f"{model}: {note}", err=True)
     if rates is None:
         with Counter(console(stderr=True), "measuring the machine") as counter:
             rates = machine(threads, on_round=counter)
@@ -133,7 +140,7 @@ def lint(
             name=model,
         )
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
+        echo_json(found.as_json())
     else:
         print_lint(console(), found)
     if not found.passed:
@@ -157,7 +164,7 @@ def _list_rules(as_json: bool) -> None:
 
     if as_json:
         rows = [{k: v for k, v in asdict(r).items() if k != "check"} for r in RULES.values()]
-        typer.echo(json.dumps(rows))
+        echo_json(rows)
     else:
         print_rules(console())
 
@@ -174,11 +181,11 @@ def _check_prices(engine: str, threads: int, output: Path | None, as_json: bool)
     record = price_check.check_prices(
         machine(threads),
         engine=engine,
-        on_rule=lambda code: typer.echo(f"measuring {code}", err=True),
+        on_rule=lambda code: echo(f"measuring {code}", err=True),
     )
     if output is not None:
-        typer.echo(f"record: {price_check.write(output, record)}", err=True)
+        echo(f"record: {price_check.write(output, record)}", err=True)
     if as_json:
-        typer.echo(json.dumps(asdict(record)))
+        echo_json(asdict(record))
     else:
         print_prices(console(), record)

@@ -8,6 +8,7 @@ import typer
 
 from fleetfoot.cli.status import working
 from fleetfoot.cli.values import numbers
+from fleetfoot.streams import echo_json
 
 
 def machine(
@@ -48,6 +49,6 @@ def machine(
         ) as counter:
             found = measured(count, device=device, fresh=fresh, on_round=counter)
         if as_json:
-            typer.echo(to_json(found))
+            echo_json(to_json(found))
         else:
             print_card(console(), found)

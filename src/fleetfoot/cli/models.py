@@ -3,7 +3,6 @@ network, and write its plan for the native engine."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from fleetfoot.cli.network import (
     AcceptLicence,
     Channels,
     Inputs,
+    Key,
     Model,
     Option,
     Pretrained,
@@ -24,6 +24,7 @@ from fleetfoot.cli.network import (
 )
 from fleetfoot.cli.status import working
 from fleetfoot.cli.values import check_output
+from fleetfoot.streams import echo, echo_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record instead of a card.")]
 
@@ -45,9 +46,12 @@ def models(
     from fleetfoot.models import list_models
 
     names = list_models(patterns or "*", family=family, pretrained=pretrained)
-    typer.echo(json.dumps(names) if as_json else "\n".join(names))
+    if as_json:
+        echo_json(names)
+    elif names:
+        echo("\n".join(names))
     if not names:
-        typer.echo(f"no model matches {' '.join(patterns or [])!r}", err=True)
+        echo(f"no model matches {' '.join(patterns or [])!r}", err=True)
         raise typer.Exit(1)
 
 
@@ -65,7 +69,7 @@ def info(
         _info_of_a_file(model, as_json)
         return
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        echo_json(asdict(found))
         return
     top1 = "not published" if found.top1 is None else f"{found.top1} % ({found.top1_source})"
     maps = ", ".join(f"{m.channels} at stride {m.reduction}" for m in found.feature_info)
@@ -98,7 +102,7 @@ def _info_of_a_file(model: str, as_json: bool) -> None:
     params = sum(parameter.numel() for parameter in made.module.parameters())
     if as_json:
         family = made.facts.family
-        typer.echo(json.dumps({**made.record(), "family": family, "params": params}))
+        echo_json({**made.record(), "family": family, "params": params})
         return
     rows = {"family": made.facts.family or "your own", "parameters": f"{params:,}"}
     _print_rows({**rows, "input": made.describe()})
@@ -110,7 +114,7 @@ def engines(as_json: Json = False) -> None:
 
     found = available()
     if as_json:
-        typer.echo(json.dumps(found))
+        echo_json(found)
         return
     _print_rows({name: "available" if why is None else why for name, why in found.items()})
 
@@ -121,6 +125,7 @@ def fuse(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     option: Option = None,
     as_json: Json = False,
 ) -> None:
@@ -130,14 +135,20 @@ def fuse(
         from fleetfoot.transform import fuse as fold
 
         made = resolved(
-            model, size=size, inputs=inputs, channels=channels, weights=weights, option=option
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            weights=weights,
+            key=key,
+            option=option,
         )
         say(f"folding {model} and proving it")
         # the proof does not depend on the size, so fuse uses a small one by default
         stated = is_file(model) or size or inputs or channels
         fused = fold(made.module, made.arguments if stated else None)
     if as_json:
-        typer.echo(json.dumps(fused.record()))
+        echo_json(fused.record())
     else:
         from fleetfoot.report.kit.terminal import console
 
@@ -155,6 +166,7 @@ def compile_plan(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     option: Option = None,
@@ -172,6 +184,7 @@ def compile_plan(
             inputs=inputs,
             channels=channels,
             weights=weights,
+            key=key,
             pretrained=pretrained,
             by_default=True,
             accept_licence=accept_licence,
@@ -181,11 +194,11 @@ def compile_plan(
         say(f"folding {model}")
         made, note = folded(made)
         if note:
-            typer.echo(f"{model}: {note}", err=True)
+            echo(f"{model}: {note}", err=True)
         say(f"compiling {model}, and comparing the plan with eager")
         agreement = save_plan(made.module, example, file)
     shape = ", ".join(map(str, example.shape[1:]))
-    typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB, input (B, {shape}); {agreement}")
+    echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB, input (B, {shape}); {agreement}")
 
 
 def plan_stem(model: str) -> str:

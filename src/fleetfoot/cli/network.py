@@ -50,6 +50,15 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="A file of weights for the network. Default: none.", rich_help_panel=PANEL),
 ]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ENTRY",
+        help="Part of the file of weights, for example model_ema. Default: the part whose keys are "
+        "the network's; averaged weights before others.",
+        rich_help_panel=PANEL,
+    ),
+]
 Pretrained = Annotated[
     bool | None,
     typer.Option(
@@ -84,6 +93,7 @@ def resolved(
     channels: int | None = None,
     batch: int = 1,
     weights: Path | None = None,
+    key: str | None = None,
     pretrained: bool | None = None,
     by_default: bool = False,
     accept_licence: bool = False,
@@ -107,6 +117,7 @@ def resolved(
         channels=channels,
         batch=batch,
         weights=weights,
+        key=key,
         pretrained=fetch and weights is None,
         accept_licence=accept_licence,
         options=dict(map(option_pair, option or ())),

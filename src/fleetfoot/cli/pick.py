@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from fleetfoot.cli import complete
 from fleetfoot.cli.status import working
+from fleetfoot.streams import echo_json
 
 
 def pick(
@@ -84,7 +84,7 @@ def pick(
             on_event=progress,
         )
     if as_json:
-        typer.echo(json.dumps(record(made)))
+        echo_json(record(made))
     else:
         print_card(console(), made)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import os
 import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +23,7 @@ from fleetfoot.cli.network import (
     AcceptLicence,
     Channels,
     Inputs,
+    Key,
     Model,
     Option,
     Pretrained,
@@ -33,6 +32,9 @@ from fleetfoot.cli.network import (
     resolved,
 )
 from fleetfoot.cli.status import working
+from fleetfoot.errors import visible
+from fleetfoot.interrupts import exit_code, handle, handled, name_of, raise_interrupt
+from fleetfoot.streams import echo, echo_data, echo_json, results
 
 if TYPE_CHECKING:
     from fleetfoot.predict import Prediction
@@ -75,6 +77,7 @@ def predict(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     num_classes: Annotated[
@@ -163,13 +166,11 @@ def predict(
 
     # Pillow warns of odd metadata on stderr; a picture's faults are reported in its own line
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text
     true_class = truth_by(truth) if truth else None
     found = list(find_images(images))
     classes = [] if num_classes is None else [f"num_classes={num_classes}"]
     if pretrained is False and not (weights or is_file(model) or is_weights(model)):
-        typer.echo("the weights are random, so the names mean nothing", err=True)
+        echo("the weights are random, so the names mean nothing", err=True)
     with working(f"loading {model}") as say:
         network = resolved(
             model,
@@ -177,6 +178,7 @@ def predict(
             inputs=inputs,
             channels=channels,
             weights=weights,
+            key=key,
             pretrained=pretrained,
             by_default=True,
             accept_licence=accept_licence,
@@ -202,18 +204,18 @@ def predict(
                 pixel_scale=pixel_scale,
             ),
         )
-    show = _json if as_json else _csv() if as_csv else _card
+    show = _json if as_json else _csv() if as_csv else _card()
     named = failed = 0
     accuracy, without_truth = Accuracy(), []
     judged: list[tuple[str, str]] = []
-    stopped = False
+    stopped = ""
     started = time.perf_counter()
     try:
         with _stop_when_asked() as stop, _progress(len(found)) as advance:
             for prediction in predictor(found, topk=topk, max_pixels=max_pixels or MAX_PIXELS):
                 show(prediction)
                 for note in prediction.notes:
-                    typer.echo(f"{printable(prediction.path)}: {note}", err=True)
+                    echo(f"{visible(prediction.path)}: {note}", err=True)
                 advance()
                 if prediction.error:
                     failed += 1
@@ -226,13 +228,10 @@ def predict(
                         judged.append((prediction.path, name))
                     except UnknownNameError:
                         without_truth.append(prediction.path)
-                if stopped := stop.is_set():
+                if stopped := stop.name:
                     break
-    except KeyboardInterrupt:
-        stopped = True
-    except BrokenPipeError:  # the reader, for example `head`, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
+    except KeyboardInterrupt as second:
+        stopped = name_of(second)
     seconds = time.perf_counter() - started
 
     summary = f"{named} named, {failed} failed"
@@ -242,7 +241,7 @@ def predict(
     plural = "" if info.threads == 1 else "s"
     if named:
         summary += f"; {named / seconds:.1f} images/s ({info.name}, {info.threads} thread{plural})"
-    typer.echo(summary, err=True)
+    echo(summary, err=True)
     if accuracy.images:
         score = measured_top1(
             model,
@@ -254,35 +253,36 @@ def predict(
             form="folded" if fold else "as given",
         )
         best = f", top-{topk} {accuracy.top(topk):.1f} %" if topk > 1 else ""
-        typer.echo(f"{score}{best} of {accuracy.images} pictures", err=True)
+        echo(f"{score}{best} of {accuracy.images} pictures", err=True)
     if without_truth:
-        typer.echo(
-            f"{len(without_truth)} of no known class, the first {printable(without_truth[0])}",
+        echo(
+            f"{len(without_truth)} of no known class, the first {visible(without_truth[0])}",
             err=True,
         )
     if stopped:
-        raise typer.Exit(130)
+        raise typer.Exit(exit_code(stopped))
     if failed:
         raise typer.Exit(1 if named else 2)
 
 
+@dataclass
+class _Stop:
+    name: str = ""
+    """Name of the signal that asked to stop; "" if none did."""
+
+
 @contextmanager
-def _stop_when_asked() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event, so that the current picture is finished; a second one interrupts."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may set handlers
-        return
+def _stop_when_asked() -> Iterator[_Stop]:
+    """Ctrl-C or another signal sets the name, so that the current batch is finished; a second one
+    interrupts."""
+    stop = _Stop()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
+        stop.name = signal.Signals(number).name
+        handle(raise_interrupt)
 
-    before = signal.signal(signal.SIGINT, ask)
-    try:
+    with handled(ask):
         yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
@@ -298,55 +298,63 @@ def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
     return values * 3 if len(values) == 1 else values
 
 
-def printable(text: str) -> str:
-    """Text with control characters escaped: names in strangers' files could steer a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _json(prediction: Prediction) -> None:
-    print(json.dumps(prediction.record(), allow_nan=False), flush=True)
+    echo_json(prediction.record())
 
 
 def _csv() -> Callable[[Prediction], None]:
-    rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(["path", "rank", "index", "label", "probability", "error"])
+    def write(*row: object) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(row)
+        echo_data(line.getvalue(), end="")
 
     def show(prediction: Prediction) -> None:
         if prediction.error:
-            rows.writerow([prediction.path, "", "", "", "", prediction.error])
+            write(prediction.path, "", "", "", "", prediction.error)
         for rank, guess in enumerate(prediction.topk, 1):
             probability = f"{guess.probability:.6f}"
-            rows.writerow([prediction.path, rank, guess.index, guess.label, probability, ""])
-        sys.stdout.flush()
+            write(prediction.path, rank, guess.index, guess.label, probability, "")
 
+    write("path", "rank", "index", "label", "probability", "error")
     return show
 
 
-def _card(prediction: Prediction) -> None:
+def _card() -> Callable[[Prediction], None]:
     """Prints a card for people: the path, then a bar for each guess, or the error."""
-    path = typer.style(printable(prediction.path), bold=True)
-    if prediction.error:
-        typer.echo(f"{path}\n  {typer.style(printable(prediction.error), fg='red')}")
-        return
-    lines = [path]
-    for guess in prediction.topk:
-        eighths = round(guess.probability * BAR * 8)
-        bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]
-        bar = typer.style(f"{bar:{BAR + 1}}", fg="cyan")
-        lines.append(f"  {100 * guess.probability:5.1f} %  {bar} {printable(guess.label)}")
-    typer.echo("\n".join(lines))
+    from rich.text import Text
+
+    from fleetfoot.report.kit.terminal import console
+
+    out = console()
+
+    def show(prediction: Prediction) -> None:
+        card = Text.assemble((visible(prediction.path), "bold"))
+        if prediction.error:
+            card.append("\n  ").append(visible(prediction.error), "red")
+        for guess in prediction.topk:
+            eighths = round(guess.probability * BAR * 8)
+            bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]
+            card.append(f"\n  {100 * guess.probability:5.1f} %  ").append(
+                f"{bar:{BAR + 1}}", "cyan"
+            )
+            card.append(f" {visible(guess.label)}")
+        out.print(card, soft_wrap=True)
+
+    return show
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
     """A progress bar on stderr; none if the results appear on the same terminal."""
-    if not sys.stderr.isatty() or sys.stdout.isatty():
+    shown = results()
+    if not sys.stderr.isatty() or (shown is not None and shown.isatty()):
         yield lambda: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from fleetfoot.report.kit.terminal import console
+
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)

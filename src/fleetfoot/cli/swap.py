@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -13,6 +12,7 @@ from fleetfoot.cli.network import (
     AcceptLicence,
     Channels,
     Inputs,
+    Key,
     Model,
     Option,
     Pretrained,
@@ -22,6 +22,7 @@ from fleetfoot.cli.network import (
 )
 from fleetfoot.cli.status import working
 from fleetfoot.cli.values import check_output
+from fleetfoot.streams import echo, echo_json
 
 
 def swap(
@@ -65,6 +66,7 @@ def swap(
     inputs: Inputs = None,
     channels: Channels = None,
     weights: Weights = None,
+    key: Key = None,
     pretrained: Pretrained = None,
     accept_licence: AcceptLicence = False,
     option: Option = None,
@@ -132,6 +134,7 @@ def swap(
             channels=channels,
             batch=batch,
             weights=weights,
+            key=key,
             pretrained=pretrained,
             accept_licence=accept_licence,
             option=option,
@@ -159,12 +162,12 @@ def swap(
             )
     if as_json:
         latency = times and times.record()
-        typer.echo(json.dumps({**given.record(), **swapped.record(), "latency": latency}))
+        echo_json({**given.record(), **swapped.record(), "latency": latency})
     else:
         title = f"{model}, input {given.describe()}"
         print_swap(console(), swapped, title, times)
     if output is not None:
-        typer.echo(
+        echo(
             f"{output}: {len(swapped.kept) + len(swapped.new)} tensors; "
             "fleetfoot.transform.swap_file.load builds the network from it",
             err=True,

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fleetfoot.errors import ImageError
+from fleetfoot.files import open_regular
 
 MAX_PIXELS = 89_478_485
 """Default limit of width × height: the size at which Pillow itself begins to warn."""
@@ -43,6 +43,43 @@ SUFFIXES = frozenset(
     ".ppm .pgm .pbm .pnm .avif .avifs".split()
 )
 """Suffixes by which pictures in a folder are recognised."""
+
+RAW = frozenset(
+    ".3fr .ari .arw .bay .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw "
+    ".nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
+)
+"""Suffixes of cameras' raw data."""
+
+OTHERS = {
+    **dict.fromkeys(
+        (".heic", ".heif", ".hif", ".heics", ".heifs"),
+        "HEIF, as phones write it, which Pillow does not read; convert it to JPEG, for example by "
+        "'heif-convert in.heic out.jpg', or set the phone to write JPEG",
+    ),
+    **dict.fromkeys(
+        RAW,
+        "a camera's raw data, not yet a picture; develop it to JPEG or TIFF, for example by "
+        "'darktable-cli in.dng out.jpg'",
+    ),
+    **dict.fromkeys(
+        (".jxl",), "JPEG XL, which Pillow does not read; convert it by 'djxl in.jxl out.png'"
+    ),
+    **dict.fromkeys(
+        (".jp2", ".j2k", ".jpx", ".jpf", ".tga", ".exr", ".psd"),
+        "a format that is not read here; convert it to PNG, for example by 'magick IN out.png'",
+    ),
+}  # fmt: skip
+"""What to do with pictures of other formats, by suffix."""
+
+_AVIF = "AVIF, which this Pillow cannot decode; install pillow 11.3 or newer, or convert it to PNG"
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), _AVIF),
+    **dict.fromkeys(
+        (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), OTHERS[".heic"]
+    ),
+    b"crx ": OTHERS[".cr3"],
+}
+"""What to do with a file that states this brand in its first bytes."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -108,25 +145,21 @@ def open_image(
 
 def _read(path: Path, name: str, max_bytes: int) -> bytes:
     try:
-        kind = path.stat()
-        if stat.S_ISDIR(kind.st_mode):
-            raise ImageError(name, "a folder, not a picture")
-        if not stat.S_ISREG(kind.st_mode):  # reading a pipe or a device may never end
-            raise ImageError(name, "not a regular file")
-        if kind.st_size > max_bytes:
-            raise ImageError(
-                name, f"{kind.st_size:,} bytes, over the limit of {max_bytes:,} (max_bytes)"
-            )
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise ImageError(
+                    name, f"{size:,} bytes, over the limit of {max_bytes:,} (max_bytes)"
+                )
             return file.read(max_bytes + 1)
     except FileNotFoundError as error:
         if path.is_symlink():
             raise ImageError(name, f"a link to {os.readlink(path)}, which is not there") from error
         raise ImageError(name, "no such file") from error
+    except IsADirectoryError as error:
+        raise ImageError(name, "a folder, not a picture") from error
     except OSError as error:
         raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL in the path
-        raise ImageError(name, f"not a path: {error}") from error
 
 
 def _header(data: bytes, name: str) -> Image.Image:
@@ -137,11 +170,20 @@ def _header(data: bytes, name: str) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=known)
     except UnidentifiedImageError as error:
         reason = f"not a picture, or its header is broken (known: {', '.join(known)})"
-        raise ImageError(name, reason) from error
+        raise ImageError(name, _other_format(data, name) or reason) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(name, f"too large for PIL.Image.MAX_IMAGE_PIXELS: {error}") from error
     except Exception as error:  # see _decode
         raise ImageError(name, f"broken header: {error}") from error
+
+
+def _other_format(data: bytes, name: str) -> str:
+    """What to do with a picture of a format that is not read; "" if it is none."""
+    if data[4:8] == b"ftyp" and (reason := _BRANDS.get(data[8:12])):
+        return reason
+    if data.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")):
+        return OTHERS[".jxl"]
+    return OTHERS.get(Path(name).suffix.lower(), "")
 
 
 def _decode(image: Image.Image, name: str) -> Picture:

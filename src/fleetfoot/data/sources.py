@@ -6,6 +6,9 @@
 | a folder | the pictures in and below it by suffix, sorted; no hidden or linked folders |
 | a pattern (``*``, ``?``, ``[``; ``**`` for any depth) | the files that match, sorted |
 | ``-`` | standard input: one picture's bytes, or paths, one a line |
+
+A folder's pictures of formats that are not read here, for example HEIC, are found too: opening one
+says what to do.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from fleetfoot.data.images import MAX_BYTES, MAX_PIXELS, SUFFIXES, Picture, open_image
+from fleetfoot.data.images import MAX_BYTES, MAX_PIXELS, OTHERS, SUFFIXES, Picture, open_image
 from fleetfoot.errors import ImageError
 
 
@@ -79,9 +82,11 @@ def _folder(folder: str) -> Iterator[Source]:
     for parent, folders, files in os.walk(folder, onerror=problems.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                found = True
-                yield Source(os.path.join(parent, name))
+            suffix = Path(name).suffix.lower()
+            if name.startswith(".") or not (suffix in SUFFIXES or suffix in OTHERS):
+                continue
+            found = True
+            yield Source(os.path.join(parent, name))
     for problem in problems:
         found = True
         yield Source(

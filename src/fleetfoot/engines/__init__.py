@@ -138,7 +138,9 @@ def load(
     return built
 
 
-def open(artifact: Artifact | str | os.PathLike[str], *, threads: int | None = None) -> Engine:
+def open(
+    artifact: Artifact | str | os.PathLike[str], *, threads: int | None = None, mmap: bool = False
+) -> Engine:
     """Opens the engine that ``Engine.save`` wrote; no network is needed.
 
     >>> import torch
@@ -152,12 +154,15 @@ def open(artifact: Artifact | str | os.PathLike[str], *, threads: int | None = N
     Args:
         artifact: the folder, or the result of ``Artifact.read``.
         threads: number of threads; default: the number that the engine was saved with.
+        mmap: map the file of a native engine instead of reading it, as ``runtime.Plan.load`` does:
+            it must stay unchanged while the engine lives.
 
     Raises:
         ArtifactError: the folder, its manifest or a file of it is missing, damaged or changed, or
             was written for another processor or version.
         MissingExtraError: the engine's package is not installed; the message names the extra.
-        EngineError: the engine cannot be used here, or its runtime refuses the files.
+        EngineError: the engine cannot be used here, its runtime refuses the files, or ``mmap`` is
+            asked of another engine than native.
         ValueError: ``threads`` is less than 1.
     """
     if not isinstance(artifact, Artifact):
@@ -180,7 +185,7 @@ def open(artifact: Artifact | str | os.PathLike[str], *, threads: int | None = N
     if missing is not None:
         raise missing
     try:
-        return kind.opened(artifact, options)
+        return kind.opened(artifact, options, mmap=mmap)
     except FleetfootError:
         raise
     except Exception as error:  # each runtime raises its own kinds

@@ -68,7 +68,7 @@ def compare(engine: Engine, model: nn.Module) -> None:
         return
     inputs = engine.inputs.random(SEED)
     with torch_threads(engine.info.threads), torch.no_grad():
-        expected = inputs.call(model)
+        expected = inputs.copied.call(model)
         if not _finite(expected):
             raise EngineError(
                 f"{engine.name} cannot be compared with eager: the output of "
@@ -79,7 +79,8 @@ def compare(engine: Engine, model: nn.Module) -> None:
         second = None
         if weights and (other := engine.with_weights(weights)) is not None:
             with other:
-                expected = torch.func.functional_call(model, weights, inputs.args, inputs.kwargs)
+                given = inputs.copied
+                expected = torch.func.functional_call(model, weights, given.args, given.kwargs)
                 if _finite(expected):
                     second = _error(other, model, weights, inputs, expected)
     engine.agreed(Agreement(error, len({id(value) for value in weights.values()}), second))

@@ -51,7 +51,8 @@ float32: sums over up to 9 x 2048 products in another order, and Winograd's tran
 
 def relative_error(output: Any, reference: Any) -> float:
     """Largest difference over the largest value of the reference; infinite if the shapes differ, or
-    if one is not finite and the other is not the same.
+    if one is not finite and the other is not the same. For whole numbers and bools it is the share
+    of those that differ: rounding may move a place, for example an argmax, by any distance.
 
     Nests of tensors are compared tensor by tensor, each over its own largest value; the result is
     the worst, or infinite if the structures differ.
@@ -77,6 +78,8 @@ def _error(output: Any, reference: Any) -> float:
         return 0.0 if same else math.inf
     if output.shape != reference.shape:
         return math.inf
+    if not reference.is_floating_point() and not output.is_floating_point() and output.numel():
+        return (output != reference).double().mean().item()
     output, reference = output.double(), reference.double()
     finite = torch.isfinite(reference)
     if not torch.equal(finite, torch.isfinite(output)):
@@ -182,6 +185,10 @@ class Engine(ABC):
     """The artifact that it was opened from; None if it was built from a network."""
     saves: ClassVar[bool] = False
     """Whether the engine has its own files, from which it can be opened again."""
+    maps: ClassVar[bool] = False
+    """Whether the engine can map its files instead of reading them."""
+    _mmap = False
+
     portable: ClassVar[bool] = True
     """Whether its files also work on another processor and with another version of its package."""
     decided_by: object = None
@@ -201,8 +208,9 @@ class Engine(ABC):
         self._closed = False
 
     @classmethod
-    def opened(cls, artifact: Artifact, options: Options) -> Engine:
-        """Opens the engine that wrote ``artifact``.
+    def opened(cls, artifact: Artifact, options: Options, *, mmap: bool = False) -> Engine:
+        """Opens the engine that wrote ``artifact``. ``mmap`` has the same meaning as in
+        ``engines.open``.
 
         Raises:
             ArtifactError: another engine wrote the files, or they are for another machine or
@@ -222,7 +230,10 @@ class Engine(ABC):
                         f"{artifact.path} was written {what} {wrote}, and this is {here}; the "
                         f"files of {cls.name} work only there; save the network again here"
                     )
+        if mmap and not cls.maps:
+            raise EngineError(f"{cls.name} does not map its files; leave mmap out")
         engine = cls.__new__(cls)
+        engine._mmap = mmap
         engine._begin(Inputs.described(said.inputs, said.by_name), options)
         nest = Nest(said.nest)
         engine._fill = None if nest.plain else nest.filled

@@ -97,6 +97,11 @@ class Inputs:
             *tensors[:first], **dict(zip(self.names[first:], tensors[first:], strict=True))
         )
 
+    @property
+    def copied(self) -> Inputs:
+        """A copy with memory of its own, for a network that may write into its inputs."""
+        return self.with_tensors([tensor.clone() for tensor in self.tensors])
+
     def with_tensors(self, tensors: Sequence[Tensor]) -> Inputs:
         """A copy with other tensors in place of these."""
         return Inputs(tuple(tensors), self.names, self.by_name)

@@ -4,7 +4,6 @@ machine sets, kept as one JSON object.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fleetfoot import engines
+from fleetfoot import engines, files
 from fleetfoot.count.trace import trace
 from fleetfoot.engines import EngineInfo
 from fleetfoot.errors import FoldError, RecordError
@@ -150,7 +149,7 @@ def to_json(explanation: Explanation) -> str:
     for row, layer in zip(raw["layers"], explanation.layers, strict=True):
         row |= _derived(layer, Layer)
         row["floor"] |= {"seconds": layer.floor.seconds, "bound": layer.floor.bound}
-    return json.dumps(raw, ensure_ascii=False, allow_nan=False)
+    return files.to_json(raw)
 
 
 def _derived(value: object, kind: type) -> dict[str, Any]:

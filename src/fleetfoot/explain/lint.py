@@ -24,6 +24,7 @@ from fleetfoot.explain.explanation import explain
 from fleetfoot.explain.findings import Basis, Finding
 from fleetfoot.explain.rules import findings, rule, worth_saying
 from fleetfoot.explain.rules.pricing import modelled_layers
+from fleetfoot.files import read_text
 from fleetfoot.machine.machine import Machine
 
 TABLE = "tool.fleetfoot.lint"
@@ -162,7 +163,7 @@ def read_settings(folder: Path | None = None) -> Settings:
     file = next((one for one in files if one.is_file()), None)
     if file is None:
         return Settings()
-    text = file.read_text(encoding="utf-8")
+    text = read_text(file)
     if TABLE not in text:
         return Settings()
     if sys.version_info < (3, 11):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import fleetfoot
-from fleetfoot import cores
+from fleetfoot import cgroups, cores
 
 PACKAGES = (
     "torch",
@@ -132,8 +132,8 @@ def memory_bytes() -> int:
     else:
         with contextlib.suppress(ValueError, OSError):  # the name is unknown to this system
             total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
-    return min(total, int(limit)) if limit.isdigit() else total
+    limit = cgroups.limits().memory_bytes
+    return total if limit is None else min(total, limit)
 
 
 @dataclass(frozen=True)
@@ -202,14 +202,16 @@ def virtual() -> str:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(errors="replace")
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
 
 def _output(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()

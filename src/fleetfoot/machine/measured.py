@@ -10,7 +10,6 @@ so there is a pause between torch's turns and those of the native library.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fleetfoot import runtime
+from fleetfoot import files, runtime
 from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError, RecordError
 from fleetfoot.files import parsed, parsed_text, recalled, remembered
@@ -153,7 +152,7 @@ def _busy(found: Machine) -> str:
 
 
 def to_json(made: Machine) -> str:
-    return json.dumps(asdict(made), ensure_ascii=False, allow_nan=False)
+    return files.to_json(asdict(made))
 
 
 def from_json(text: str) -> Machine:

@@ -47,7 +47,7 @@ class Benchmark:
     """What is published of the accuracy of the networks that were measured."""
     starts: list[Start]
     interrupted: str
-    """The signal that ended it early, "SIGINT" or "SIGTERM"; "" when it came to its end."""
+    """The signal that ended it early, one of ``interrupts.NAMES``; "" when it came to its end."""
 
 
 def bench(

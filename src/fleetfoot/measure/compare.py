@@ -98,7 +98,8 @@ def compare(
 ) -> Comparison:
     """Cell by cell, ``after`` against ``before``.
 
-    Cells match in network, engine, threads, batch, size, fold state, precision, layout and device.
+    Cells match in network, engine, threads, batch, size, fold state, precision, layout, device and
+    number of busy cores beside them.
     Versions and commits may differ, being what one compares; they are listed. ``across_machines``
     lets the machines differ too.
 
@@ -287,7 +288,8 @@ def _by_cell(measurements: Sequence[Measurement], when: str) -> dict[Cell, Measu
 
 
 def _words(cell: Cell) -> str:
-    return f"{cell.model} on {cell.engine} (threads {cell.threads}, batch {cell.batch})"
+    busy = f", beside {cell.beside} busy cores" if cell.beside else ""
+    return f"{cell.model} on {cell.engine} (threads {cell.threads}, batch {cell.batch}{busy})"
 
 
 def _refusal(why: str, differences: Iterable[Difference], hint: str = "") -> RecordError:

@@ -14,6 +14,7 @@ from fleetfoot.cores import check_threads, usable_cores
 from fleetfoot.engines import ENGINES, available
 from fleetfoot.engines.nothing import Nothing
 from fleetfoot.errors import EngineError, UnknownNameError
+from fleetfoot.measure.beside import check_beside
 from fleetfoot.measure.journal import Case
 from fleetfoot.measure.record import Failure
 from fleetfoot.models import list_models
@@ -92,6 +93,14 @@ than 24 GiB for shufflenet_v2_exlarge), some between, and the peers that users b
 SECONDS_A_BATCH = ("fasternet_l", "fastvit_ma36")
 """The networks of ``COMPARED_MODELS`` that take seconds for 32 pictures: six engines would take
 minutes."""
+BESIDE_MODELS = (
+    "mobilenetv3_large_100",
+    "mobilenetv2_100",
+    "fasternet_t0",
+    "shufflenet_v2_x1_0",
+    "timm:resnet50",
+)
+"""Networks of many small layers, between which threads meet, and one of large ones."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,8 @@ class Setting:
     """None: the usable cores, up to ``MOST_THREADS``; the record holds the number."""
     without: tuple[str, ...] = ()
     """Networks that are left out of this setting."""
+    beside: int | None = 0
+    """Cores that a loop in another process keeps busy meanwhile; None: every usable core."""
 
     def __post_init__(self) -> None:
         for name in ("threads", "batch"):
@@ -148,12 +159,13 @@ class Grid:
         engines: Sequence[str] | None = None,
         threads: Sequence[int] = (),
         batches: Sequence[int] = (),
+        beside: Sequence[int] = (),
         size: Size | str | None = None,
     ) -> Grid:
         """The grid of a protocol; what is given takes the place of its own.
 
         Args:
-            threads, batches: each number goes with each.
+            threads, batches, beside: each number goes with each.
             size: height and width of the input in pixels. Default: each network's own.
 
         Raises:
@@ -164,10 +176,11 @@ class Grid:
             raise UnknownNameError.of("protocol", name, GRIDS)
         grid = GRIDS[name]
         settings = dict.fromkeys(
-            Setting(b, t, setting.without if b == setting.batch else ())
+            Setting(b, t, setting.without if b == setting.batch else (), busy)
             for setting in grid.settings
             for t in threads or (setting.threads,)
             for b in batches or (setting.batch,)
+            for busy in beside or (setting.beside,)
         )
         if engines is None:
             # an engine of the protocol's that this build lacks is absent, not an error
@@ -196,11 +209,13 @@ class Grid:
                     continue
                 threads = setting.threads or min(usable_cores(), MOST_THREADS)
                 check_threads(threads)
+                beside = usable_cores() if setting.beside is None else setting.beside
+                check_beside(beside)
                 found += [
-                    Case(model, engine, threads, setting.batch, self.size or own)
+                    Case(model, engine, threads, setting.batch, self.size or own, beside)
                     for engine in engines
                 ]
-        return found
+        return list(dict.fromkeys(found))
 
     def cells(self) -> Cells:
         """The cells that can run here, and the others.
@@ -238,6 +253,16 @@ GRIDS = {
         models=COMPARED_MODELS,
         engines=COMPARED_ENGINES,
         starts=("fasternet_t0", "fastvit_t8", "mobilenetv2_100", "timm:resnet50"),
+    ),
+    # what is left of two threads when other processes want the cores: none of them, one, and all
+    "beside": Grid(
+        settings=tuple(
+            Setting(batch=1, threads=threads, beside=beside)
+            for threads in (1, 2)
+            for beside in (0, 1, None)
+        ),
+        models=BESIDE_MODELS,
+        engines=("onnxruntime", "openvino", "native"),
     ),
     "quick": Grid(settings=(Setting(batch=1, threads=1),)),
 }

@@ -12,11 +12,13 @@ import math
 import os
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fleetfoot.errors import RecordError
+from fleetfoot.files import MOST_TEXT_BYTES, locked, read_bytes, to_json
 from fleetfoot.machine.peaks import Peaks
 from fleetfoot.measure import clock
 from fleetfoot.measure.record import Failure, Measurement
@@ -36,6 +38,8 @@ class Case:
     threads: int
     batch: int
     size: Size
+    beside: int = 0
+    """Cores that a loop in another process keeps busy meanwhile (``measure.beside``)."""
 
     @classmethod
     def parsed(cls, raw: dict[str, Any]) -> Case:
@@ -43,9 +47,9 @@ class Case:
         return cls(**{**raw, "size": parse_size(raw["size"])})
 
     @property
-    def setting(self) -> tuple[int, int, Size]:
-        """What the harness is timed for: threads, batch, size."""
-        return self.threads, self.batch, self.size
+    def setting(self) -> tuple[int, int, Size, int]:
+        """What the harness is timed for: threads, batch, size, busy cores."""
+        return self.threads, self.batch, self.size, self.beside
 
 
 @dataclass
@@ -72,21 +76,24 @@ class Journal:
         self.cases = [Case.parsed(case) for case in header["cases"]]
         self.progress = {case: Progress() for case in self.cases}
         self.networks: dict[tuple[str, Size], Note] = {}
-        self.harness: dict[tuple[int, int, Size], list[float]] = {}
+        self.harness: dict[tuple[int, int, Size, int], list[float]] = {}
         self.ceilings: dict[int, list[tuple[float, float, float]]] = {}
         """Samples by threads: seconds of a matrix product and of a copy, operations a second in
         registers."""
         self.groups = 0
-        self._file = None
+        self._held = ExitStack()
+        """The file's lock, and the file."""
+        self._file: TextIO | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._file = path.open("x", encoding="utf-8")
+                self._file = self._held.enter_context(path.open("x", encoding="utf-8"))
             except FileExistsError:
                 raise RecordError(
                     f"{path.parent} holds a run already; go on with it by --resume, or name "
                     "another folder"
                 ) from None
+            self._held.enter_context(locked(self._file))
             self._write(header)
 
     @classmethod
@@ -94,31 +101,41 @@ class Journal:
         """The journal at ``path``, to go on with under ``header``.
 
         Raises:
-            RecordError: there is none, a line of it cannot be read, or it is of another run: each
-            difference is listed with both values.
+            RecordError: there is none, another process writes it, a line of it cannot be read, or
+            it is of another run: each difference is listed with both values.
         """
-        notes, whole_bytes = _read(path)
-        if not notes or notes[0].get("kind") != "run":
-            raise RecordError(f"{path} does not begin with the header of a run")
-        before = notes[0]
-        differences = list(_differences(before["setup"], header["setup"], ""))
-        if before["cases"] != header["cases"]:
-            differences.append(
-                f"cells: {len(before['cases'])} before, {len(header['cases'])} now, not the same"
-            )
-        if differences:
-            raise RecordError(
-                f"{path.parent} cannot be resumed, its run is not this one:\n  "
-                + "\n  ".join(differences)
-            )
-        journal = cls(before, None)
-        for number, note in enumerate(notes[1:], start=2):
+        with ExitStack() as held:
             try:
-                journal._take(note)
-            except (KeyError, TypeError, IndexError, AttributeError) as error:
-                raise RecordError(f"{path}, line {number}: no note of a run: {error!r}") from error
-        os.truncate(path, whole_bytes)  # a half-written last line
-        journal._file = path.open("a", encoding="utf-8")
+                file = held.enter_context(path.open("r+", encoding="utf-8"))
+            except OSError as error:
+                raise RecordError(
+                    f"there is no run to resume at {path}: {error.strerror}"
+                ) from error
+            held.enter_context(locked(file))
+            notes, whole_bytes = _read(path)
+            if not notes or notes[0].get("kind") != "run":
+                raise RecordError(f"{path} does not begin with the header of a run")
+            before = notes[0]
+            differences = list(_differences(before["setup"], header["setup"], ""))
+            if before["cases"] != header["cases"]:
+                cells = f"{len(before['cases'])} before, {len(header['cases'])} now"
+                differences.append(f"cells: {cells}, not the same")
+            if differences:
+                raise RecordError(
+                    f"{path.parent} cannot be resumed, its run is not this one:\n  "
+                    + "\n  ".join(differences)
+                )
+            journal = cls(before, None)
+            for number, note in enumerate(notes[1:], start=2):
+                try:
+                    journal._take(note)
+                except (KeyError, TypeError, IndexError, AttributeError) as error:
+                    raise RecordError(
+                        f"{path}, line {number}: no note of a run: {error!r}"
+                    ) from error
+            os.truncate(path, whole_bytes)  # a half-written last line
+            file.seek(0, os.SEEK_END)
+            journal._file, journal._held = file, held.pop_all()
         return journal
 
     def add(self, kind: str, **values: Any) -> None:
@@ -128,16 +145,15 @@ class Journal:
         self._write(note)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._held.close()
+        self._file = None
 
     def index(self, case: Case) -> int:
         return self.cases.index(case)
 
     def _write(self, note: Note) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(note, ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.write(to_json(note) + "\n")
             self._file.flush()
 
     def _take(self, note: Note) -> None:
@@ -145,7 +161,9 @@ class Journal:
         if kind == "network":
             self.networks[note["model"], parse_size(note["size"])] = note
         elif kind == "harness":
-            setting = (note["threads"], note["batch"], parse_size(note["size"]))
+            setting = (
+                note["threads"], note["batch"], parse_size(note["size"]), note.get("beside", 0)
+            )  # fmt: skip
             self.harness.setdefault(setting, []).extend(note["samples_s"])
         elif kind == "ceilings":
             sample = (note["matmul_s"], note["copy_s"], note["fma_flops_per_s"])
@@ -246,7 +264,7 @@ class Journal:
 def _read(path: Path) -> tuple[list[Note], int]:
     """The whole lines, and how many bytes they take."""
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path, most=MOST_TEXT_BYTES)
     except OSError as error:
         raise RecordError(f"there is no run to resume at {path}: {error.strerror}") from error
     whole = raw[: raw.rfind(b"\n") + 1]

@@ -122,6 +122,15 @@ PACES = {
             by_network=True,
         ),
         Pace(
+            name="beside",
+            description="a quarter of an hour; every turn three times, beside busy cores too",
+            rounds=20,
+            fewest_rounds=8,
+            budget_s=900.0,
+            burst_s=0.06,
+            by_network=True,
+        ),
+        Pace(
             name="quick",
             description="few samples: shows that everything runs, and is no ground for a decision",
             rounds=3,

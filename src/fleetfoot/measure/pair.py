@@ -12,6 +12,7 @@ from torch import nn
 from fleetfoot.copying import copied
 from fleetfoot.cores import check_threads
 from fleetfoot.errors import EngineError
+from fleetfoot.interrupts import Interrupted
 from fleetfoot.measure.compare import Change, change
 from fleetfoot.measure.grid import check_engines
 from fleetfoot.measure.networks import Network, prepared
@@ -96,7 +97,7 @@ def measure(
         tools=Tools(networks=network, load=tools.load, probe=tools.probe),
     )
     if found.interrupted:
-        raise KeyboardInterrupt
+        raise Interrupted(found.interrupted)
     by_name = {one.model: one for one in found.measurements}
     measurements = tuple(by_name[one] for one in networks if one in by_name)
     return PairTimes(

@@ -6,8 +6,9 @@ was up against, so that a table, a picture or a comparison can be made again fro
 Reading is strict: a field that is missing, unknown, of the wrong type or not finite is an error
 that names the line. A cell that could not run is a ``Failure``, kept in a file beside.
 
-Schema 2 had a published top-1 and its source in each line, and no file of scores. Its lines are
-read as well: ``read`` gives their measurements, ``read_scores`` their published figures.
+Schema 3 had no ``beside``. Schema 2 also had a published top-1 and its source in each line, and no
+file of scores. Their lines are read as well: ``read`` gives their measurements, ``read_scores`` the
+published figures.
 
 Seconds in ``_s``, bytes in ``_bytes``; a MAC is one multiply-accumulate, two floating point
 operations.
@@ -15,7 +16,6 @@ operations.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import typing
@@ -24,15 +24,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
+from fleetfoot import files
 from fleetfoot.errors import RecordError
 from fleetfoot.evaluate.score import Score, published
-from fleetfoot.files import fields, read_object, write_text
+from fleetfoot.files import fields, read_object, read_text, write_text
 from fleetfoot.machine.environment import Host
 from fleetfoot.machine.machine import is_ceiling
 
-SCHEMA = 3
+SCHEMA = 4
+WITHOUT_BESIDE = 3
+"""The schema before, whose lines had no ``beside``: nothing ran beside busy cores."""
 WITH_ACCURACY = 2
-"""The schema before, whose measurements held a published accuracy."""
+"""The schema before that one, whose measurements held a published accuracy besides."""
 MEASUREMENTS_FILE = "measurements.jsonl"
 SCORES_FILE = "scores.jsonl"
 FAILURES_FILE = "failures.jsonl"
@@ -69,6 +72,8 @@ class Measurement:
     batch: int
     size: int | tuple[int, int]
     """Height and width of the input, in pixels; one number when they are equal."""
+    beside: int = 0
+    """Cores that a loop in another process kept busy meanwhile."""
     median_s: float
     """Median of ``samples_s``. One sample is the time of one batch."""
     p90_s: float
@@ -146,6 +151,7 @@ class Measurement:
             self.precision,
             self.layout,
             self.device,
+            self.beside,
         )
 
 
@@ -161,6 +167,7 @@ class Cell(typing.NamedTuple):
     precision: str
     layout: str
     device: str
+    beside: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +179,7 @@ class Failure:
     threads: int
     batch: int
     size: int | tuple[int, int]
+    beside: int = 0
     reason: str
 
 
@@ -253,7 +261,15 @@ def _problems(m: Measurement) -> Iterable[str]:
     for name in ("threads", "batch", "params", "macs", "memory_access_bytes"):
         if getattr(m, name) < 1:
             yield f"{name} must be 1 or more, not {getattr(m, name)}"
-    for name in ("warmup_s", "spread", "harness_s", "peak_gflops", "fma_gflops", "copy_gb_per_s"):
+    for name in (
+        "beside",
+        "warmup_s",
+        "spread",
+        "harness_s",
+        "peak_gflops",
+        "fma_gflops",
+        "copy_gb_per_s",
+    ):
         if getattr(m, name) < 0:
             yield f"{name} must not be negative, but is {getattr(m, name)}"
     if not m.samples_s or min(m.samples_s) <= 0:
@@ -283,11 +299,11 @@ Timed = TypeVar("Timed", bound=Measurement)
 
 def to_json(line: Measurement | Failure | Start | Score) -> str:
     """One line, without its line break; fields in the order of the class."""
-    return json.dumps(asdict(line), ensure_ascii=False, allow_nan=False)
+    return files.to_json(asdict(line))
 
 
 def from_json(text: str) -> Measurement:
-    """The measurement that ``to_json`` wrote, of this schema or the one before.
+    """The measurement that ``to_json`` wrote, of this schema or an earlier one.
 
     Raises:
         RecordError: the text is no JSON object of this schema; the message names the field.
@@ -366,11 +382,13 @@ def write(
 
 
 def fastest(measurements: Iterable[Timed]) -> list[Timed]:
-    """The engine with the least median for each network, threads, batch and size; the least latency
-    first."""
+    """The engine with the least median for each network, threads, batch, size and busy cores; the
+    least latency first."""
     best: dict[tuple[object, ...], Timed] = {}
     for m in sorted(measurements, key=lambda m: m.median_s):
-        best.setdefault((m.model, m.threads, m.batch, m.size, m.folded, m.precision, m.device), m)
+        best.setdefault(
+            (m.model, m.threads, m.batch, m.size, m.folded, m.precision, m.device, m.beside), m
+        )
     return list(best.values())
 
 
@@ -387,7 +405,7 @@ def _read(path: Path, kind: type[Line]) -> list[Line]:
 def _lines(path: Path) -> list[tuple[str, str]]:
     """The lines that are not empty, each with the words that name it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise RecordError(f"there is no record at {path}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -400,25 +418,35 @@ def _parse(text: str, kind: type[Line]) -> Line:
     raw = read_object(text)
     if kind in (Measurement, Start):
         raw = _upgraded(raw, kind)
+    elif kind is Failure and "beside" not in raw:  # a failure states no schema
+        raw = _beside_none(raw)
     return kind(**fields(raw, kind, ""))
 
 
 def _upgraded(raw: dict[str, Any], kind: type) -> dict[str, Any]:
-    """A line of this schema or of the one before, as this schema has it."""
-    if raw.get("schema") == WITH_ACCURACY:
-        if kind is Measurement:
-            _score_within(raw)  # a line is refused for a wrong accuracy, too
-        return {
-            name: SCHEMA if name == "schema" else value
-            for name, value in raw.items()
-            if kind is not Measurement or name not in _ACCURACY
-        }
-    if raw.get("schema") != SCHEMA:
+    """A line of this schema or an earlier one, as this schema has it."""
+    schema = raw.get("schema")
+    if schema == SCHEMA:
+        return raw
+    if schema not in (WITH_ACCURACY, WITHOUT_BESIDE):
         raise RecordError(
-            f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA} and "
-            f"{WITH_ACCURACY}. Read the record with the version that wrote it"
+            f"schema is {raw.get('schema', 'missing')}; this fleetfoot reads schema {SCHEMA}, "
+            f"{WITHOUT_BESIDE} and {WITH_ACCURACY}. Read the record with the version that wrote it"
         )
+    raw = {**raw, "schema": SCHEMA}
+    if kind is Measurement:
+        if schema == WITH_ACCURACY:
+            _score_within(raw)  # a line is refused for a wrong accuracy, too
+            raw = {name: value for name, value in raw.items() if name not in _ACCURACY}
+        raw = _beside_none(raw)
     return raw
+
+
+def _beside_none(raw: dict[str, Any]) -> dict[str, Any]:
+    """A line from before anything was measured beside busy cores."""
+    if "beside" in raw:
+        raise RecordError("unknown field beside")
+    return {**raw, "beside": 0}
 
 
 _ACCURACY = ("top1", "top1_source")

@@ -4,35 +4,34 @@ for (``measure.pace``).
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from fleetfoot import engines
+from fleetfoot import engines, interrupts
 from fleetfoot.cores import usable_cores
 from fleetfoot.engines import Engine, Options
 from fleetfoot.engines.agreement import compare
 from fleetfoot.engines.nothing import Nothing
-from fleetfoot.errors import EngineError, FleetfootError
+from fleetfoot.errors import STRANGERS, EngineError, FleetfootError
 from fleetfoot.files import plain
 from fleetfoot.machine import environment
 from fleetfoot.machine.peaks import PeakProbe, Peaks, torch_threads
+from fleetfoot.measure.beside import BusyCores
 from fleetfoot.measure.clock import Clock, clock_for, warm_up
 from fleetfoot.measure.journal import JOURNAL_FILE, Case, Journal, Note, finished
 from fleetfoot.measure.networks import Network, prepare
 from fleetfoot.measure.pace import PREPARING_SHARE, Pace, no_garbage_collection, order, turn
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.network import Size, height_width
+from fleetfoot.network.user import place_of
 
 __all__ = ["Case", "Form", "Run", "Tools", "run"]
 
@@ -126,7 +125,7 @@ class Run:
     measurements: list[Measurement]
     failures: list[Failure]
     interrupted: str
-    """The signal that ended it early, "SIGINT" or "SIGTERM"; "" when it came to its end."""
+    """The signal that ended it early, one of ``interrupts.NAMES``; "" when it came to its end."""
 
 
 def run(
@@ -141,10 +140,10 @@ def run(
 ) -> Run:
     """Measures every case, interleaved.
 
-    A case that cannot run is a failure with its reason, and the others go on. Ctrl-C and SIGTERM
-    end the run and keep what was measured. Engines that do not fit into memory at once are measured
-    in groups of whole models; then ``run_id`` of a measurement ends in the number of its group, as
-    "...#2", since only what shares a ``run_id`` was interleaved.
+    A case that cannot run is a failure with its reason, and the others go on. Ctrl-C, SIGTERM and
+    SIGHUP end the run and keep what was measured. Engines that do not fit into memory at once are
+    measured in groups of whole models; then ``run_id`` of a measurement ends in the number of its
+    group, as "...#2", since only what shares a ``run_id`` was interleaved.
 
     Args:
         form: of every network. Default: folded, float32 on the CPU.
@@ -171,10 +170,10 @@ def run(
     interrupted = ""
     work = _Work(journal, pace, form, on_event, tools or Tools())
     try:
-        with _sigterm_as_interrupt():
+        with interrupts.handled(), work.busy:
             work.all()
     except KeyboardInterrupt as stop:
-        interrupted = "SIGTERM" if isinstance(stop, _Terminated) else "SIGINT"
+        interrupted = interrupts.name_of(stop)
     finally:
         journal.close()
     return Run(journal.measurements(), journal.failures(), interrupted)
@@ -201,26 +200,6 @@ def _header(wanted: Sequence[Case], pace: Pace, form: Form) -> Note:
     }
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, handled in the same way as Ctrl-C."""
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers; whoever runs this elsewhere owns them
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 @dataclass(frozen=True)
 class _Live:
     """A case whose engine is built and warm."""
@@ -238,6 +217,8 @@ class _Work:
     form: Form
     on_event: Callable[[Event], None]
     tools: Tools
+
+    busy: BusyCores = field(default_factory=BusyCores)
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
@@ -336,12 +317,14 @@ class _Work:
         network = None
         answers: set[int] = set()
         """Batches that eager answers with finite logits."""
+        built: dict[Case, _Live] = {}
+        """Engines by case without its busy cores: the same engine runs beside any number."""
         for number, case in enumerate(mine, start=done + 1):
             self.on_event(Preparing(case, number, total))
             try:
                 if network is None:
                     network = self._network(case)
-            except Exception as error:  # whatever it is, the other networks go on
+            except STRANGERS as error:  # whatever it is, the other networks go on
                 for one in mine:
                     self._fail(one, error)
                 return live
@@ -349,8 +332,15 @@ class _Work:
                 if case.batch not in answers:
                     _check_answer(network, case)
                     answers.add(case.batch)
-                live.append(self._build(case, network, held))
-            except Exception as error:  # the other engines go on
+                quiet = replace(case, beside=0)
+                if quiet not in built:
+                    built[quiet] = self._build(case, network, held)
+                else:
+                    ready = self.journal.progress[built[quiet].case].ready
+                    assert ready is not None
+                    self.journal.add(**{**ready, "case": self.journal.index(case)})
+                live.append(_Live(case, built[quiet].call))
+            except STRANGERS as error:  # the other engines go on
                 self._fail(case, error)
         return live
 
@@ -390,8 +380,9 @@ class _Work:
         self.on_event(Prepared(case, time.monotonic() - began, warm.steady))
         return _Live(case, call)
 
-    def _fail(self, case: Case, error: Exception) -> None:
+    def _fail(self, case: Case, error: BaseException) -> None:
         reason = str(error) if isinstance(error, FleetfootError) else _named(error)
+        reason += place_of(error)
         self.journal.add("failure", case=self.journal.index(case), reason=reason)
         self.on_event(Failed(Failure(**asdict(case), reason=reason)))
 
@@ -435,7 +426,7 @@ class _Work:
     def _case_turn(self, one: _Live, number: int) -> None:
         try:
             samples = self._turn(one)
-        except Exception as error:  # the others go on
+        except STRANGERS as error:  # the others go on
             self._fail(one.case, error)
             return
         self.journal.add(
@@ -443,12 +434,19 @@ class _Work:
         )
 
     def _harness_turn(self, idle: _Live) -> None:
-        threads, batch, size = idle.case.setting
+        threads, batch, size, beside = idle.case.setting
         samples = self._turn(idle)
-        self.journal.add("harness", threads=threads, batch=batch, size=size, samples_s=samples)
+        self.journal.add(
+            "harness",
+            threads=threads,
+            batch=batch,
+            size=size,
+            beside=beside,
+            samples_s=samples,
+        )
 
     def _turn(self, one: _Live) -> list[float]:
-        with torch_threads(one.case.threads):
+        with torch_threads(one.case.threads), self.busy.busy(one.case.beside):
             return turn(one.call, self.clock, self.pace)
 
     def _sample_ceilings(self, threads: Iterable[int]) -> None:
@@ -507,5 +505,5 @@ def _cuda_memory(device: str) -> Iterator[Callable[[], int | None]]:
     yield lambda: torch.cuda.max_memory_allocated() - before
 
 
-def _named(error: Exception) -> str:
+def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

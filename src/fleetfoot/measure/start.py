@@ -27,7 +27,7 @@ from torch.utils import _pytree as pytree
 from fleetfoot import engines
 from fleetfoot.artifact import Artifact
 from fleetfoot.engines import ENGINES, TOLERANCES, relative_error
-from fleetfoot.errors import EngineError
+from fleetfoot.errors import STRANGERS, EngineError
 from fleetfoot.machine import environment
 from fleetfoot.measure.networks import prepare
 from fleetfoot.measure.pace import order
@@ -114,7 +114,7 @@ class _Model:
                     engine, self.network.model, example=self.example, threads=self.threads
                 ) as built:
                     self.written[engine] = built.save(self.folder / engine)
-            except Exception as error:  # each runtime raises its own kinds; the others go on
+            except STRANGERS as error:  # each runtime raises its own kinds; the others go on
                 self.fail(engine, f"{type(error).__name__}: {error}")
 
     def start(self, engine: str) -> None:

@@ -127,9 +127,10 @@ def variant(name: str) -> tuple[Family, Config]:
         UnknownNameError: no model has that name.
     """
     if name not in _FAMILY_OF:
-        raise UnknownNameError.of(
-            "model", name, _FAMILY_OF, hint="The command 'fleetfoot models' lists them all."
-        )
+        hint = "The command 'fleetfoot models' lists them all."
+        if theirs := peers.of_name(name):
+            hint = f"Other libraries have it: {' and '.join(theirs)}. {hint}"
+        raise UnknownNameError.of("model", name, _FAMILY_OF, hint=hint)
     family = _FAMILY_OF[name]
     return family, family.variants[name]
 

@@ -11,7 +11,7 @@ from fleetfoot.models.identification import identify
 from fleetfoot.models.loader import load_weights
 from fleetfoot.weights import own
 from fleetfoot.weights.files import read, write
-from fleetfoot.weights.loading import LoadReport
+from fleetfoot.weights.loading import LoadReport, nearest
 
 
 def convert(
@@ -19,6 +19,7 @@ def convert(
     target: str | os.PathLike[str],
     *,
     model: str | None = None,
+    key: str | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> LoadReport:
@@ -27,21 +28,27 @@ def convert(
 
     Args:
         model: the network of the weights; may be left out if they fit only one.
+        key: the part of the file to take, if it holds several sets of weights.
         options: options of ``create_model`` that the keys do not show (``small_input=True``).
 
     Raises:
         UnknownNameError: there is no such network or option.
         WeightsError: ``source`` cannot be read, fits no network or several, or ``target`` exists.
     """
-    file = read(source)
+    file = read(source, key)
+    fits = identify(file)
     if model is None:
-        names = sorted({fit.name for fit in identify(file)})
+        names = sorted({fit.name for fit in fits})
         if len(names) != 1:
+            found = " and ".join(names)
+            found = f"{found}; nothing in it tells them apart" if names else "no network of the zoo"
             raise KeyMismatchError(
-                f"{file.path} fits {' and '.join(names) or 'no network of the catalogue'}; "
-                "choose one with model=NAME (--model NAME)"
+                f"{file.path} fits {found}; choose one with model=NAME (--model NAME)"
+                + ("" if names else f": {nearest(file)}")
             )
         (model,) = names
+    if any(fit.name == model and not fit.num_classes for fit in fits):
+        options.setdefault("num_classes", 0)
     made = load_weights(model, file, **options)
     changed = changed_options(model, made.config)
     header = own.header(model, changed, made.pretrained_cfg, file.path.name)

@@ -22,6 +22,7 @@ def create_model(
     *,
     pretrained: bool | str = False,
     weights: str | os.PathLike[str] | None = None,
+    key: str | None = None,
     accept_licence: bool = False,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
@@ -46,24 +47,33 @@ def create_model(
         weights: a file of weights instead, in any known layout. Options that the layout needs are
             set unless given here. ``num_classes`` is the file's unless given here: another number
             keeps the body and makes a fresh classifier.
+        key: the part of the file to take, if it holds several sets of weights: an entry
+            (``"model_ema"``) or the start of keys. Default: the part whose keys are the network's;
+            averaged weights before others.
         accept_licence: accept a licence that does not allow every use.
-        features_only: return the feature maps instead of logits.
+        features_only: return the feature maps instead of logits. A file of weights may then have a
+            head or none.
         out_indices: which feature maps; see ``FeatureExtractor``.
         options: fields of the family's config: ``num_classes`` (0: no classifier), ``in_chans``,
             ``drop_path_rate``, ``input_size`` and the family's own.
 
     Raises:
         UnknownNameError: there is no such network, option or tag.
-        ValueError: both ``pretrained`` and ``weights`` are given.
+        ValueError: both ``pretrained`` and ``weights`` are given, or ``key`` without ``weights``.
         WeightsError: the weights cannot be fetched, read, or used in this network.
     """
     if pretrained and weights is not None:
         raise ValueError(f"give pretrained ({pretrained!r}) or weights ({weights}), not both")
+    if key is not None and weights is None:
+        raise ValueError(
+            f"key={key!r} (--key) is a part of a file of weights; give weights=FILE too"
+        )
     if peers.is_peer(name):
         return peers.create(
             name,
             pretrained=pretrained,
             weights=weights,
+            key=key,
             accept_licence=accept_licence,
             features_only=features_only,
             out_indices=out_indices,
@@ -71,7 +81,7 @@ def create_model(
         )
     config = configure(name, **options)  # a wrong option is reported before anything is fetched
     if weights is not None:
-        model = load_weights(name, read(weights), **options)
+        model = load_weights(name, read(weights, key), features_only=features_only, **options)
     elif pretrained:
         published = choose(name, pretrained if isinstance(pretrained, str) else None)
         path = hub.fetch(published, accept_licence=accept_licence)

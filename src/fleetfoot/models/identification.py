@@ -9,9 +9,14 @@ from functools import cache
 
 from torch import Tensor
 
+from fleetfoot.errors import visible
 from fleetfoot.models.catalogue import list_models, skeleton, variant
 from fleetfoot.weights.files import WeightsFile, read
-from fleetfoot.weights.loading import recognised, rename
+from fleetfoot.weights.layout import Layout
+from fleetfoot.weights.loading import CLASSIFIER, HEAD, Without, nearest, recognised, rename
+
+SHOWN_KEYS = 5
+"""Number of keys that an inspection shows."""
 
 
 @cache
@@ -29,21 +34,52 @@ class Fit:
     num_classes: int
 
 
-def identify(file: WeightsFile) -> list[Fit]:
+def identify(file: WeightsFile, *, without: Without = None) -> list[Fit]:
     """Every network of the catalogue whose tensors a file holds, at any number of classes.
 
-    Names and shapes alone decide, so networks that differ in nothing else are all listed.
+    Names and shapes decide, and what a layout says of the networks that it is for. Networks that
+    nothing in the file tells apart are all listed.
+
+    Args:
+        without: start of the keys that need not be there: ``HEAD`` for the trunk of a network.
     """
+    part, layouts = recognised(file)
     fits = []
-    for layout in recognised(file):
-        translation = rename(file, layout)
+    for layout in layouts:
+        translation = rename(part, layout)
         classes = translation.num_classes
         fits += [
             Fit(name, layout.name, classes)
             for name in list_models(family=layout.family)
-            if not translation.problems(_shapes(name, classes))
+            if suits(layout, name)
+            and not translation.problems(_shapes(name, classes), without=without)
         ]
     return fits
+
+
+def suits(layout: Layout, name: str) -> bool:
+    """Whether a layout may be that of the network ``name``, whatever the shapes."""
+    _, row = variant(name)
+    return all(getattr(row, field) == value for field, value in layout.requires.items())
+
+
+def twins(name: str) -> list[str]:
+    """Networks of another form, but with the same names and shapes as ``name`` apart from the
+    classifier: without it, a file in our own layout may be of any of them."""
+    family, row = variant(name)
+    if not hasattr(row, "form"):
+        return []
+    shapes = _trunk(name)
+    return [other for other in family.variants if other != name and _trunk(other) == shapes]
+
+
+@cache
+def _trunk(name: str) -> Mapping[str, tuple[int, ...]]:
+    return {
+        key: tuple(tensor.shape)
+        for key, tensor in _shapes(name, 0).items()
+        if not key.startswith(CLASSIFIER)
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,26 +98,40 @@ class Inspection:
     """Layouts that know every key, each with its family: ``timm (fastvit)``."""
     fits: tuple[Fit, ...]
     """Networks of the catalogue that the tensors fit."""
+    trunks: tuple[str, ...] = ()
+    """Networks of the catalogue whose trunk the tensors fit, if they fit no whole network."""
+    nearest: str = ""
+    """What the keys come nearest to, if no layout knows all of them."""
+    keys: tuple[str, ...] = ()
+    """The first keys, if no layout knows all of them."""
     licence: str
     """Licence from the header of our own files; "unknown" otherwise, as files do not state it."""
 
 
-def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
+def inspect_weights(path: str | os.PathLike[str], key: str | None = None) -> Inspection:
     """Reads a file of weights and describes it.
+
+    Args:
+        key: the part of the file to describe. Default: the part that a network's keys are in.
 
     Raises:
         WeightsError: the file cannot be read.
     """
-    file = read(path)
+    file = read(path, key)
+    part, layouts = recognised(file)
     fits = tuple(identify(file))
+    trunks = () if fits else tuple(fit.name for fit in identify(file, without=HEAD))
     return Inspection(
         path=str(path),
         format=file.format,
-        wrappers=file.wrappers,
-        beside=file.beside,
-        tensors=len(file.state),
-        params=file.params,
-        layouts=tuple(f"{layout.name} ({layout.family})" for layout in recognised(file)),
+        wrappers=part.wrappers,
+        beside=part.beside,
+        tensors=len(part.state),
+        params=part.params,
+        layouts=tuple(f"{layout.name} ({layout.family})" for layout in layouts),
         fits=fits,
+        trunks=trunks,
+        nearest="" if layouts else nearest(file),
+        keys=() if layouts else tuple(map(visible, list(part.state)[:SHOWN_KEYS])),
         licence=file.metadata.get("licence", "unknown"),
     )

@@ -8,21 +8,24 @@ are fetched like the zoo's, pinned and with their licence reported.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fleetfoot.errors import UnknownNameError
+from fleetfoot.errors import KeyMismatchError, UnknownNameError
 from fleetfoot.weights import hub
-from fleetfoot.weights.files import read
-from fleetfoot.weights.loading import load
+from fleetfoot.weights.files import WeightsFile, read
+from fleetfoot.weights.loading import LoadReport, Translation, fitting, load, own_translations
 from fleetfoot.weights.pretrained import PretrainedConfig, untrained
 from fleetfoot.weights.top1 import published_top1
+
+logger = logging.getLogger("fleetfoot")
 
 PREFIXES = ("timm", "torchvision")
 
@@ -33,6 +36,15 @@ FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
 def is_peer(name: str) -> bool:
     """Whether ``name`` carries a library's prefix."""
     return ":" in name
+
+
+def of_name(bare: str) -> list[str]:
+    """The networks of timm and torchvision called ``bare``, with their prefixes."""
+    import timm
+    import torchvision
+
+    found = [f"torchvision:{bare}"] if bare in torchvision.models.list_models() else []
+    return [f"timm:{bare}", *found] if timm.is_model(bare) else found
 
 
 class _WeightsOnMeta(TorchFunctionMode):
@@ -67,6 +79,7 @@ def create(
     *,
     pretrained: bool | str = False,
     weights: str | os.PathLike[str] | None = None,
+    key: str | None = None,
     accept_licence: bool = False,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
@@ -77,7 +90,9 @@ def create(
     Args:
         pretrained: ``True`` for the library's default weights, or the name of others: timm's tag or
             torchvision's name.
-        weights: a file with the library's own keys.
+        weights: a file with the library's own keys. The number of classes is the file's unless an
+            option states it: another number makes a fresh classifier, 0 none.
+        key: the part of the file to take, if it holds several sets of weights.
 
     Raises:
         UnknownNameError: the prefix is no library's, or the library has no such network or weights.
@@ -85,10 +100,13 @@ def create(
         WeightsError: the weights cannot be fetched, read, or used in this network.
     """
     library, bare = _parted(name)
-    if library == "timm":
-        model = _timm(bare, features_only, out_indices, options)
-    else:
-        model = _torchvision(bare, features_only, out_indices, options)
+
+    def build(**chosen: Any) -> nn.Module:
+        made = {**options, **chosen}
+        if library == "timm":
+            return _timm(bare, features_only, out_indices, made)
+        return _torchvision(bare, features_only, out_indices, made)
+
     rows = published(name)
     chosen = rows[0] if rows else untrained(224)
     if pretrained:
@@ -99,9 +117,12 @@ def create(
         elif not rows:
             raise UnknownNameError(f"{library} has no weights of {bare!r} that could be fetched")
         weights = hub.fetch(chosen, accept_licence=accept_licence)
-    report = None
-    if weights is not None:
-        report = load(model, read(weights))
+    if weights is None:
+        model, report = build(), None
+    elif features_only:
+        model, report = _features_with_weights(name, build, options, read(weights, key))
+    else:
+        model, report = _with_weights(name, build, options, read(weights, key))
     if not pretrained:
         chosen = replace(
             chosen,
@@ -116,6 +137,103 @@ def create(
         )
     vars(model).update(pretrained_cfg=chosen, load_report=report)
     return model
+
+
+Build = Callable[..., nn.Module]
+"""Builds the network, with some options in place of those that were asked for."""
+
+
+def _with_weights(
+    name: str, build: Build, options: Mapping[str, Any], file: WeightsFile
+) -> tuple[nn.Module, LoadReport]:
+    """The network with a file's tensors, with as many classes as the file has or as were asked
+    for."""
+    model = build()
+    kind, expected = type(model).__name__, model.state_dict()
+    try:
+        found = own_translations(kind, expected, file)
+        fit = fitting(found, expected)
+        misfit = fit.problems(expected)
+    except KeyMismatchError:
+        found, misfit = [], "no key is known"
+    if found and not misfit:
+        return model, _said(name, fit.into(model))
+    wanted = options.get("num_classes")
+    shapes = _classifier(build, expected if wanted == 0 else None)
+    found = own_translations(kind, {**expected, **dict.fromkeys(shapes)}, file)
+    fit = fitting(found, expected, without=tuple(shapes))
+    classes = _classes(fit, shapes)
+    if wanted is None and classes:
+        model = build(num_classes=classes)
+        note = f"num_classes={classes}, as in the file"
+        return model, _said(name, fit.into(model, notes=[note]))
+    if wanted is not None and shapes:
+        note = f"a fresh classifier of {wanted} classes; the file has {classes or 'none'}"
+        report = fit.into(model, without=tuple(shapes), notes=[note] if wanted else [])
+        return model, _said(name, report)
+    return model, _said(name, fit.into(model))
+
+
+def _said(name: str, report: LoadReport) -> LoadReport:
+    logger.log(logging.WARNING if report.notes else logging.INFO, "%s: %s", name, report)
+    return report
+
+
+def _classifier(build: Build, without: Mapping[str, Tensor] | None) -> dict[str, tuple[int, int]]:
+    """Keys whose first dimension grows with the number of classes: their slope, and what is left at
+    0 classes. Empty if the network takes no number of classes. ``without`` are the tensors of the
+    network of 0 classes: what it lacks belongs to the classifier too."""
+    few, more = 3, 5
+    try:
+        with torch.device("meta"):
+            first = build(num_classes=few).state_dict()
+            second = build(num_classes=more).state_dict()
+    except (TypeError, ValueError, NotImplementedError, RuntimeError):
+        return {}
+    found = {}
+    for key, tensor in second.items():
+        if without is not None and key not in without:
+            found[key] = (0, 0)
+        if key in first and tensor.shape != first[key].shape:
+            slope = (tensor.shape[0] - first[key].shape[0]) // (more - few)
+            found[key] = (slope, tensor.shape[0] - slope * more)
+    return found
+
+
+def _classes(fit: Translation, shapes: Mapping[str, tuple[int, int]]) -> int:
+    """Number of classes of a file; 0 if its classifier's tensors are absent or do not agree."""
+    seen = set()
+    for key, (slope, rest) in shapes.items():
+        tensor = fit.tensors.get(key)
+        if tensor is None or not tensor.ndim or not slope or (tensor.shape[0] - rest) % slope:
+            return 0
+        seen.add((tensor.shape[0] - rest) // slope)
+    return seen.pop() if len(seen) == 1 else 0
+
+
+def _features_with_weights(
+    name: str, build: Build, options: Mapping[str, Any], file: WeightsFile
+) -> tuple[nn.Module, LoadReport]:
+    """timm's network of feature maps with the tensors of a file, which is that network's own or a
+    whole network's. timm renames modules in such a network, so it takes the tensors itself, from a
+    whole network into which they were loaded."""
+    model = build()
+    try:
+        return model, _said(name, load(model, file))
+    except KeyMismatchError:
+        import timm
+
+        whole = {k: v for k, v in options.items() if k not in ("features_only", "out_indices")}
+        bare = _parted(name)[1]
+
+        def build_whole(**chosen: Any) -> nn.Module:
+            made: nn.Module = timm.create_model(bare, **{**whole, **chosen})
+            return made
+
+        full, report = _with_weights(name, build_whole, whole, file)
+    state = full.state_dict()
+    model = build(pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+    return model, report
 
 
 def _parted(name: str) -> tuple[str, str]:

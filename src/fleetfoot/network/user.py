@@ -28,6 +28,7 @@ from typing import Any
 from torch import nn
 
 from fleetfoot.errors import FactoryError, UnknownNameError, first_line
+from fleetfoot.files import read_text
 
 _folders: dict[Path, None] = {}
 """Folders of the user's files loaded so far, in the order of loading."""
@@ -114,7 +115,7 @@ def _likely(file: Path) -> list[str]:
     """Functions and classes that a file defines, read without running it; the last one is often
     the network."""
     try:
-        body = ast.parse(file.read_text(encoding="utf-8")).body
+        body = ast.parse(read_text(file)).body
     except (SyntaxError, ValueError, OSError):
         return []
     kinds = (ast.FunctionDef, ast.ClassDef)

@@ -6,6 +6,7 @@ B batch · C channels · H W space · L length · D depth
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import os
 import sys
@@ -36,10 +37,23 @@ from fleetfoot.network.sizes import (
     stated_size,
 )
 from fleetfoot.weights.files import read
-from fleetfoot.weights.loading import load
+from fleetfoot.weights.loading import load, nearest
 from fleetfoot.weights.pretrained import PretrainedConfig
 
-WEIGHTS_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".safetensors", ".npz", ".h5")
+log = logging.getLogger("fleetfoot")
+
+WEIGHTS_SUFFIXES = (
+    ".pth",
+    ".pt",
+    ".tar",
+    ".bin",
+    ".ckpt",
+    ".pkl",
+    ".safetensors",
+    ".npz",
+    ".h5",
+    ".keras",
+)
 """Suffixes of files of weights: a name with one of them means such a file, existing or not."""
 LENGTH, DEPTH = 256, 16
 """Default length of a one-dimensional input, and default depth of a three-dimensional one."""
@@ -229,6 +243,7 @@ def resolve(
     batch: int = 1,
     pretrained: bool | str = False,
     weights: str | os.PathLike[str] | None = None,
+    key: str | None = None,
     accept_licence: bool = False,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -245,8 +260,9 @@ def resolve(
         channels: channels of the image. Default: what the first convolution or linear layer that
             sees the input takes. A network of the zoo or timm is built for this number.
         batch: number of images in the input.
-        pretrained, weights, accept_licence: arguments of ``create_model``; a user's network takes
-            a file of weights only.
+        pretrained, weights, key, accept_licence: arguments of ``create_model``; a user's network
+            takes a file of weights only. ``key`` also chooses the part of a file of weights that is
+            named as the network.
         seed: seed of the weights that no file gives.
         options: fields of the network's configuration, as ``create_model`` takes them.
 
@@ -262,16 +278,21 @@ def resolve(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if user.is_file(name):
-            module = _own(name, pretrained, weights, made)
+            module = _own(name, pretrained, weights, key, made)
             known = None
         elif is_weights(name):
-            name_of, module = _from_file(name, pretrained, weights, made)
+            name_of, module = _from_file(name, pretrained, weights, key, made)
             known = name_of
         else:
             if channels not in (None, 3) and not name.startswith("torchvision:"):
                 made.setdefault("in_chans", channels)
             module = create_model(
-                name, pretrained=pretrained, weights=weights, accept_licence=accept_licence, **made
+                name,
+                pretrained=pretrained,
+                weights=weights,
+                key=key,
+                accept_licence=accept_licence,
+                **made,
             )
             known = name
     if size is None and inputs is None and known is not None and not (weights or made):
@@ -315,7 +336,11 @@ def _place(path: Sequence[Any]) -> str:
 
 
 def _own(
-    name: str, pretrained: bool | str, weights: str | os.PathLike[str] | None, made: dict[str, Any]
+    name: str,
+    pretrained: bool | str,
+    weights: str | os.PathLike[str] | None,
+    key: str | None,
+    made: dict[str, Any],
 ) -> nn.Module:
     if pretrained:
         raise ValueError(f"nobody published weights of {name}; give a file of weights")
@@ -326,12 +351,21 @@ def _own(
         )
     module = user.create(name)
     if weights is not None:
-        load(module, read(weights))
+        report = load(module, read(weights, key))
+        log.log(logging.WARNING if report.notes else logging.INFO, "%s: %s", name, report)
+    elif key is not None:
+        raise ValueError(
+            f"key={key!r} (--key) is a part of a file of weights; give weights=FILE too"
+        )
     return module
 
 
 def _from_file(
-    name: str, pretrained: bool | str, weights: str | os.PathLike[str] | None, made: dict[str, Any]
+    name: str,
+    pretrained: bool | str,
+    weights: str | os.PathLike[str] | None,
+    key: str | None,
+    made: dict[str, Any],
 ) -> tuple[str, nn.Module]:
     """The network of the zoo whose weights a file holds, and its name."""
     if not Path(name).exists() and not name.endswith(WEIGHTS_SUFFIXES):
@@ -342,21 +376,27 @@ def _from_file(
         raise ValueError(f"{name} is a file of weights; give no second file of weights with it")
     if name.endswith(".plan"):
         raise FactoryError(f"{name} is a compiled plan; run it with fleetfoot.runtime")
-    file = read(name)
+    file = read(name, key)
     stated = file.metadata.get("model", "") if "fleetfoot" in file.metadata else ""
     if "swap" in file.metadata:
         raise KeyMismatchError(
             f"{name} holds a network after a swap; build it with fleetfoot.transform.swap_file.load"
         )
-    fits = [stated] if stated else sorted({fit.name for fit in identify(file)})
+    found = [] if stated else identify(file)
+    fits = [stated] if stated else sorted({fit.name for fit in found})
     if len(fits) != 1:
-        found = f"fits {' and '.join(fits)}" if fits else "fits no network of the zoo"
+        if fits:
+            said = f"fits {' and '.join(fits)}; nothing in it tells them apart"
+        else:
+            said = f"fits no network of the zoo ({nearest(file)})"
         raise KeyMismatchError(
-            f"{name} {found}; name the network, and give the file as its weights: "
+            f"{name} {said}; name the network, and give the file as its weights: "
             f"{fits[0] if fits else 'path.py:factory'} --weights {name}"
         )
     if is_peer(fits[0]):
-        return fits[0], create_model(fits[0], weights=name, **made)
+        return fits[0], create_model(fits[0], weights=name, key=key, **made)
+    if found and not found[0].num_classes:  # a file without a classifier
+        made.setdefault("num_classes", 0)
     return fits[0], load_weights(fits[0], file, **made)
 
 

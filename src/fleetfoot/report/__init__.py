@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleetfoot.files import write_text
+from fleetfoot.files import read_text, write_text
 from fleetfoot.measure.record import Failure, Start
 from fleetfoot.report import plots, record_page
 from fleetfoot.report.joined import Joined, join, read_joined
@@ -59,7 +59,7 @@ def update_between_markers(path: str | Path, text: str) -> bool:
         ValueError: the file does not contain each marker once, in this order.
     """
     path = Path(path)
-    before = path.read_text(encoding="utf-8")
+    before = read_text(path)
     if (
         before.count(BEGIN) != 1
         or before.count(END) != 1

@@ -18,7 +18,15 @@ from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.report.joined import join
 from fleetfoot.report.kit.style import shape, short
 from fleetfoot.report.kit.terminal import Name
-from fleetfoot.report.plots import INK, MARKERS, SOFT, name_points, new_axes, plain_ticks
+from fleetfoot.report.plots import (
+    INK,
+    MARKERS,
+    SOFT,
+    name_points,
+    new_axes,
+    plain_ticks,
+    save_figure,
+)
 from fleetfoot.report.record_tables import markdown_table, plain_table
 from fleetfoot.report.summary import circumstances, digits
 
@@ -351,9 +359,7 @@ def save(verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
     written = []
     for name, figure in figures.items():
         written.append(folder / f"{name}.png")
-        folder.mkdir(parents=True, exist_ok=True)
-        # no date and no version in the file: the same record gives the same bytes
-        figure.savefig(written[-1], dpi=_DPI, metadata={"Software": None})
+        save_figure(figure, written[-1], _DPI)
     return written
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from fleetfoot.errors import visible
 from fleetfoot.models.maps import ALIKE, Similarity
-from fleetfoot.report.plots import DPI, INK, SOFT
+from fleetfoot.report.plots import INK, SOFT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,12 +28,6 @@ def summary(found: Similarity) -> str:
     )
 
 
-def save(path: Path, figure: Figure) -> None:
-    """Saves a picture as PNG; makes the folder if necessary."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
-
-
 def features_figure(maps: Tensor, found: Similarity, title: str, notes: str = "") -> Figure:
     """The first maps of (C, H, W) in the order of their channels, each from its least to its
     largest value; beside them the matrix, and below them ``notes``."""
@@ -44,9 +38,10 @@ def features_figure(maps: Tensor, found: Similarity, title: str, notes: str = ""
     side = math.ceil(math.sqrt(len(shown)))
     figure = Figure(figsize=(9.6, 5.4), facecolor="white")
     FigureCanvasAgg(figure)
-    figure.text(0.02, 0.95, title, fontsize=11, fontweight="bold", color=INK)
+    plain: dict[str, Any] = {"parse_math": False}  # names of files may hold "$"
+    figure.text(0.02, 0.95, visible(title), **plain, fontsize=11, fontweight="bold", color=INK)
     figure.text(0.02, 0.912, summary(found), fontsize=8, color=SOFT)
-    figure.text(0.02, 0.02, notes, fontsize=8, color=INK)
+    figure.text(0.02, 0.02, visible(notes), **plain, fontsize=8, color=INK)
     grid = figure.add_gridspec(
         side, side, left=0.02, right=0.49, top=0.87, bottom=0.08, wspace=0.06, hspace=0.06
     )

@@ -55,7 +55,7 @@ def setting(made: Calibration) -> str:
     return f"{made.engine} {made.engine_version}, {threads}, {made.cpu}"
 
 
-def print_calibration(console: Console, made: Calibration, file: Path) -> None:
+def print_calibration(console: Console, made: Calibration, file: Path | None) -> None:
     """Prints what was measured, how well the model fits it, and the rates."""
     console.print(Text(f"latency model: {setting(made)}", "bold"), soft_wrap=True)
     median, p90, rank = figures(made.within)
@@ -75,8 +75,8 @@ def print_calibration(console: Console, made: Calibration, file: Path) -> None:
     for name, rate in made.model.rates.items():
         table.add_row(name, _rate(name, rate))
     console.print(table)
-    console.print(Text(f"kept in {file}; how good it is: fleetfoot calibrate --check"),
-                  soft_wrap=True)  # fmt: skip
+    kept = "not kept" if file is None else f"kept in {file}"
+    console.print(Text(f"{kept}; how good it is: fleetfoot calibrate --check"), soft_wrap=True)
 
 
 def _rate(name: str, rate: float) -> str:
@@ -150,8 +150,8 @@ def picture(made: Check) -> Figure:
 
 def save_picture(made: Check, folder: Path) -> Path:
     """Saves the picture as PNG in ``folder``; the same record gives the same bytes."""
-    from fleetfoot.report.plots import DPI
+    from fleetfoot.report.plots import save_figure
 
     file = folder / PICTURE_FILE
-    picture(made).savefig(file, dpi=DPI, metadata={"Software": None})
+    save_figure(picture(made), file)
     return file

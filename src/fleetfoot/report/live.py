@@ -112,7 +112,7 @@ class Progress:
         best: dict[tuple[object, ...], Case] = {}
         for case in sorted(medians_s, key=lambda case: medians_s[case]):
             best.setdefault((case.model, *case.setting), case)
-        settings = len({(case.threads, case.batch) for case in medians_s}) > 1
+        settings = len({(case.threads, case.batch, case.beside) for case in medians_s}) > 1
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column("network")
         if settings:
@@ -123,7 +123,14 @@ class Progress:
         for case in list(best.values())[:room]:
             table.add_row(
                 Text(case.model),
-                *([f"{case.threads}, {case.batch}"] if settings else []),
+                *(
+                    [
+                        f"{case.threads}, {case.batch}"
+                        + (f", beside {case.beside}" if case.beside else "")
+                    ]
+                    if settings
+                    else []
+                ),
                 digits(medians_s[case] * 1e3),
                 Text(case.engine),
             )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 import statistics
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fleetfoot.errors import visible
 from fleetfoot.measure.record import Measurement, fastest
 from fleetfoot.report.joined import Joined
 from fleetfoot.report.kit.labels import Box, anchor, place
@@ -42,9 +44,17 @@ def save(measurements: Sequence[Joined], folder: Path) -> list[Path]:
             figures["top1-against-latency"] = top1_against_latency(rows, look, str(group))
         for name, figure in figures.items():
             written.append(folder / f"{name}{suffix}.png")
-            # no date and no version in the file: the same record gives the same bytes
-            figure.savefig(written[-1], dpi=DPI, metadata={"Software": None})
+            save_figure(figure, written[-1])
     return written
+
+
+def save_figure(figure: Figure, path: Path, dpi: float = DPI) -> None:
+    """Saves a picture as PNG without a date or version, so that the same record gives the same
+    bytes. A sign that the font lacks is drawn as a box."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def latency_against_macs(rows: Sequence[Joined], look: Look, setting: str) -> Figure:
@@ -99,6 +109,7 @@ def _top1(m: Joined) -> float:
 def _slug(group: Group) -> str:
     parts = [f"t{group.threads}", f"b{group.batch}", group.device, group.precision]
     parts += [] if group.folded else ["not-folded"]
+    parts += [f"beside{group.beside}"] if group.beside else []
     return "-".join("".join(c if c.isalnum() else "-" for c in part) for part in parts)
 
 
@@ -206,7 +217,8 @@ def name_points(
             continue
         x, y = back(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
         axes.text(
-            x, y, name, fontsize=size, color=INK, ha="center", va="center", zorder=4,
+            x, y, visible(name), fontsize=size, parse_math=False, color=INK,
+            ha="center", va="center", zorder=4,
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
         end = anchor(spot, box)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from fleetfoot.measure.record import Failure, Start
+from fleetfoot.report.busy import TITLE as BUSY_TITLE
+from fleetfoot.report.busy import busy_rows, busy_sentences
 from fleetfoot.report.joined import Joined
 from fleetfoot.report.kit.markup import markup, node, page
 from fleetfoot.report.kit.style import Look
@@ -73,7 +75,7 @@ def html(
         legend=markup(*_legend(look)),
         figures=markup(*(_figures(*item, i, look) for i, item in enumerate(groups.items()))),
         table=markup(_table(groups, look)),
-        starts=markup(*_starts(starts)),
+        starts=markup(*_busy(measurements), *_starts(starts)),
         circumstances=markup(*_circumstances(measurements, failures)),
     )
 
@@ -166,6 +168,26 @@ def _versus(rows: Sequence[Joined]) -> list[Element]:
             ]
         )
     return _plain_table(VERSUS_TITLE.capitalize(), ["network", *engines, GAIN_TITLE], body, 1)
+
+
+def _busy(measurements: Sequence[Joined]) -> list[Element]:
+    """The cells that ran beside busy cores, each beside its time without them."""
+    titles, rows = busy_rows(measurements)
+    if not rows:
+        return []
+    body = [
+        [node("th", row[0], scope="row"), node("td", row[1])]
+        + [node("td", cell, class_="number") for cell in row[2:]]
+        for row in rows
+    ]
+    said = [node("li", sentence) for sentence in busy_sentences(measurements)]
+    return [
+        node(
+            "section",
+            *_plain_table(BUSY_TITLE, titles, body, 2),
+            *([node("ul", *said, class_="findings")] if said else []),
+        )
+    ]
 
 
 def _starts(starts: Sequence[Start]) -> list[Element]:

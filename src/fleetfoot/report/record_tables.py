@@ -16,6 +16,8 @@ from rich.text import Text
 
 from fleetfoot.measure.compare import Comparison
 from fleetfoot.measure.record import Cell, Failure, Start, fastest
+from fleetfoot.report.busy import TITLE as BUSY_TITLE
+from fleetfoot.report.busy import busy_rows, busy_sentences
 from fleetfoot.report.joined import Joined
 from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import (
@@ -99,6 +101,7 @@ def print_tables(
         for sentence in findings(rows):
             console.print(Text(sentence))
         console.print()
+    print_busy(console, measurements)
     for name, text in circumstances(measurements, failures):
         console.print(Text.assemble((f"{name}: ", "bold"), text))
 
@@ -184,6 +187,23 @@ def print_starts(console: Console, starts: Sequence[Start]) -> None:
     console.print(table)
 
 
+def print_busy(console: Console, measurements: Sequence[Joined]) -> None:
+    """Prints the cells that ran beside busy cores, each beside its time without them."""
+    titles, rows = busy_rows(measurements)
+    if not rows:
+        return
+    table = plain_table()
+    table.title, table.title_justify = Text(BUSY_TITLE, "bold"), "left"
+    for number, title in enumerate(titles):
+        table.add_column(title, justify="left" if number < 2 else "right")
+    for row in rows:
+        table.add_row(Name(row[0]), *(Text(cell) for cell in row[1:]))
+    console.print(table)
+    for sentence in busy_sentences(measurements):
+        console.print(Text(sentence))
+    console.print()
+
+
 def _table(rows: Sequence[Joined], columns: Sequence[MeasuredColumn], title: str) -> Table:
     table = plain_table()
     table.title, table.title_justify = Text(title, "bold"), "left"
@@ -251,7 +271,7 @@ OUR_COLUMNS = (
     "warmup_s", "steady", "spread", "stable", "folded", "params", "macs", "memory_access_bytes",
     "achieved_gflops", "peak_gflops", "peak_share", "fma_gflops", "copy_gb_per_s", "top1",
     "top1_source", "precision", "layout", "device", "engine_version", "harness_s",
-    "memory_peak_bytes", "protocol", "run_id", "started", "commit",
+    "memory_peak_bytes", "beside", "protocol", "run_id", "started", "commit",
 )  # fmt: skip
 
 
@@ -357,7 +377,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     table = plain_table()
     _add_networks(table, [c.cell.model for c in comparison.changes])
     table.add_column("engine", no_wrap=True)
-    settings = len({(c.cell.threads, c.cell.batch) for c in comparison.changes}) > 1
+    settings = len({_setting(c.cell) for c in comparison.changes}) > 1
     if settings:
         table.add_column("threads\nbatch", justify="right", no_wrap=True)
     for title in ("before\nms", "after\nms", "time\n×", "95 %\ninterval"):
@@ -371,7 +391,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         table.add_row(
             Name(c.cell.model),
             Text(c.cell.engine),
-            *([f"{c.cell.threads}, {c.cell.batch}"] if settings else []),
+            *([_setting(c.cell)] if settings else []),
             digits(c.before_s * 1e3),
             digits(c.after_s * 1e3),
             f"{c.ratio:.3f}",
@@ -394,6 +414,11 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
             console.print(Text(f"only {when}: {_cells_words(cells)}"))
 
 
+def _setting(cell: Cell) -> str:
+    """Threads and batch, and busy cores if there were any."""
+    return f"{cell.threads}, {cell.batch}" + (f"\nbeside {cell.beside}" if cell.beside else "")
+
+
 def _verdict_words(ratio: float, verdict: str) -> str:
     if verdict == "noise":
         return "noise"
@@ -402,7 +427,11 @@ def _verdict_words(ratio: float, verdict: str) -> str:
 
 def _cells_words(cells: Sequence[Cell]) -> str:
     """Each cell by name if they are few, otherwise the number of cells of each setting."""
-    settings = [f"{c.threads} thread{'s' * (c.threads > 1)}, batch {c.batch}" for c in cells]
+    settings = [
+        f"{c.threads} thread{'s' * (c.threads > 1)}, batch {c.batch}"
+        + (f", beside {c.beside} busy core{'s' * (c.beside > 1)}" if c.beside else "")
+        for c in cells
+    ]
     if len(cells) <= 6:
         named = zip(cells, settings, strict=True)
         return ", ".join(f"{c.model} on {c.engine} ({setting})" for c, setting in named)

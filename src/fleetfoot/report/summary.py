@@ -32,10 +32,11 @@ class Group(NamedTuple):
     device: str
     precision: str
     folded: bool
+    beside: int
 
     @classmethod
     def of(cls, m: Measurement) -> Group:
-        return cls(m.threads, m.batch, m.device, m.precision, m.folded)
+        return cls(m.threads, m.batch, m.device, m.precision, m.folded, m.beside)
 
     def __str__(self) -> str:
         parts = [f"{self.threads} thread{'s' if self.threads > 1 else ''}", f"batch {self.batch}"]
@@ -45,6 +46,8 @@ class Group(NamedTuple):
             parts.append(self.precision)
         if not self.folded:
             parts.append("not folded")
+        if self.beside:
+            parts.append(f"beside {self.beside} busy core{'s' if self.beside > 1 else ''}")
         return ", ".join(parts)
 
 

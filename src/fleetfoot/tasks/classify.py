@@ -16,6 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fleetfoot.errors import UnknownNameError
+from fleetfoot.files import read_text
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Labels:
             ValueError: the file cannot be read or has none of these forms.
         """
         try:
-            text = Path(file).read_text(encoding="utf-8-sig")
+            text = read_text(file, encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"labels: cannot read {file}: {error}") from error
         if not text.lstrip().startswith(("[", "{")):

@@ -1,57 +1,51 @@
 """Files of weights, read without running anything that they carry.
 
 safetensors, PyTorch's ``.pth``/``.pth.tar``/``.pt`` (the zip of torch >= 1.6 and the older bare
-pickle), NumPy's ``.npz`` and Keras's ``.h5``. The first bytes decide the format, not the name:
-``.pth.tar`` is seldom a tar. However a file is broken or hostile, reading it ends in one
+pickle), NumPy's ``.npz`` and Keras's ``.h5`` and ``.keras``. The first bytes decide the format, not
+the name: ``.pth.tar`` is seldom a tar. However a file is broken or hostile, reading it ends in one
 ``WeightsError`` that names the file.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from fleetfoot.errors import CorruptFileError, MissingExtraError, UnsafeFileError, WeightsError
-from fleetfoot.files import replacing
-
-WRAPPERS = (  # the averaged weights first: they are what the published figures were taken with
-    "state_dict_ema",
-    "model_ema",
-    "state_dict",
-    "model_state_dict",
-    "model",
+from fleetfoot.errors import (
+    CorruptFileError,
+    MissingExtraError,
+    UnsafeFileError,
+    WeightsError,
+    visible,
 )
-"""Entries of a training checkpoint that may hold the network."""
-
-PREFIXES = ("module.", "_orig_mod.", "model.")
-"""Prefixes that DataParallel, torch.compile and Lightning put before every key."""
-
-AVERAGED = "n_averaged"
-"""Key of the count that torch's ``AveragedModel`` keeps beside the keys that it prefixes."""
+from fleetfoot.files import open_regular, replacing
+from fleetfoot.weights import arrays, formats, torch_files
+from fleetfoot.weights.nest import Make, Nest
 
 DTYPES = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
 )  # fmt: skip
 
+VARIANCES = ("running_var", "moving_variance")
+"""Last words of the keys of variances, which are never negative."""
 EXPANSION = 32
 FREE_BYTES = 256 << 20
 MOST_BYTES = 8 << 30
 """Limit for a compressed file: it may declare ``EXPANSION`` times its own size or ``FREE_BYTES``,
 whichever is more, and never over ``MOST_BYTES``; beyond that it is refused as a bomb."""
+SHOWN = 10
+"""Number of names that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,8 @@ class WeightsFile:
 
     path: Path
     format: str
-    """Name of the format: "safetensors", "torch", "torch (before 1.6)", "npz" or "hdf5"."""
+    """Name of the format: "safetensors", "torch", "torch (before 1.6)", "npz", "hdf5", "keras" or
+    "pickle"."""
     state: Mapping[str, Tensor]
     wrappers: tuple[str, ...]
     """Wrappers that were removed, outermost first: ``['state_dict']``, ``module.``."""
@@ -68,42 +63,96 @@ class WeightsFile:
     """Entries of the file that are not weights of the network: ``optimizer``, ``epoch``."""
     metadata: Mapping[str, str]
     """Text that a safetensors file carries in its header."""
+    prefix: str = ""
+    """Start of the joined names of these tensors in ``nest``."""
+    nest: Nest | None = field(default=None, repr=False)
+    """All tensors of the file; None for tensors that come from no file."""
 
     @property
     def params(self) -> int:
         """Number of values in floating point, batch norm statistics included."""
         return sum(t.numel() for t in self.state.values() if t.is_floating_point())
 
+    def below(self, prefix: str) -> WeightsFile:
+        """The tensors below another prefix of the file's nest.
 
-def read(path: str | os.PathLike[str]) -> WeightsFile:
+        Raises:
+            CorruptFileError: they are no plain finite numbers, or not all in the file.
+        """
+        if self.nest is None or prefix == self.prefix:
+            return self
+        return _taken(self.path, self.format, self.nest, prefix, self.metadata)
+
+
+def read(path: str | os.PathLike[str], key: str | None = None) -> WeightsFile:
     """The tensors of a file of any known format.
+
+    A file may hold several sets of tensors. Here the names of its entries decide, averaged weights
+    first; ``weights.loading`` decides by the keys of the network.
 
     >>> write("conv.safetensors", {"weight": torch.zeros(8, 3, 3, 3)})
     >>> file = read("conv.safetensors")
     >>> file.format, file.params
     ('safetensors', 216)
 
+    Args:
+        key: the part of the file to read: an entry (``model_ema``) or the start of keys. Default:
+            the whole file.
+
     Raises:
         UnsafeFileError: reading it would run code that it carries, or open other files.
         CorruptFileError: the file is truncated, of no known format, or holds no tensors by name.
+        KeyMismatchError: the file has no part ``key``.
         WeightsError: there is no such file.
         MissingExtraError: the file is HDF5 and h5py is not installed.
     """
     path = Path(path)
+    shown = visible(path)
     if not path.exists():
-        raise WeightsError(f"{path}: no such file")
-    if not path.is_file():
-        raise WeightsError(f"{path}: not a file but a {'folder' if path.is_dir() else 'device'}")
+        raise WeightsError(f"{shown}: no such file")
     try:
+        if path.is_dir():
+            raise WeightsError(f"{shown}: {formats.of_folder(path)}")
+        if not path.is_file():
+            open_regular(path)
         name, reader = _format(path)
-        content, metadata = reader(path)
+        tree, make, metadata = reader(path)
     except (WeightsError, MissingExtraError):
         raise
     except OSError as error:
-        raise CorruptFileError(f"{path}: cannot be read: {error}") from error
-    state, wrappers, beside = _unwrapped(path, content)
+        raise CorruptFileError(f"{shown}: cannot be read: {error.strerror or error}") from error
+    nest = Nest.of(tree, make)
+    if not nest.leaves:
+        raise _without_tensors(path, nest, tree)
+    if key is not None:
+        nest = nest.only(key, shown)
+    return _taken(path, name, nest, nest.usual(), metadata)
+
+
+def _without_tensors(path: Path, nest: Nest, tree: Any) -> WeightsError:
+    whole = next(iter(nest.objects.values()), "") or getattr(tree, "name", "")
+    if whole:
+        return UnsafeFileError(
+            f"{path}: holds a whole object of the class {visible(whole)}, which only that class's "
+            "own code could make; load it where it was made and save its state_dict() alone"
+        )
+    if not nest.entries:
+        return CorruptFileError(
+            f"{path}: holds a {type(tree).__name__}, not tensors by name; save the network's "
+            "state_dict()"
+        )
+    inside = ", ".join(visible(name) for name in nest.entries[""][:SHOWN])
+    return CorruptFileError(f"{path}: holds no tensors by name; its entries are {inside or 'none'}")
+
+
+def _taken(
+    path: Path, name: str, nest: Nest, prefix: str, metadata: Mapping[str, str]
+) -> WeightsFile:
+    state = nest.make(nest.below(prefix))
     _check(path, state)
-    return WeightsFile(path, name, state, wrappers, beside, metadata)
+    return WeightsFile(
+        path, name, state, nest.wrappers(prefix), nest.beside(prefix), metadata, prefix, nest
+    )
 
 
 def write(
@@ -124,252 +173,135 @@ def write(
     owned = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in state.items()}
     try:
         with replacing(path) as draft:
-            safetensors.torch.save_file(owned, draft, metadata=dict(metadata or {}))
+            safetensors.torch.save_file(owned, draft, metadata=_text(metadata or {}))
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be written: {error}") from error
 
 
-KERAS_GROUP = "model_weights/"
+def _text(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata that safetensors can hold: bytes of a path that are no text are escaped."""
+    return {key: text.encode(errors="backslashreplace").decode() for key, text in metadata.items()}
 
-Content = tuple[Any, Mapping[str, str]]
-"""What a reader returns: the object in the file, and the file's metadata."""
+
+Content = tuple[Any, Make, Mapping[str, str]]
+"""What a reader returns: the file's entries, the function that reads their tensors, metadata."""
+Reader = Callable[[Path], Content]
 
 
-def _format(path: Path) -> tuple[str, Callable[[Path], Content]]:
+def _format(path: Path) -> tuple[str, Reader]:
     """The name of the format and its reader, from the file's first bytes."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(512)
+        file.seek(max(0, path.stat().st_size - 8))
+        end = file.read(8)
     if not start:
         raise CorruptFileError(f"{path}: the file is empty; fetch it again")
     if start.startswith(b"PK\x03\x04"):
         return _zip_format(path)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "hdf5", _read_hdf5
-    if start[8:9] == b"{":  # before pickles: a header's length may begin with any byte
-        return "safetensors", _read_safetensors
-    if start.startswith(b"\x80\x02"):  # start of a pickle of protocol 2, which torch writes
-        return "torch (before 1.6)", _read_torch
-    if start.startswith(b"\x80"):
-        raise UnsafeFileError(
-            f"{path}: a plain pickle, which could be any program; save the network's state_dict() "
-            "with torch.save or as safetensors"
-        )
-    text = start.lstrip().lower()
-    if text.startswith(b"version https://git-lfs"):
-        raise CorruptFileError(
-            f"{path}: a pointer of Git LFS, not the weights; run 'git lfs pull' where it came from"
-        )
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise CorruptFileError(
-            f"{path}: a web page, not weights; the download answered with an error or a login page"
-        )
+        return "hdf5", _unpacked(arrays.read_hdf5)
+    if start[8:9] == b"{" and start[:1] != b"{":
+        return "safetensors", _read_safetensors  # before pickles: a length begins with any byte
+    if re.match(rb"\x80[\x02-\x05]", start):
+        torchs = start[1] == 2 or torch_files.MARK in start[:32]
+        return ("torch (before 1.6)", _read_legacy) if torchs else ("pickle", _read_pickle)
+    if found := formats.named(start, end):
+        raise CorruptFileError(f"{path}: {found[0]}; {found[1]}")
     raise CorruptFileError(
         f"{path}: no known format of weights (safetensors, .pth, .npz, .h5); "
         f"it starts with {start[:8]!r}"
     )
 
 
-def _zip_format(path: Path) -> tuple[str, Callable[[Path], Content]]:
+def _zip_format(path: Path) -> tuple[str, Reader]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
-        raise CorruptFileError(f"{path}: truncated or damaged: {error}") from error
+        raise CorruptFileError(f"{path}: truncated or damaged: {visible(error)}") from error
+    found = formats.of_zip(names)
+    if found and "program" in found[0]:
+        raise UnsafeFileError(f"{path}: {found[0]}; {found[1]}")
     if any(name.endswith("/data.pkl") for name in names):
-        if any("/code/" in name for name in names):
-            raise UnsafeFileError(
-                f"{path}: a TorchScript archive, which holds a program; save the network's "
-                "state_dict() instead"
-            )
         return "torch", _read_torch_zip
     if names and all(name.endswith(".npy") for name in names):
-        return "npz", _read_npz
+        return "npz", _unpacked(arrays.read_npz)
+    if arrays.KERAS_MEMBER in names:
+        return "keras", _unpacked(arrays.read_keras)
+    if found:
+        raise CorruptFileError(f"{path}: {found[0]}; {visible(found[1])}")
     raise CorruptFileError(
-        f"{path}: a zip that is neither PyTorch's nor NumPy's; it holds {', '.join(names[:5])}"
+        f"{path}: a zip that is neither PyTorch's nor NumPy's; it holds "
+        f"{', '.join(visible(name) for name in names[:5])}"
     )
+
+
+def _unpacked(reader: Callable[[Path, int], Any]) -> Reader:
+    """A reader of a compressed format, within the limit for the file's size."""
+
+    def read_within(path: Path) -> Content:
+        size = path.stat().st_size
+        return reader(path, min(max(FREE_BYTES, EXPANSION * size), MOST_BYTES)), dict, {}
+
+    return read_within
 
 
 def _read_safetensors(path: Path) -> Content:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}
-            return state, file.metadata() or {}
+            return state, dict, file.metadata() or {}
     except Exception as error:  # of several kinds, some of torch's; all mean that the file is bad
-        raise CorruptFileError(f"{path}: not a sound safetensors file: {error}") from error
+        raise CorruptFileError(f"{path}: not a sound safetensors file: {visible(error)}") from error
 
 
 def _read_torch_zip(path: Path) -> Content:
-    """PyTorch's zip. Its checksums are compared first: torch maps the file and would not notice a
-    flipped bit."""
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED:
-                raise CorruptFileError(
-                    f"{path}: {member.filename} is compressed, which PyTorch never does"
-                )
-        try:
-            damaged = archive.testzip()
-        except Exception as error:  # struct, zlib and value errors, all from the file's tables
-            raise CorruptFileError(f"{path}: truncated or damaged: {error}") from error
-    if damaged:
-        raise CorruptFileError(f"{path}: {damaged} does not match its checksum; fetch it again")
-    return _read_torch(path, mmap=True)
+    return *torch_files.read_zip(path), {}
 
 
-def _read_torch(path: Path, mmap: bool = False) -> Content:
-    try:
-        # Namespace: timm's checkpoints keep their arguments in one; it has no code of its own.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about TypedStorage and the like, not the user's doing
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap), {}
-    except Exception as error:  # the unpickler fails in as many ways as there are broken files
-        # torch words its refusals as advice to trust the file; the refused call is named last
-        lines = str(error).partition("Check the documentation")[0].splitlines()
-        reason = next((line.strip() for line in reversed(lines) if line.strip()), repr(error))
-        if called := re.search(r"GLOBAL (\S+)", str(error)):
-            raise UnsafeFileError(
-                f"{path}: refused, since its pickle calls {called[1]}, which could be any program; "
-                "if you trust its origin, load it where it was made and save its state_dict() alone"
-            ) from error
-        raise CorruptFileError(f"{path}: not a sound PyTorch file: {reason[:300]}") from error
+def _read_legacy(path: Path) -> Content:
+    return *torch_files.read_legacy(path), {}
 
 
-def _read_npz(path: Path) -> Content:
-    state = {}
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        _within_bounds(path, sum(member.file_size for member in members))
-        for member in members:
-            key = member.filename.removesuffix(".npy")
-            try:
-                with archive.open(member) as file:
-                    dtype, shape = _npy_header(file)
-                if dtype.hasobject:
-                    raise UnsafeFileError(f"{path}: {key} is an array of Python objects, a pickle")
-                # NumPy allocates by the header alone, which may claim any size.
-                if int(np.prod(shape, dtype=object)) * dtype.itemsize > member.file_size:
-                    raise CorruptFileError(
-                        f"{path}: {key} claims shape {shape}, more than the file holds of it"
-                    )
-                with archive.open(member) as file:
-                    state[key] = _tensor(path, key, np.lib.format.read_array(file))
-            except WeightsError:
-                raise
-            except Exception as error:  # zip, zlib, header and value errors, all from the file
-                raise CorruptFileError(f"{path}: {key} is damaged: {error}") from error
-    return state, {}
-
-
-def _npy_header(file: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    version = np.lib.format.read_magic(file)
-    reader = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if reader is None:
-        raise ValueError(f"version {version} of the .npy format")
-    shape, _, dtype = reader(file)
-    return dtype, shape
-
-
-def _read_hdf5(path: Path) -> Content:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingExtraError.of("reading HDF5", "h5py", "keras") from error
-
-    datasets: dict[str, Any] = {}
-    state: dict[str, Tensor] = {}
-
-    def visit(name: str | bytes, item: Any) -> None:  # follows no soft or external link
-        if isinstance(item, h5py.Dataset):  # a name that is no UTF-8 comes as bytes
-            datasets[name if isinstance(name, str) else name.decode(errors="replace")] = item
-
-    try:
-        with h5py.File(path, "r") as file:
-            file.visititems(visit)
-            for key, dataset in datasets.items():
-                if dataset.external or dataset.is_virtual:
-                    raise UnsafeFileError(f"{path}: {key} is read from another file")
-            _within_bounds(path, sum(dataset.nbytes for dataset in datasets.values()))
-            for key, dataset in datasets.items():
-                state[key] = _tensor(path, key, np.asarray(dataset))
-    except WeightsError:
-        raise
-    except Exception as error:  # h5py passes on whatever the C library says of a broken file
-        raise CorruptFileError(f"{path}: not a sound HDF5 file: {error}") from error
-    # A whole Keras model keeps its weights in one group, beside those of its optimiser.
-    inside = {k.removeprefix(KERAS_GROUP): t for k, t in state.items() if k.startswith(KERAS_GROUP)}
-    if not inside:
-        return state, {}
-    rest = {key: None for key in state if not key.startswith(KERAS_GROUP)}
-    return {"model_weights": inside, **rest}, {}
-
-
-def _within_bounds(path: Path, declared: int) -> None:
-    size = path.stat().st_size
-    if declared > min(max(FREE_BYTES, EXPANSION * size), MOST_BYTES):
-        raise CorruptFileError(
-            f"{path}: its {size} bytes claim to unpack to {declared}; refused as a bomb"
-        )
-
-
-def _tensor(path: Path, key: str, array: np.ndarray[Any, Any]) -> Tensor:
-    if array.dtype.kind not in "fiu":
-        raise CorruptFileError(f"{path}: {key} holds {array.dtype}, not numbers")
-    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    return torch.from_numpy(native.copy()).reshape(array.shape)
-
-
-def _unwrapped(
-    path: Path, content: Any
-) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
-    """The tensors of ``content``, the wrappers removed to reach them, and the other entries."""
-    wrappers: list[str] = []
-    beside: list[str] = []
-    for _ in range(4):  # a pickle may hold itself; no honest checkpoint nests deeper
-        if not isinstance(content, Mapping):
-            raise CorruptFileError(f"{path}: holds a {type(content).__name__}, not tensors by name")
-        inner = next(
-            (w for w in (*WRAPPERS, "model_weights") if isinstance(content.get(w), Mapping)), None
-        )
-        if inner is None:
-            break
-        wrappers.append(f"[{inner!r}]")
-        beside += [str(key) for key in content if key != inner]
-        content = content[inner]
-    state = {
-        key: tensor
-        for key, tensor in content.items()
-        if isinstance(key, str) and isinstance(tensor, Tensor) and key != AVERAGED
-    }
-    beside += [str(key) for key in content if key not in state]
-    if not state:
-        raise CorruptFileError(
-            f"{path}: holds no tensors by name; its entries are {', '.join(beside[:10]) or 'none'}"
-        )
-    found: str | None = ""
-    while found is not None:
-        found = next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None)
-        if found is not None:
-            wrappers.append(found)
-            state = {key.removeprefix(found): tensor for key, tensor in state.items()}
-    return state, tuple(wrappers), tuple(beside)
+def _read_pickle(path: Path) -> Content:
+    return *torch_files.read_pickle(path), {}
 
 
 def _check(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuses tensors that no network could take: sparse, quantised, complex or not finite."""
+    """Refuses tensors that no network could take: sparse, quantised, complex or not finite, and
+    negative variances, whose square roots are NaN."""
     for key, tensor in state.items():
         if tensor.layout is not torch.strided or tensor.dtype not in DTYPES:
             raise CorruptFileError(
-                f"{path}: {key} is not a plain tensor of numbers ({tensor.dtype}, {tensor.layout})"
+                f"{path}: {visible(key)} is not a plain tensor of numbers "
+                f"({tensor.dtype}, {tensor.layout})"
             )
-        if tensor.device.type != "cpu" or tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise CorruptFileError(
-                f"{path}: {key} claims shape {tuple(tensor.shape)}, more than the file holds of it"
-            )
-    broken = [k for k, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
+    broken = [key for key, tensor in state.items() if not _finite(key, tensor)]
     if broken:
         raise CorruptFileError(
-            f"{path}: NaN or infinity in {len(broken)} tensors: {', '.join(broken)}"
+            f"{path}: NaN or infinity in {len(broken)} tensors: {_names(broken)}"
         )
+    negative = [
+        key
+        for key, tensor in state.items()
+        if re.split(r"[./:]", key.partition(":")[0])[-1] in VARIANCES and (tensor < 0).any()
+    ]
+    if negative:
+        raise CorruptFileError(
+            f"{path}: negative variances in {len(negative)} tensors, which a batch norm turns into "
+            f"NaN: {_names(negative)}; the file is damaged, or the training broke"
+        )
+
+
+def _finite(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor has no NaN and, except in a mask, no infinity."""
+    if not tensor.is_floating_point():
+        return True
+    if "mask" in key.rpartition(".")[2]:  # attention masks hold minus infinity
+        return not bool(tensor.isnan().any())
+    return bool(tensor.isfinite().all())
+
+
+def _names(keys: list[str]) -> str:
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(visible(key) for key in keys[:SHOWN]) + more

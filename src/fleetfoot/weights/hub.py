@@ -10,6 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import ssl
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +22,14 @@ from typing import Any
 import torch
 
 from fleetfoot.errors import CorruptFileError, LicenceError, OfflineError, WeightsError
-from fleetfoot.files import cache_folder, write_text
+from fleetfoot.files import cache_folder, open_regular, read_text, write_text
 from fleetfoot.weights.pretrained import PretrainedConfig
 
 logger = logging.getLogger("fleetfoot")
+
+ANSWER_S = 1.5
+"""Time within which a server has to answer before anything is fetched from it. The clients that
+fetch would try five times, longer and longer apart. ``HF_HUB_ETAG_TIMEOUT`` replaces it."""
 
 
 def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
@@ -70,25 +79,73 @@ def fetch(published: PretrainedConfig, *, accept_licence: bool = False) -> Path:
 def _from_hub(published: PretrainedConfig, revision: str) -> tuple[Path, str]:
     """The file in the hub's own cache, and its commit."""
     import huggingface_hub
+    from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    repo, filename = published.repo, published.filename
+    url = f"https://huggingface.co/{repo}"
+    if revision != "main":  # a commit: its file does not change
+        held = huggingface_hub.try_to_load_from_cache(repo, filename, revision=revision)
+        if isinstance(held, str):
+            return Path(held), revision
+    silence = ""
+    if not constants.HF_HUB_OFFLINE:
+        silence = _silence(huggingface_hub.hf_hub_url(repo, filename, revision=revision))
     try:
         path = Path(
-            huggingface_hub.hf_hub_download(published.repo, published.filename, revision=revision)
+            huggingface_hub.hf_hub_download(
+                repo, filename, revision=revision, local_files_only=bool(silence)
+            )
         )
     except LocalEntryNotFoundError as error:
-        raise _offline(published, f"https://huggingface.co/{published.repo}", error) from error
+        raise _offline(published, url, silence or type(error).__name__) from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status >= 500:
-            raise _offline(published, f"https://huggingface.co/{published.repo}", error) from error
+            raise _offline(published, url, f"it answered {status}") from error
         raise WeightsError(
-            f"the hub answered {status} to {published.repo}/{published.filename} at revision "
-            f"{revision}: it has no such file, or wants a login (hf auth login)"
+            f"the hub answered {status} to {repo}/{filename} at revision {revision}: it has no "
+            "such file, or wants a login (hf auth login)"
         ) from error
     except OSError as error:  # the connection, or a cache that cannot be written
-        raise _offline(published, f"https://huggingface.co/{published.repo}", error) from error
+        raise _offline(published, url, type(error).__name__) from error
     return path, path.parent.name  # .../models--timm--x/snapshots/COMMIT/model.safetensors
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _silence(url: str) -> str:
+    """Why a server does not answer, as a few words; "" if it answers, whatever it says."""
+    limit_s = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_S)
+    found = [f"no answer within {limit_s:g} s"]
+
+    def ask() -> None:
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            opener = urllib.request.build_opener(_NoRedirect)
+            with opener.open(request, timeout=limit_s):
+                found[0] = ""
+        except urllib.error.HTTPError as error:
+            found[0] = f"it answered {error.code}" if error.code >= 500 else ""
+        except urllib.error.URLError as error:
+            # certificates are the client's to judge, which may know others
+            if isinstance(error.reason, ssl.SSLError):
+                found[0] = ""
+            elif not isinstance(error.reason, TimeoutError):
+                found[0] = str(error.reason)
+        except TimeoutError:
+            pass
+        except (OSError, ValueError) as error:
+            found[0] = str(error) or type(error).__name__
+
+    # another thread, because looking up a name has no time limit of its own
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(limit_s)
+    return found[0]
 
 
 def _from_url(published: PretrainedConfig) -> Path:
@@ -96,33 +153,37 @@ def _from_url(published: PretrainedConfig) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / published.filename
     if path.exists():
         return path
+    if silence := _silence(published.repo):
+        raise _offline(published, published.repo, silence)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(
             published.repo, str(path), hash_prefix=published.sha256, progress=False
         )
     except OSError as error:
-        raise _offline(published, published.repo, error) from error
+        raise _offline(published, published.repo, type(error).__name__) from error
     except RuntimeError as error:  # torch's word for a hash that differs
         raise CorruptFileError(f"{published.repo}: {error}; fetch it again") from error
     return path
 
 
-def _offline(published: PretrainedConfig, url: str, error: Exception) -> OfflineError:
+def _offline(published: PretrainedConfig, url: str, reason: str) -> OfflineError:
     if published.source == "torchvision":
         folder = f"put it into {Path(torch.hub.get_dir()) / 'checkpoints'}"
     else:
         folder = "copy the folder HF_HOME of a machine that has it"
     return OfflineError(
         f"{published.filename} of {published.repo} is not on this machine and cannot be fetched "
-        f"from {url} ({type(error).__name__}). On a machine with a network, download it there and "
-        f"bring it: {folder}, or give the file itself with weights=FILE (--weights FILE)"
+        f"from {url} ({reason}). On a machine with a network, download it there and bring it: "
+        f"{folder}, or give the file itself with weights=FILE (--weights FILE). To run the network "
+        "with random weights, leave out pretrained (--no-pretrained). On a slow network, set "
+        "HF_HUB_ETAG_TIMEOUT to the seconds to wait for an answer"
     )
 
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -135,7 +196,7 @@ def _pins_path() -> Path:
 def _read_pins() -> dict[str, dict[str, str]]:
     path = _pins_path()
     try:
-        pins: Any = json.loads(path.read_text())
+        pins: Any = json.loads(read_text(path))
     except FileNotFoundError:
         return {}
     except ValueError as error:

@@ -24,6 +24,14 @@ OURS = "fleetfoot"
 IRRELEVANT = ("total_ops", "total_params")
 """Last words of keys that are not weights: what the operation counter thop leaves in a network."""
 
+BESIDE = re.compile(
+    r"((train|val|valid|test)_)?(acc|accuracy|metrics?|loss|loss_fn|criterion|confmat|auroc|f1|miou)"
+    r"(_?\d+|_metrics?|_score)?\."
+)
+"""Start of the keys of metrics and losses, which trainers keep in the network's own mapping."""
+
+_NUMBER = re.compile(r"\d+")
+
 Fill = Callable[[dict[str, Tensor], Mapping[str, Tensor]], None]
 
 
@@ -56,6 +64,9 @@ class Layout:
     ours."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the family's config that these weights need."""
+    requires: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the family's config that tell the networks of this layout from others of the same
+    shapes. A network with other values computes another function, whatever fits."""
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     """Fields of ``PretrainedConfig`` that these weights need."""
     note: str = ""
@@ -68,17 +79,20 @@ class Layout:
         return [_pattern(module) for module in self.repeated]
 
     @cached_property
-    def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
-        return [
-            (_pattern(theirs), ours.replace("*", "{}"))
-            for theirs, ours in self.modules.items()
-            if "*" in theirs
-        ]
+    def _patterns(self) -> dict[str, list[tuple[re.Pattern[str], str]]]:
+        """Patterns by their text with ``*`` for every number, so that a key is compared with few of
+        them."""
+        found: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+        for theirs, ours in self.modules.items():
+            if "*" in theirs:
+                pair = (_pattern(theirs), ours.replace("*", "{}"))
+                found.setdefault(_NUMBER.sub("*", theirs), []).append(pair)
+        return found
 
     def _module(self, theirs: str) -> str | None:
         if "*" not in theirs and theirs in self.modules:
             return self.modules[theirs]
-        for pattern, ours in self._patterns:
+        for pattern, ours in self._patterns.get(_NUMBER.sub("*", theirs), ()):
             if match := pattern.fullmatch(theirs):
                 return ours.format(*match.groups())
         return None
@@ -95,6 +109,10 @@ class Layout:
         """Whether a key of the file is known to be unnecessary: not a weight, or a duplicate."""
         if theirs.rpartition(".")[2] in (*IRRELEVANT, *self.useless):
             return True
+        if BESIDE.match(theirs) and self.key(theirs) is None:
+            return True
+        if not self._repeats:
+            return False
         module = self.plain(theirs).rpartition(".")[0]
         return any(pattern.fullmatch(module) for pattern in self._repeats)
 

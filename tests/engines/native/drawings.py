@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from graph_steps import OPERATORS, Settings, Shape, Weight, weight
+from graph_steps import OPERATORS, Settings, Shape, Weight, changed, put, weight
 from torch import nn
 
 from fleetfoot.engines.base import relative_error
 
+KNOWN = {"torch": torch, "F": F, "put": put, "changed": changed}
+"""What an expression may name beside values and weights."""
 LARGEST = 20_000
 """Elements of a map: the graphs are many and small."""
 
@@ -98,7 +100,7 @@ class Writer:
             holder.double()
         known = {_name(i): value for i, value in enumerate(values)}
         # an expression of OPERATORS, which is also what is printed
-        return eval(line, {"torch": torch, "F": F, "self": holder, **known})  # type: ignore[no-any-return]
+        return eval(line, {**KNOWN, "self": holder, **known})  # type: ignore[no-any-return]
 
 
 def _shows(value: torch.Tensor, exact: torch.Tensor) -> bool:
@@ -133,7 +135,7 @@ def program(drawing: Drawing, trial: str | None = None, note: str = "") -> str:
             "",
             "import torch",
             "import torch.nn.functional as F",
-            "from graph_steps import weight",
+            "from graph_steps import changed, put, weight",
             "from random_graphs import check",
             "from torch import nn",
             "",

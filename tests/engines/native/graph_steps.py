@@ -43,6 +43,20 @@ def weight(seed: int, index: int, kind: str, *shape: int) -> torch.nn.Parameter:
     return torch.nn.Parameter(drawn, requires_grad=False)
 
 
+def put(x: torch.Tensor, key: Any, value: Any) -> torch.Tensor:
+    """A copy of ``x`` with a part of it written in place."""
+    x = x.clone()
+    x[key] = value
+    return x
+
+
+def changed(x: torch.Tensor, key: Any, name: str) -> torch.Tensor:
+    """A copy of ``x`` with a part of it changed in place by the method ``name``."""
+    x = x.clone()
+    getattr(x[key], name)()
+    return x
+
+
 @dataclass(frozen=True)
 class Operator:
     """One kind of step."""
@@ -137,6 +151,44 @@ def write_depthwise(shapes: Sequence[Shape], s: Settings) -> Written:
     )
 
 
+def write_transposed(shapes: Sequence[Shape], s: Settings) -> Written:
+    groups, kernel = s["groups"], s["kernel"]
+    weights = [("kernel", (shapes[0][1], s["channels"] // groups, *kernel))]
+    if s["bias"]:
+        weights.append(("bias", (s["channels"],)))
+    options = "".join(
+        f", {name}={s[name]!r}" for name in ("stride", "padding", "output_padding", "dilation")
+    )
+    bias = ", {w1}" if s["bias"] else ""
+    return f"F.conv_transpose2d({{0}}, {{w0}}{bias}{options}, groups={groups})", weights
+
+
+def draw_transposed(random: Random, shapes: Sequence[Shape]) -> Settings:
+    have = shapes[0][1]
+    groups = random.choice([1, 1, 1, 2, have])
+    stride = random.choice([1, 2, 2, 2, 3])
+    kernel = random.choice([(2, 2), (3, 3), (4, 4), (4, 4), (5, 3), (1, 1)])
+    return {
+        "channels": have
+        if groups == have
+        else max(1, draw_channels(random, have) // groups) * groups,
+        "kernel": kernel,
+        "stride": stride,
+        "padding": random.choice([0, (kernel[0] // 2, kernel[1] // 2)]),
+        "output_padding": random.randint(0, stride - 1),
+        "dilation": random.choice([1, 1, 1, 2]),
+        "groups": groups,
+        "bias": random.random() < 0.7,
+    }
+
+
+def write_padded_conv(shapes: Sequence[Shape], s: Settings) -> Written:
+    """A window after zeros that may be more on one side than it is large."""
+    kernel = s["kernel"]
+    weights = [("kernel", (s["channels"], shapes[0][1], kernel, kernel))]
+    return f"F.conv2d(F.pad({{0}}, {s['sides']!r}), {{w0}}, stride={s['stride']})", weights
+
+
 def pooled(kind: str) -> Callable[[Sequence[Shape], Settings], Written]:
     def write(shapes: Sequence[Shape], s: Settings) -> Written:
         text = f"F.{kind}_pool2d({{0}}, {s['kernel']}, {s['stride']}, {s['padding']}"
@@ -160,7 +212,9 @@ def draw_pool(random: Random, shapes: Sequence[Shape]) -> Settings:
 
 def write_resize(shapes: Sequence[Shape], s: Settings) -> Written:
     height, width = (max(1, round(n * s["factor"])) for n in shapes[0][2:])
-    align = "" if s["mode"] == "nearest" else f", align_corners={s['align']}"
+    align = "" if s["mode"].startswith("nearest") else f", align_corners={s['align']}"
+    if s["antialias"] and align:
+        align += ", antialias=True"
     return f"F.interpolate({{0}}, ({height}, {width}), mode={s['mode']!r}{align})", []
 
 
@@ -275,6 +329,43 @@ def draw_slice(random: Random, shapes: Sequence[Shape]) -> Settings:
     }
 
 
+def part_of(shape: Shape, s: Settings) -> str:
+    """The key of a part, drawn by ``draw_slice``."""
+    size = shape[s["dim"]]
+    begin = size * s["begin"] // 8
+    end = max(begin + 1, size * s["end"] // 8)
+    step = f", {s['step']}" if s["step"] > 1 else ""
+    return f"({'slice(None), ' * s['dim']}slice({begin}, {end}{step}))"
+
+
+def write_put(shapes: Sequence[Shape], s: Settings) -> Written:
+    """A part of one map written into the same place of another."""
+    key = part_of(shapes[0], s)
+    return f"put({{0}}, {key}, {{1}}[{key}])", []
+
+
+def write_put_at(shapes: Sequence[Shape], s: Settings) -> Written:
+    """Channels of one map written to channels of another, by index."""
+    channels = shapes[0][1]
+    random = Random(s["seed"])
+    places = random.sample(range(channels), random.randint(1, channels))
+    return f"put({{0}}, (slice(None), {places}), {{1}}[:, :{len(places)}])", []
+
+
+def write_changed(shapes: Sequence[Shape], s: Settings) -> Written:
+    return f"changed({{0}}, {part_of(shapes[0], s)}, {s['name']!r})", []
+
+
+def draw_changed(random: Random, shapes: Sequence[Shape]) -> Settings:
+    name = random.choice(["relu_", "neg_", "zero_", "sigmoid_", "square_"])
+    return {**draw_slice(random, shapes), "name": name}
+
+
+def write_windows(shapes: Sequence[Shape], s: Settings) -> Written:
+    """Windows that overlap, by their means."""
+    return f"{{0}}.unfold({s['dim']}, {s['size']}, {s['step']}).mean(-1)", []
+
+
 def write_split(shapes: Sequence[Shape], s: Settings) -> Written:
     size = shapes[0][s["dim"]]
     if s["way"] == "chunk":
@@ -366,6 +457,17 @@ OPERATORS: dict[str, Operator] = {
         drawn(kernel=[1, 3, 3, 5, 7], stride=[1, 1, 1, 2], multiplier=[1, 1, 1, 2]),
         share=1.5,
     ),
+    "transposed": Operator(write_transposed, draw_transposed, share=1.2),
+    "padded_conv": Operator(
+        write_padded_conv,
+        lambda random, shapes: {
+            "channels": draw_channels(random, shapes[0][1]),
+            "kernel": random.choice([1, 3]),
+            "stride": random.choice([1, 1, 2]),
+            "sides": tuple(random.choices([0, 1, 2, 3], k=4)),
+        },
+        share=0.5,
+    ),
     "max_pool": Operator(pooled("max"), draw_pool, share=0.6),
     "avg_pool": Operator(pooled("avg"), draw_pool, share=0.6),
     "adaptive_pool": Operator(
@@ -375,8 +477,9 @@ OPERATORS: dict[str, Operator] = {
         write_resize,
         drawn(
             factor=[0.5, 0.7, 1.5, 2],
-            mode=["nearest", "bilinear", "bicubic"],
+            mode=["nearest", "nearest-exact", "bilinear", "bicubic"],
             align=[False, True],
+            antialias=[False, False, True],
         ),
         share=0.6,
     ),
@@ -405,6 +508,7 @@ OPERATORS: dict[str, Operator] = {
     "layer_norm": Operator(write_layer_norm, share=1.2),
     "layer_norm_last": Operator(write_layer_norm_last, ranks=(3, 4), share=0.4),
     "group_norm": Operator(write_group_norm, drawn(groups=[1, 1, 2, 4]), share=0.8),
+    "instance_norm": Operator(expression(f"F.instance_norm({{0}}, eps={EPS})"), share=0.3),
     "response_norm": Operator(write_response_norm, share=0.3),
     "softmax": Operator(
         expression("4 * {0}.softmax(<dim>)"), drawn(dim=[1, 1, 2, -1]), ranks=(3, 4), share=0.8
@@ -439,6 +543,12 @@ OPERATORS: dict[str, Operator] = {
     ),
     "scale": Operator(per_channel("{0} * {w0}", "scale"), share=0.5),
     "shift": Operator(per_channel("{0} + {w0}", "bias"), share=0.4),
+    "prelu": Operator(
+        lambda shapes, s: ("F.prelu({0}, {w0})", [("scale", (shapes[0][1] if s["each"] else 1,))]),
+        drawn(each=[True, True, False]),
+        ranks=(3, 4),
+        share=0.8,
+    ),
     "affine_number": Operator(expression("0.5 - 1.25 * {0}"), ranks=(3, 4), share=0.3),
     "add": Operator(expression("{0} + {1}"), takes="alike", ranks=(3, 4), share=2.5),
     "subtract": Operator(expression("{0} - {1}"), takes="alike", ranks=(3, 4), share=0.5),
@@ -467,6 +577,17 @@ OPERATORS: dict[str, Operator] = {
         write_select,
         lambda random, shapes: {"seed": random.randint(0, 9999), "all": random.random() < 0.6},
         share=0.5,
+    ),
+    "put": Operator(write_put, draw_slice, takes="alike", share=0.5),
+    "put_at": Operator(
+        write_put_at,
+        lambda random, shapes: {"seed": random.randint(0, 9999)},
+        takes="alike",
+        share=0.3,
+    ),
+    "changed": Operator(write_changed, draw_changed, share=0.5),
+    "windows": Operator(
+        write_windows, drawn(dim=[1, 2, 3], size=[1, 2, 3], step=[1, 2]), share=0.3
     ),
     "roll": Operator(
         expression("torch.roll({0}, <by>, <dim>)"), drawn(by=[1, -1, 2], dim=[1, 2, 3]), share=0.4

@@ -101,8 +101,9 @@ def _run(memory: Memory, node: Node) -> None:
         raise AssertionError(f"{node.op} of {node.name}: {error}") from error
 
 
-def activate(x: torch.Tensor, act: list | None) -> torch.Tensor:
-    """``act`` as an attribute has it: a name and its two numbers, or None."""
+def activate(x: torch.Tensor, act: list | None, slope: torch.Tensor | None = None) -> torch.Tensor:
+    """``act`` as an attribute has it: a name and its two numbers, or None. ``slope`` broadcasts to
+    ``x``."""
     if act is None:
         return x
     name, a, b = act[0], float(act[1]), float(act[2])
@@ -133,8 +134,15 @@ def activate(x: torch.Tensor, act: list | None) -> torch.Tensor:
         "square": torch.square,
         "erf": torch.erf,
         "scale": lambda x: a * x + b,
+        "prelu": lambda x: _prelu(x, slope),
     }
+    assert (slope is not None) == (name == "prelu"), "slopes of another activation"
     return plain[name](x)
+
+
+def _prelu(x: torch.Tensor, slope: torch.Tensor | None) -> torch.Tensor:
+    assert slope is not None, "prelu without slopes"
+    return torch.where(x > 0, x, x * slope)
 
 
 def _conv_weight(memory: Memory, node: Node, channels: int, groups: int) -> torch.Tensor:
@@ -155,11 +163,14 @@ def _conv_weight(memory: Memory, node: Node, channels: int, groups: int) -> torc
     return rows.permute(0, 3, 1, 2)
 
 
-def _conv_bias(memory: Memory, node: Node, groups: int) -> torch.Tensor | None:
-    if "bias" not in node.inputs:
+def _conv_vector(
+    memory: Memory, node: Node, groups: int, role: str = "bias"
+) -> torch.Tensor | None:
+    """The bias or the slopes, as they lie or packed; None if there are none."""
+    if role not in node.inputs:
         return None
     outputs = node.out.shape[2]
-    bias = _at(memory, node.inputs["bias"]).reshape(-1)
+    bias = _at(memory, node.inputs[role]).reshape(-1)
     if len(bias) == outputs:
         return bias
     panels = -(-outputs // groups // PANEL)
@@ -185,6 +196,14 @@ def _depthwise_weight(memory: Memory, node: Node) -> torch.Tensor:
 
 def _convolution(memory: Memory, node: Node) -> torch.Tensor:
     x, attributes = _map(memory, node.inputs["x"]), node.attributes
+    if node.op == "transposed":
+        weight, bias, slope = (
+            _transposed_weight(memory, node, x.shape[1]),
+            *(_conv_vector(memory, node, 1, role) for role in ("bias", "slope")),
+        )
+        x = _transposed(x, weight, node)
+        x = x if bias is None else x + bias[:, None, None]
+        return _finished(memory, node, x, slope)
     if "gate" in node.inputs:
         gate = node.inputs["gate"]
         assert gate.shape == (x.shape[1],), gate.shape
@@ -193,11 +212,13 @@ def _convolution(memory: Memory, node: Node) -> torch.Tensor:
     if node.op == "depthwise":
         groups = x.shape[1]
         assert node.out.shape[2] == groups * attributes["multiplier"], node.out.shape
-        weight, bias = _depthwise_weight(memory, node), _conv_bias(memory, node, 1)
+        weight, bias = _depthwise_weight(memory, node), _conv_vector(memory, node, 1)
+        slope = _conv_vector(memory, node, 1, "slope")
     else:
         groups = attributes["groups"]
         weight = _conv_weight(memory, node, x.shape[1], groups)
-        bias = _conv_bias(memory, node, groups)
+        bias = _conv_vector(memory, node, groups)
+        slope = _conv_vector(memory, node, groups, "slope")
     kernel, stride, dilation = (attributes[k] for k in ("kernel", "stride", "dilation"))
     padding: list[int] = []  # as F.pad wants it: last dimension first
     for i in (1, 0):
@@ -205,7 +226,42 @@ def _convolution(memory: Memory, node: Node) -> torch.Tensor:
         span = (node.out.shape[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1
         padding += [before, span - x.shape[2 + i] - before]
     x = F.conv2d(F.pad(x, padding), weight, bias, stride=stride, dilation=dilation, groups=groups)
-    out = activate(x[0].permute(1, 2, 0), attributes.get("act"))
+    return _finished(memory, node, x, slope)
+
+
+def _transposed_weight(memory: Memory, node: Node, channels: int) -> torch.Tensor:
+    """Raw (N, C / groups, kh, kw) as it lies, or packed [panels of (ky, kx, n)][C][16]."""
+    view, outputs = node.inputs["weight"], node.out.shape[2]
+    weight, kernel = _at(memory, view), tuple(node.attributes["kernel"])
+    if len(view.shape) == 4:
+        assert view.shape == (outputs, channels // node.attributes.get("groups", 1), *kernel)
+        return weight
+    taps = math.prod(kernel) * outputs
+    rows = weight.reshape(-1, channels, PANEL).transpose(1, 2).reshape(-1, channels)
+    assert len(rows) == -(-taps // PANEL) * PANEL, (view.shape, taps)
+    assert not rows[taps:].any(), "padding of a packed weight is not zero"
+    return rows[:taps].reshape(*kernel, outputs, channels).permute(2, 3, 0, 1)
+
+
+def _transposed(x: torch.Tensor, weight: torch.Tensor, node: Node) -> torch.Tensor:
+    """The sums of a transposed convolution, whose weight is (N, C / groups, kh, kw); outputs beyond
+    those of PyTorch's are zeros."""
+    attributes, groups = node.attributes, node.attributes.get("groups", 1)
+    outputs, channels = weight.shape[:2]
+    raw = weight.reshape(groups, outputs // groups, channels, *weight.shape[2:]).transpose(1, 2)
+    raw = raw.reshape(groups * channels, outputs // groups, *weight.shape[2:])
+    stride, dilation = attributes["stride"], attributes.get("dilation", 1)
+    x = F.conv_transpose2d(x, raw, stride=stride, dilation=dilation, groups=groups)
+    (top, left), (height, width) = attributes["padding"], node.out.shape[:2]
+    return F.pad(x, (-left, width + left - x.shape[3], -top, height + top - x.shape[2]))
+
+
+def _finished(
+    memory: Memory, node: Node, x: torch.Tensor, slope: torch.Tensor | None
+) -> torch.Tensor:
+    """What a convolution does to its sums."""
+    attributes = node.attributes
+    out = activate(x[0].permute(1, 2, 0), attributes.get("act"), slope)
     if "residual" in node.inputs:
         assert node.inputs["residual"].shape == node.out.shape
         out = out + _map(memory, node.inputs["residual"])[0].permute(1, 2, 0)
@@ -264,6 +320,7 @@ def _binary(memory: Memory, node: Node) -> torch.Tensor:
         "max": torch.maximum,
         "min": torch.minimum,
         "pow": torch.pow,
+        "prelu": _prelu,
     }[node.attributes["kind"]]
     a, b = (_same_shape(memory, node, role) for role in ("a", "b"))
     return activate(kind(a, b), node.attributes.get("act"))
@@ -338,8 +395,9 @@ def _resampling(size: int, out: int, mode: str, align: bool, scale: float) -> to
     """(out, size): the weight of each input row in each output row."""
     matrix = torch.zeros(out, size, dtype=torch.float64)
     for y in range(out):
-        if mode == "nearest":
-            matrix[y, min(math.floor(y * scale), size - 1)] = 1.0
+        if mode in ("nearest", "nearest_exact"):
+            middle = 0.5 if mode == "nearest_exact" else 0.0
+            matrix[y, min(math.floor((y + middle) * scale), size - 1)] = 1.0
             continue
         at = y * scale if align else (y + 0.5) * scale - 0.5
         if mode == "bilinear":
@@ -363,9 +421,111 @@ def _cubic(distance: float, a: float = -0.75) -> float:
     return a * distance**3 - 5 * a * distance**2 + 8 * a * distance - 4 * a
 
 
+def _resample(memory: Memory, node: Node) -> torch.Tensor:
+    x = _map(memory, node.inputs["x"])[0].permute(1, 2, 0)
+    axis, taps = node.attributes["axis"], node.attributes["taps"]
+    weight, index = (_at(memory, node.inputs[role]) for role in ("weight", "index"))
+    weight = weight.reshape(-1)[: node.out.shape[axis] * taps].reshape(-1, taps)
+    table = torch.zeros(node.out.shape[axis], x.shape[axis], dtype=torch.float64)
+    for row, first in enumerate(index.tolist()):
+        assert 0 <= first <= x.shape[axis] - taps, (first, taps, x.shape)
+        table[row, first : first + taps] = weight[row]
+    return torch.einsum("yh,hwc->ywc" if axis == 0 else "xw,hwc->hxc", table, x)
+
+
+def _sample(memory: Memory, node: Node) -> torch.Tensor:
+    a = node.attributes
+    grid = _map(memory, node.inputs["grid"]).permute(0, 2, 3, 1)
+    out = F.grid_sample(
+        _map(memory, node.inputs["x"]),
+        grid,
+        a["mode"],
+        a["padding"],
+        align_corners=bool(a["align_corners"]),
+    )
+    return out[0].permute(1, 2, 0)
+
+
+def _typed(memory: Memory, view: View) -> torch.Tensor:
+    """Whole numbers as int64; memory holds all numbers as float64."""
+    x = _at(memory, view)
+    return x.double() if view.tensor.type == "f32" else x.long()
+
+
+LOGICAL = {"logical_and": torch.logical_and, "logical_or": torch.logical_or}
+LOGICAL |= {"logical_xor": torch.logical_xor, "logical_not": torch.logical_not}
+DIVISIONS = {"floor_divide": "floor", "trunc_divide": "trunc"}
+FUNCTIONS = {"max": torch.maximum, "min": torch.minimum, "to_f32": lambda x: x.double()}
+FUNCTIONS |= {"shift_left": torch.bitwise_left_shift, "shift_right": torch.bitwise_right_shift}
+FUNCTIONS |= {"to_i32": lambda x: x.trunc(), "where": lambda c, a, b: torch.where(c != 0, a, b)}
+
+
+def _elementwise(memory: Memory, node: Node) -> torch.Tensor:
+    kind = node.attributes["kind"]
+    for role in node.inputs:
+        _same_shape(memory, node, role)
+    operands = [_typed(memory, view) for view in node.inputs.values()]
+    if kind in DIVISIONS:
+        return torch.div(*operands, rounding_mode=DIVISIONS[kind])
+    return (FUNCTIONS.get(kind) or LOGICAL.get(kind) or getattr(torch, kind))(*operands)
+
+
+def _aggregate(memory: Memory, node: Node) -> torch.Tensor:
+    x, trailing = _typed(memory, node.inputs["x"]), node.attributes["trailing"]
+    assert node.out.shape == tuple(x.shape[: x.ndim - trailing]), (node.out.shape, x.shape)
+    kind = {"max": "amax", "min": "amin"}.get(node.attributes["kind"], node.attributes["kind"])
+    return getattr(torch, kind)(x.flatten(x.ndim - trailing), -1)
+
+
+SCANS = {"sum": torch.cumsum, "prod": torch.cumprod, "logsumexp": torch.logcumsumexp}
+
+
+def _scan(memory: Memory, node: Node) -> torch.Tensor:
+    x, kind = _typed(memory, node.inputs["x"]), node.attributes["kind"]
+    if kind in SCANS:
+        return SCANS[kind](x, -1)
+    extreme, _, place = kind.partition("_")
+    return (torch.cummax if extreme == "max" else torch.cummin)(x, -1)[bool(place)]
+
+
+def _sort(memory: Memory, node: Node) -> torch.Tensor:
+    x = _typed(memory, node.inputs["x"])
+    places = x.sort(-1, descending=bool(node.attributes["descending"]), stable=True)[1]
+    return places[..., : node.out.shape[-1]]
+
+
+def _place(memory: Memory, node: Node, size: int) -> torch.Tensor:
+    index = _at(memory, node.inputs["index"]).long()
+    if node.attributes["negative"]:
+        index = torch.where(index < 0, index + size, index)
+    assert (index >= 0).all(), index
+    return index
+
+
+def _take(memory: Memory, node: Node) -> torch.Tensor:
+    x = _at(memory, node.inputs["x"])
+    return x.gather(-1, _place(memory, node, x.shape[-1]))
+
+
+def _scatter(memory: Memory, node: Node) -> torch.Tensor:
+    x, source = (_typed(memory, node.inputs[role]) for role in ("x", "source"))
+    index, kind = _place(memory, node, x.shape[-1]), node.attributes["kind"]
+    if kind == "set":
+        return x.scatter(-1, index, source)
+    kinds = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+    return x.scatter_reduce(-1, index, source, kinds[kind])
+
+
 OPERATORS: dict[str, Callable[[Memory, Node], torch.Tensor]] = {
+    "elementwise": _elementwise,
+    "aggregate": _aggregate,
+    "scan": _scan,
+    "sort": _sort,
+    "take": _take,
+    "scatter": _scatter,
     "conv": _convolution,
     "depthwise": _convolution,
+    "transposed": _convolution,
     "pool": _pool,
     "matmul": _matmul,
     "unary": _unary,
@@ -377,4 +537,6 @@ OPERATORS: dict[str, Callable[[Memory, Node], torch.Tensor]] = {
     "fill": _fill,
     "gather": _gather,
     "resize": _resize,
+    "resample": _resample,
+    "sample": _sample,
 }

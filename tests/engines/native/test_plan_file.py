@@ -90,7 +90,7 @@ def test_any_reader_of_safetensors_sees_the_constants(tmp_path):
         for name, tensor in constants.items():
             np.testing.assert_array_equal(file.get_tensor(name), tensor.data)
         metadata = file.metadata()
-    assert (metadata["format"], metadata["version"]) == ("fleetfoot-plan", "2")
+    assert (metadata["format"], metadata["version"]) == ("fleetfoot-plan", "3")
     assert path.read_bytes() == result.bytes(checksum=xxh64)
     assert [p.name for p in tmp_path.iterdir()] == ["network.plan"]
 

@@ -43,6 +43,7 @@ class Native(Engine):
     package = "fleetfoot"
 
     saves = True
+    maps = True
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Native(Engine):
         self._plan = plan
         self._context = self._plan.context(self.info.threads)
         self._shapes = [(self.shape[0], *shape) for shape in self._plan.output_shapes]
+        self._types = [getattr(torch, name) for name in self._plan.output_types]
 
     def _write(self, folder: Path) -> Written:
         from fleetfoot.engines.native.compile import compile
@@ -84,7 +86,7 @@ class Native(Engine):
     def _read(self, artifact: Artifact) -> None:
         (file,) = artifact.files
         self._compiled = None
-        self._use(runtime.Plan.load(file))
+        self._use(runtime.Plan.load(file, mmap=self._mmap))
 
     @classmethod
     def of_part(cls, part: nn.Module, example: Given | Inputs, options: Options) -> Native:
@@ -107,13 +109,16 @@ class Native(Engine):
 
     def _run(self, inputs: tuple[Tensor, ...]) -> Any:
         read = [tensor.contiguous() for tensor in inputs]
-        outputs = [torch.empty(shape) for shape in self._shapes]
+        outputs = [
+            torch.empty(shape, dtype=type if type == torch.float32 else torch.int32)
+            for shape, type in zip(self._shapes, self._types, strict=True)
+        ]
         self._context.run_pointers(
             [tensor.data_ptr() for tensor in read],
             [out.data_ptr() for out in outputs],
             self.shape[0],
         )
-        return self._nested(outputs)
+        return self._nested([out.to(type) for out, type in zip(outputs, self._types, strict=True)])
 
     def _profile(self, inputs: tuple[Tensor, ...]) -> list[NodeTime]:
         """Node times of the plan. A strip's own time is its total less that of its nodes."""
@@ -130,6 +135,7 @@ class Native(Engine):
                 seconds=max(0.0, time.seconds - inner),
                 part_of=_name(times, time.node.strip),
                 macs_share=labels.macs_share,
+                reference=time.node.reference,
             )
             for number, (time, labels, inner) in enumerate(
                 zip(times, self._nodes, inside, strict=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
 from fleetfoot.engines.native.passes.flow import disjoint, same_place
 
-IN_REGISTERS = ("none", "relu", "relu6", "clamp")
+IN_REGISTERS = ("none", "relu", "relu6", "clamp", "leaky_relu", "prelu")
 """Activations after which a convolution adds its residual before it writes (``epilogue.hpp``). A
 depthwise convolution guarantees this on some of its paths only."""
 

@@ -23,6 +23,7 @@ from fleetfoot.engines.native.graph import Graph
 from fleetfoot.engines.native.lower.lower import check_independence, exported, lowered
 from fleetfoot.engines.native.passes.elide_copies import elide_copies
 from fleetfoot.engines.native.passes.fuse_nodes import fuse_nodes
+from fleetfoot.engines.native.passes.transposed import split_transposed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,7 @@ def finish(graph: Graph, *, options: CompileOptions | None = None) -> CompiledGr
     options = options or CompileOptions()
     fuse_nodes(graph)
     elide_copies(graph)
+    split_transposed(graph)
     winograd.winograd(graph)
     if options.strips is not None:
         strips.group(graph, options.strips)

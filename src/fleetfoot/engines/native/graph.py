@@ -18,10 +18,13 @@ import numpy as np
 PANEL = 16
 """Output channels that lie together in packed weights, as the core's ``kPanel``."""
 
+TYPED = {"copy", "gather", "elementwise", "aggregate", "scan", "sort", "take", "scatter"}
+"""Operators that take and give other types than float32, besides an index."""
+
 
 @dataclass(eq=False, kw_only=True)
 class Tensor:
-    """A range of float32 memory. Compared by identity.
+    """A range of memory, four bytes for each element. Compared by identity.
 
     ``kind`` is "arena" (its place is found by ``arena.py``), "input", "output", "constant", or
     "ring" (private to a thread, inside a strip; ``ring`` rows of a map are kept).
@@ -30,6 +33,9 @@ class Tensor:
     kind: str
     size: int
     """Elements."""
+    type: str = "f32"
+    """Type of the elements: "f32", "i32", or "bool", which is an int32 of 0 or 1 ("i32" in the
+    plan)."""
     name: str = ""
     """Name of a constant in the file; "" for other tensors."""
     data: np.ndarray[Any, Any] | None = None
@@ -69,7 +75,8 @@ class Node:
 
     op: str
     inputs: dict[str, View]
-    """Views by role: "x", "weight", "bias", "residual", "gate", "transformed"; "a", "b"."""
+    """Views by role: "x", "weight", "bias", "residual", "gate", "transformed"; "a", "b", "c";
+    "index", "source"."""
     out: View
     attributes: dict[str, Any] = field(default_factory=dict)
     name: str = ""

@@ -21,7 +21,7 @@ from fleetfoot.engines.native.arena import Memory
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
 from fleetfoot.files import replacing
 
-VERSION = 2
+VERSION = 3
 LINE = 64
 """Alignment in bytes of the start of the data and of each tensor."""
 
@@ -132,6 +132,8 @@ def graph_text(graph: Graph, memory: Memory) -> str:
 
 def _tensor(tensor: Tensor, indices: dict[Tensor, int]) -> dict[str, Any]:
     record: dict[str, Any] = {"kind": tensor.kind, "size": tensor.size}
+    if tensor.kind != "constant" and tensor.type != "f32":  # a constant's data has a type
+        record["type"] = "i32"
     if tensor.kind in ("arena", "ring"):
         record["offset"] = tensor.offset
     if tensor.kind in ("input", "output"):

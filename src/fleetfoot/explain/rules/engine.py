@@ -105,7 +105,7 @@ E1 = Rule(
     code="E1",
     name="outside-the-fast-part",
     what="""Reports operators that an engine says it did not run in its fast part (ExecuTorch), or
-ran in reference kernels (OpenVINO).""",
+ran in reference kernels (native, OpenVINO).""",
     why="""Such operators run in reference kernels, often on one thread, and split the network
 into parts between which maps change their layout.""",
     price="""The measured time of the operators that the note names, 0 if nothing was measured;

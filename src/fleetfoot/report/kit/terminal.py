@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
+
+from fleetfoot.errors import printable
+from fleetfoot.streams import results
 
 WIDE = 120
 
@@ -20,8 +25,9 @@ READABLE = 10
 
 
 class FittingConsole(Console):
-    """A console that prints a table row by row, each column on a line of its own, if it is too wide
-    for the terminal; and that wraps prose at words, where a terminal would cut them."""
+    """A console that escapes control characters in texts; that prints a table row by row, each
+    column on a line of its own, if it is too wide for the terminal; and that wraps prose at words,
+    where a terminal would cut them."""
 
     def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
         has_width = self.is_terminal or "COLUMNS" in os.environ
@@ -31,11 +37,24 @@ class FittingConsole(Console):
         ]
         super().print(*fitting, soft_wrap=soft_wrap and not has_width, **options)
 
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text = segment.text
+            if not (segment.control or text.isprintable() or text == "\n"):
+                segment = segment._replace(text=printable(text))
+            yield segment
+
+    def on_broken_pipe(self) -> None:
+        raise  # the command's frame ends it, and knows which stream it was
+
 
 def console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal; in a pipe or a file of unknown width, wide enough for
     every column. Names are printed unchanged: no markup, no highlighting."""
-    made = FittingConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
+    file = sys.stderr if stderr else results()
+    made = FittingConsole(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = WIDE
     return made

@@ -14,6 +14,7 @@ from fleetfoot.weights.layouts import (
     branched,
     cyclemlp,
     fasternet,
+    keras,
     micronet,
     mobile_former,
     mobilenets,
@@ -24,6 +25,7 @@ OTHERS: tuple[Layout, ...] = (
     *fasternet.LAYOUTS,
     *branched.LAYOUTS,
     *mobilenets.LAYOUTS,
+    *keras.LAYOUTS,
     *shufflenets.LAYOUTS,
     *cyclemlp.LAYOUTS,
     *micronet.LAYOUTS,
@@ -33,8 +35,9 @@ OTHERS: tuple[Layout, ...] = (
 
 def _own(family: str) -> Layout:
     """Our own layout of a family, with any number in place of each one: our catalogue has more
-    depths than the released files."""
-    tables = [layout.modules for layout in OTHERS if layout.family == family]
+    depths than the released files. Tables of whole keys, without leaves, and those of
+    refused layouts name nothing else."""
+    tables = [x.modules for x in OTHERS if x.family == family and x.leaves and not x.refused]
     return ours(family, {re.sub(r"\d+", "*", name) for table in tables for name in table.values()})
 
 

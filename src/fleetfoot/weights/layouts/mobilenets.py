@@ -1,8 +1,6 @@
-"""The MobileNets' keys: timm's, torchvision's, Keras's, d-li14's and tonylins's."""
+"""The MobileNets' keys: timm's, torchvision's, d-li14's and tonylins's."""
 
 from __future__ import annotations
-
-from torch import Tensor
 
 from fleetfoot.weights.layout import Layout
 from fleetfoot.weights.layouts.rows import blocks, each
@@ -35,24 +33,6 @@ TIMM_UNEXPANDED = {
 TIMM_ENDS = {"conv_stem": "stem.0", "bn1": "stem.1", "classifier": "head.classifier"}
 
 
-def keras_words(key: str) -> str:
-    """A Keras key as words with dots: ``conv_dw_1/conv_dw_1/depthwise_kernel:0`` ->
-    ``conv_dw_1.depthwise_kernel``"""
-    return ".".join(key.partition(":")[0].split("/")[-2:])
-
-
-def from_keras(array: Tensor) -> Tensor:
-    """A Keras kernel in PyTorch's order of dimensions.
-
-    (K, K, Ci, Co) -> (Co, Ci, K, K); depthwise (K, K, C, 1) -> (C, 1, K, K)
-    """
-    if array.ndim != 4:
-        return array
-    return array.permute(2, 3, 0, 1) if array.shape[3] == 1 else array.permute(3, 2, 0, 1)
-
-
-V1_BLOCKS = blocks(1, 2, 2, 6, 2)
-
 MOBILENET_V1 = (
     Layout(
         family="mobilenet_v1",
@@ -63,32 +43,6 @@ MOBILENET_V1 = (
             "conv_head": "head.body.conv.0",
             "bn2": "head.body.conv.1",
         },
-    ),
-    Layout(
-        family="mobilenet_v1",
-        name="keras",
-        modules={
-            "conv1": "stem.0",
-            "conv1_bn": "stem.1",
-            **{f"conv_dw_{n}": f"{ours}.depthwise.0" for n, ours in enumerate(V1_BLOCKS, 1)},
-            **{f"conv_dw_{n}_bn": f"{ours}.depthwise.1" for n, ours in enumerate(V1_BLOCKS, 1)},
-            **{f"conv_pw_{n}": f"{ours}.pointwise.0" for n, ours in enumerate(V1_BLOCKS, 1)},
-            **{f"conv_pw_{n}_bn": f"{ours}.pointwise.1" for n, ours in enumerate(V1_BLOCKS, 1)},
-            "conv_preds": "head.classifier",
-        },
-        leaves={
-            "kernel": "weight",
-            "depthwise_kernel": "weight",
-            "gamma": "weight",
-            "beta": "bias",
-            "bias": "bias",
-            "moving_mean": "running_mean",
-            "moving_variance": "running_var",
-        },
-        plain=keras_words,
-        turn=from_keras,
-        options={"padding": "same", "norm_eps": 1e-3, "act": "relu6"},
-        preprocessing={"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
     ),
 )
 

@@ -82,6 +82,7 @@ SHUFFLENET_V2 = (
             "conv5.1": "head.body.conv.1",
             "fc": "head.classifier",
         },
+        requires={"form": "torchvision"},
     ),
     Layout(
         family="shufflenet_v2",
@@ -97,6 +98,7 @@ SHUFFLENET_V2 = (
             "conv_last.1": "head.body.conv.1",
             "classifier.0": "head.classifier",
         },
+        requires={"form": "authors"},
         preprocessing=MEGVII_INPUT,
     ),
 )

@@ -1,10 +1,13 @@
 """Concatenations and shuffles that move nothing, and compute what they did."""
 
 import pytest
+import torch
 from hand import Hand, channels, kept, ops, repeated
+from torch import nn
 
 from fleetfoot.engines.native.cpu.strips import StripOptions, group
 from fleetfoot.engines.native.graph import Graph, View
+from fleetfoot.engines.native.lower.lower import lower
 from fleetfoot.engines.native.passes.channels import reorder_channels
 from fleetfoot.engines.native.passes.elide_copies import elide_copies
 from fleetfoot.engines.native.passes.fuse_nodes import fuse_nodes
@@ -225,3 +228,18 @@ def test_a_piece_that_stands_twice_in_a_concatenation_is_read_between(reader):
     graph = hand.finish(read, hand.concat(a, a), hand.concat(a, hand.conv(read, 3), a))
 
     kept(graph, fused_and_placed)
+
+
+def test_pixels_merged_into_channels_are_no_order_of_a_convolutions_channels():
+    """Two pixels of 8 channels, taken as one of 16 and turned around, as in CSATv2."""
+
+    class Blocks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            blocks = self.conv(x).permute(0, 2, 3, 1).reshape(-1, 4, 2, 16)
+            return blocks[..., list(range(15, -1, -1))].permute(0, 3, 1, 2)
+
+    kept(lower(Blocks().eval(), torch.randn(1, 3, 4, 4)), fused_and_placed)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fleetfoot.engines.native.graph import PANEL, Graph, Node, Tensor, View
-from fleetfoot.engines.native.passes.flow import values
+from fleetfoot.engines.native.passes.flow import CONVOLUTIONS, values
 
 Array = np.ndarray[Any, Any]
 
@@ -39,13 +39,19 @@ def transformed_weight(raw: Array) -> Array:
 
 
 def conv_bias(raw: Array, groups: int) -> Array:
-    """Packs a bias. (N) -> [groups][panels * 16], zeros beyond N / groups"""
+    """Packs a bias or slopes. (N) -> [groups][panels * 16], zeros beyond N / groups"""
     return _up_to_panel(raw.reshape(groups, -1))
 
 
 def depthwise_weight(raw: Array) -> Array:
     """Packs a depthwise weight. (N, 1, kh, kw) -> [kh * kw][N up to 16], zeros beyond N"""
     return _up_to_panel(raw.reshape(raw.shape[0], -1).T)
+
+
+def transposed_weight(raw: Array) -> Array:
+    """Packs the weight of a transposed convolution as that of a 1x1 with an output for each tap.
+    (N, C, kh, kw) -> [panels of (ky, kx, n)][C][16]"""
+    return conv_weight(raw.transpose(2, 3, 0, 1).reshape(-1, raw.shape[1], 1, 1), 1)
 
 
 def pack(graph: Graph) -> None:
@@ -76,6 +82,7 @@ class _Packer:
             return View.dense(self.tensor(name, data), (data.size,))
         assert view.tensor.data is not None
         tensor = self.tensor(name, np.ascontiguousarray(view.tensor.data).reshape(-1))
+        tensor.type = view.tensor.type
         return View(tensor, view.shape, view.strides, view.offset)
 
     def tensor(self, name: str, data: Array) -> Tensor:
@@ -92,15 +99,22 @@ class _Packer:
 
 def _packed(node: Node, role: str, view: View) -> Array | None:
     """A convolution's constant, packed; None for other nodes, whose constants stay unchanged."""
-    if node.op not in ("conv", "depthwise") or role not in ("weight", "bias", "transformed"):
+    if node.op not in CONVOLUTIONS or role not in (
+        "weight",
+        "bias",
+        "slope",
+        "transformed",
+    ):
         return None
     raw = values(view)
     if node.op == "depthwise":
-        if role == "bias":
+        if role in ("bias", "slope"):
             return _up_to_panel(raw.reshape(1, -1))
         return depthwise_weight(raw)
     if role == "transformed":
         return transformed_weight(raw)
+    if node.op == "transposed":
+        return transposed_weight(raw) if role == "weight" else conv_bias(raw, 1)
     groups = node.attributes["groups"]
     return conv_weight(raw, groups) if role == "weight" else conv_bias(raw, groups)
 

@@ -169,6 +169,8 @@ def _row_local(node: Node) -> bool:
     """Whether each row of the node's map is computed from a few rows of other maps."""
     if not _is_map(node.out):
         return False
+    if node.out.tensor.type != "f32":
+        return False
     if node.op in WINDOWED:
         return all(_is_map(node.inputs[r]) for r in ("x", "residual") if r in node.inputs)
     if node.op not in POINTWISE or (node.op == "norm" and node.attributes["trailing"] != 1):

@@ -12,18 +12,31 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from fleetfoot.engines.native.graph import Node, Tensor, View
+from fleetfoot.engines.native.graph import TYPED, Node, Tensor, View
 from fleetfoot.engines.native.lower.values import Value, channels_last, merged, refine
 from fleetfoot.errors import LackingError
 
 MAX_RANK = 6
 """Largest number of dimensions, as the core's ``kMaxRank``."""
+INT32_MAX = 2**31 - 1
+
+TYPES = {
+    torch.float32: "f32",
+    torch.int64: "i32",
+    torch.int32: "i32",
+    torch.bool: "bool",
+}
+"""Type of a tensor of the graph, by PyTorch's type; other types have none."""
+TYPE_NAMES = {"f32": "float32", "i32": "whole numbers", "bool": "bools"}
+
+Part = tuple[int, int, Value]
+"""A part of a value: from where to where along one dimension, and its own value."""
 
 
 class Builder:
@@ -46,27 +59,42 @@ class Builder:
         self._constants: dict[bytes, Tensor] = {}
         self._taken: set[str] = set()
         self._copies: dict[tuple[object, ...], Value] = {}
+        self._parts: dict[tuple[object, ...], list[Part]] = {}
 
     # -- values
 
-    def fresh(self, shape: Sequence[int], order: Sequence[int] | None = None) -> Value:
+    def fresh(
+        self, shape: Sequence[int], order: Sequence[int] | None = None, *, type: str = "f32"
+    ) -> Value:
         """New memory for a result; in C order if none is given."""
-        tensor = Tensor(kind="arena", size=math.prod(shape))
+        tensor = Tensor(kind="arena", size=math.prod(shape), type=type)
         return Value.dense(tensor, shape, range(len(shape)) if order is None else order)
 
-    def constant(self, data: torch.Tensor, role: str) -> Value:
-        """A constant of the plan. Equal ones are kept once; repeated dimensions are not stored."""
+    def constant(self, data: torch.Tensor, role: str, *, type: str = "f32") -> Value:
+        """A constant of the plan, of a type that ``Tensor`` names; an index is "i32". Equal ones
+        are kept once; repeated dimensions are not stored.
+
+        Raises:
+            LackingError: a whole number exceeds int32.
+        """
+        type = "i32" if role == "index" else type
         name = self._names.get(id(data)) or f"{self.path}.{role}".lstrip(".")
         whole, data = data.shape, data.detach()
         for dim, stride in enumerate(data.stride()):
             if stride == 0 and whole[dim] > 1:
                 data = data.narrow(dim, 0, 1)
-        kind = torch.int32 if role == "index" else torch.float32
+        if type == "i32" and data.numel() and int(data.abs().max()) > INT32_MAX:
+            raise LackingError("with a whole number beyond int32")
+        if type == "bool":
+            data = data != 0
+        kind = torch.float32 if type == "f32" else torch.int32
         array: np.ndarray[Any, Any] = data.to("cpu", kind, copy=True).contiguous().numpy()
-        digest = hashlib.blake2b(array.data, digest_size=16, person=role[:5].encode()).digest()
+        person = (type + role)[:9].encode()
+        digest = hashlib.blake2b(array.data, digest_size=16, person=person).digest()
         tensor = self._constants.get(digest)
         if tensor is None:
-            tensor = Tensor(kind="constant", size=array.size, name=self._unique(name), data=array)
+            name = self._unique(name)
+            tensor = Tensor(kind="constant", size=array.size, type=type, name=name, data=array)
             self._constants[digest] = tensor
         return Value.dense(tensor, array.shape, range(array.ndim)).expand(whole)
 
@@ -78,13 +106,31 @@ class Builder:
         self._taken.add(name)
         return name
 
-    def value(self, x: Value | torch.Tensor, role: str = "constant") -> Value:
+    def value(self, x: Value | torch.Tensor, role: str = "constant", *, type: str = "f32") -> Value:
         """A value unchanged, or a constant of the network as a value."""
-        return x if isinstance(x, Value) else self.constant(x, role)
+        return x if isinstance(x, Value) else self.constant(x, role, type=type)
+
+    def remember(self, x: Value, dim: int, parts: list[Part]) -> None:
+        """Keeps what a value was put together from along a dimension."""
+        self._parts[x.key, dim] = parts
+
+    def parts_of(self, x: Value, dim: int) -> list[Part]:
+        """What a value was put together from along a dimension; the value itself if that is not
+        known."""
+        return self._parts.get((x.key, dim), [(0, x.shape[dim], x)])
 
     # -- nodes
 
     def emit(self, op: str, inputs: dict[str, View], out: View, **attributes: Any) -> None:
+        """Adds a node.
+
+        Raises:
+            LackingError: it takes or gives whole numbers or bools, and has no kernel for them.
+        """
+        if op not in TYPED:
+            for view in (out, *(view for role, view in inputs.items() if role != "index")):
+                if view.tensor.type != "f32":
+                    raise LackingError(f"of {TYPE_NAMES[view.tensor.type]}")
         kept = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(Node(op=op, inputs=inputs, out=out, attributes=kept, name=self.path))
 
@@ -93,15 +139,18 @@ class Builder:
         order = tuple(x.order() if order is None else order)
         key = (x.key, order)
         if key not in self._copies:
-            out = self.fresh(x.shape, order)
+            out = self.fresh(x.shape, order, type=x.tensor.type)
             self.write(x, out, order)
             self._copies[key] = out
         return self._copies[key]
 
     def write(self, x: Value, out: Value, order: Sequence[int]) -> None:
-        """Copies ``x`` into a part of a new value."""
-        source, target = self.align([x, out], order)
-        self.emit("copy", {"x": source}, target)
+        """Copies ``x`` into a part of a new value; in several nodes if it has many dimensions."""
+        columns = _all_columns([x, out], order)
+        if columns is None:
+            raise LackingError(f"more than {MAX_RANK} dimensions")
+        for source, target in _pairs(x, out, columns):
+            self.emit("copy", {"x": source}, target)
 
     def plain(self, x: Value) -> Value:
         """The value with one stride for each dimension, copied if necessary."""
@@ -158,16 +207,17 @@ class Builder:
         inputs: dict[str, Value],
         *,
         shape: Sequence[int] | None = None,
+        type: str = "f32",
         **attributes: Any,
     ) -> Value:
         """Adds a node whose inputs and result have one shape, in the memory order of the first
-        input that is as large as the result."""
+        input that is as large as the result. ``type`` is the result's."""
         shape = tuple(self.shape if shape is None else shape)
         operands = [x.expand(shape) for x in inputs.values()]
         variable = [x for x in operands if x.tensor.kind != "constant"] or operands
         leader = next((x for x in variable if not x.repeats), None)
         order = tuple(range(len(shape))) if leader is None else leader.order()
-        out = self.fresh(shape, order)
+        out = self.fresh(shape, order, type=type)
         *views, target = self.align([*operands, out], order)
         self.emit(op, dict(zip(inputs, views, strict=True)), target, **attributes)
         return out
@@ -195,6 +245,24 @@ class Builder:
         return view
 
 
+def along(build: Builder, dim: int, *values: Value) -> list[View]:
+    """Views of values of one shape but for ``dim``, which is the last of each view; the others are
+    in the memory order of the last value."""
+    plain = [build.plain(x) for x in values]
+    others = [i for i in range(len(plain[-1].shape)) if i != dim]
+    order = [others.index(i) for i in plain[-1].order() if i != dim]
+    lead = [Value(x.tensor, tuple(x.dims[i] for i in others), x.offset) for x in plain]
+    return [
+        View(
+            view.tensor,
+            (*view.shape, x.shape[dim]),
+            (*view.strides, x.stride(dim) if x.shape[dim] > 1 else 1),
+            view.offset,
+        )
+        for x, view in zip(plain, build.align(lead, order, rank=2), strict=True)
+    ]
+
+
 def _rows(x: Value) -> View | None:
     channels = x.shape[-1]
     if x.repeats or len(x.dims[-1]) > 1 or (channels > 1 and x.stride(-1) != 1):
@@ -216,24 +284,58 @@ Column = tuple[int, tuple[int, ...]]
 """One dimension of several views: its size, and its stride in each."""
 
 
+def _pairs(x: Value, out: Value, columns: list[Column]) -> Iterator[tuple[View, View]]:
+    """Views of all elements of both values, of at most ``MAX_RANK`` dimensions: places of the
+    shortest dimensions beyond it have views of their own."""
+    if len(columns) > MAX_RANK:
+        columns = _joined(columns)
+    if len(columns) > MAX_RANK:
+        shortest = min(columns)
+        place = columns.index(shortest)
+        rest, (count, strides) = columns[:place] + columns[place + 1 :], shortest
+        for i in range(count):
+            moved = (
+                Value(value.tensor, value.dims, value.offset + i * stride)
+                for value, stride in zip((x, out), strides, strict=True)
+            )
+            yield from _pairs(*moved, rest)
+        return
+    columns = [(1, (0, 0))] * (3 - len(columns)) + columns
+    shape = tuple(count for count, _ in columns)
+    source, target = (
+        View(value.tensor, shape, tuple(strides[i] for _, strides in columns), value.offset)
+        for i, value in enumerate((x, out))
+    )
+    yield source, target
+
+
 def _columns(
     values: Sequence[Value], order: Sequence[int], trailing: int
 ) -> tuple[list[Column], list[Column]] | None:
     """The views' leading and trailing dimensions; None if the values' factors do not nest or are
     too many."""
-    parts: tuple[list[Column], list[Column]] = ([], [])
-    for place, dim in enumerate(order):
-        pieces = refine([x.dims[dim] for x in values])
-        if pieces is None:
-            return None
-        rear = place >= len(order) - trailing
-        for factors in zip(*pieces, strict=True):
-            parts[rear].append((factors[0][0], tuple(stride for _, stride in factors)))
+    first = len(order) - trailing
+    lead, rear = _all_columns(values, order[:first]), _all_columns(values, order[first:])
+    if lead is None or rear is None:
+        return None
+    parts = lead, rear
     if trailing and not parts[1]:
         parts[1].append((1, (1,) * len(values)))
     if len(parts[0]) + len(parts[1]) > MAX_RANK:
         parts = _joined(parts[0]), _joined(parts[1])
     return None if len(parts[0]) + len(parts[1]) > MAX_RANK else parts
+
+
+def _all_columns(values: Sequence[Value], order: Sequence[int]) -> list[Column] | None:
+    """The views' dimensions, however many; None if the values' factors do not nest."""
+    columns: list[Column] = []
+    for dim in order:
+        pieces = refine([x.dims[dim] for x in values])
+        if pieces is None:
+            return None
+        for factors in zip(*pieces, strict=True):
+            columns.append((factors[0][0], tuple(stride for _, stride in factors)))
+    return columns
 
 
 def _joined(columns: list[Column]) -> list[Column]:

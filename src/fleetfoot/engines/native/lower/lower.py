@@ -2,19 +2,22 @@
 
 ``torch.export`` decomposes nothing here, so that a convolution, a layer norm or an attention
 arrives whole. What depends only on parameters and buffers (position biases, masks, encodings) is
-computed here, by PyTorch itself. The rest goes operator by operator through ``operators``; nothing
-is fused or packed yet, and weights are as in PyTorch.
+computed here, by PyTorch itself. The rest goes operator by operator through ``operators``; what has
+no lowering there is decomposed by PyTorch (``decompose.py``), and its parts are lowered instead.
+Nothing is fused or packed yet, and weights are as in PyTorch.
 """
 
 from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
 from fleetfoot.artifact import Nest
@@ -22,12 +25,14 @@ from fleetfoot.copying import in_float64
 from fleetfoot.engines.base import quiet, reason, relative_error
 from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native.graph import Graph, Tensor, View, prune
-from fleetfoot.engines.native.lower.builder import Builder
+from fleetfoot.engines.native.lower.builder import TYPES, Builder
+from fleetfoot.engines.native.lower.decompose import decomposed
+from fleetfoot.engines.native.lower.functional import functional, storage, written
 from fleetfoot.engines.native.lower.operators import OPERATORS, Padded
 from fleetfoot.engines.native.lower.operators.reductions import normalised
 from fleetfoot.engines.native.lower.regions import inline_regions_
 from fleetfoot.engines.native.lower.values import Value
-from fleetfoot.errors import EngineError, LackingError, UnsupportedOperatorError
+from fleetfoot.errors import EngineError, FleetfootError, LackingError, UnsupportedOperatorError
 
 INDEPENDENCE = 1e-4
 """Largest ``relative_error`` between a picture alone and beside another. Float32 sums in another
@@ -81,10 +86,24 @@ def _signature(program: torch.export.ExportedProgram) -> str:
         nest = Nest.of(pytree.tree_unflatten(range(spec.num_leaves), spec))
     except ValueError as error:
         raise EngineError(f"native cannot keep the outputs' names: {error}") from error
-    if nest.plain and len(names) == 1:
+    types = [_output_type(node) for node in _output_nodes(program)]
+    whole = any(type != "float32" for type in types)
+    if nest.plain and len(names) == 1 and not whole:
         return ""
-    record = {"inputs": list(names), "outputs": nest.record}
+    record: dict[str, Any] = {"inputs": list(names), "outputs": nest.record}
+    if whole:
+        record["types"] = types
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+
+
+def _output_nodes(program: torch.export.ExportedProgram) -> list[Any]:
+    (output,) = program.graph.find_nodes(op="output")
+    return pytree.tree_leaves(output.args[0])
+
+
+def _output_type(node: Any) -> str:
+    value = node.meta["val"] if isinstance(node, fx.Node) else node
+    return str(value.dtype).removeprefix("torch.")
 
 
 @torch.no_grad()
@@ -123,7 +142,7 @@ def check_independence(model: nn.Module, example: Given | Inputs) -> None:
 def _dependence(model: nn.Module, pictures: Inputs) -> float:
     """Largest relative error of the outputs for two pictures together from those for each alone."""
     name = type(model).__name__
-    together = pytree.tree_leaves(pictures.call(model))
+    together = pytree.tree_leaves(pictures.copied.call(model))
     for output in together:
         if not isinstance(output, torch.Tensor):
             raise EngineError(
@@ -131,7 +150,7 @@ def _dependence(model: nn.Module, pictures: Inputs) -> float:
             )
     largest = 0.0
     for i in range(2):
-        picture = [tensor[i : i + 1] for tensor in pictures.tensors]
+        picture = [tensor[i : i + 1].clone() for tensor in pictures.tensors]
         alone = pytree.tree_leaves(pictures.call(model, picture))
         for whole, single in zip(together, alone, strict=True):
             if whole.shape != (2, *single.shape[1:]):
@@ -163,7 +182,7 @@ def exported(model: nn.Module, picture: Inputs) -> torch.export.ExportedProgram:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     inline_regions_(program)
-    return program
+    return functional(program)
 
 
 class _Missing:
@@ -172,6 +191,8 @@ class _Missing:
 
 _MISSING = _Missing()
 
+_INDICES = re.compile(r"max_pool\dd(_with_indices)?$")
+"""Names of operators whose second result is the place of each maximum."""
 _IGNORED = ("_assert_tensor_metadata", "_assert_async", "sym_constrain_range", "_assert_scalar")
 
 
@@ -192,6 +213,8 @@ class _Lowering:
         self._values: dict[fx.Node, Any] = {}
         self._places = {node: i for i, node in enumerate(program.graph.nodes)}
         self._lacking: dict[str, list[str]] = {}
+        self._inside: list[Any] = []
+        """The operators whose decompositions are being lowered, outermost first."""
 
     @torch.no_grad()
     def run(self) -> Graph:
@@ -215,25 +238,80 @@ class _Lowering:
         return Value.dense(tensor, shape, range(len(shape)))
 
     def _operator(self, node: fx.Node) -> None:
-        build = self._build
-        build.path = _path(node)
-        arguments = self._arguments(node)
-        leaves = pytree.tree_leaves(arguments)
-        if any(leaf is _MISSING for leaf in leaves):
+        self._build.path = _path(node)
+        if any(self._values[one] is _MISSING for one in node.all_input_nodes):
             self._values[node] = _MISSING
             return
         try:
-            if node.target is operator.getitem:
-                self._values[node] = arguments[0][arguments[1]]
-            elif any(_varies(leaf) for leaf in leaves):
-                self._values[node] = self._lowered(node, arguments)
-                self._written_in_place(node)
-            else:
-                self._values[node] = self._computed(node)
+            self._values[node] = self._result(node)
         except LackingError as error:
             self._lacks(node, str(error))
+        except FleetfootError:
+            raise
+        except Exception as error:  # an operator called as none here was foreseen
+            raise EngineError(
+                f"native cannot lower {node.target} (at {self._build.path or 'the network itself'}"
+                f"): {reason(error)}. Run this network with another engine, or write this part "
+                "of it with other operators"
+            ) from error
 
-    def _lacks(self, node: fx.Node, detail: str = "") -> None:
+    def _result(self, node: fx.Node) -> Any:
+        """Raises LackingError: neither a lowering nor PyTorch's decomposition gives the operator's
+        result; the message says what lacks."""
+        if node.op == "get_attr":
+            return getattr(node.graph.owning_module, str(node.target))
+        arguments = self._arguments(node)
+        if node.target is operator.getitem:
+            taken = arguments[0][arguments[1]]
+            if taken is None:
+                raise LackingError("of a result that has no lowering")
+            return taken
+        if isinstance(node.target, type):  # the named tuple of an operator with several results
+            return node.target(*arguments)
+        if not any(map(_varies, pytree.tree_leaves(arguments))):
+            return self._computed(node)
+        try:
+            result = self._lowered(node, arguments)
+        except LackingError as error:
+            result = self._decomposed(node, error)
+        self._written_in_place(node, result)
+        return result
+
+    def _decomposed(self, node: fx.Node, lacking: LackingError) -> Any:
+        """The result of an operator from those that PyTorch decomposes it into.
+
+        Raises:
+            LackingError: there is no decomposition, or one of its operators lacks, too.
+        """
+        body = decomposed(node)
+        if body is None or node.target in self._inside:
+            raise lacking
+        self._inside.append(node.target)
+        self._places.update({one: i for i, one in enumerate(body.graph.nodes)})
+        result: Any = None
+        given = iter(node.all_input_nodes)
+        try:
+            for one in body.graph.nodes:
+                if one.op == "placeholder":
+                    self._values[one] = self._values[next(given)]
+                elif one.op == "output":
+                    result = fx.node.map_arg(one.args[0], lambda n: self._values[n])
+                else:
+                    self._values[one] = self._part(one, lacking)
+        finally:
+            self._inside.pop()
+        return result
+
+    def _part(self, node: fx.Node, lacking: LackingError) -> Any:
+        """The result of an operator in the decomposition of another one that lacks."""
+        try:
+            return self._result(node)
+        except LackingError as error:
+            if str(lacking):  # what is special about this call of it is the reason
+                raise lacking from None
+            raise LackingError(f"which needs {node.target} {error}".strip()) from None
+
+    def _lacks(self, node: fx.Node, detail: str) -> None:
         self._values[node] = _MISSING
         paths = self._lacking.setdefault(f"{node.target} {detail}".strip(), [])
         path = self._build.path or "the network itself"
@@ -252,7 +330,10 @@ class _Lowering:
 
     def _computed(self, node: fx.Node) -> Any:
         """The result of an operator that depends on constants alone, computed by PyTorch."""
-        if not callable(node.target) or not isinstance(node.target, torch._ops.OpOverload):
+        numbers = getattr(node.target, "__module__", "") in ("_operator", "math", "builtins")
+        if not callable(node.target) or not (
+            numbers or isinstance(node.target, torch._ops.OpOverload)
+        ):
             raise LackingError("")
         arguments: Any = fx.node.map_arg(node.args, lambda n: self._values[n])
         named: Any = fx.node.map_arg(node.kwargs, lambda n: self._values[n])
@@ -264,25 +345,34 @@ class _Lowering:
         packet, _, overload = name.rpartition(".")
         if packet in _IGNORED:
             return None
-        function = OPERATORS.get(f"{packet.removesuffix('_')}.{overload}")
+        in_place = packet.endswith("_") and not packet.endswith("__")
+        function = OPERATORS.get(f"{packet.removesuffix('_') if in_place else packet}.{overload}")
         results = pytree.tree_leaves(node.meta.get("val"))
+        if results and all(isinstance(one, int | float) for one in results):
+            return node.meta["val"]  # a size
         if function is None or not results:
             raise LackingError("")
+        sizes = (n for one in results if isinstance(one, torch.Tensor) for n in one.shape)
+        if not all(isinstance(n, int) for n in sizes):
+            raise LackingError("with a shape that depends on what is in a tensor")
         build.shape, build.dtype = tuple(results[0].shape), results[0].dtype
         build.order = _wanted_order(node)
         build.padding = _padding_of_readers(node)
+        if _INDICES.search(packet) and _reads_second(node):
+            raise LackingError("of which the indices are read")
         result = self._as_normalised(node)
         if result is None:
             result = function(build, *arguments)
-        if build.dtype != torch.float32 and any(map(_varies, pytree.tree_leaves(result))):
-            raise LackingError(f"in {str(build.dtype).removeprefix('torch.')}")
+        for found, wanted in zip(_flat(result), results, strict=False):
+            if isinstance(found, Value) and found.tensor.type != TYPES.get(wanted.dtype):
+                raise LackingError(f"in {str(wanted.dtype).removeprefix('torch.')}")
         return result
 
     def _as_normalised(self, node: fx.Node) -> Value | None:
         """``F.normalize`` as one node; it arrives as x / expand(max(norm(x), eps))."""
         chain = [node]
         for target, place in _NORMALIZE:
-            if str(chain[-1].target) != target:
+            if str(chain[-1].target) not in target:
                 return None
             before = chain[-1].args[place]
             if not isinstance(before, fx.Node):
@@ -299,28 +389,25 @@ class _Lowering:
             return None
         return normalised(self._build, "l2", value, 1, None, None, float(eps))
 
-    def _written_in_place(self, node: fx.Node) -> None:
+    def _written_in_place(self, node: fx.Node, result: Any) -> None:
         """Gives later readers the new value of what an operator changed in place, under each name
-        that the network has for it."""
-        schema = getattr(node.target, "_schema", None)
-        if schema is None or not schema.is_mutable:
-            return
-        changed = node.args[0]
-        assert isinstance(changed, fx.Node)
-        for other in list(self._values):
-            if other is node or not _share_memory(other, changed):
-                continue
-            if all(self._places[user] <= self._places[node] for user in other.users):
-                continue
-            if not _same_place(other.meta["val"], changed.meta["val"]):
-                raise LackingError("of a view in place, while the whole is read later")
-            self._values[other] = self._values[node]
+        that the network has for it; the program is ``functional``, so all see the whole of it."""
+        for changed in written(node):
+            memory = storage(changed)
+            for other in self._values:
+                if other.graph is node.graph and storage(other) == memory:
+                    if any(self._places[user] > self._places[node] for user in other.users):
+                        self._values[other] = result
 
     def _outputs(self, node: fx.Node) -> None:
-        for leaf in pytree.tree_leaves(node.args[0]):
+        kinds = [spec.kind for spec in self._program.graph_signature.output_specs]
+        leaves: Any = node.args[0]
+        for leaf, kind in zip(leaves, kinds, strict=True):
+            if kind != OutputKind.USER_OUTPUT:
+                continue  # the new content of a buffer or an input: a plan keeps nothing
             value = self._values[leaf] if isinstance(leaf, fx.Node) else leaf
             if isinstance(value, torch.Tensor):
-                value = self._build.constant(value, "output")
+                value = self._build.constant(value, "output", type=TYPES.get(value.dtype, "f32"))
             assert isinstance(value, Value), "check_independence found tensors alone"
             self._graph.outputs.append(self._output(value))
 
@@ -328,7 +415,7 @@ class _Lowering:
         """An output: dense in PyTorch's order, in the caller's memory."""
         order = range(len(value.shape))
         if value.tensor.kind != "arena" or not value.is_dense(order):
-            out = self._build.fresh(value.shape, order)
+            out = self._build.fresh(value.shape, order, type=value.tensor.type)
             self._build.path = ""
             self._build.write(value, out, value.order())
             value = out
@@ -361,15 +448,19 @@ def _path(node: fx.Node) -> str:
     return str(stack[-1][0]) if stack else ""
 
 
+def _flat(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, list | tuple) else [result]
+
+
 def _varies(x: Any) -> bool:
     """Whether an argument depends on the picture."""
     return isinstance(x, Value | Padded)
 
 
 _NORMALIZE = (
-    ("aten.div.Tensor", 1),
-    ("aten.expand_as.default", 0),
-    ("aten.clamp_min.default", 0),
+    (("aten.div.Tensor",), 1),
+    (("aten.expand_as.default", "aten.expand.default"), 0),
+    (("aten.clamp_min.default",), 0),
 )
 
 _PERMUTING = ("aten.permute.default", "aten.transpose.int", "aten.swapaxes.default")
@@ -411,12 +502,8 @@ def _padding_of_readers(node: fx.Node) -> float | None:
     return float("-inf") if readers == {"aten.max_pool2d.default"} else None
 
 
-def _share_memory(a: fx.Node, b: fx.Node) -> bool:
-    first, second = a.meta.get("val"), b.meta.get("val")
-    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
-        return False
-    return bool(first.untyped_storage()._cdata == second.untyped_storage()._cdata)
-
-
-def _same_place(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
+def _reads_second(node: fx.Node) -> bool:
+    """Whether anything reads the second of an operator's results."""
+    return any(
+        user.target is operator.getitem and user.args[1] == 1 and user.users for user in node.users
+    )

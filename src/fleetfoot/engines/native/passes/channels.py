@@ -185,7 +185,8 @@ def _move_for_readers(graph: Graph, flow: Flow, whole: View, *, slices_only: boo
         part = slice_of(whole, begin, count)
         last = max(use.index for use in flow.writes(part))
         shape = (*whole.shape[:2], count)
-        dense = View.dense(Tensor(kind="arena", size=math.prod(shape)), shape)
+        made_anew = Tensor(kind="arena", size=math.prod(shape), type=whole.tensor.type)
+        dense = View.dense(made_anew, shape)
         for use in uses:
             view = transferred(use.view, part, dense)
             if view is None or use.index <= last or not legal(use.node, use.role, view):
@@ -382,8 +383,8 @@ def _into_writer(graph: Graph, flow: Flow, index: int, move: Move) -> bool:
     if len(writes) != 1 or len(reads) != 1 or not _is_free_conv(writes[0].node):
         return False
     conv = writes[0].node
-    if conv.out.size != source.size or sorted(move.order) != list(range(source.shape[2])):
-        return False
+    if conv.out.shape != source.shape or sorted(move.order) != list(range(source.shape[2])):
+        return False  # what the move takes for channels may be those of several pixels
     if source.tensor.kind != "arena" or not flow.movable(conv, writes[0].index, index):
         return False
     permute_outputs(conv, move.order)

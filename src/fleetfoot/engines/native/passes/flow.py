@@ -17,7 +17,9 @@ import numpy as np
 
 from fleetfoot.engines.native.graph import Graph, Node, Tensor, View
 
-MAP_OPS = ("conv", "depthwise", "pool", "resize")
+CONVOLUTIONS = ("conv", "depthwise", "transposed")
+"""Operators that end with ``post(act(sum + bias) + residual)``."""
+MAP_OPS = (*CONVOLUTIONS, "pool", "resize", "resample", "sample")
 """Operators that read and write maps (H, W, C) with contiguous channels."""
 
 
@@ -225,7 +227,7 @@ def transferred(view: View, old: View, new: View) -> View | None:
 
 def legal(node: Node, role: str, view: View) -> bool:
     """Whether a kernel takes the view in this role, with strides given by a pass."""
-    if role == "gate" or (node.op in MAP_OPS and role in ("x", "residual", "out")):
+    if role == "gate" or (node.op in MAP_OPS and role in ("x", "residual", "grid", "out")):
         return view.shape[-1] == 1 or view.strides[-1] == 1
     return True
 
@@ -250,7 +252,8 @@ def constant(name: str, data: np.ndarray[Any, Any]) -> View:
     """A new constant, float32, or int32 for whole numbers."""
     kind = np.int32 if np.issubdtype(data.dtype, np.integer) else np.float32
     data = np.ascontiguousarray(data, dtype=kind)
-    tensor = Tensor(kind="constant", size=data.size, name=name, data=data)
+    type = "i32" if kind is np.int32 else "f32"
+    tensor = Tensor(kind="constant", size=data.size, type=type, name=name, data=data)
     return View.dense(tensor, data.shape)
 
 

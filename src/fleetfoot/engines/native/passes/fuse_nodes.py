@@ -17,6 +17,7 @@ import numpy as np
 
 from fleetfoot.engines.native.graph import Graph, Node, View, prune, windows_fit
 from fleetfoot.engines.native.passes.flow import (
+    CONVOLUTIONS,
     Flow,
     Use,
     aligned,
@@ -29,6 +30,7 @@ from fleetfoot.engines.native.passes.flow import (
     transferred,
     values,
 )
+from fleetfoot.engines.native.passes.transposed import takes_residual
 
 Rule = Callable[[Graph, Flow, int], bool]
 """A rule: looks at one node, given by index, and returns whether it changed the graph."""
@@ -46,6 +48,7 @@ def fuse_nodes(graph: Graph) -> None:
         fold_scale_before,
         fold_scale_of_product,
         fuse_activation,
+        fuse_slopes,
         fuse_residual,
         fuse_activation,  # the one after the sum
         fuse_gate,
@@ -71,20 +74,46 @@ def fuse_activation(graph: Graph, flow: Flow, index: int) -> bool:
     if node.op != "unary":
         return False
     use = flow.only_reader(index, "x")
-    if use is None or use.node.op not in ("conv", "depthwise", "binary"):
+    if use is None or use.node.op not in (*CONVOLUTIONS, "binary"):
         return False
     producer = use.node
-    if producer.op in ("conv", "depthwise"):
+    if producer.op in CONVOLUTIONS:
         role = "post" if "act" in producer.attributes or "residual" in producer.inputs else "act"
     else:
         role = "act"
-    if role in producer.attributes:
+    if role in producer.attributes or (role == "post" and not takes_residual(producer)):
         return False
     out = _out(node, "x", producer)
     if out is None or not flow.movable(producer, use.index, index):
         return False
     attributes = same_attributes(producer, **{role: node.attributes["act"]})
     _merge(graph, use.index, index, _with(producer, out=out, attributes=attributes))
+    return True
+
+
+def fuse_slopes(graph: Graph, flow: Flow, index: int) -> bool:
+    """A PReLU with a slope for each channel after a convolution becomes its activation."""
+    node = graph.nodes[index]
+    if node.op != "binary" or node.attributes["kind"] != "prelu" or "act" in node.attributes:
+        return False
+    use = flow.only_reader(index, "a")
+    if use is None or use.node.op not in CONVOLUTIONS or not is_constant(node.inputs["b"]):
+        return False
+    conv = use.node
+    if "residual" in conv.inputs or {"act", "post"} & conv.attributes.keys():
+        return False
+    found = aligned(node.inputs["a"], [node.inputs["b"], node.out], conv.out)
+    if found is None or not legal(conv, "out", found[1]):
+        return False
+    slopes, out = found
+    if any(n > 1 and s for n, s in zip(slopes.shape[:2], slopes.strides[:2], strict=True)):
+        return False
+    if not flow.movable(conv, use.index, index):
+        return False
+    slope = constant(slopes.tensor.name, values(slopes)[0, 0])
+    attributes = same_attributes(conv, act=["prelu", 0.0, 0.0])
+    merged = _with(conv, out=out, attributes=attributes, inputs={**conv.inputs, "slope": slope})
+    _merge(graph, use.index, index, merged)
     return True
 
 
@@ -98,8 +127,9 @@ def fuse_residual(graph: Graph, flow: Flow, index: int) -> bool:
     for use, role in sorted(found, key=lambda pair: -pair[0].index):
         producer = use.node
         if (
-            producer.op not in ("conv", "depthwise")
+            producer.op not in CONVOLUTIONS
             or "residual" in producer.inputs
+            or not takes_residual(producer)
             or "post" in producer.attributes
             or not flow.movable(producer, use.index, index)
         ):
@@ -160,7 +190,7 @@ def fold_scale_behind(graph: Graph, flow: Flow, index: int) -> bool:
         return False
     for role in ("a", "b", "x"):
         use = flow.only_reader(index, role) if role in node.inputs else None
-        if use is None or use.node.op not in ("conv", "depthwise"):
+        if use is None or use.node.op not in CONVOLUTIONS:
             continue
         conv = use.node
         if "residual" in conv.inputs or {"act", "post"} & conv.attributes.keys():
@@ -213,7 +243,7 @@ def fold_scale_before(graph: Graph, flow: Flow, index: int) -> bool:
     """* a constant for each channel before a convolution is folded into its weight; + a constant
     too, if the convolution has no pad."""
     conv = graph.nodes[index]
-    if conv.op not in ("conv", "depthwise") or "gate" in conv.inputs:
+    if conv.op not in CONVOLUTIONS or "gate" in conv.inputs:
         return False
     use = flow.only_reader(index, "x")
     if use is None or use.node.op not in ("binary", "unary"):
@@ -233,7 +263,7 @@ def fold_scale_before(graph: Graph, flow: Flow, index: int) -> bool:
         if line is None or _is_repeated(found[0]):
             continue
         scale, shift = line
-        if shift.any() and _is_padded(conv):
+        if shift.any() and (conv.op == "transposed" or _is_padded(conv)):
             continue
         raw = conv.inputs["weight"]
         weight = values(raw).astype(np.float64)

@@ -148,7 +148,7 @@ def _passed_on(flow: Flow, node: Node, axis: int, order: Order) -> list[Edit] | 
 
 def permute_outputs(conv: Node, order: Order) -> None:
     """Makes a convolution write its former channel order[i] at place i."""
-    for role in ("weight", "bias"):
+    for role in ("weight", "bias", "slope"):
         if role in conv.inputs:
             view = conv.inputs[role]
             data = values(view)[np.array(order)] if role == "weight" else values(view).reshape(-1)

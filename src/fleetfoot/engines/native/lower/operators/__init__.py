@@ -11,11 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 from fleetfoot.engines.native.lower.operators import (
+    aggregates,
+    core,
     elementwise,
+    indexing,
+    ordering,
+    pointwise,
     products,
     reductions,
+    resizing,
     shapes,
+    volumes,
     windows,
+    writes,
 )
 from fleetfoot.engines.native.lower.operators.windows import Padded
 
@@ -23,8 +31,16 @@ __all__ = ["OPERATORS", "Padded"]
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     **elementwise.OPERATORS,
+    **pointwise.OPERATORS,
     **reductions.OPERATORS,
+    **aggregates.OPERATORS,
+    **ordering.OPERATORS,
+    **indexing.OPERATORS,
     **windows.OPERATORS,
+    **volumes.OPERATORS,
+    **resizing.OPERATORS,
     **shapes.OPERATORS,
     **products.OPERATORS,
+    **writes.OPERATORS,
+    **core.OPERATORS,
 }

@@ -10,6 +10,7 @@ import torch
 
 from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, number
+from fleetfoot.engines.native.lower.operators.types import in_type
 from fleetfoot.engines.native.lower.values import Value
 from fleetfoot.errors import LackingError
 
@@ -56,16 +57,20 @@ def leaky_relu(build: Builder, x: Value, slope: float) -> Value:
     return unary(build, x, "leaky_relu", slope)
 
 
-def elu(build: Builder, x: Value, alpha: float, scale: float, input_scale: float) -> Value:
-    if (scale, input_scale) != (1, 1):
-        raise LackingError(f"with scale {scale} and input_scale {input_scale}")
-    return unary(build, x, "elu", alpha)
+def prelu(build: Builder, x: Value, slope: Operand) -> Value:
+    """Lowers prelu; one slope for all channels is a leaky ReLU."""
+    slope = constant(slope, "a slope")
+    if slope.numel() == 1:
+        return unary(build, x, "leaky_relu", slope.item())
+    return binary(build, "prelu", x, slope.reshape(-1, *[1] * (len(x.shape) - 2)))
 
 
-def softplus(build: Builder, x: Value, beta: float, threshold: float) -> Value:
-    if (beta, threshold) != (1, 20):
-        raise LackingError(f"with beta {beta} and threshold {threshold}")
-    return unary(build, x, "softplus")
+def prelu_kernel(build: Builder, x: Value, slope: Operand) -> Value:
+    """Lowers _prelu_kernel: x where it is above 0, else x * slope, whose shapes broadcast."""
+    slope = constant(slope, "a slope")
+    if slope.numel() == 1:
+        return unary(build, x, "leaky_relu", slope.item())
+    return binary(build, "prelu", x, slope)
 
 
 def binary(build: Builder, kind: str, a: Operand | float, b: Operand | float) -> Value:
@@ -152,63 +157,48 @@ def add_product(build: Builder, x: Operand, a: Operand, b: Operand, value: float
     return add(build, x, a * b, value)
 
 
-def masked_fill(build: Builder, x: Value, mask: Operand, value: Operand | float) -> Value:
-    """Lowers masked_fill for a constant mask: x clamped to ``value`` from both sides at the
-    mask."""
-    mask = constant(mask, "a mask")
-    filled = torch.where(mask, torch.as_tensor(value, dtype=torch.float32), -math.inf)
-    low = binary(build, "max", x, filled)
-    return binary(build, "min", low, torch.where(mask, filled, math.inf))
+_NAMES = {"mul": "multiply", "sub": "subtract", "div": "divide"}
+"""PyTorch's longer names of operators, which it exports as they were called."""
 
 
-def where(build: Builder, mask: Operand, a: Operand | float, b: Operand | float) -> Value:
-    """Lowers where for a constant mask with at least one constant side."""
-    mask = constant(mask, "a mask")
-    if isinstance(a, Value) and not isinstance(b, Value):
-        return masked_fill(build, a, ~mask, b)
-    if isinstance(b, Value) and not isinstance(a, Value):
-        return masked_fill(build, b, mask, a)
-    raise LackingError("with two sides that depend on the picture")
+def _arithmetic() -> dict[str, Callable[..., Any]]:
+    """Each overload of an arithmetic operator."""
+    found: dict[str, Callable[..., Any]] = {}
+    for name, lowered, forms in (
+        ("add", in_type(add, "add", of_bools="logical_or"), ("Tensor", "Scalar")),
+        ("sub", in_type(subtract, "sub"), ("Tensor", "Scalar")),
+        ("rsub", in_type(subtract_from, "sub"), ("Tensor", "Scalar")),
+        ("mul", in_type(multiply, "mul"), ("Tensor", "Scalar")),
+        ("div", in_type(divide), ("Tensor", "Scalar")),
+        ("true_divide", in_type(divide), ("Tensor", "Scalar")),
+        ("pow", in_type(power, "pow"), ("Tensor_Scalar", "Tensor_Tensor", "Scalar")),
+        ("maximum", in_type(arithmetic("max"), "max"), ("default",)),
+        ("minimum", in_type(arithmetic("min"), "min"), ("default",)),
+        ("max", in_type(arithmetic("max"), "max"), ("other",)),
+        ("min", in_type(arithmetic("min"), "min"), ("other",)),
+    ):
+        for form in forms:
+            found[f"{name}.{form}"] = found[f"{_NAMES.get(name, name)}.{form}"] = lowered
+    return found
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     **{
-        f"{name}.default": activation(name)
+        f"{name}.default": in_type(activation(name))
         for name in (
             *("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "selu"),
-            *("mish", "abs", "exp", "log", "sqrt", "rsqrt", "neg", "reciprocal", "square", "erf"),
+            *("mish", "exp", "log", "sqrt", "rsqrt", "reciprocal", "square", "erf"),
         )
     },
+    **dict.fromkeys(("abs.default", "absolute.default"), in_type(activation("abs"), "abs")),
+    **dict.fromkeys(("neg.default", "negative.default"), in_type(activation("neg"), "neg")),
+    "special_erf.default": in_type(activation("erf")),
+    "special_expit.default": in_type(activation("sigmoid")),
     "hardtanh.default": clamp,
-    "clamp.default": clamp,
-    "clamp.Tensor": clamp,
-    "clamp_min.default": clamp,
-    "clamp_min.Tensor": clamp,
-    "clamp_max.default": clamp_max,
-    "clamp_max.Tensor": clamp_max,
     "gelu.default": gelu,
     "leaky_relu.default": leaky_relu,
-    "elu.default": elu,
-    "softplus.default": softplus,
-    "add.Tensor": add,
-    "add.Scalar": add,
-    "sub.Tensor": subtract,
-    "sub.Scalar": subtract,
-    "rsub.Scalar": subtract_from,
-    "rsub.Tensor": subtract_from,
-    "mul.Tensor": multiply,
-    "mul.Scalar": multiply,
-    "div.Tensor": divide,
-    "div.Scalar": divide,
-    "pow.Tensor_Scalar": power,
-    "pow.Tensor_Tensor": power,
-    "pow.Scalar": power,
-    "maximum.default": arithmetic("max"),
-    "minimum.default": arithmetic("min"),
-    "addcmul.default": add_product,
-    "masked_fill.Scalar": masked_fill,
-    "masked_fill.Tensor": masked_fill,
-    "where.self": where,
-    "where.ScalarOther": where,
-    "where.ScalarSelf": where,
+    "prelu.default": prelu,
+    "_prelu_kernel.default": prelu_kernel,
+    "addcmul.default": in_type(add_product),
+    **_arithmetic(),
 }

@@ -72,9 +72,9 @@ def attention(
     grouped: bool,
 ) -> Value:
     """Lowers attention: softmax(scale q k^T + mask) v."""
-    if grouped:
-        raise LackingError("with grouped queries")
     q, k, v = (build.value(x) for x in (q, k, v))
+    if grouped:
+        k, v = (_repeated(x, q.shape[-3] // x.shape[-3]) for x in (k, v))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     rank = len(q.shape)
     scores = product(build, q, k.transpose(rank - 2, rank - 1), scale)
@@ -85,6 +85,12 @@ def attention(
     if mask is not None:
         scores = add(build, scores, mask)
     return product(build, softmax(build, scores, -1), v, order=build.order)
+
+
+def _repeated(x: Value, count: int) -> Value:
+    """The value with each head ``count`` times in a row; they are not stored."""
+    heads = (*x.dims[-3], (count, 0)) if count > 1 else x.dims[-3]
+    return Value(x.tensor, (*x.dims[:-3], heads, *x.dims[-2:]), x.offset)
 
 
 def einsum(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ import torch
 
 from fleetfoot.engines.native.graph import View
 from fleetfoot.engines.native.lower.builder import Builder
-from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, positive
-from fleetfoot.engines.native.lower.operators.elementwise import add, multiply, unary
+from fleetfoot.engines.native.lower.operators.arguments import Operand, constant
+from fleetfoot.engines.native.lower.operators.elementwise import add, multiply
 from fleetfoot.engines.native.lower.values import Value
 from fleetfoot.errors import LackingError
 
@@ -24,16 +23,20 @@ def reduced(
     *,
     keep: bool,
     into: Value | None = None,
+    op: str = "reduce",
+    type: str = "f32",
 ) -> Value:
     """Adds node reduce of the given kind over ``dims``, which stay with size 1 if they are kept.
 
     Args:
         into: part of a new value to write to, with the dimensions kept.
+        op: "aggregate" for a node of this operator.
+        type: type of the result.
     """
     order = x.order()
     order = (*(i for i in order if i not in dims), *(i for i in order if i in dims))
     kept = tuple(1 if i in dims else n for i, n in enumerate(x.shape))
-    out = build.fresh(kept, order) if into is None else into
+    out = build.fresh(kept, order, type=type) if into is None else into
     views, trailing = build.aligned(
         [x, out.expand(x.shape)], order, trailing=len(dims), rank=len(dims) + 1
     )
@@ -41,45 +44,10 @@ def reduced(
     target = View(
         target.tensor, target.shape[:-trailing], target.strides[:-trailing], target.offset
     )
-    build.emit("reduce", {"x": source}, target, kind=kind, trailing=trailing)
+    build.emit(op, {"x": source}, target, kind=kind, trailing=trailing)
     if keep:
         return out
     return build.reshaped(out, [n for i, n in enumerate(x.shape) if i not in dims])
-
-
-def reduction(kind: str) -> Callable[..., Value]:
-    """Lowers mean.dim, sum.dim_IntList, amax and amin: (x, dims, keepdim, dtype)."""
-
-    def lowered(
-        build: Builder, x: Value, dims: Any = None, keep: bool = False, dtype: Any = None
-    ) -> Value:
-        return reduced(build, x, kind, positive(dims, len(x.shape)), keep=keep)
-
-    return lowered
-
-
-def variance(build: Builder, x: Value, dims: Any, correction: float | None, keep: bool) -> Value:
-    """Lowers variance: mean squared difference from the mean, in two passes as in PyTorch."""
-    over = positive(dims, len(x.shape))
-    count = math.prod(x.shape[i] for i in over)
-    mean = reduced(build, x, "mean", over, keep=True)
-    centred = build.elementwise("binary", {"a": x, "b": mean}, shape=x.shape, kind="sub")
-    square = unary(build, centred, "square")
-    out = reduced(build, square, "mean", over, keep=keep)
-    scale = count / (count - (1 if correction is None else correction))
-    return out if scale == 1 else unary(build, out, "scale", scale)
-
-
-def variance_unbiased(build: Builder, x: Value, dims: Any, unbiased: bool, keep: bool) -> Value:
-    return variance(build, x, dims, float(unbiased), keep)
-
-
-def vector_norm(build: Builder, x: Value, power: float, dims: Any, keep: bool, dtype: Any) -> Value:
-    if power not in (1, 2):
-        raise LackingError(f"of order {power}")
-    over = positive(dims, len(x.shape))
-    out = reduced(build, unary(build, x, "square" if power == 2 else "abs"), "sum", over, keep=keep)
-    return unary(build, out, "sqrt") if power == 2 else out
 
 
 def normalised(
@@ -173,6 +141,25 @@ def group_norm(
     return out
 
 
+def instance_norm(
+    build: Builder,
+    x: Value,
+    weight: Operand | None,
+    bias: Operand | None,
+    mean: Operand | None,
+    variance: Operand | None,
+    use_input: bool,
+    momentum: float,
+    eps: float,
+    cudnn: bool,
+) -> Value:
+    """Lowers instance norm: a group norm with a group for each channel, or with running statistics
+    a batch norm."""
+    if not use_input:
+        return batch_norm(build, x, weight, bias, mean, variance, False, momentum, eps, cudnn)
+    return group_norm(build, x, x.shape[1], weight, bias, eps, cudnn)
+
+
 def batch_norm(
     build: Builder,
     x: Value,
@@ -199,6 +186,22 @@ def batch_norm(
     return add(build, multiply(build, x, scale.reshape(shape)), shift.reshape(shape))
 
 
+def batch_norm_functional(
+    build: Builder,
+    x: Value,
+    weight: Operand | None,
+    bias: Operand | None,
+    mean: Operand,
+    variance: Operand,
+    momentum: float,
+    eps: float,
+) -> tuple[Value, None, None]:
+    """Lowers the operator that functionalisation makes of a batch norm; training alone reads the
+    second and third results."""
+    done = batch_norm(build, x, weight, bias, mean, variance, False, momentum, eps, False)
+    return done, None, None
+
+
 def softmax(build: Builder, x: Value, dim: int, dtype: Any = None) -> Value:
     rank = len(x.shape)
     dim %= rank
@@ -212,16 +215,10 @@ def softmax(build: Builder, x: Value, dim: int, dtype: Any = None) -> Value:
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
-    "mean.dim": reduction("mean"),
-    "sum.dim_IntList": reduction("sum"),
-    "amax.default": reduction("max"),
-    "amin.default": reduction("min"),
-    "var.correction": variance,
-    "var.dim": variance_unbiased,
-    "linalg_vector_norm.default": vector_norm,
     "layer_norm.default": layer_norm,
     "rms_norm.default": rms_norm,
     "group_norm.default": group_norm,
+    "instance_norm.default": instance_norm,
     "batch_norm.default": batch_norm,
-    "softmax.int": softmax,
+    "_native_batch_norm_legit_no_training.default": batch_norm_functional,
 }

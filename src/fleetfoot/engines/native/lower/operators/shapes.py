@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from fleetfoot.engines.native.lower.builder import Builder
-from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, positive
-from fleetfoot.engines.native.lower.operators.windows import gathered
-from fleetfoot.engines.native.lower.values import Value
+from fleetfoot.engines.native.lower.operators.arguments import Operand, positive
+from fleetfoot.engines.native.lower.operators.types import as_type, named
+from fleetfoot.engines.native.lower.values import Value, merged
 from fleetfoot.errors import LackingError
 
 
 def same(build: Builder, x: Value, *ignored: Any) -> Value:
-    """Lowers operators without effect here: dropout, copies in another layout, casts to the same
-    type."""
+    """Lowers operators without effect here: dropout, copies in another layout."""
     return x
 
 
@@ -103,12 +103,20 @@ def unbind(build: Builder, x: Value, dim: int) -> list[Value]:
 
 
 def concatenate(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
-    """Lowers cat: each part is copied into its place in one new value."""
-    values = [build.value(part) for part in parts]
-    dim %= len(build.shape)
+    """Lowers cat."""
+    type = named(build.dtype)
+    values = [as_type(build, part, type) for part in parts]
+    return joined(build, values, dim % len(build.shape))
+
+
+def joined(build: Builder, values: Sequence[Value], dim: int) -> Value:
+    """One new value, into which each part is copied at its place along ``dim``."""
+    values = [value for value in values if math.prod(value.shape)]
+    shape = list(values[0].shape)
+    shape[dim] = sum(value.shape[dim] for value in values)
     leader = next((v for v in values if v.tensor.kind != "constant" and not v.repeats), None)
-    order = tuple(range(len(build.shape))) if leader is None else leader.order()
-    out, begin = build.fresh(build.shape, order), 0
+    order = tuple(range(len(shape))) if leader is None else leader.order()
+    out, begin = build.fresh(shape, order, type=values[0].tensor.type), 0
     for value in values:
         end = begin + value.shape[dim]
         build.write(value, build.sliced(out, dim, begin, end), order)
@@ -118,7 +126,7 @@ def concatenate(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
 
 def stack(build: Builder, parts: Sequence[Operand], dim: int) -> Value:
     dim %= len(build.shape)
-    values = [build.value(part) for part in parts]
+    values = [as_type(build, part, named(build.dtype)) for part in parts]
     with_dim = [Value(v.tensor, (*v.dims[:dim], (), *v.dims[dim:]), v.offset) for v in values]
     return concatenate(build, with_dim, dim)
 
@@ -135,7 +143,7 @@ def roll(build: Builder, x: Value, shifts: int | Sequence[int], dims: int | Sequ
         pieces = ((0, have - shift, shift), (have - shift, have, 0))
         runs.append([(dim, *piece) for piece in pieces if piece[0] < piece[1]])
     order = x.order()
-    out = build.fresh(x.shape, order)
+    out = build.fresh(x.shape, order, type=x.tensor.type)
     for piece in itertools.product(*runs):
         source, place = x, out
         for dim, start, stop, to in piece:
@@ -162,29 +170,34 @@ def channel_shuffle(build: Builder, x: Value, groups: int) -> Value:
     return build.reshaped(build.reshaped(x, split).transpose(1, 2), x.shape)
 
 
-def index_select(build: Builder, x: Value, dim: int, index: Operand) -> Value:
-    return gathered(build, x, dim % len(x.shape), constant(index, "an index"))
+def unfold(build: Builder, x: Value, dim: int, size: int, step: int) -> Value:
+    """Lowers unfold: windows along a dimension, which overlap in memory."""
+    dim %= len(x.shape)
+    if len(x.dims[dim]) > 1:
+        x = build.copy(x)
+    stride = x.stride(dim)
+    windows = merged([(build.shape[dim], stride * step)])
+    dims = (*x.dims[:dim], windows, *x.dims[dim + 1 :], merged([(size, stride)]))
+    return Value(x.tensor, dims, x.offset)
 
 
-def index(build: Builder, x: Value, indices: Sequence[Operand | None]) -> Value:
-    """Lowers index with one constant index of whole numbers, of any shape."""
-    given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
-    if len(given) != 1:
-        raise LackingError("by several indices at once")
-    dim, rows = given[0][0], constant(given[0][1], "an index")
-    if rows.dtype.is_floating_point or rows.dtype == torch.bool:
-        raise LackingError("by a mask")
-    rows = rows.flatten()
-    rows = rows.where(rows >= 0, rows + x.shape[dim])
-    return build.reshaped(gathered(build, x, dim, rows), build.shape)
+def diagonal(build: Builder, x: Value, offset: int = 0, first: int = 0, second: int = 1) -> Value:
+    rank = len(x.shape)
+    first, second = first % rank, second % rank
+    if max(len(x.dims[first]), len(x.dims[second])) > 1:
+        x = build.copy(x)
+    steps = x.stride(first), x.stride(second)
+    begin = x.offset + max(offset, 0) * steps[1] + max(-offset, 0) * steps[0]
+    kept = [x.dims[i] for i in range(rank) if i not in (first, second)]
+    return Value(x.tensor, (*kept, merged([(build.shape[-1], sum(steps))])), begin)
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(
         (
             *("dropout.default", "feature_dropout.default", "contiguous.default", "clone.default"),
-            *("alias.default", "detach.default", "to.dtype", "to.device", "to.dtype_layout"),
-            *("_to_copy.default", "lift_fresh_copy.default", "detach_copy.default"),
+            *("alias.default", "detach.default", "lift_fresh_copy.default", "detach_copy.default"),
+            *("lift_fresh.default", "real.default"),
         ),
         same,
     ),
@@ -208,6 +221,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "repeat.default": repeat,
     "permute.default": permute,
     "transpose.int": transpose,
+    "transpose.default": transpose,  # transpose_ alone has this overload
     "swapaxes.default": transpose,
     "t.default": transpose,
     "select.int": select,
@@ -223,6 +237,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "pixel_shuffle.default": pixel_shuffle,
     "pixel_unshuffle.default": pixel_unshuffle,
     "channel_shuffle.default": channel_shuffle,
-    "index_select.default": index_select,
-    "index.Tensor": index,
+    "native_channel_shuffle.default": channel_shuffle,
+    "unfold.default": unfold,
+    "diagonal.default": diagonal,
 }

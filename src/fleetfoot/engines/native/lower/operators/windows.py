@@ -86,6 +86,60 @@ def convolution(
     return out
 
 
+def transposed_convolution(
+    build: Builder,
+    x: Value,
+    weight: Operand,
+    bias: Operand | None,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+    output_padding: int | Sequence[int],
+    groups: int,
+    dilation: int | Sequence[int],
+) -> Value:
+    """Lowers conv_transpose2d, with weights as in PyTorch: (C, N / groups, kh, kw). The result's
+    shape shows the output padding. ``passes/transposed.py`` makes ordinary convolutions of it."""
+    weight = constant(weight, "a weight")
+    channels, outputs, *kernel = weight.shape
+    split = weight.reshape(groups, channels // groups, outputs, *kernel).transpose(1, 2)
+    split = split.reshape(groups * outputs, channels // groups, *kernel)
+    out = build.fresh(build.shape, CHANNELS_LAST)
+    roles = weights(build, split, bias)
+    for source, target in zip(build.maps(x), build.maps(out), strict=True):
+        build.emit(
+            "transposed",
+            {"x": source, **roles},
+            target,
+            kernel=list(kernel),
+            stride=list(pair(stride)),
+            padding=list(pair(padding)),
+            dilation=list(pair(dilation)),
+            groups=groups,
+        )
+    return out
+
+
+def transposed_convolution_1d(
+    build: Builder,
+    x: Value,
+    weight: Operand,
+    bias: Operand | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    groups: int,
+    dilation: Sequence[int],
+) -> Value:
+    """Lowers conv_transpose1d, as a conv_transpose2d over one row."""
+    shape = build.shape
+    build.shape = (*shape[:2], 1, shape[2])
+    row = build.reshaped(x, (*x.shape[:2], 1, x.shape[2]))
+    weight = constant(weight, "a weight").unsqueeze(2)
+    two = [(1, stride[0]), (0, padding[0]), (0, output_padding[0])]
+    out = transposed_convolution(build, row, weight, bias, *two, groups, (1, dilation[0]))
+    return build.reshaped(out, shape)
+
+
 def weights(build: Builder, weight: torch.Tensor, bias: Operand | None) -> dict[str, View]:
     """The views of a layer's constants; those of a linear layer as for a 1x1 convolution."""
     shape = (*weight.shape, *[1] * (4 - weight.ndim))
@@ -177,8 +231,8 @@ def max_pool(
     dilation: Sequence[int],
     ceil_mode: bool,
 ) -> Value:
-    """Lowers average pooling. The result's shape shows the effect of ``ceil_mode``: windows may
-    reach beyond the padding."""
+    """Lowers max pooling. The result's shape shows the effect of ``ceil_mode``: windows may reach
+    beyond the padding."""
     stride = pair(stride or kernel)
     x, before, after = unpadded(build, x, "pool", stride, pair(padding), -math.inf)
     return pooled(
@@ -222,12 +276,22 @@ def average_pool(
 
 
 def adaptive_average_pool(build: Builder, x: Value, size: Sequence[int]) -> Value:
-    """Lowers adaptive pooling: cell i of n averages rows floor(i H / n) to ceil((i + 1) H / n),
-    and columns by the same formula."""
+    """Lowers adaptive_avg_pool2d; the result's shape shows the size."""
+    return _adaptive_pool(build, x, "average", "mean")
+
+
+def adaptive_max_pool(build: Builder, x: Value, size: Sequence[int]) -> list[Value | None]:
+    """Lowers adaptive_max_pool2d, of which only the values may be read."""
+    return [_adaptive_pool(build, x, "max", "max"), None]
+
+
+def _adaptive_pool(build: Builder, x: Value, mode: str, kind: str) -> Value:
+    """Cell i of n covers rows floor(i H / n) to ceil((i + 1) H / n), and columns by the same
+    formula."""
     if x.shape[2:] == (1, 1) or x.shape == build.shape:
         return x.expand(build.shape)
     if build.shape[2:] == (1, 1):
-        return reduced(build, x, "mean", (2, 3), keep=True)
+        return reduced(build, x, kind, (2, 3), keep=True)
     rows, columns = (
         [(i * have // cells, -(-(i + 1) * have // cells)) for i in range(cells)]
         for have, cells in zip(x.shape[2:], build.shape[2:], strict=True)
@@ -235,13 +299,13 @@ def adaptive_average_pool(build: Builder, x: Value, size: Sequence[int]) -> Valu
     windows = [_window(rows), _window(columns)]
     if all(windows):
         kernel, stride = zip(*windows, strict=True)
-        return pooled(build, x, "average", kernel, stride)
+        return pooled(build, x, mode, kernel, stride)
     out = build.fresh(build.shape, CHANNELS_LAST)
     for i, (top, bottom) in enumerate(rows):
         for j, (left, right) in enumerate(columns):
             cell = build.sliced(build.sliced(x, 2, top, bottom), 3, left, right)
             place = build.sliced(build.sliced(out, 2, i, i + 1), 3, j, j + 1)
-            reduced(build, cell, "mean", (2, 3), keep=True, into=place)
+            reduced(build, cell, kind, (2, 3), keep=True, into=place)
     return out
 
 
@@ -252,29 +316,6 @@ def _window(cells: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
     if len(sizes) > 1 or len(steps) > 1 or 0 in steps:
         return None
     return sizes.pop(), steps.pop()
-
-
-def resize(mode: str) -> Callable[..., Value]:
-    """Lowers upsample_*.vec, whose scale is in input pixels for an output pixel."""
-
-    def lowered(build: Builder, x: Value, *arguments: Any) -> Value:
-        *aligned, factors = arguments[1:]
-        align = bool(aligned and aligned[0])
-        scale = []
-        for i in (0, 1):
-            have, wanted = x.shape[2 + i], build.shape[2 + i]
-            if align:
-                scale.append((have - 1) / (wanted - 1) if wanted > 1 else 0.0)
-            else:
-                scale.append(1 / factors[i] if factors else have / wanted)
-        out = build.fresh(build.shape, CHANNELS_LAST)
-        for source, target in zip(build.maps(x), build.maps(out), strict=True):
-            build.emit(
-                "resize", {"x": source}, target, mode=mode, align_corners=int(align), scale=scale
-            )
-        return out
-
-    return lowered
 
 
 def pad(
@@ -307,9 +348,13 @@ def filled(build: Builder, x: Value, sides: Mapping[int, Sequence[int]], value: 
     shape, order = list(x.shape), x.order()
     for dim, amounts in sides.items():
         shape[dim] += sum(amounts)
-    out = build.fresh(tuple(shape), order)
+    out = build.fresh(tuple(shape), order, type=x.tensor.type)
     if max(max(amounts) for amounts in sides.values()) > 0:
-        build.emit("fill", {}, build.align([out], order)[0], value=value)
+        if x.tensor.type == "f32":
+            build.emit("fill", {}, build.align([out], order)[0], value=value)
+        else:
+            around = build.constant(torch.tensor(int(value)), "constant", type=x.tensor.type)
+            build.write(around.expand(shape), out, order)
     if any(x.shape[dim] + min(low, 0) + min(high, 0) < 1 for dim, (low, high) in sides.items()):
         return out  # no part of the map is left
     place = out
@@ -341,7 +386,8 @@ def gathered(build: Builder, x: Value, dim: int, index: torch.Tensor) -> Value:
     rank, count = len(x.shape), len(index)
     others = [i for i in range(rank) if i != dim]
     order = tuple(i for i in x.order() if i != dim)
-    out = build.fresh((*x.shape[:dim], count, *x.shape[dim + 1 :]), x.order())
+    shape = (*x.shape[:dim], count, *x.shape[dim + 1 :])
+    out = build.fresh(shape, x.order(), type=x.tensor.type)
     lead = [Value(v.tensor, tuple(v.dims[i] for i in others), v.offset) for v in (x, out)]
     source, target = build.align(lead, [others.index(i) for i in order], rank=2)
     build.emit(
@@ -363,12 +409,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "conv1d.default": convolution_1d,
     "conv2d.default": convolution,
     "conv2d.padding": convolution,
+    "conv_transpose1d.default": transposed_convolution_1d,
+    "conv_transpose2d.input": transposed_convolution,
     "linear.default": linear,
     "max_pool2d.default": max_pool,
     "avg_pool2d.default": average_pool,
     "adaptive_avg_pool2d.default": adaptive_average_pool,
-    "upsample_nearest2d.vec": resize("nearest"),
-    "upsample_bilinear2d.vec": resize("bilinear"),
-    "upsample_bicubic2d.vec": resize("bicubic"),
     "pad.default": pad,
 }
