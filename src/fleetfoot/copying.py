@@ -305,7 +305,7 @@ def _common_tables(model: nn.Module) -> Iterator[Any]:
     for home in homes:
         for name, value in list(home.items()):
             if isinstance(value, WeakKeyDictionary | WeakValueDictionary):
-                value = value.data
+                value = vars(value)["data"]
             elif type(value).__module__ in files and _is_plain_object(value):
                 value = vars(value)
             if name.startswith("__") or not isinstance(value, _CONTAINERS) or id(value) in seen:
