@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import pickle
 import struct
 import tarfile
@@ -319,6 +320,13 @@ def test_other_files_are_named_with_what_to_do(what, tmp_path):
     with pytest.raises(WeightsError, match=message) as caught:
         read(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    path = tmp_path / "pipe.pth"
+    os.mkfifo(path)
+    with pytest.raises(WeightsError, match="a named pipe, not a regular file"):
+        read(path)
 
 
 def test_folders_are_named(tmp_path):

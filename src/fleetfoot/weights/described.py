@@ -1,5 +1,5 @@
-"""What a pickle holds, described and not made: names, objects, storages, tensors and arrays; and the
-names that ``pickles`` knows.
+"""Descriptions of what a pickle holds, in place of the objects: names, storages, tensors, arrays;
+and the names that ``pickles`` knows.
 """
 
 from __future__ import annotations
