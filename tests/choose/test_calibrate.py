@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -30,6 +31,7 @@ from fleetfoot.choose.calibrate import (
     to_json,
 )
 from fleetfoot.choose.latency import OTHERS, activations, kind_of
+from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.choose.synthetic import BLOCKS, Synthetic, synthetic
 from fleetfoot.count import trace
 from fleetfoot.errors import EngineError, RecordError, UnknownNameError
@@ -355,3 +357,24 @@ def test_draws_reach_every_block_and_every_kind_and_run():
     assert all(any(block in one.name for one in drawn) for block in BLOCKS)
     compute = {"window3", "window", "pointwise", "row", "depthwise", "grouped", "product"}
     assert kinds >= compute | {"cheap", "smooth", "pair", "gate", *OTHERS} - {"other"}
+
+
+def test_it_ends_when_it_has_enough_networks(bench, tmp_path):
+    made = calibrated(bench, tmp_path / "made.json", minutes=60.0, enough=7)
+    assert len(made.samples) == 12  # whole groups of 6
+
+
+@pytest.mark.parametrize(
+    ("median", "p90", "doubted"), [(0.04, 0.13, False), (0.2, 0.2, True), (0.05, 0.4, True)]
+)
+def test_a_calibration_with_large_errors_warns(
+    bench, tmp_path, monkeypatch, caplog, median, p90, doubted
+):
+    errors = Agreement(networks=6, median_error=median, p90_error=p90, spearman=0.9)
+    monkeypatch.setattr(module, "cross_validated", lambda *_: errors)
+    with caplog.at_level(logging.WARNING):
+        made = calibrated(bench, tmp_path / "made.json")
+    assert bool(made.doubt) is doubted
+    said = f"median error is {100 * median:.0f} % and one in ten is off by more than"
+    assert (said in caplog.text) is doubted
+    assert ("fleetfoot calibrate --engine eager --threads 1" in caplog.text) is doubted

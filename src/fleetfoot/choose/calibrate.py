@@ -47,6 +47,9 @@ from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.measure.run import Case, Event, Notice, Preparing, Tools, run
 from fleetfoot.network import Size, Workload, height_width, resolved_size
+from fleetfoot.runtime import MOST_THREADS
+
+log = logging.getLogger("fleetfoot")
 
 SCHEMA = 1
 CALIBRATED = ("native", "onnxruntime", "openvino", "eager")
@@ -55,7 +58,14 @@ GROUP = 40
 """Number of networks that are interleaved."""
 FEWEST = 40
 """Fewest networks for a fit: the model has more features than this."""
+ENOUGH = 120
+"""Number of networks after which more hardly help: of the 200 of benchmarks/latency-model, those
+left out of the fit are predicted with a 90th percentile of errors of 33 % from 40, 20 % from 80,
+13 % from 120 and 15 % from 160."""
 FOLDS = 5
+LARGE_ERRORS = 0.10, 0.25
+"""Median and 90th percentile of the errors on held-out networks above which a calibration warns;
+4 % and 13 % in benchmarks/latency-model."""
 DEFAULT_MINUTES = 3.0
 ESTIMATED = 5
 """Number of networks prepared before the time of a group is estimated."""
@@ -150,6 +160,20 @@ class Calibration:
     scales: Scales
     schema: int = SCHEMA
 
+    @property
+    def doubt(self) -> str:
+        """Why predictions may be far off: errors above ``LARGE_ERRORS`` on the networks held out,
+        as on a busy machine; "" if there is no reason."""
+        median, p90 = self.within.median_error, self.within.p90_error
+        if median <= LARGE_ERRORS[0] and p90 <= LARGE_ERRORS[1]:
+            return ""
+        return (
+            f"the latency model of {self.engine} is inexact: on networks held out its median error "
+            f"is {100 * median:.0f} % and one in ten is off by more than {100 * p90:.0f} %. The "
+            "machine was probably busy; calibrate again when it is quiet: fleetfoot calibrate "
+            f"--engine {self.engine} --threads {self.threads}"
+        )
+
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise RecordError(
@@ -238,6 +262,7 @@ def calibrate(
     *,
     threads: int = 1,
     minutes: float | None = None,
+    enough: int | None = None,
     output: Path | None = None,
     resume: bool = False,
     force: bool = False,
@@ -252,6 +277,7 @@ def calibrate(
 
     Args:
         minutes: wall time. Default: ``DEFAULT_MINUTES``, or longer if ``FEWEST`` networks need it.
+        enough: number of networks after which it ends before the minutes do. Default: none.
         output: file of the calibration. Default: that of ``calibration_file``.
         resume: add to the networks of the existing calibration.
         force: replace a better calibration of this machine too. Default: it stays, which the logger
@@ -278,7 +304,7 @@ def calibrate(
             held.enter_context(locked(held.enter_context(file.open("rb"))))
         held.enter_context(interrupts.handled())
         made, stop = _calibrated(
-            engine, threads, minutes, file, resume, on_event, tools or Tools(), machine
+            engine, threads, minutes, enough, file, resume, on_event, tools or Tools(), machine
         )
         _keep(made, file, force=force, default=output is None)
     if stop is not None:
@@ -309,6 +335,7 @@ def _calibrated(
     engine: str,
     threads: int,
     minutes: float | None,
+    enough: int | None,
     file: Path,
     resume: bool,
     on_event: OnEvent,
@@ -353,6 +380,8 @@ def _calibrated(
             stop = interrupts.Interrupted(found.interrupted)
         elif time.monotonic() - began + longest > 60 * (minutes or DEFAULT_MINUTES):
             break
+        elif enough is not None and len(samples) >= enough:
+            break
     if stop is not None and len(samples) < FEWEST:
         raise stop
     if len(samples) < FEWEST:
@@ -375,6 +404,8 @@ def _calibrated(
         failures=tuple(failures),
         **fitted,
     )
+    if made.doubt:
+        log.warning("%s", made.doubt)
     return made, stop
 
 
@@ -563,9 +594,11 @@ def load(engine: str, threads: int = 1, file: Path | None = None) -> Calibration
     """This machine's calibration for ``engine`` and ``threads``.
 
     Raises:
+        ValueError: ``threads`` is no number of threads.
         RecordError: there is none; or it is of another processor, engine, engine version or number
             of threads, and the message names each difference with both values.
     """
+    check_threads(threads, most=MOST_THREADS)
     file = file or calibration_file(engine, threads)
     again = f"fleetfoot calibrate --engine {engine} --threads {threads}"
     if not file.exists():
