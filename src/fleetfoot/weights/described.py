@@ -1,5 +1,5 @@
-"""What a pickle holds, described and not made: names, objects, storages, tensors and arrays; and the
-names that ``pickles`` knows.
+"""What a pickle holds, described and not made: names, objects, storages, tensors and arrays; and
+the names that ``pickles`` knows.
 """
 
 from __future__ import annotations

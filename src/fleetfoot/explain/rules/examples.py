@@ -205,9 +205,10 @@ class Pooled(nn.Sequential):
 
 class Decayed(nn.Sequential):
     def __init__(self) -> None:
-        super().__init__(nn.Conv2d(64, 64, 1))
+        conv = nn.Conv2d(64, 64, 1)
+        super().__init__(conv)
         with torch.no_grad():
-            self[0].weight[:, ::2] *= 1e-39
+            conv.weight[:, ::2] *= 1e-39
 
 
 @dataclass(frozen=True, kw_only=True)
