@@ -112,7 +112,6 @@ def _convert(model: nn.Module, inputs: Inputs) -> Converted:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            errors="replace",
             check=False,
         )
         if done.returncode or not (folder / PARAM_FILE).exists():
