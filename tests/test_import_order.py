@@ -11,7 +11,7 @@ import fleetfoot
 
 PACKAGE = Path(fleetfoot.__file__).parent
 ROOMS = [
-    "errors", "interrupts", "streams", "files", "cgroups", "cores", "copying", "artifact",
+    "errors", "interrupts", "streams", "files", "cgroups", "cores", "memory", "copying", "artifact",
     "runtime", "readers", "ops", "weights", "models", "tasks", "data", "network", "count",
     "machine", "transform", "engines", "evaluate", "measure", "train", "explain", "choose",
     "claims", "predict", "score", "serve", "report", "cli", "__main__",

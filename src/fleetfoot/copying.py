@@ -23,9 +23,55 @@ M = TypeVar("M", bound=nn.Module)
 
 _INTERNALS = frozenset(vars(nn.Module()))
 """What every module has: its parameters, buffers, children, hooks and mode."""
+DEEPEST = 100
+"""Most modules within one another that are handled: PyTorch itself walks a network by recursion,
+and a call of each level takes several of Python's 1,000. Networks nest about ten."""
 _CONTAINERS = (dict, list, set, deque)
 _WALKED = {"argparse", "collections", "dataclasses", "types", "weakref"}
 """Modules of the standard library whose objects are containers of somebody's values."""
+
+
+def check_nesting(model: nn.Module) -> None:
+    """Checks that a network can be walked: no module contains itself, and not too many lie within
+    one another.
+
+    Raises:
+        ValueError: it cannot; the message names the place.
+    """
+    heights: dict[int, int] = {}  # levels below each module that has been walked
+    path: list[tuple[str, nn.Module, Iterator[tuple[str, nn.Module | None]]]]
+    path = [("", model, iter(model._modules.items()))]
+    above = {id(model)}
+    deepest = [0]
+    while path:
+        _, module, children = path[-1]
+        for key, child in children:
+            if child is None:
+                continue
+            if id(child) in above:
+                place = ".".join([step for step, _, _ in path[1:]] + [key])
+                raise ValueError(
+                    f"{type(model).__name__} cannot be used: its module {place[:80]!r} "
+                    f"({type(child).__name__}) contains itself; keep such a reference outside "
+                    "PyTorch's children, for example in a tuple"
+                )
+            if id(child) not in heights:
+                path.append((key, child, iter(child._modules.items())))
+                above.add(id(child))
+                deepest.append(0)
+                break
+            deepest[-1] = max(deepest[-1], 1 + heights[id(child)])
+        else:
+            path.pop()
+            above.discard(id(module))
+            heights[id(module)] = height = deepest.pop()
+            if deepest:
+                deepest[-1] = max(deepest[-1], 1 + height)
+    if heights[id(model)] > DEEPEST:
+        raise ValueError(
+            f"{type(model).__name__} cannot be used: {heights[id(model)]:,} of its modules lie "
+            f"within one another, more than the {DEEPEST} that are handled; put them side by side"
+        )
 
 
 def copied(model: M, known: dict[int, Any] | None = None) -> M:
@@ -41,6 +87,7 @@ def copied(model: M, known: dict[int, Any] | None = None) -> M:
     Raises:
         ValueError: the network cannot be copied, and why.
     """
+    check_nesting(model)
     known = dict(known or {})
     for module in model.modules():
         for value in _tensors(_own(module).values()):
@@ -59,7 +106,12 @@ def copied(model: M, known: dict[int, Any] | None = None) -> M:
 
 
 def evaluated_(model: M) -> M:
-    """``model`` itself, in eval mode, whatever its own ``train`` takes or returns."""
+    """``model`` itself, in eval mode, whatever its own ``train`` takes or returns.
+
+    Raises:
+        ValueError: a module contains itself, or too many lie within one another.
+    """
+    check_nesting(model)
     try:
         model.eval()
     except TypeError:  # a train() without the argument of nn.Module's

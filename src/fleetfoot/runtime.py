@@ -277,6 +277,7 @@ def multiply_add_rate(
         ValueError: ``threads`` is not 1 to 256, another precision, or ``seconds`` out of range.
         EngineError: the library is absent, or there is no such instruction set here.
     """
+    check_threads(threads, most=MOST_THREADS)
     rate = c_double()
     name = _encoded(instruction_set)
     _check(_library().ff_multiply_add_rate(name, precision.encode(), threads, seconds, byref(rate)))
@@ -306,6 +307,7 @@ def memory_rate(
         EngineError: the library is absent, there is no such instruction set here, or there is not
             enough memory.
     """
+    check_threads(threads, most=MOST_THREADS)
     rate = c_double()
     name = _encoded(instruction_set)
     _check(
@@ -323,6 +325,7 @@ def region_time(threads: int = 1, *, seconds: float = 0.005) -> float:
         ValueError: ``threads`` is not 1 to 256, or ``seconds`` is not above 0 and at most 60.
         EngineError: the library is absent.
     """
+    check_threads(threads, most=MOST_THREADS)
     found = c_double()
     _check(_library().ff_region_time(threads, seconds, byref(found)))
     return found.value

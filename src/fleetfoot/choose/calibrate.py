@@ -43,6 +43,7 @@ from fleetfoot.measure.pace import Pace
 from fleetfoot.measure.record import Failure
 from fleetfoot.measure.run import Case, Event, Notice, Preparing, Tools, run
 from fleetfoot.network import Size, Workload, height_width
+from fleetfoot.runtime import MOST_THREADS
 
 log = logging.getLogger("fleetfoot")
 
@@ -512,9 +513,11 @@ def load(engine: str, threads: int = 1, file: Path | None = None) -> Calibration
     """This machine's calibration for ``engine`` and ``threads``.
 
     Raises:
+        ValueError: ``threads`` is no number of threads.
         RecordError: there is none; or it is of another processor, engine, engine version or number
             of threads, and the message names each difference with both values.
     """
+    check_threads(threads, most=MOST_THREADS)
     file = file or calibration_file(engine, threads)
     again = f"fleetfoot calibrate --engine {engine} --threads {threads}"
     if not file.exists():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from fleetfoot.copying import copied, evaluated_
+from fleetfoot.copying import check_nesting, copied, evaluated_
 from fleetfoot.count.exact import EXACT, WITHOUT, Call, exact_flops
 from fleetfoot.count.formulas import FIRST_OUTPUT_ONLY, MACS
 from fleetfoot.count.vocabulary import FREE, bare
@@ -346,6 +346,7 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, modules: Modules, weights: _Weights, memory: _Memory) -> None:
         super().__init__()
         self.operators: list[Operator] = []
+        self._held: list[Any] = []
         self._modules, self._weights, self._memory = modules, weights, memory
 
     def __torch_dispatch__(
@@ -365,10 +366,25 @@ class _Recorder(TorchDispatchMode):
             return out
         if name in FIRST_OUTPUT_ONLY:
             del written[1:]
+        if name.startswith("quantized."):
+            args = tuple(map(self._unpacked, args))
         read = list(_tensors((args, kwargs)))
         if read or written:
             self.operators.append(self._operator(name, args, kwargs, read, written))
         return out
+
+    def _unpacked(self, given: Any) -> Any:
+        """The weight and bias in the one object that holds both for an operator of int8."""
+        if not isinstance(given, torch.ScriptObject):
+            return given
+        kind = str(given._type())
+        unpack = torch.ops.quantized.linear_unpack
+        for one in ("1d", "2d", "3d"):
+            if f"Conv{one}Packed" in kind:
+                unpack = getattr(torch.ops.quantized, f"conv{one}_unpack")
+        found = unpack(given)
+        self._held.append(found)  # a later tensor must not get its place in memory
+        return found
 
     def _operator(
         self, name: str, args: Any, kwargs: Any, read: list[Tensor], written: list[Tensor]
@@ -485,6 +501,7 @@ def trace(
         )
     if on not in ("auto", "meta", "given"):
         raise ValueError(f"on must be 'auto', 'meta' or 'given', not {on!r}")
+    check_nesting(model)
     inputs = example if isinstance(example, tuple) else (example,)
     held = [*_tensors(inputs), *model.parameters(), *model.buffers()]
     has_values = not any(tensor.is_meta for tensor in held)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fleetfoot.artifact import Artifact, Facts
+from fleetfoot.copying import check_nesting
 from fleetfoot.engines.agreement import Agreement, compare
 from fleetfoot.engines.base import (
     TOLERANCES,
@@ -115,6 +116,7 @@ def load(
             f"{type(model).__name__} is in train mode, in which batch norms depend on the batch; "
             "call model.eval() first"
         )
+    check_nesting(model)
     inputs = Inputs.of(model, example)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise EngineError("device 'cuda' was asked for, and torch sees no CUDA device here")

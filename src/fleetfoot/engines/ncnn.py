@@ -144,6 +144,7 @@ class Ncnn(Engine):
     package = "ncnn"
 
     saves = True
+    flushes_denormals = True
 
     def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         refuse(self.name, options, precision="float32", layout="nchw", device="cpu")

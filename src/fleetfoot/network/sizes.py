@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fleetfoot.memory import check_fits
 
 Size = int | tuple[int, int]
 """Height and width in pixels; one number if they are equal."""
@@ -80,6 +83,11 @@ def parse_inputs(text: str) -> dict[str, Tensor]:
             )
         if not isinstance(dtype, torch.dtype):
             raise ValueError(f"{kind!r} is not a tensor type; float32, int64 or bool are")
+        check_fits(
+            math.prod(numbers) * dtype.itemsize,
+            f"the input {name} ({'x'.join(map(str, numbers))})",
+            "give a smaller shape",
+        )
         found[name] = torch.zeros(numbers, dtype=dtype)
     return found
 

@@ -27,6 +27,7 @@ from typing import Any
 
 from torch import nn
 
+from fleetfoot.copying import check_nesting
 from fleetfoot.errors import FactoryError, UnknownNameError, first_line
 from fleetfoot.files import read_text
 
@@ -248,6 +249,7 @@ def _called(wanted: _Wanted, factory: Any) -> nn.Module:
         raise FactoryError(f"{name} raised {_told(error)}") from error
     if not isinstance(made, nn.Module):
         raise FactoryError(f"{name} returned a {type(made).__name__}; it must return an nn.Module")
+    check_nesting(made)
     return made
 
 

@@ -28,6 +28,7 @@ from fleetfoot.models import create_model, identify, list_models, load_weights
 from fleetfoot.models.peers import is_peer
 from fleetfoot.network import user
 from fleetfoot.network.facts import Facts, facts_of, native_size
+from fleetfoot.network.room import check_run, is_large, without_values, zeros
 from fleetfoot.network.sizes import (
     DEFAULT_SIZE,
     Size,
@@ -454,17 +455,19 @@ def _default_inputs(
     called = parameters[0].name if parameters else "input"
     if len([p for p in parameters if p.default is p.empty]) > 1:
         height, width = height_width(asked or DEFAULT_SIZE)
-        return {called: torch.zeros(batch, channels or 3, height, width)}  # refused, with advice
-    shape = _shape(module, asked, channels)
-    return {called: torch.zeros(batch, *shape)}
+        return {called: zeros(name, (batch, channels or 3, height, width))}  # refused, with advice
+    shape = (batch, *_shape(module, asked, channels))
+    check_run(name, module, shape)
+    return {called: zeros(name, shape)}
 
 
 def _shape(module: nn.Module, size: Size | None, channels: int | None) -> tuple[int, ...]:
     """Shape of the input that the first layer takes: (C, H, W), (C, L), (C, D, H, W) or (C,)."""
     height, width = height_width(size or DEFAULT_SIZE)
     tried = channels or 3
-    example = torch.zeros(1, tried, height, width)
-    seen = _first_layer(module, example)
+    device = "meta" if is_large((1, tried, height, width)) else "cpu"
+    example = torch.zeros(1, tried, height, width, device=device)
+    seen = _first_layer(module if device == "cpu" else without_values(module), example)
     if seen is None:  # a forward that asks for five dimensions before its first layer
         return (tried, DEPTH, height, width) if _is_video(module) else (tried, height, width)
     layer, shape = seen

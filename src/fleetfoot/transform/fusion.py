@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from fleetfoot.copying import Kept, copied, evaluated_, in_float64, to_float64_
+from fleetfoot.copying import Kept, check_nesting, copied, evaluated_, in_float64, to_float64_
 from fleetfoot.errors import FoldError, NotTraceableError, first_line
 from fleetfoot.transform import certificate as proof
 from fleetfoot.transform.absorb import Region, find_scale, shared_tensors, take_out
@@ -125,6 +125,7 @@ def fuse(model: nn.Module, example: Any = None) -> Fused:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    check_nesting(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise FoldError("model is compiled by torch.jit; fuse the module that it was made from")
     if any(is_lazy(t) for t in _state(model)):

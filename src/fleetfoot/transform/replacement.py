@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from fleetfoot.copying import copied, evaluated_
+from fleetfoot.copying import check_nesting, copied, evaluated_
 from fleetfoot.count.trace import Operator, Trace, trace
 from fleetfoot.errors import SwapError, UnknownNameError
 from fleetfoot.ops.branches import (
@@ -230,8 +230,10 @@ def swap(model: nn.Module, example: Any, options: SwapOptions | None = None) -> 
     options = options or SwapOptions()
     if isinstance(model, torch.jit.ScriptModule):
         raise SwapError("model is compiled by torch.jit; swap in the module it was made from")
-    if isinstance(model, nn.Module) and any(is_lazy(tensor) for tensor in model.parameters()):
-        raise SwapError("model has lazy layers that have no size yet; run it once before")
+    if isinstance(model, nn.Module):
+        check_nesting(model)
+        if any(is_lazy(tensor) for tensor in model.parameters()):
+            raise SwapError("model has lazy layers that have no size yet; run it once before")
     before = trace(model, example)
     inputs = example if isinstance(example, tuple) else (example,)
     net = copied(model)

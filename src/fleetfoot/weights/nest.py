@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from fleetfoot.errors import KeyMismatchError, visible
-from fleetfoot.weights.pickles import DATA, Name, Thing, Unusable, View, array_of
+from fleetfoot.weights.described import DATA, Name, Thing, Unusable, View, array_of
 
 DEEPEST = 10
 """Limit for mappings within mappings."""
@@ -136,7 +136,7 @@ class Nest:
 
     def _owner(self, prefix: str) -> str:
         """The innermost mapping in which ``prefix`` lies."""
-        while prefix not in self.mappings:
+        while prefix and prefix not in self.mappings:
             prefix = prefix[: max(prefix.rfind(".", 0, -1), prefix.rfind("/", 0, -1)) + 1]
         return prefix
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fleetfoot import runtime
 from fleetfoot.artifact import Artifact
+from fleetfoot.copying import check_nesting
 from fleetfoot.engines.base import Engine, NodeTime, Options, Written, built_from, refuse
 from fleetfoot.engines.inputs import Given, Inputs
 from fleetfoot.engines.native.graph import Node
@@ -43,6 +44,7 @@ class Native(Engine):
     package = "fleetfoot"
 
     saves = True
+    flushes_denormals = True
     maps = True
 
     def __init__(
@@ -190,6 +192,7 @@ def save_plan(model: nn.Module, example: Given | Inputs, path: str | os.PathLike
     missing = Native.missing()
     if missing is not None:
         raise missing
+    check_nesting(model)
     from fleetfoot.engines.agreement import compare
 
     engine = Native(model, example, Options())
