@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fleetfoot.choose.calibrate import PREDICTORS, Check, read_check
+from fleetfoot.choose.calibration_check import PREDICTORS, Check, read_check
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.latency import CHECK_FILE, TARGETS, cells, figures, save_picture, setting
 from fleetfoot.report.record_tables import markdown_table

@@ -16,20 +16,19 @@ from torch import nn
 
 from fake_bench import Bench
 from fleetfoot.choose import calibrate as module
+from fleetfoot.choose import calibration_check as checks
 from fleetfoot.choose.calibrate import (
-    CHECKED,
     Calibration,
     calibrate,
     calibration_file,
-    check,
     choose_engine,
     is_kept,
     load,
     read,
-    read_check,
     roofline_s,
     to_json,
 )
+from fleetfoot.choose.calibration_check import CHECKED, check, read_check
 from fleetfoot.choose.latency import OTHERS, activations, kind_of
 from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.choose.synthetic import BLOCKS, Synthetic, synthetic
@@ -81,9 +80,9 @@ def bench(monkeypatch) -> Bench:
     monkeypatch.setattr(module, "GROUP", 6)
     monkeypatch.setattr(module, "FEWEST", 6)
     monkeypatch.setattr(module, "DEFAULT_MINUTES", 1e-9)
-    for name in ("MEASURING", "CHECKING"):
-        small = replace(getattr(module, name), rounds=2, fewest_rounds=2, burst_s=0.0)
-        monkeypatch.setattr(module, name, replace(small, warmup_s=0.01, rewarm_s=0.0))
+    for room, name in ((module, "MEASURING"), (checks, "CHECKING")):
+        small = replace(getattr(room, name), rounds=2, fewest_rounds=2, burst_s=0.0)
+        monkeypatch.setattr(room, name, replace(small, warmup_s=0.01, rewarm_s=0.0))
     return Bench({"eager": {"seconds": 2e-4}})
 
 
@@ -294,7 +293,7 @@ def test_what_cannot_be_calibrated(options, words):
 
 def test_a_check_sets_predictions_beside_measurements(bench, tmp_path, monkeypatch):
     made = calibrated(bench, tmp_path / "made.json")
-    monkeypatch.setattr(module, "resolved_size", lambda name: 8)
+    monkeypatch.setattr(checks, "resolved_size", lambda name: 8)
 
     def network(name: str, size: int, fold: bool):
         model = tiny(int(name)).model
@@ -320,7 +319,7 @@ def test_a_check_sets_predictions_beside_measurements(bench, tmp_path, monkeypat
         )
         assert one.error == pytest.approx(one.predicted_s / one.measured_s - 1)
     assert found.agreement().networks == 3
-    write_text(tmp_path / "check.json", to_json(found))
+    write_text(tmp_path / "check.json", checks.to_json(found))
     assert read_check(tmp_path / "check.json") == found
 
 

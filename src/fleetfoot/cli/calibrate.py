@@ -80,6 +80,7 @@ def calibrate(
     check_output(record, folder=True, option="--record")
     with working("loading"):
         from fleetfoot.choose import calibrate as bench
+        from fleetfoot.choose import calibration_check as checks
         from fleetfoot.files import write_text
         from fleetfoot.measure.grid import networks
         from fleetfoot.report.kit.terminal import console
@@ -113,17 +114,17 @@ def calibrate(
     folder = record or Path("bench-results") / stamp
     calibration = bench.load(engine, threads, file)
     with Progress(console(stderr=True)) as progress:
-        checked = bench.check(
+        checked = checks.check(
             calibration,
-            networks(names) if names else bench.CHECKED,
+            networks(names) if names else checks.CHECKED,
             output=folder,
             resume=resume,
             on_event=progress,
         )
-    write_text(folder / CHECK_FILE, bench.to_json(checked) + "\n")
+    write_text(folder / CHECK_FILE, checks.to_json(checked) + "\n")
     picture = save_picture(checked, folder)
     if as_json:
-        echo_json(bench.to_json(checked))
+        echo_json(checks.to_json(checked))
     else:
         print_check(console(), checked)
     echo(f"record and picture: {folder / CHECK_FILE}, {picture}", err=True)

@@ -304,8 +304,8 @@ class _Work:
         models = list(dict.fromkeys(case.model for case in cases))
         reason = (
             f"no time: the others took {time.monotonic() - self.started:.0f} of the "
-            f"{self.pace.budget_s:g} s to prepare and measure; --resume goes on, "
-            "--seconds gives more"
+            f"{self.pace.budget_s:g} s to prepare and measure; --resume goes on, and a new run may "
+            "have more --seconds"
         )
         self.on_event(Notice(f"{reason}. Left out: {', '.join(models)}"))
         for case in cases:
