@@ -24,7 +24,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import timm
+import torch
+
+import fleetfoot.engines.native.compile  # noqa: F401  (imported once, not in each process)
+from fleetfoot.count import trace
+from fleetfoot.engines import load
+from fleetfoot.errors import FleetfootError
+from fleetfoot.explain.explanation import folded
 from fleetfoot.files import read_json, write_text
+from fleetfoot.network import resolve
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.record_tables import markdown_table
 from fleetfoot.report.summary import digits
@@ -83,10 +92,6 @@ def read(file: Path) -> Families:
 
 def smallest(family: str) -> Tried:
     """The family's network: the fewest parameters of those below the limit."""
-    import timm
-    import torch
-
-    from fleetfoot.count import trace
 
     def built(name: str) -> torch.nn.Module:
         with torch.device("meta"):
@@ -111,11 +116,6 @@ def smallest(family: str) -> Tried:
 
 def tried(one: Tried) -> Tried:
     """The network compiled and compared, in this process."""
-    from fleetfoot.engines import load
-    from fleetfoot.errors import FleetfootError
-    from fleetfoot.explain.explanation import folded
-    from fleetfoot.network import resolve
-
     try:
         made = resolve(f"timm:{one.network}")
         example = made.image("native")
@@ -154,13 +154,7 @@ def _send(one: Tried, to: Connection) -> None:
 
 def survey(file: Path, again: Sequence[str] = ()) -> None:
     """Tries the families that have no result in the record yet, and these ``again``."""
-    import timm
-    import torch
-
-    import fleetfoot.engines.native.compile  # imported once, not in each process
-
     torch.set_num_threads(1)
-    assert fleetfoot.engines.native.compile
     known = {one.family: one for one in read(file).families} if file.exists() else {}
     for family in timm.list_modules():
         if family not in known:

@@ -2,7 +2,8 @@
 
     python -m tools.latency docs/latency-model.md benchmarks/latency-model
 
-puts the tables of a check's record into the page and draws its picture beside the record.
+puts the tables of a record of ``fleetfoot calibrate --check`` into the page, and draws its picture
+beside it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fleetfoot.choose.calibrate import PREDICTORS, Check, read_check
+from fleetfoot.choose.calibration_check import PREDICTORS, Check, read_check
 from fleetfoot.report import update_between_markers
 from fleetfoot.report.latency import CHECK_FILE, TARGETS, cells, figures, save_picture, setting
 from fleetfoot.report.record_tables import markdown_table
@@ -18,7 +19,7 @@ from fleetfoot.report.summary import absences, moment
 
 
 def markdown(made: Check) -> str:
-    """The check as tables for a page."""
+    """The check as Markdown: the fit, the errors by predictor, the targets, each network."""
     calibration = made.calibration
     found = made.agreement()
     words = (

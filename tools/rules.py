@@ -18,6 +18,7 @@ import torch
 
 from fleetfoot.count import trace
 from fleetfoot.explain import price_check
+from fleetfoot.explain.denormals import denormals
 from fleetfoot.explain.findings import Finding
 from fleetfoot.explain.price_check import PriceRecord
 from fleetfoot.explain.rules import RULES, Rule, findings
@@ -45,8 +46,14 @@ def example_finding(example: Example) -> Finding:
     if example.times_floor:
         rows = modelled_layers(traced, ROUND)
         layers = [replace(row, time_s=row.time_s * example.times_floor) for row in rows]
+    held = denormals(network, torch.zeros(example.shape)) if example.denormals else None
     found = findings(
-        traced, ROUND, layers=layers, engine="executorch", engine_note=example.engine_note
+        traced,
+        ROUND,
+        layers=layers,
+        engine="executorch",
+        engine_note=example.engine_note,
+        denormals=held,
     )
     return next(one for one in found if one.rule == example.rule)
 

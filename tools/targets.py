@@ -46,18 +46,19 @@ Word = Literal["met", "not met", "not shown"]
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """A target for the own time over the fastest peer's, network by network, in one setting."""
+    """A target for the speed of the native engine beside the fastest peer, in one setting."""
 
     threads: int
     batch: int
     geometric_mean: float
-    """Smallest mean of best peer's time / own time; for no network may it be below 1."""
+    """Least geometric mean, over the networks, of the fastest peer's time over the native engine's.
+    For no network may the ratio be below 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A target for the share of the measured matrix-product rate, at batch 1 on one thread, that
-    every network named reaches."""
+    """A target for each of the named networks: its share of the measured rate of matrix products,
+    at batch 1 on one thread."""
 
     networks: str
     patterns: tuple[str, ...]
@@ -65,8 +66,8 @@ class Share:
     but: tuple[str, ...] = ()
 
 
-# the targets of the native engine for a two-core server with AVX-512, float32, folded, each network
-# at its own size; set before it was written, from what the general runtimes left idle there
+# Targets of the native engine on a two-core server with AVX-512: float32, folded, each network at
+# its own size. They were set before the engine was written, from what general runtimes left idle.
 SPEED = (
     Speed(threads=1, batch=1, geometric_mean=1.5),
     Speed(threads=2, batch=1, geometric_mean=1.5),
@@ -109,12 +110,12 @@ class _Pair:
 
     @property
     def ratio(self) -> float:
-        """Best peer's time over own time; above 1 the own engine is faster."""
+        """The fastest peer's time over the native engine's; above 1 the native engine is faster."""
         return self.best.median_s / self.own.median_s
 
     @property
     def own_gflop(self) -> float:
-        """Operations of a batch in 10⁹, two a multiply-add."""
+        """Operations of a batch, in 10⁹; a multiply-add is two."""
         return 2e-9 * self.own.macs * self.own.batch
 
 
@@ -172,7 +173,7 @@ def _speed(
             case=case,
             target=targets[0],
             found=f"{len(slower)} of {len(pairs)}; least {worst.ratio:.2f} × on {worst.own.model}",
-            # a network that the engine cannot run is not one on which it is as fast
+            # a network that the native engine cannot run counts against it
             word=_word(not slower and not stopped, holes.open),
             remarks=(*remarks, *(_slower_words(p) for p in slower)),
         ),
@@ -217,7 +218,8 @@ def _setting(target: Speed) -> tuple[int, int]:
 
 
 def _pairs(cells: Sequence[Measurement]) -> list[_Pair]:
-    """For each network, the own cell and that of the fastest peer measured in turns with it."""
+    """For each network, the cell of the native engine and that of the fastest peer measured in
+    turns with it."""
     pairs = []
     for own in cells:
         if own.engine != OWN:
@@ -290,7 +292,8 @@ def _listed(models: Sequence[str]) -> str:
 
 
 def _word(reached: bool, lacking: bool) -> Word:
-    """The word of a verdict: a figure that misses the target is "not met" whatever is missing."""
+    """The word of a verdict. A figure that misses its target is "not met", even if others are
+    missing."""
     if not reached:
         return "not met"
     return "not shown" if lacking else "met"
@@ -349,7 +352,7 @@ def _first_answer(starts: Sequence[Start], failures: Sequence[Failure]) -> Targe
         f"{', torch among it' if s.torch_imported else ''}"
         for s in sorted(by_engine.values(), key=lambda s: s.first_answer_s)
     ]
-    # a peer is also to be beaten with its import left out, which a C++ program would not have
+    # the native engine must also be first without the imports, which a C++ program does not have
     reached = (
         own.first_answer_s <= FIRST_ANSWER_S
         and not own.torch_imported
@@ -455,13 +458,13 @@ def judge(
     record: Annotated[Path, typer.Argument(help="A record, or the folder of a run.")],
     page: Annotated[
         Path | None,
-        typer.Option(help="Put the table between the results markers of this file, and no more."),
+        typer.Option(help="Only put the table between the results markers of this file."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One record for programs instead of a table.")
+        bool, typer.Option("--json", help="Print one JSON record instead of a table.")
     ] = False,
 ) -> None:
-    """Say which targets of fleetfoot's own engine a record shows to be met."""
+    """Judge the native engine's targets from a record."""
     if page is not None and as_json:
         raise typer.BadParameter("--page and --json exclude each other")
     found = verdicts(read(record), read_failures(record), read_starts(record))

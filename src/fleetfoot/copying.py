@@ -11,9 +11,10 @@ import copy
 import functools
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import Tensor, fx, nn
@@ -158,7 +159,7 @@ def _change_(place: Any, cast: Callable[[Tensor], Tensor]) -> None:
             return value if all(a is b for a, b in zip(value, new, strict=True)) else new
         return value
 
-    if isinstance(place, dict):
+    if isinstance(place, dict | _Slots):
         for key, value in list(place.items()):
             if (new := of(value)) is not value:
                 place[key] = new
@@ -186,6 +187,7 @@ class Kept:
             if not t.is_meta and not isinstance(t, nn.Parameter) and not t.is_inference()
         ]
         self._tables = [(table, copy.copy(table)) for table in _common_tables(model)]
+        self._caches = [(cache, cache.cache_info().misses) for cache in _caches(model)]
 
     def restore_(self) -> None:
         """Puts all of it back, in the modules that were there; takes away what has been added."""
@@ -217,6 +219,48 @@ class Kept:
             now = set(map(id, _leaves(table)))
             if now != set(map(id, _leaves(before))) and any(_of_a_run(table)):
                 _refill_(table, before)
+        for cache, misses in self._caches:
+            if cache.cache_info().misses != misses:  # what it holds may be of a run
+                cache.cache_clear()
+
+
+class _Slots(MutableMapping[str, Any]):
+    """The attributes of an object that has ``__slots__``, as a mapping."""
+
+    def __init__(self, held: Any) -> None:
+        self._held = held
+        self._names = [
+            name
+            for kind in type(held).__mro__
+            for name in _slot_names(kind)
+            if not name.startswith("__")
+        ]
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return getattr(self._held, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self._held, name, value)
+
+    def __delitem__(self, name: str) -> None:
+        delattr(self._held, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._names if hasattr(self._held, name))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __copy__(self) -> dict[str, Any]:
+        return dict(self)
+
+
+def _slot_names(kind: type) -> tuple[str, ...]:
+    names = vars(kind).get("__slots__", ())
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _refill_(place: Any, before: Any) -> None:
@@ -247,6 +291,8 @@ def _places(model: nn.Module) -> Iterator[Any]:
                 yield value
             elif _is_plain_object(value):
                 yield vars(value)
+            if _is_slotted(value):
+                yield _Slots(value)
             waiting += _inside(value)
 
 
@@ -258,13 +304,24 @@ def _inside(value: Any) -> list[Any]:
         found += value
     if _is_plain_object(value):
         found += vars(value).values()
+    if _is_slotted(value):
+        found += _Slots(value).values()
     return found
 
 
 def _is_plain_object(value: Any) -> bool:
     """Whether ``value`` is an object whose attributes are its state: none of a runtime's."""
+    return isinstance(getattr(value, "__dict__", None), dict) and _is_somebodys(value)
+
+
+def _is_slotted(value: Any) -> bool:
+    """Whether ``value`` is an object that keeps state in slots: none of a runtime's."""
+    return any(map(_slot_names, type(value).__mro__)) and _is_somebodys(value)
+
+
+def _is_somebodys(value: Any) -> bool:
     kinds = (nn.Module, Tensor, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
-    if isinstance(value, kinds) or not isinstance(getattr(value, "__dict__", None), dict):
+    if isinstance(value, kinds):
         return False
     root = type(value).__module__.partition(".")[0]
     return root != "torch" and (root not in sys.stdlib_module_names or root in _WALKED)
@@ -279,11 +336,11 @@ def _leaves(value: Any) -> Iterator[Any]:
     waiting, seen = [value], set()
     while waiting:
         one = waiting.pop()
-        if not isinstance(one, (*_CONTAINERS, tuple, frozenset)):
+        if not isinstance(one, (*_CONTAINERS, _Slots, tuple, frozenset)):
             yield one
         elif id(one) not in seen:
             seen.add(id(one))
-            waiting += one.values() if isinstance(one, dict) else one
+            waiting += one.values() if isinstance(one, dict | _Slots) else one
 
 
 def _of_a_run(table: Any) -> Iterator[bool]:
@@ -292,18 +349,44 @@ def _of_a_run(table: Any) -> Iterator[bool]:
 
 def _common_tables(model: nn.Module) -> Iterator[Any]:
     """The containers that the classes of the modules hold, and the files that define them: all
-    instances share these, copies too."""
-    classes = {kind for m in model.modules() for kind in type(m).__mro__}
-    written = [k for k in classes if k.__module__.partition(".")[0] not in ("torch", "builtins")]
-    names = {kind.__module__ for kind in written}
-    files = [vars(sys.modules[name]) for name in names if name in sys.modules]
+    instances share these, copies too. A dictionary of weak keys or values holds a dict; an object
+    of these files' classes holds its attributes."""
+    homes = list(_homes(model))
+    files = {home.get("__name__") for home in homes}
     seen = set()
-    for home in (*map(vars, written), *files):
+    for home in homes:
         for name, value in list(home.items()):
-            if name.startswith("__") or type(value) not in _CONTAINERS or id(value) in seen:
+            if isinstance(value, WeakKeyDictionary | WeakValueDictionary):
+                value = vars(value)["data"]
+            elif type(value).__module__ in files and _is_plain_object(value):
+                value = vars(value)
+            if name.startswith("__") or not isinstance(value, _CONTAINERS) or id(value) in seen:
                 continue
             seen.add(id(value))
             yield value
+
+
+def _homes(model: nn.Module) -> Iterator[Any]:
+    """What the classes of the modules hold, and the files that define these classes."""
+    classes = {kind for m in model.modules() for kind in type(m).__mro__}
+    written = [k for k in classes if k.__module__.partition(".")[0] not in ("torch", "builtins")]
+    names = {kind.__module__ for kind in written}
+    yield from map(vars, written)
+    yield from (vars(sys.modules[name]) for name in names if name in sys.modules)
+
+
+def _caches(model: nn.Module) -> Iterator[Any]:
+    """The functions and methods with ``functools.lru_cache`` in those places and on the modules."""
+    seen = set()
+    for home in (*_homes(model), *map(_own, model.modules())):
+        for value in list(home.values()):
+            cache = getattr(value, "__func__", value)  # of a static method or class method
+            if isinstance(cache, _CACHED) and id(cache) not in seen:
+                seen.add(id(cache))
+                yield cache
+
+
+_CACHED = type(functools.lru_cache(len))
 
 
 def _uncopyable(model: nn.Module) -> list[Any]:

@@ -120,9 +120,10 @@ def read_text(
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives the path of a new, empty file beside ``path``, which replaces ``path`` when the block
-    ends. If the block fails, ``path`` stays as it was. If two processes write at once, the whole
-    file of one of them remains.
+    ends. A missing folder is made. If the block fails, ``path`` stays as it was. If two processes
+    write at once, the whole file of one of them remains.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     # the mode of a new file, which a temporary file does not have: others may read the result
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -179,7 +180,6 @@ def _holder(file: IO[Any]) -> str:
 def write_text(path: Path, text: str) -> None:
     """Replaces ``path`` by ``text`` as UTF-8 in one step. Makes its folder if there is none. A
     byte of a path that is no text is written as an escape."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as draft:
         draft.write_bytes(text.encode(errors="backslashreplace"))
 
@@ -221,7 +221,9 @@ def _strict(text: str) -> object:
 def fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:
     """``raw`` with each value brought to the type that ``kind`` states for it."""
     hints = _hints(kind)
-    missing, unknown = [n for n in hints if n not in raw], [n for n in raw if n not in hints]
+    required = getattr(kind, "__required_keys__", hints)  # a TypedDict may have others
+    missing, unknown = [n for n in required if n not in raw], [n for n in raw if n not in hints]
+    missing.sort(key=list(hints).index)
     if missing or unknown:
         raise RecordError(
             "; ".join(
@@ -231,7 +233,9 @@ def fields(raw: dict[str, Any], kind: type, prefix: str) -> dict[str, Any]:
                 if names
             )
         )
-    return {name: _value(raw[name], hint, prefix + name) for name, hint in hints.items()}
+    return {
+        name: _value(raw[name], hint, prefix + name) for name, hint in hints.items() if name in raw
+    }
 
 
 def parsed(raw: object, kind: type[Made], name: str = "") -> Made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -15,21 +16,21 @@ from torch import nn
 
 from fake_bench import Bench
 from fleetfoot.choose import calibrate as module
+from fleetfoot.choose import calibration_check as checks
 from fleetfoot.choose.calibrate import (
-    CHECKED,
     Calibration,
     calibrate,
     calibration_file,
-    check,
     choose_engine,
     is_kept,
     load,
     read,
-    read_check,
     roofline_s,
     to_json,
 )
+from fleetfoot.choose.calibration_check import CHECKED, check, read_check
 from fleetfoot.choose.latency import OTHERS, activations, kind_of
+from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.choose.synthetic import BLOCKS, Synthetic, synthetic
 from fleetfoot.count import trace
 from fleetfoot.errors import EngineError, RecordError, UnknownNameError
@@ -79,9 +80,9 @@ def bench(monkeypatch) -> Bench:
     monkeypatch.setattr(module, "GROUP", 6)
     monkeypatch.setattr(module, "FEWEST", 6)
     monkeypatch.setattr(module, "DEFAULT_MINUTES", 1e-9)
-    for name in ("MEASURING", "CHECKING"):
-        small = replace(getattr(module, name), rounds=2, fewest_rounds=2, burst_s=0.0)
-        monkeypatch.setattr(module, name, replace(small, warmup_s=0.01, rewarm_s=0.0))
+    for room, name in ((module, "MEASURING"), (checks, "CHECKING")):
+        small = replace(getattr(room, name), rounds=2, fewest_rounds=2, burst_s=0.0)
+        monkeypatch.setattr(room, name, replace(small, warmup_s=0.01, rewarm_s=0.0))
     return Bench({"eager": {"seconds": 2e-4}})
 
 
@@ -292,7 +293,7 @@ def test_what_cannot_be_calibrated(options, words):
 
 def test_a_check_sets_predictions_beside_measurements(bench, tmp_path, monkeypatch):
     made = calibrated(bench, tmp_path / "made.json")
-    monkeypatch.setattr(module, "resolved_size", lambda name: 8)
+    monkeypatch.setattr(checks, "resolved_size", lambda name: 8)
 
     def network(name: str, size: int, fold: bool):
         model = tiny(int(name)).model
@@ -318,7 +319,7 @@ def test_a_check_sets_predictions_beside_measurements(bench, tmp_path, monkeypat
         )
         assert one.error == pytest.approx(one.predicted_s / one.measured_s - 1)
     assert found.agreement().networks == 3
-    write_text(tmp_path / "check.json", to_json(found))
+    write_text(tmp_path / "check.json", checks.to_json(found))
     assert read_check(tmp_path / "check.json") == found
 
 
@@ -355,3 +356,24 @@ def test_draws_reach_every_block_and_every_kind_and_run():
     assert all(any(block in one.name for one in drawn) for block in BLOCKS)
     compute = {"window3", "window", "pointwise", "row", "depthwise", "grouped", "product"}
     assert kinds >= compute | {"cheap", "smooth", "pair", "gate", *OTHERS} - {"other"}
+
+
+def test_it_ends_when_it_has_enough_networks(bench, tmp_path):
+    made = calibrated(bench, tmp_path / "made.json", minutes=60.0, enough=7)
+    assert len(made.samples) == 12  # whole groups of 6
+
+
+@pytest.mark.parametrize(
+    ("median", "p90", "doubted"), [(0.04, 0.13, False), (0.2, 0.2, True), (0.05, 0.4, True)]
+)
+def test_a_calibration_with_large_errors_warns(
+    bench, tmp_path, monkeypatch, caplog, median, p90, doubted
+):
+    errors = Agreement(networks=6, median_error=median, p90_error=p90, spearman=0.9)
+    monkeypatch.setattr(module, "cross_validated", lambda *_: errors)
+    with caplog.at_level(logging.WARNING):
+        made = calibrated(bench, tmp_path / "made.json")
+    assert bool(made.doubt) is doubted
+    said = f"median error is {100 * median:.0f} % and one in ten is off by more than"
+    assert (said in caplog.text) is doubted
+    assert ("fleetfoot calibrate --engine eager --threads 1" in caplog.text) is doubted

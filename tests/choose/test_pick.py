@@ -11,8 +11,10 @@ from torch import nn
 from fleetfoot.choose import pick
 from fleetfoot.choose.pick import MARGINS, Candidate, Limits, contenders, pareto
 from fleetfoot.count import trace
-from fleetfoot.errors import NoneFitsError
+from fleetfoot.errors import FoldError, NoneFitsError
+from fleetfoot.measure.networks import prepare
 from fleetfoot.models import list_models
+from fleetfoot.transform.fusion import unproved
 
 
 def candidate(model: str, predicted_ms: float, top1: float, mb: float = 10.0) -> Candidate:
@@ -230,7 +232,7 @@ def test_where_no_network_can_be_traced_each_is_listed(scores, monkeypatch):
 
 def test_a_trace_is_folded_once_and_read_from_then_on(tmp_path, monkeypatch):
     made = pick.folded_trace("mobilenetv1_025", 64, 1, cache=tmp_path)
-    monkeypatch.setattr(pick, "prepare", None)  # a second folding would fail
+    monkeypatch.setattr(pick, "unproved", None)  # a second folding would fail
 
     assert pick.folded_trace("mobilenetv1_025", 64, 1, cache=tmp_path) == made
     assert not any("batch_norm" in op.name for op in made.operators)
@@ -257,3 +259,30 @@ def test_newer_mobile_families_are_considered_beside_the_zoo():
         "mobilenetv4", "shvit", "repvit", "starnet", "hgnetv2", "efficientvit", "cpubone",
     }  # fmt: skip
     assert ("timm:starnet_s1", 224, 73.532, "timm's results table") in scored
+
+
+@pytest.mark.parametrize("name", ["mobileone_s0", "fastvit_t8", "timm:starnet_s1"])
+def test_a_trace_without_the_proof_is_that_of_the_folded_network(name, tmp_path):
+    size = 96
+    proved = prepare(name, size, fold=True)
+    expected = trace(proved.model, torch.zeros(1, 3, size, size))
+    assert pick.folded_trace(name, size, 1, cache=tmp_path) == expected
+
+
+class Rigid(nn.Module):
+    """A network that runs at one size only."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4 * 72 * 72, 2)
+
+    def forward(self, x):
+        return self.head(self.bn(self.conv(x)).flatten(1))
+
+
+def test_a_network_of_one_size_is_folded_at_its_own():
+    folded = unproved(Rigid().eval(), torch.zeros(1, 3, 72, 72))
+    assert isinstance(folded.bn, nn.Identity)
+    with pytest.raises(FoldError, match="runs on no input"):
+        unproved(Rigid().eval(), torch.zeros(1, 3, 80, 80))

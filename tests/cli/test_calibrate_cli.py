@@ -9,8 +9,10 @@ import typer
 from typer.testing import CliRunner
 
 from fleetfoot.choose import calibrate as bench
+from fleetfoot.choose import calibration_check as checks
 from fleetfoot.choose import pick as picking
-from fleetfoot.choose.calibrate import Calibration, Check, Checked, Sample, Scales
+from fleetfoot.choose.calibrate import Calibration, Sample, Scales
+from fleetfoot.choose.calibration_check import Check, Checked
 from fleetfoot.choose.latency import LatencyModel
 from fleetfoot.choose.pick import Candidate, Limits, Pick
 from fleetfoot.choose.prediction_error import Agreement
@@ -74,7 +76,7 @@ def asked(monkeypatch, tmp_path) -> dict:
     monkeypatch.setenv("FLEETFOOT_CACHE", str(tmp_path))
     monkeypatch.setattr(bench, "calibrate", calibrated)
     monkeypatch.setattr(bench, "load", lambda engine, threads, file: MADE)
-    monkeypatch.setattr(bench, "check", checked)
+    monkeypatch.setattr(checks, "check", checked)
     return found
 
 
@@ -96,9 +98,9 @@ def test_calibrate_json_is_the_record_and_nothing_else(asked):
 def test_check_takes_its_default_networks_and_leaves_record_and_picture(asked, tmp_path):
     said = run("calibrate", "--engine", "eager", "--check", "--record", tmp_path / "r").stdout
 
-    assert asked["names"] == list(bench.CHECKED)
+    assert asked["names"] == list(checks.CHECKED)
     assert "10.0 %" in said
-    assert bench.read_check(tmp_path / "r" / "check.json").networks[0].model == "a"
+    assert checks.read_check(tmp_path / "r" / "check.json").networks[0].model == "a"
     assert (tmp_path / "r" / "predicted-against-measured.png").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -79,3 +80,16 @@ def test_engines_says_which_are_absent_and_why():
 
     assert found["eager"] is None
     assert set(found) >= {"compiled", "onnxruntime", "openvino"}
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_help_fits_a_narrow_terminal_and_cuts_no_name(width):
+    env = {**os.environ, "COLUMNS": str(width)}
+    done = subprocess.run(
+        [sys.executable, "-m", "fleetfoot", "bench", "--help"],
+        env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert max(map(len, done.stdout.splitlines())) <= width + 10  # a least width of the parser
+    assert "…" not in done.stdout
+    for name in ("--engines", "--protocol", "--no-fold", "'timm:ghostnet_*'"):
+        assert name in done.stdout

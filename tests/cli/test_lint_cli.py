@@ -32,7 +32,9 @@ def plain():
 def run(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(machine, "machine", lambda threads: replace(ROUND, threads=threads))
+    monkeypatch.setattr(
+        machine, "machine", lambda threads, on_round: replace(ROUND, threads=threads)
+    )
     options = ("--no-measure", "--size", "32")
 
     def call(factory, *arguments):
@@ -88,3 +90,17 @@ def test_rules_are_listed():
 def test_what_does_not_go_together():
     assert CliRunner().invoke(app, []).exit_code == 2
     assert CliRunner().invoke(app, ["x", "--output", "y"]).exit_code == 2
+
+
+def test_rates_from_a_file_give_the_same_verdict_everywhere(run, tmp_path, monkeypatch):
+    file = tmp_path / "rates.json"
+    file.write_text(machine.to_json(replace(ROUND, threads=1)) + "\n")
+    monkeypatch.setattr(machine, "machine", None)  # nothing is measured
+    texts = {run("grouped", "--machine", "rates.json", "--json").stdout for _ in range(2)}
+    assert len(texts) == 1
+
+    result = run("grouped", "--machine", "rates.json", "--threads", "2")
+    assert "has no machine with 2 threads; it has 1" in str(result.exception)
+    file.write_text("{}")
+    assert "is not what" in str(run("grouped", "--machine", "rates.json").exception)
+    assert "cannot be read" in str(run("grouped", "--machine", "absent.json").exception)

@@ -15,6 +15,7 @@ from torch import nn
 
 from fleetfoot.count import trace
 from fleetfoot.errors import UnknownNameError
+from fleetfoot.explain.denormals import denormals
 from fleetfoot.explain.rules import LEAST_SHARE, RULES, findings, rule, worth_saying
 from fleetfoot.explain.rules.examples import EXAMPLES, ROUND, repeated
 from fleetfoot.explain.rules.pricing import modelled_layers
@@ -354,6 +355,36 @@ def test_e1_names_layers_in_reference_kernels_by_what_they_take_above_their_floo
     assert not found("E1", network, (1, 8, 10, 10), reference=reference, **options)
 
 
+def test_n1_names_denormal_weights_and_maps_of_slow_layers():
+    network = nn.Sequential(conv(4, 8), conv(8, 8), conv(8, 8))
+    with torch.no_grad():
+        network[0].weight[:2] = 1e-39  # two of the maps that the second layer reads
+        network[1].weight.view(-1)[:16] = 1e-39
+    held = denormals(network, torch.ones(STEM))
+    assert {name: (row.weights, row.of_weights) for name, row in held.items()} == {
+        "0": (8, 32),
+        "1": (16, 64),
+        "2": (0, 64),  # it reads two maps of the second layer
+    }
+    assert held["2"].maps >= 200
+    assert (held["0"].maps, held["0"].of_maps) == (200, 400 + 800)
+    options = {"engine": "eager", "denormals": held}
+    times = {"0": 1e-6, "1": 1e-3, "2": 1e-6}
+    (one,) = found("N1", network, STEM, times=times, **options)
+    # 100 positions of 8 → 8 channels: 6,400 multiply-adds and 6,656 bytes, which bind, and a start
+    floor_s = max(6400 * MAC_S, (100 * 16 + 64) * 4 * BYTE_S) + START_S
+    assert (one.module, one.number, one.bound) == ("1", 24, 0)
+    assert one.price_s == pytest.approx(1e-3 - 4 * floor_s)
+    assert "24 weights of the network" in one.text
+    assert "here 16 of 64 weights" in one.text
+    assert "set_flush_denormal" in one.change
+    # near misses: fast layers, an engine that flushes, a network without such numbers, no times
+    assert not found("N1", network, STEM, times=dict.fromkeys("012", 1e-6), **options)
+    assert not found("N1", network, STEM, times=times, engine="native")
+    assert not found("N1", network, STEM, **options)
+    assert not denormals(conv(4, 8), torch.ones(STEM))
+
+
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_each_example_breaks_its_rule_and_the_mended_one_less(code):
     example = EXAMPLES[code]
@@ -362,6 +393,8 @@ def test_each_example_breaks_its_rule_and_the_mended_one_less(code):
         rows = modelled_layers(trace(repeated(example.broken), torch.zeros(example.shape)), ROUND)
         times = {row.module: row.time_s * example.times_floor for row in rows}
         options = {"times": times, "engine": "engine", "engine_note": example.engine_note}
+    if example.denormals:
+        options["denormals"] = denormals(repeated(example.broken), torch.zeros(example.shape))
     broken = found(code, repeated(example.broken), example.shape, **options)
     assert broken
     if example.mended is None:

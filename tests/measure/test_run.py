@@ -475,6 +475,36 @@ def test_a_real_network_runs_on_eager():
     assert m.device == "cpu"
 
 
+def slow_networks(seconds):
+    def made(name, size, fold):
+        time.sleep(seconds)
+        return network(name, size, fold)
+
+    return made
+
+
+@pytest.mark.parametrize("by_network", [False, True])
+def test_the_budget_covers_preparing_and_what_it_leaves_out_is_said(tmp_path, by_network):
+    bench, events = Bench(), []
+    tools = replace(bench.tools, networks=slow_networks(0.5))
+    pace = replace(PACE, budget_s=0.5, leaves_out=True, fewest_rounds=1, by_network=by_network)
+    done = run(CASES, pace, tools=tools, on_event=events.append, output=tmp_path)
+    assert {m.model for m in done.measurements} == {"a"}  # one network, always
+    assert {f.model for f in done.failures} == {"b", "c"}
+    assert all("no time: the others took" in f.reason for f in done.failures)
+    (notice,) = [e.text for e in events if getattr(e, "text", "").startswith("no time")]
+    assert notice.endswith("Left out: b, c")
+
+    resumed = run(CASES, replace(pace), tools=bench.tools, output=tmp_path, resume=True)
+    assert {m.model for m in resumed.measurements} == {"a", "b", "c"}
+
+
+def test_without_that_every_network_is_prepared():
+    tools = replace(Bench().tools, networks=slow_networks(0.05))
+    done = run(CASES, replace(PACE, budget_s=0.01, fewest_rounds=1), tools=tools)
+    assert {m.model for m in done.measurements} == {"a", "b", "c"}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks")
 def test_two_do_not_write_one_journal_at_once(tmp_path):
     header = run_module._header(CASES, PACE, Form())

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fleetfoot.choose.calibrate import Calibration, Check, Checked, Sample, Scales, to_json
+from fleetfoot.choose.calibrate import Calibration, Sample, Scales
+from fleetfoot.choose.calibration_check import Check, Checked, to_json
 from fleetfoot.choose.latency import LatencyModel
 from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.measure.record import Failure

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from fleetfoot.choose.pick import Tracing
 from fleetfoot.measure.run import Case, Failed, Notice, Preparing, RoundDone
+from fleetfoot.report import live
 from fleetfoot.report.live import Progress
 from records import failure
 
@@ -42,8 +43,8 @@ def test_without_a_terminal_a_stage_begins_and_ends_with_a_plain_line():
 
 def test_tracing_is_a_stage_of_its_own():
     assert shown([Tracing(name, i + 1, 2) for i, name in enumerate(("a", "b"))]).splitlines() == [
-        "folding and tracing 1 of 2: a",
-        "folding and tracing 2 of 2: b",
+        "tracing 1 of 2: a",
+        "tracing 2 of 2: b",
     ]
 
 
@@ -68,3 +69,12 @@ def test_a_table_longer_than_the_screen_says_how_many_are_left():
         for i in range(60)
     }
     assert "and 35 more" in shown([RoundDone(1, 2, 0, 1.0, many)], force_terminal=True)
+
+
+def test_the_time_of_the_rest_is_said_once_it_can_be_known(monkeypatch):
+    clock = iter(range(0, 10_000, 30))
+    monkeypatch.setattr(live.time, "monotonic", lambda: float(next(clock)))
+    lines = shown([Tracing(f"n{i}", i + 1, 10) for i in range(10)]).splitlines()
+    assert lines[0] == "tracing 1 of 10: n0"
+    assert all("left" not in line for line in lines[: live.STEPS_TO_KNOW - 1])
+    assert any("min left" in line for line in lines[live.STEPS_TO_KNOW - 1 :])

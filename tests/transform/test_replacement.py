@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import json
-from dataclasses import replace
-
 import pytest
-import safetensors
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -17,72 +12,15 @@ from torchvision.models.detection import (
 )
 from torchvision.ops import Conv2dNormActivation
 
-from fleetfoot.engines import TOLERANCES, available, load, relative_error
 from fleetfoot.errors import (
-    CorruptFileError,
-    KeyMismatchError,
     SwapError,
     UnknownNameError,
-    WeightsError,
 )
 from fleetfoot.models import create_model
 from fleetfoot.ops.pconv import PConv, PConvPointwise
-from fleetfoot.transform import SwapOptions, fuse, substitute, swap, swap_file
+from fleetfoot.transform import SwapOptions, fuse, substitute, swap
 from helpers import trained_
-
-
-class Bottleneck(nn.Module):
-    """As in a YOLO: a 1×1, a 3×3, a shortcut."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.reduce = Conv2dNormActivation(channels, channels // 2, 1, activation_layer=nn.SiLU)
-        self.expand = Conv2dNormActivation(channels // 2, channels, 3, activation_layer=nn.SiLU)
-
-    def forward(self, x):
-        return x + self.expand(self.reduce(x))
-
-
-class Yolo(nn.Module):
-    """Two maps, joined by upsampling, each with a head that answers with boxes and classes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = Conv2dNormActivation(3, 16, 3, stride=2, activation_layer=nn.SiLU)
-        self.fine = nn.Sequential(
-            Conv2dNormActivation(16, 32, 3, stride=2, activation_layer=nn.SiLU), Bottleneck(32)
-        )
-        self.coarse = nn.Sequential(
-            Conv2dNormActivation(32, 64, 3, stride=2, activation_layer=nn.SiLU), Bottleneck(64)
-        )
-        self.lateral = nn.Conv2d(64, 32, 1)
-        self.up = nn.Upsample(scale_factor=2)
-        self.join = nn.Conv2d(64, 32, 3, padding=1)
-        self.heads = nn.ModuleList([nn.Conv2d(32, 10, 1), nn.Conv2d(64, 10, 1)])
-
-    def forward(self, x):
-        fine = self.fine(self.stem(x))
-        coarse = self.coarse(fine)
-        fine = self.join(torch.cat((fine, self.up(self.lateral(coarse))), 1))
-        maps = zip(self.heads, (fine, coarse), strict=True)
-        return torch.cat([head(m).flatten(2) for head, m in maps], 2).transpose(1, 2)
-
-
-IMAGE = torch.zeros(1, 3, 32, 32)
-
-
-def separable(*between: nn.Module, bias: bool = False, channels: int = 8) -> nn.Sequential:
-    depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=bias)
-    return nn.Sequential(depthwise, *between, nn.Conv2d(channels, 12, 1))
-
-
-def swapped(model: nn.Module, *shape: int, **options):
-    return swap(model, torch.zeros(shape or (1, 8, 6, 6)), SwapOptions(**options))
-
-
-def reasons(done) -> dict[str, str]:
-    return {row.path: row.reason for row in done.left}
-
+from swaps_by_hand import IMAGE, Yolo, mixed, reasons, swapped, swapped_double
 
 # --- what is made
 
@@ -122,11 +60,6 @@ def test_a_pair_set_by_hand_is_the_convolution_that_it_stands_for():
     x = torch.randn(2, 8, 6, 7, dtype=torch.float64)
 
     torch.testing.assert_close(pair(x), conv(x))  # the algebra, so float64
-
-
-def swapped_double(conv: nn.Conv2d, **options):
-    example = torch.zeros(1, conv.in_channels, 6, 6, dtype=torch.float64)
-    return swap(nn.Sequential(conv), example, SwapOptions(**options))
 
 
 def test_no_activation_stands_in_a_pair_and_the_norm_behind_stays():
@@ -173,160 +106,6 @@ def test_modes_dtypes_and_what_is_trained_are_the_convolutions():
     assert {t.dtype for t in done.model.parameters()} == {torch.float64}
     assert {t.requires_grad for t in done.model[0].parameters()} == {False}
     assert {t.requires_grad for t in done.model[1].parameters()} == {True}
-
-
-# --- a depthwise convolution and its own 1×1
-
-
-@pytest.mark.parametrize("between", [(), (nn.Identity(), nn.Dropout(0.1)), (nn.BatchNorm2d(8),)])
-def test_a_one_by_one_right_behind_serves_as_the_pairs(between):
-    model = trained_(separable(*between))
-    done = swapped(model, which="depthwise")
-    (row,) = done.replaced
-
-    assert isinstance(done.model[0], PConv)
-    assert row.pointwise == str(len(between) + 1)
-    assert row.now == "PConv 3×3 2/8, own 1×1"
-    assert torch.equal(done.model[-1].weight, model[-1].weight)
-    assert done.new == ("0.conv.weight",)
-
-
-@pytest.mark.parametrize(
-    "between", [nn.ReLU(), nn.Conv2d(8, 8, 1, groups=2), nn.AvgPool2d(3, 1, 1), nn.ZeroPad2d(0)]
-)
-def test_anything_else_between_gets_a_pair_of_its_own(between):
-    (row,) = swapped(separable(between), which="depthwise").replaced
-
-    assert row.pointwise == "new"
-
-
-def test_own_uses_the_one_by_one_behind_norm_and_activation_and_says_what_stands_between():
-    model = separable(nn.BatchNorm2d(8), nn.ReLU6())
-    (row,) = swapped(model, which="depthwise", pointwise="own").replaced
-    assert row.pointwise == "3"
-    assert row.between == ("BatchNorm2d", "ReLU6")
-
-    (paper,) = swapped(model, which="depthwise").replaced
-    assert paper.pointwise == "new"
-    assert paper.between == ()
-
-
-def test_a_one_by_one_that_is_not_the_only_reader_is_not_used():
-    class Both(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.part = separable()
-
-        def forward(self, x):
-            mixed = self.part[0](x)
-            return self.part[1](mixed).mean() + mixed
-
-    (row,) = swapped(Both(), which="depthwise").replaced
-    assert row.pointwise == "new"
-
-
-def test_a_depthwise_convolution_in_two_places_gets_a_pair():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.part = separable()
-            self.again = self.part[0]
-
-        def forward(self, x):
-            return self.part(x).mean() + (self.again(x) if float(x.sum()) == 0 else x)
-
-    (row,) = swapped(Twice(), which="depthwise").replaced
-    assert row.pointwise == "new"
-
-
-def test_a_dropped_bias_is_said():
-    (row,) = swapped(separable(bias=True), which="depthwise").replaced
-    assert row.now == "PConv 3×3 2/8, own 1×1, without the bias"
-
-
-def test_a_separable_part_within_code_that_cannot_be_followed_is_found():
-    class Opaque(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.part = separable(nn.BatchNorm2d(8))
-
-        def forward(self, x):
-            return self.part(x) if float(x.sum()) == 0 else x
-
-    (row,) = swapped(Opaque(), which="depthwise").replaced
-    assert row.pointwise == "part.2"
-
-
-def test_shufflenet_v2_has_its_own_one_by_ones():
-    done = swap(create_model("shufflenet_v2_x1_0"), IMAGE, SwapOptions(which="depthwise"))
-
-    assert {row.between for row in done.replaced} == {("BatchNorm2d",)}
-    assert all(
-        row.pointwise == row.path.replace("main.depthwise", "main.last") for row in done.replaced
-    )
-    assert "its 58 channels are not divisible by ratio 4; 1 and 2 divide them" in done.summary()
-
-
-# --- the start
-
-
-def test_fit_finds_the_kernel_that_a_pair_can_hold():
-    torch.manual_seed(1)
-    pair = PConvPointwise(8, 12, bias=True).double()
-    conv = nn.Conv2d(8, 12, 3, padding=1).double()
-    with torch.no_grad():
-        conv.weight.zero_()
-        conv.weight[:, 2:, 1, 1] = pair.pointwise.weight[:, 2:, 0, 0]
-        conv.weight[:, :2] = torch.einsum(
-            "op,pckl->ockl", pair.pointwise.weight[:, :2, 0, 0], pair.pconv.conv.weight
-        )
-    done = swapped_double(conv, init="fit")
-    x = torch.randn(2, 8, 6, 7, dtype=torch.float64)
-
-    assert done.replaced[0].fit_error < 1e-7  # the square root of float64's rounding
-    torch.testing.assert_close(done.model[0](x), conv(x))
-
-
-@pytest.mark.parametrize(("groups", "out_channels"), [(1, 8), (1, 1), (2, 8), (4, 8), (8, 8)])
-def test_no_pair_is_nearer_than_the_fit(groups, out_channels):
-    """The stated distance is that of the dense kernels; a step of gradient descent finds no
-    nearer one."""
-    conv = nn.Conv2d(8, out_channels, 3, padding=1, groups=groups if out_channels > 1 else 1)
-    conv.double()
-    done = swapped_double(conv, init="fit")
-    pair = done.model[0]
-    delta = torch.eye(8, dtype=torch.float64)[:, :, None, None]
-    impulse = nn.functional.pad(delta, (2, 2, 2, 2))  # the answers to it are the kernels
-
-    def distance() -> torch.Tensor:
-        with torch.no_grad():
-            wanted = conv(impulse) - conv.bias.view(1, -1, 1, 1)
-        made = pair(impulse) - pair.pointwise.bias.view(1, -1, 1, 1)
-        return (made - wanted).square().sum().sqrt() / wanted.square().sum().sqrt()
-
-    found = distance()
-    assert found.item() == pytest.approx(done.replaced[0].fit_error, abs=1e-7)
-    if found > 1e-6:
-        found.backward()
-        largest = max(p.grad.abs().max().item() for p in pair.parameters() if p.grad is not None)
-        assert largest < 1e-6
-
-
-def test_fit_with_its_own_one_by_one_takes_the_depthwise_kernels():
-    model = separable().double()
-    done = swap(model, torch.zeros(1, 8, 6, 6, dtype=torch.float64), SwapOptions(init="fit"))
-    x = torch.randn(2, 8, 6, 7, dtype=torch.float64)
-
-    torch.testing.assert_close(done.model[0](x)[:, :2], model[0](x)[:, :2] - bias(model[0], 2))
-    kernels = model[0].weight.detach().clone()
-    size = kernels.square().sum()
-    kernels[:2] = 0
-    kernels[2:, :, 1, 1] -= 1  # the others are handed on
-    assert done.replaced[0].fit_error == pytest.approx((kernels.square().sum() / size).sqrt())
-
-
-def bias(conv: nn.Conv2d, channels: int) -> torch.Tensor | float:
-    return 0.0 if conv.bias is None else conv.bias[:channels].view(1, -1, 1, 1)
 
 
 # --- what stays
@@ -399,16 +178,6 @@ def test_a_module_in_two_places_is_replaced_in_both_and_stays_one():
 
 
 # --- which are taken
-
-
-def mixed() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(8, 8, 3, padding=1),
-        nn.Conv2d(8, 8, 3, padding=1, groups=8),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, padding=1, groups=2),
-        nn.Conv2d(8, 8, 1),
-    )
 
 
 @pytest.mark.parametrize(
@@ -576,147 +345,3 @@ def test_no_module_and_no_fitting_input():
         swap(lambda x: x, IMAGE)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"cannot be counted at input \(1, 3, 32, 32\)"):
         swapped(mixed(), 1, 3, 32, 32)
-
-
-# --- after the swap: fold, engines, files
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "norms_left"),
-    [
-        ("timm:resnet18", SwapOptions(strided=True), 0),
-        ("shufflenet_v2_x0_5", SwapOptions(ratio=2), 0),
-        # a norm and activation behind a PConv: nothing linear beside the norm to take it
-        ("timm:mobilenetv2_100", SwapOptions(pointwise="own"), 13),
-    ],
-    ids=["resnet18", "shufflenet_v2", "mobilenetv2"],
-)
-def test_the_new_network_folds_and_runs_on_the_engines(name, options, norms_left):
-    done = swap(trained_(create_model(name)).eval(), IMAGE, options)
-    fused = fuse(done.model, IMAGE)
-    assert len(fused.left) == norms_left
-    images = torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():
-        expected = done.model(images)
-    for engine in ("eager", "native"):
-        if available()[engine] is not None:
-            pytest.skip(available()[engine])
-        with load(engine, fused.model, example=images) as running:
-            assert relative_error(running.run(images), expected) < TOLERANCES["float32"]
-
-
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_the_new_network_exports(engine):
-    if available()[engine] is not None:
-        pytest.skip(available()[engine])
-    done = swap(Yolo().eval(), IMAGE, SwapOptions(strided=True))
-    images = torch.randn(1, 3, 32, 32)
-    with load(engine, fuse(done.model, IMAGE).model, example=images) as running:
-        expected = done.model(images).detach()
-        assert relative_error(running.run(images), expected) < TOLERANCES["float32"]
-
-
-def test_the_norm_behind_a_pair_folds_into_its_one_by_one():
-    model = Conv2dNormActivation(8, 8, 3, activation_layer=nn.ReLU)
-    done = swap(trained_(model), torch.zeros(1, 8, 6, 6))
-    fused = fuse(done.model, torch.zeros(1, 8, 6, 6))
-
-    assert [row.detail for row in fused.folded] == ["into 0.pointwise"]
-    assert not fused.left
-
-
-@pytest.mark.parametrize(
-    ("name", "made"),
-    [
-        ("timm:resnet18", {}),
-        ("mobilenetv2_035", {"num_classes": 7, "padding": "same"}),
-        ("shufflenet_v2_x0_5", {}),
-    ],
-)
-def test_a_saved_network_comes_back_from_its_file_alone(tmp_path, name, made):
-    options = SwapOptions(strided=True, ratio=2)
-    done = swap(trained_(create_model(name, **made)), IMAGE, options)
-    file = tmp_path / "swapped.safetensors"
-    swap_file.save(done, file, base=name)
-    back = swap_file.load(file)
-
-    assert back.training
-    images = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(
-        back.eval()(images), copy.deepcopy(done.model).eval()(images), rtol=0, atol=0
-    )
-    with safetensors.safe_open(file, framework="pt") as opened:
-        stated = opened.metadata()
-    assert stated["model"] == name
-    assert json.loads(stated["swap"])["ratio"] == 2
-
-
-class Wrapped(nn.Module):
-    """All of whose keys begin with ``model.``, as a training checkpoint's may."""
-
-    def __init__(self):
-        super().__init__()
-        self.model = Yolo()
-
-    def forward(self, x):
-        return self.model(x)
-
-
-def test_a_network_of_the_users_own_is_given_to_load(tmp_path):
-    base, file = Wrapped(), tmp_path / "own.safetensors"
-    done = swap(base, IMAGE)
-    swap_file.save(done, file, base="nets/mine.py:build")
-    with pytest.raises(WeightsError, match=r"nets/mine.py:build.*base=\.\.\."):
-        swap_file.load(file)
-
-    back = swap_file.load(file, base)
-    state = done.model.state_dict()
-    assert all(torch.equal(t, state[key]) for key, t in back.state_dict().items())
-    assert isinstance(base.model.join, nn.Conv2d)
-
-
-def test_files_that_are_no_swap_or_do_not_fit(tmp_path):
-    done = swap(Yolo(), IMAGE)
-    file = tmp_path / "swapped.safetensors"
-    swap_file.save(done, file, base="mine.py:build")
-    with pytest.raises(WeightsError, match="exists already"):
-        swap_file.save(done, file, base="mine.py:build")
-    with pytest.raises(CorruptFileError, match=r"does not fit mine\.py:build"):
-        swap_file.load(file, mixed())
-
-    narrow = Yolo()
-    narrow.heads = nn.ModuleList([nn.Conv2d(32, 10, 1), nn.Conv2d(64, 11, 1)])
-    with pytest.raises(KeyMismatchError, match=r"heads.1.weight"):
-        swap_file.load(file, narrow)
-
-    plain = tmp_path / "plain.safetensors"
-    safetensors.torch.save_file(Yolo().state_dict(), plain)
-    with pytest.raises(WeightsError, match="no file of fleetfoot swap"):
-        swap_file.load(plain)
-    for unsound in ("{", "[]", '{"ratio": 0, "alone": {}}', '{"ratio": 4, "alone": {"a": "b"}}'):
-        header = {"model": "timm:resnet18", "swap": unsound}
-        safetensors.torch.save_file(Yolo().state_dict(), plain, metadata=header)
-        with pytest.raises(CorruptFileError, match="its header's swap is unsound"):
-            swap_file.load(plain)
-
-
-def test_a_header_cannot_make_load_fetch_or_read_another_file(tmp_path):
-    file = tmp_path / "hostile.safetensors"
-    header = {
-        "fleetfoot": "0",
-        "model": "mobilenetv2_035",
-        "options": json.dumps({"weights": "/etc/passwd"}),
-        "swap": json.dumps({"ratio": 4, "alone": {}, "num_classes": 3}),
-    }
-    safetensors.torch.save_file({"a": torch.zeros(1)}, file, metadata=header)
-    with pytest.raises(CorruptFileError, match="its header's options are unsound: weights"):
-        swap_file.load(file)
-
-
-def test_the_published_accuracy_does_not_come_along():
-    model = create_model("mobilenetv2_035")
-    model.pretrained_cfg = replace(model.pretrained_cfg, top1=60.0, top1_source="a paper")
-    done = swap(model, IMAGE)
-
-    assert done.model.pretrained_cfg.top1 is None
-    assert model.pretrained_cfg.top1 == 60.0

@@ -56,16 +56,17 @@ public:
     }
 
     void check(const NodeCheck& node) const override {
-        const int count = operands_of(std::get<ElementwiseArgs>(node.args()).op);
-        for (int i = 0; i < 3; ++i) {
-            if (static_cast<bool>(node.in(kOperands[i])) != (i < count))
-                node.fail("has not " + std::to_string(count) + " operands");
-            if (i < count) node.same_shape(kOperands[i]);
-        }
+        for (Role role : kOperands)
+            if (node.in(role)) node.same_shape(role);
     }
 
     void types(const NodeCheck& node) const override {
-        const Signature signature = signature_of(std::get<ElementwiseArgs>(node.args()).op);
+        const Elementwise op = std::get<ElementwiseArgs>(node.args()).op;
+        const int count = operands_of(op);
+        for (int i = 0; i < 3; ++i)
+            if (static_cast<bool>(node.in(kOperands[i])) != (i < count))
+                node.fail("has not " + std::to_string(count) + " operands");
+        const Signature signature = signature_of(op);
         const bool where = signature == Signature::where;
         const Type first = node.type(kA), given = where ? node.type(kB) : first;
         if (node.in(kB)) node.typed(kB, given);

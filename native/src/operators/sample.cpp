@@ -10,6 +10,8 @@ constexpr int32_t kMaxTaps = 1 << 16;
 
 class Resample final : public Operator {
 public:
+    bool reference() const override { return true; }
+
     Inputs inputs() const override { return {roles(kX, kWeight, kIndex)}; }
 
     Args read(Fields& attributes) const override {
@@ -56,6 +58,8 @@ public:
 
 class Sample final : public Operator {
 public:
+    bool reference() const override { return true; }
+
     Inputs inputs() const override { return {roles(kX, kGrid)}; }
 
     Args read(Fields& attributes) const override {

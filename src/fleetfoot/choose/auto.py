@@ -1,9 +1,10 @@
 """The engine for a network on this machine: ``load_auto`` finds the fastest by measuring, and
 ``load_fast`` takes the likeliest at once.
 
-``auto`` keeps each answer with the measurements that decided it. Each question has a file in fleetfoot's cache folder. A question consists of the network's
-structure, the batch, size, threads, the engines to choose from, the machine and the versions; if
-one of them changes, it is another question, and is measured.
+``auto`` keeps each answer with the measurements that decided it. Each question has a file in
+fleetfoot's cache folder. A question consists of the network's structure, the batch, size, threads,
+the engines to choose from, the machine and the versions; if one of them changes, it is another
+question, and is measured.
 """
 
 from __future__ import annotations

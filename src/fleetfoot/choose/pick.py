@@ -19,6 +19,7 @@ import torch
 
 from fleetfoot.choose.calibrate import (
     CHECKING,
+    ENOUGH,
     OnEvent,
     calibrate,
     calibration_file,
@@ -35,11 +36,11 @@ from fleetfoot.machine import environment
 from fleetfoot.machine.measured import machine
 from fleetfoot.measure.clock import quantile
 from fleetfoot.measure.grid import networks
-from fleetfoot.measure.networks import prepare
 from fleetfoot.measure.run import Case, Event, run
 from fleetfoot.models import list_models
-from fleetfoot.network import Size, height_width, native_size, published, resolved_size
+from fleetfoot.network import Size, native_size, published, resolve, resolved_size
 from fleetfoot.network.user import place_of
+from fleetfoot.transform.fusion import unproved
 
 log = logging.getLogger("fleetfoot")
 
@@ -65,7 +66,7 @@ MEASURING = replace(CHECKING, name="pick", description="contenders, interleaved"
 
 @dataclass(frozen=True)
 class Tracing:
-    """Event: a network is being folded and traced, or read from the cache."""
+    """Event: a network is being folded and traced, or its trace read from the cache."""
 
     model: str
     number: int
@@ -259,8 +260,10 @@ def _model(engine: str, threads: int, on_event: OnEvent) -> Predict:
         said = (
             logging.WARNING if os.path.lexists(calibration_file(engine, threads)) else logging.INFO
         )
-        log.log(said, "%s; calibrating now", error)
-        made = calibrate(engine, threads=threads, on_event=on_event)
+        log.log(said, "%s; calibrating now, once, for one to three minutes", error)
+        made = calibrate(engine, threads=threads, enough=ENOUGH, on_event=on_event)
+    if made.doubt:
+        log.warning("%s", made.doubt)
     return made.model.predict
 
 
@@ -318,8 +321,8 @@ def candidates(
 
 
 def folded_trace(name: str, size: Size, batch: int, cache: Path | None = None) -> Trace:
-    """The trace of a folded network. It is kept in ``cache``, because folding with its proof takes
-    a second; it depends only on the network and on versions."""
+    """The trace of a folded network. It is kept in ``cache``, because folding takes half a second;
+    it depends only on the network and on versions."""
     question = {
         "network": name,
         "size": size,
@@ -337,8 +340,10 @@ def folded_trace(name: str, size: Size, batch: int, cache: Path | None = None) -
 
 
 def _folded_trace(name: str, size: Size, batch: int) -> Trace:
-    made = prepare(name, size, fold=True)
-    return trace(made.model, torch.zeros(batch, made.channels, *height_width(size)))
+    workload = resolve(name, size=size)
+    example = workload.image("pick")
+    folded = unproved(workload.module, example)  # what is measured later is proved then
+    return trace(folded, torch.zeros(batch, *example.shape[1:]))
 
 
 def _kept_trace(raw: Any) -> Trace:

@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli import complete
 from fleetfoot.cli.network import Channels, Inputs, Size, one_image
-from fleetfoot.cli.values import numbers, split_names
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output, numbers, split_names
 from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
 
@@ -21,14 +23,17 @@ def bench(
         list[str] | None,
         typer.Argument(
             help="Networks: names or shell patterns, for example 'fastvit_*' or 'timm:ghostnet_*'; "
-            "your own as 'path.py:factory'; files of weights. Default: about a dozen networks."
+            "your own as 'path.py:factory'; files of weights. Default: about a dozen networks.",
+            autocompletion=complete.networks,
         ),
     ] = None,
     engines: Annotated[
         str | None,
         typer.Option(
             help="Engines to measure, for example 'eager,native'; or 'all', some of which build "
-            "for a minute a network. Default: the protocol's, eager, onnxruntime, openvino, native."
+            "for a minute a network. Default: the protocol's, eager, onnxruntime, openvino and "
+            "native.",
+            autocompletion=complete.engines,
         ),
     ] = None,
     threads: Annotated[
@@ -55,7 +60,8 @@ def bench(
         typer.Option(
             help="What is measured and for how long: 'default', 'quick', 'fasternet' (batch 1 and "
             "32, one thread), 'beside' (one thread and two beside busy cores), or 'peers' (every "
-            "engine, an hour or more)."
+            "engine, an hour or more).",
+            autocompletion=complete.protocol,
         ),
     ] = "default",
     seconds: Annotated[
@@ -95,17 +101,18 @@ def bench(
     ] = False,
 ) -> None:
     """Measure how fast networks run on this machine."""
-    from functools import partial
+    with working("loading the networks"):
+        from functools import partial
 
-    from fleetfoot.measure import bench as benchmark
-    from fleetfoot.measure.grid import Grid
-    from fleetfoot.measure.networks import prepare
-    from fleetfoot.measure.pace import Pace
-    from fleetfoot.measure.record import to_json
-    from fleetfoot.measure.run import Form, Tools
-    from fleetfoot.report import join, print_starts, print_tables, save
-    from fleetfoot.report.kit.terminal import console
-    from fleetfoot.report.live import Progress
+        from fleetfoot.measure import bench as benchmark
+        from fleetfoot.measure.grid import Grid
+        from fleetfoot.measure.networks import prepare
+        from fleetfoot.measure.pace import Pace
+        from fleetfoot.measure.record import to_json
+        from fleetfoot.measure.run import Form, Tools
+        from fleetfoot.report import join, print_starts, print_tables, save
+        from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.live import Progress
 
     size, channels = one_image("bench", size, inputs, channels)
     folder = output_folder(output, resume, protocol)
@@ -153,6 +160,7 @@ def output_folder(output: Path | None, resume: bool, protocol: str) -> Path:
         raise typer.BadParameter("--resume needs --output, the folder of the run to continue")
     if output is None:
         return Path("bench-results") / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{protocol}"
+    check_output(output, folder=True)
     if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise typer.BadParameter(
             f"--output {output} is not empty; name a new folder, or continue the run in it with "
@@ -189,12 +197,13 @@ def compare(
     ] = False,
 ) -> None:
     """Compare two records: what is faster, by how much, and whether it is more than noise."""
-    from fleetfoot.measure.compare import compare as compare_records
-    from fleetfoot.measure.record import read
-    from fleetfoot.report import print_comparison
-    from fleetfoot.report.kit.terminal import console
+    with working("reading the record"):
+        from fleetfoot.measure.compare import compare as compare_records
+        from fleetfoot.measure.record import read
+        from fleetfoot.report import print_comparison
+        from fleetfoot.report.kit.terminal import console
 
-    found = compare_records(read(before), read(after), across_machines=across_machines)
+        found = compare_records(read(before), read(after), across_machines=across_machines)
     if as_json:
         echo_json(found.as_json())
     else:
@@ -219,18 +228,20 @@ def report(
     ] = False,
 ) -> None:
     """Make the tables, plots and page of a record again."""
-    from fleetfoot.measure.record import read_failures, read_starts
-    from fleetfoot.report import (
-        markdown,
-        print_starts,
-        print_tables,
-        read_joined,
-        save,
-        update_between_markers,
-    )
-    from fleetfoot.report.kit.terminal import console
+    check_output(output, folder=True)
+    with working("reading the record"):
+        from fleetfoot.measure.record import read_failures, read_starts
+        from fleetfoot.report import (
+            markdown,
+            print_starts,
+            print_tables,
+            read_joined,
+            save,
+            update_between_markers,
+        )
+        from fleetfoot.report.kit.terminal import console
 
-    rows, failures, starts = read_joined(record), read_failures(record), read_starts(record)
+        rows, failures, starts = read_joined(record), read_failures(record), read_starts(record)
     if readme is not None:
         changed = update_between_markers(readme, markdown(rows))
         echo(f"{readme}: {'updated' if changed else 'already up to date'}")

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli import complete
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output
 from fleetfoot.streams import echo, echo_json
 
 
@@ -22,7 +25,8 @@ def calibrate(
         str,
         typer.Option(
             help="Engine to calibrate: 'native', 'onnxruntime', 'openvino', 'eager', or 'auto', "
-            "the first of them that is installed."
+            "the first of them that is installed.",
+            autocompletion=complete.modelled_engine,
         ),
     ] = "auto",
     threads: Annotated[int, typer.Option(help="Number of threads of the engine.")] = 1,
@@ -72,12 +76,21 @@ def calibrate(
     if check and resume and record is None:
         raise typer.BadParameter("--resume needs --record, the folder of the check to continue")
 
-    from fleetfoot.choose import calibrate as bench
-    from fleetfoot.files import write_text
-    from fleetfoot.measure.grid import networks
-    from fleetfoot.report.kit.terminal import console
-    from fleetfoot.report.latency import CHECK_FILE, print_calibration, print_check, save_picture
-    from fleetfoot.report.live import Progress
+    check_output(output)
+    check_output(record, folder=True, option="--record")
+    with working("loading"):
+        from fleetfoot.choose import calibrate as bench
+        from fleetfoot.choose import calibration_check as checks
+        from fleetfoot.files import write_text
+        from fleetfoot.measure.grid import networks
+        from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.latency import (
+            CHECK_FILE,
+            print_calibration,
+            print_check,
+            save_picture,
+        )
+        from fleetfoot.report.live import Progress
 
     engine = bench.choose_engine(engine)
     file = output or bench.calibration_file(engine, threads)
@@ -101,17 +114,17 @@ def calibrate(
     folder = record or Path("bench-results") / stamp
     calibration = bench.load(engine, threads, file)
     with Progress(console(stderr=True)) as progress:
-        checked = bench.check(
+        checked = checks.check(
             calibration,
-            networks(names) if names else bench.CHECKED,
+            networks(names) if names else checks.CHECKED,
             output=folder,
             resume=resume,
             on_event=progress,
         )
-    write_text(folder / CHECK_FILE, bench.to_json(checked) + "\n")
+    write_text(folder / CHECK_FILE, checks.to_json(checked) + "\n")
     picture = save_picture(checked, folder)
     if as_json:
-        echo_json(bench.to_json(checked))
+        echo_json(checks.to_json(checked))
     else:
         print_check(console(), checked)
     echo(f"record and picture: {folder / CHECK_FILE}, {picture}", err=True)

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli import complete
 from fleetfoot.cli.bench import again, output_folder
-from fleetfoot.cli.values import split_names
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output, split_names
 from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
 
@@ -24,7 +26,8 @@ def claims(
         str | None,
         typer.Option(
             help="Engines to measure, for example 'eager,native', or 'all'. Default: "
-            "eager, onnxruntime, openvino, native."
+            "eager, onnxruntime, openvino, native.",
+            autocompletion=complete.engines,
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Number of threads of every engine.")] = 1,
@@ -61,14 +64,16 @@ def claims(
     if record is not None and (output is not None or resume):
         raise typer.BadParameter("--record excludes --output and --resume: it measures nothing")
 
-    from fleetfoot.claims import chosen
-    from fleetfoot.claims.base import verdict
-    from fleetfoot.claims.measure import DEFAULT_S, Result, measure
-    from fleetfoot.files import write_text
-    from fleetfoot.measure.record import read, read_failures
-    from fleetfoot.report import claims as cards
-    from fleetfoot.report.kit.terminal import console
-    from fleetfoot.report.live import Progress
+    check_output(page, option="--page")
+    with working("loading"):
+        from fleetfoot.claims import chosen
+        from fleetfoot.claims.base import verdict
+        from fleetfoot.claims.measure import DEFAULT_S, Result, measure
+        from fleetfoot.files import write_text
+        from fleetfoot.measure.record import read, read_failures
+        from fleetfoot.report import claims as cards
+        from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.live import Progress
 
     wanted = chosen(names or ())
     if listed:

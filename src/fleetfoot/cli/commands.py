@@ -6,8 +6,9 @@ Nothing heavy is imported here: torch and the engines load when a command needs 
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,12 +29,16 @@ from fleetfoot.cli.swap import swap
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.streams import echo
 
+NARROW = 72
+"""Least width for help in frames; below it they would cut names and words."""
+STYLE: Literal["rich"] | None = "rich" if shutil.get_terminal_size().columns >= NARROW else None
+
 app = typer.Typer(
     name="fleetfoot",
     cls=Group,
     help="Vision networks that are fast on your device, not on paper.",
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode=STYLE,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fleetfoot.cli.network import Channels, Inputs, Key, Model, Option, Size, Weights, resolved
+from fleetfoot.cli.status import working
 from fleetfoot.streams import echo_data, echo_json
 
 
@@ -45,21 +46,22 @@ def count(
     if as_table + as_json + as_csv > 1:
         raise typer.BadParameter("--table, --json and --csv exclude each other")
 
-    from fleetfoot.count import trace
-    from fleetfoot.report.counts import print_card, print_modules, record, to_csv
-    from fleetfoot.report.kit.terminal import console
+    with working(f"counting {model}"):
+        from fleetfoot.count import trace
+        from fleetfoot.report.counts import print_card, print_modules, record, to_csv
+        from fleetfoot.report.kit.terminal import console
 
-    made = resolved(
-        model,
-        size=size,
-        inputs=inputs,
-        channels=channels,
-        batch=batch,
-        weights=weights,
-        key=key,
-        option=option,
-    )
-    found = trace(made.module, made.arguments)
+        made = resolved(
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            batch=batch,
+            weights=weights,
+            key=key,
+            option=option,
+        )
+        found = trace(made.module, made.arguments)
     if as_json:
         echo_json({**made.record(), **record(found, depth)})
     elif as_csv:

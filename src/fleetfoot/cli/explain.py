@@ -7,14 +7,21 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli import complete
 from fleetfoot.cli.network import Channels, Inputs, Key, Model, Option, Size, Weights, resolved
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output
 from fleetfoot.streams import echo, echo_json
 
 
 def explain(
     model: Model,
     engine: Annotated[
-        str, typer.Option(help="Engine to run: 'native', 'eager', 'onnxruntime' or 'openvino'.")
+        str,
+        typer.Option(
+            help="Engine to run: 'native', 'eager', 'onnxruntime' or 'openvino'.",
+            autocompletion=complete.timed_engine,
+        ),
     ] = "native",
     threads: Annotated[int, typer.Option(min=1, help="Number of threads of the engine.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Batch size, in images.")] = 1,
@@ -39,7 +46,6 @@ def explain(
     html: Annotated[
         Path | None,
         typer.Option(
-            dir_okay=False,
             help="Write an HTML page too: roofline, time by module, all layers. Default: no page.",
         ),
     ] = None,
@@ -52,40 +58,44 @@ def explain(
     The weights are random and the image is noise, because times do not depend on them. The first
     run measures the machine, which takes ten seconds for each thread count, and keeps the result.
     """
-    from fleetfoot.explain.explanation import explain as explained
-    from fleetfoot.explain.explanation import folded, to_json
-    from fleetfoot.files import write_text
-    from fleetfoot.machine.measured import machine
-    from fleetfoot.report import explain_page
-    from fleetfoot.report.explain import print_card
-    from fleetfoot.report.kit.terminal import console
-    from fleetfoot.report.live import Counter
+    check_output(html, option="--html")
+    with working(f"loading {model}") as say:
+        from fleetfoot.explain.explanation import explain as explained
+        from fleetfoot.explain.explanation import folded, to_json
+        from fleetfoot.files import write_text
+        from fleetfoot.machine.measured import machine
+        from fleetfoot.report import explain_page
+        from fleetfoot.report.explain import print_card
+        from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.live import Counter
 
-    made = resolved(
-        model,
-        size=size,
-        inputs=inputs,
-        channels=channels,
-        batch=batch,
-        weights=weights,
-        key=key,
-        option=option,
-    ).with_noise()
-    example = made.image(engine)  # an unsuitable input is refused before the slow fold
-    made, fold_note = folded(made) if fold else (made, "")
+        made = resolved(
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            batch=batch,
+            weights=weights,
+            key=key,
+            option=option,
+        ).with_noise()
+        example = made.image(engine)  # an unsuitable input is refused before the slow fold
+        say(f"folding {model}")
+        made, fold_note = folded(made) if fold else (made, "")
     with Counter(console(stderr=True), "measuring the machine") as counter:
         ceilings = machine(threads, on_round=counter)
-    found = explained(
-        made.module,
-        example,
-        machine=ceilings,
-        engine=engine,
-        threads=threads,
-        name=model,
-        folded=fold and not fold_note,
-        fold_note=fold_note,
-        seconds=seconds,
-    )
+    with working(f"building {model} on {engine}, and measuring its layers"):
+        found = explained(
+            made.module,
+            example,
+            machine=ceilings,
+            engine=engine,
+            threads=threads,
+            name=model,
+            folded=fold and not fold_note,
+            fold_note=fold_note,
+            seconds=seconds,
+        )
     if as_json:
         echo_json(to_json(found))
     else:

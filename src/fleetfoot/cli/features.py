@@ -19,6 +19,8 @@ from fleetfoot.cli.network import (
     Weights,
     resolved,
 )
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output
 from fleetfoot.streams import echo, echo_json
 
 
@@ -53,24 +55,28 @@ def features(
     if image is None and not listed:
         raise typer.BadParameter("name a picture, or --list to see the layers")
 
-    from fleetfoot.data.images import open_image
-    from fleetfoot.models.maps import default_layer, layers, maps_of, similarity
-    from fleetfoot.network import is_file, is_weights, parse_size, size_text
-    from fleetfoot.report import features as drawn
-    from fleetfoot.report.plots import save_figure
+    if not listed:
+        check_output(output or Path("features.png"))
+    with working(f"loading {model}"):
+        from fleetfoot.data.images import open_image
+        from fleetfoot.models.maps import default_layer, layers, maps_of, similarity
+        from fleetfoot.network import is_file, is_weights, parse_size, size_text
+        from fleetfoot.report import features as drawn
+        from fleetfoot.report.plots import save_figure
 
-    made = resolved(
-        model,
-        size=size,
-        inputs=inputs,
-        channels=channels,
-        weights=weights,
-        key=key,
-        pretrained=pretrained,
-        by_default=not listed,
-        accept_licence=accept_licence,
-        option=option,
-    )
+    with working(f"loading {model}"):
+        made = resolved(
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            weights=weights,
+            key=key,
+            pretrained=pretrained,
+            by_default=not listed,
+            accept_licence=accept_licence,
+            option=option,
+        )
     built = made.module
     example = made.image("features")
     if listed:

@@ -7,21 +7,28 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli import complete
 from fleetfoot.cli.network import FORMS, Channels, Inputs, Key, Option, Size, Weights, resolved
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output
 from fleetfoot.streams import echo, echo_json
 
 
 def lint(
     model: Annotated[
         str | None,
-        typer.Argument(help=FORMS),
+        typer.Argument(help=FORMS, autocompletion=complete.networks),
     ] = None,
     max_ms: Annotated[
         float | None,
         typer.Option(min=0, help="Longest latency allowed, in milliseconds. Default: no limit."),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="Engine to measure: 'native', 'eager', 'onnxruntime' or 'openvino'.")
+        str,
+        typer.Option(
+            help="Engine to measure: 'native', 'eager', 'onnxruntime' or 'openvino'.",
+            autocompletion=complete.timed_engine,
+        ),
     ] = "native",
     threads: Annotated[int, typer.Option(min=1, help="Number of threads of the engine.")] = 1,
     size: Size = None,
@@ -44,6 +51,15 @@ def lint(
         bool,
         typer.Option("--measure/--no-measure", help="Measure the layers, or take their floors."),
     ] = True,
+    machine_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--machine",
+            metavar="FILE",
+            help="Rates of a machine, as 'fleetfoot machine --json' prints them. With --no-measure "
+            "the verdict is then the same on every run and machine. Default: this machine's rates.",
+        ),
+    ] = None,
     fold: Annotated[
         bool,
         typer.Option("--fold/--no-fold", help="Fold batch norms and branches before checking."),
@@ -78,12 +94,14 @@ def lint(
     if model is None:
         raise typer.BadParameter("name a network, or list the rules with --rules")
 
-    from fleetfoot.explain.explanation import folded
-    from fleetfoot.explain.lint import Settings, read_settings
-    from fleetfoot.explain.lint import lint as run
-    from fleetfoot.machine.measured import machine
-    from fleetfoot.report.findings import print_lint
-    from fleetfoot.report.kit.terminal import console
+    with working(f"loading {model}"):
+        from fleetfoot.explain.explanation import folded
+        from fleetfoot.explain.lint import Settings, read_settings
+        from fleetfoot.explain.lint import lint as run
+        from fleetfoot.machine.measured import machine, read_machine
+        from fleetfoot.report.findings import print_lint
+        from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.live import Counter
 
     kept = read_settings()
     settings = Settings(
@@ -91,23 +109,36 @@ def lint(
         min_price_ms=kept.min_price_ms if min_price_ms is None else min_price_ms,
         disable={**kept.disable, **_reasons(disable or [])},
     )
-    made = resolved(
-        model, size=size, inputs=inputs, channels=channels, weights=weights, key=key, option=option
-    )
-    example = made.image(engine) if measure else made.arguments
-    if fold:
-        made, note = folded(made)
-        if note:
-            echo(f"{model}: {note}", err=True)
-    found = run(
-        made.module,
-        example,
-        machine=machine(threads),
-        engine=engine,
-        settings=settings,
-        measure=measure,
-        name=model,
-    )
+    rates = None if machine_file is None else read_machine(machine_file, threads)
+    with working(f"loading {model}") as say:
+        made = resolved(
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            weights=weights,
+            key=key,
+            option=option,
+        )
+        example = made.image(engine) if measure else made.arguments
+        if fold:
+            say(f"folding {model}")
+            made, note = folded(made)
+            if note:
+                echo(f"{model}: {note}", err=True)
+    if rates is None:
+        with Counter(console(stderr=True), "measuring the machine") as counter:
+            rates = machine(threads, on_round=counter)
+    with working(f"checking {model}"):
+        found = run(
+            made.module,
+            example,
+            machine=rates,
+            engine=engine,
+            settings=settings,
+            measure=measure,
+            name=model,
+        )
     if as_json:
         echo_json(found.as_json())
     else:
@@ -139,6 +170,7 @@ def _list_rules(as_json: bool) -> None:
 
 
 def _check_prices(engine: str, threads: int, output: Path | None, as_json: bool) -> None:
+    check_output(output, folder=True)
     from dataclasses import asdict
 
     from fleetfoot.explain import price_check

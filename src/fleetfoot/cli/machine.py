@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli.status import working
 from fleetfoot.cli.values import numbers
 from fleetfoot.streams import echo_json
 
@@ -31,12 +32,13 @@ def machine(
     This takes ten seconds for each thread count. The result is kept, and measured again if the
     processor or a version changes, or with --fresh.
     """
-    from fleetfoot.cores import usable_cores
-    from fleetfoot.machine.measured import machine as measured
-    from fleetfoot.machine.measured import to_json
-    from fleetfoot.report.kit.terminal import console
-    from fleetfoot.report.live import Counter
-    from fleetfoot.report.machine import print_card
+    with working("loading"):
+        from fleetfoot.cores import usable_cores
+        from fleetfoot.machine.measured import machine as measured
+        from fleetfoot.machine.measured import to_json
+        from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.live import Counter
+        from fleetfoot.report.machine import print_card
 
     counts = numbers("--threads", threads) or sorted({1, usable_cores()})
     if device == "cuda":

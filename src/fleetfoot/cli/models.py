@@ -22,6 +22,8 @@ from fleetfoot.cli.network import (
     Weights,
     resolved,
 )
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output
 from fleetfoot.streams import echo, echo_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record instead of a card.")]
@@ -58,13 +60,14 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show a network's size, feature maps, published weights and their licences."""
-    from fleetfoot.models import model_info
-    from fleetfoot.network import is_file, is_weights
+    with working(f"reading about {model}"):
+        from fleetfoot.models import model_info
+        from fleetfoot.network import is_file, is_weights
 
-    if is_file(model) or is_weights(model):
+        found = None if is_file(model) or is_weights(model) else model_info(model)
+    if found is None:
         _info_of_a_file(model, as_json)
         return
-    found = model_info(model)
     if as_json:
         echo_json(asdict(found))
         return
@@ -83,21 +86,26 @@ def info(
         if found.config
         else "",
     }
-    for name, text in rows.items():
-        echo(f"{name:12}  {text or 'none'}")
+    _print_rows({name: text or "none" for name, text in rows.items()})
+
+
+def _print_rows(named: dict[str, str]) -> None:
+    from fleetfoot.report.kit.terminal import console, rows
+
+    console().print(rows(named))
 
 
 def _info_of_a_file(model: str, as_json: bool) -> None:
     """Prints what a network without published facts shows of itself: parameters and input."""
-    made = resolved(model)
+    with working(f"loading {model}"):
+        made = resolved(model)
     params = sum(parameter.numel() for parameter in made.module.parameters())
     if as_json:
         family = made.facts.family
         echo_json({**made.record(), "family": family, "params": params})
         return
     rows = {"family": made.facts.family or "your own", "parameters": f"{params:,}"}
-    for name, text in {**rows, "input": made.describe()}.items():
-        echo(f"{name:12}  {text}")
+    _print_rows({**rows, "input": made.describe()})
 
 
 def engines(as_json: Json = False) -> None:
@@ -108,9 +116,7 @@ def engines(as_json: Json = False) -> None:
     if as_json:
         echo_json(found)
         return
-    width = max(len(name) for name in found)
-    for name, reason in found.items():
-        echo(f"{name:{width}}  {'available' if reason is None else reason}")
+    _print_rows({name: "available" if why is None else why for name, why in found.items()})
 
 
 def fuse(
@@ -124,19 +130,30 @@ def fuse(
     as_json: Json = False,
 ) -> None:
     """Fold a network's batch norms and linear branches, and print the certificate."""
-    from fleetfoot.network import is_file
-    from fleetfoot.transform import fuse as fold
+    with working(f"loading {model}") as say:
+        from fleetfoot.network import is_file
+        from fleetfoot.transform import fuse as fold
 
-    made = resolved(
-        model, size=size, inputs=inputs, channels=channels, weights=weights, key=key, option=option
-    )
-    # the proof does not depend on the size, so fuse uses a small one by default
-    stated = is_file(model) or size or inputs or channels
-    fused = fold(made.module, made.arguments if stated else None)
+        made = resolved(
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            weights=weights,
+            key=key,
+            option=option,
+        )
+        say(f"folding {model} and proving it")
+        # the proof does not depend on the size, so fuse uses a small one by default
+        stated = is_file(model) or size or inputs or channels
+        fused = fold(made.module, made.arguments if stated else None)
     if as_json:
         echo_json(fused.record())
     else:
-        echo(fused.summary())
+        from fleetfoot.report.kit.terminal import console
+
+        for line in fused.summary().splitlines():
+            console().print(line, soft_wrap=True)
 
 
 def compile_plan(
@@ -155,27 +172,31 @@ def compile_plan(
     option: Option = None,
 ) -> None:
     """Fold a network and write its plan, which fleetfoot.runtime and C programs run."""
-    from fleetfoot.engines.native import save_plan
-    from fleetfoot.explain.explanation import folded
-
-    made = resolved(
-        model,
-        size=size,
-        inputs=inputs,
-        channels=channels,
-        weights=weights,
-        key=key,
-        pretrained=pretrained,
-        by_default=True,
-        accept_licence=accept_licence,
-        option=option,
-    )
-    example = made.image("native")
-    made, note = folded(made)
-    if note:
-        echo(f"{model}: {note}", err=True)
     file = output or Path(f"{plan_stem(model)}.plan")
-    agreement = save_plan(made.module, example, file)
+    check_output(file)
+    with working(f"loading {model}") as say:
+        from fleetfoot.engines.native import save_plan
+        from fleetfoot.explain.explanation import folded
+
+        made = resolved(
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            weights=weights,
+            key=key,
+            pretrained=pretrained,
+            by_default=True,
+            accept_licence=accept_licence,
+            option=option,
+        )
+        example = made.image("native")
+        say(f"folding {model}")
+        made, note = folded(made)
+        if note:
+            echo(f"{model}: {note}", err=True)
+        say(f"compiling {model}, and comparing the plan with eager")
+        agreement = save_plan(made.module, example, file)
     shape = ", ".join(map(str, example.shape[1:]))
     echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB, input (B, {shape}); {agreement}")
 

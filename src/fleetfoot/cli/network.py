@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleetfoot.cli import complete
+
 if TYPE_CHECKING:
     from fleetfoot.network import Workload
 
@@ -18,7 +20,7 @@ FORMS = (
     "'path.py:factory' or 'path.py:Net(depth=2)'; or a file of weights."
 )
 
-Model = Annotated[str, typer.Argument(help=FORMS)]
+Model = Annotated[str, typer.Argument(help=FORMS, autocompletion=complete.networks)]
 Size = Annotated[
     str | None,
     typer.Option(

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from fleetfoot.cli import complete
+from fleetfoot.cli.status import working
 from fleetfoot.streams import echo_json
 
 
@@ -25,7 +27,8 @@ def pick(
         str,
         typer.Option(
             help="Engine to run: 'native', 'onnxruntime', 'openvino', 'eager', or 'auto', the "
-            "first of them that is installed."
+            "first of them that is installed.",
+            autocompletion=complete.modelled_engine,
         ),
     ] = "auto",
     batch: Annotated[int, typer.Option(help="Batch size, in images.")] = 1,
@@ -58,12 +61,14 @@ def pick(
     """Pick the most accurate networks that run within a time limit on this machine.
 
     Times are predicted, and then measured for networks that may be among the best. No weights are
-    loaded: the top-1 is the published one. The first run takes minutes, to calibrate and fold.
+    loaded: the top-1 is the published one. The first run takes three to five minutes: it
+    calibrates and traces. Later ones take one or two.
     """
-    from fleetfoot.choose.pick import pick as choose
-    from fleetfoot.report.kit.terminal import console
-    from fleetfoot.report.live import Progress
-    from fleetfoot.report.pick import print_card, record
+    with working("loading the networks"):
+        from fleetfoot.choose.pick import pick as choose
+        from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.live import Progress
+        from fleetfoot.report.pick import print_card, record
 
     with Progress(console(stderr=True)) as progress:
         made = choose(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleetfoot.cli import complete
 from fleetfoot.cli.network import (
     PANEL,
     AcceptLicence,
@@ -30,6 +31,7 @@ from fleetfoot.cli.network import (
     Weights,
     resolved,
 )
+from fleetfoot.cli.status import working
 from fleetfoot.errors import visible
 from fleetfoot.interrupts import exit_code, handle, handled, name_of, raise_interrupt
 from fleetfoot.streams import echo, echo_data, echo_json, results
@@ -94,6 +96,7 @@ def predict(
             "Default: eager for up to 32 pictures, since others take seconds to build; otherwise "
             "what 'auto' measured before, or the first of native, openvino, onnxruntime and eager "
             "that runs the network.",
+            autocompletion=complete.engine_or_auto,
             rich_help_panel=ENGINE,
         ),
     ] = None,
@@ -151,14 +154,15 @@ def predict(
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other")
 
-    from fleetfoot.cores import usable_cores
-    from fleetfoot.data.images import MAX_PIXELS
-    from fleetfoot.data.sources import find_images
-    from fleetfoot.errors import UnknownNameError
-    from fleetfoot.evaluate.score import fingerprint, measured_top1
-    from fleetfoot.network import is_file, is_weights, parse_size
-    from fleetfoot.predict import Predictor, truth_by
-    from fleetfoot.tasks.classify import Accuracy
+    with working(f"loading {model}"):
+        from fleetfoot.cores import usable_cores
+        from fleetfoot.data.images import MAX_PIXELS
+        from fleetfoot.data.sources import find_images
+        from fleetfoot.errors import UnknownNameError
+        from fleetfoot.evaluate.score import fingerprint, measured_top1
+        from fleetfoot.network import is_file, is_weights, parse_size
+        from fleetfoot.predict import Predictor, truth_by
+        from fleetfoot.tasks.classify import Accuracy
 
     # Pillow warns of odd metadata on stderr; a picture's faults are reported in its own line
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -167,37 +171,39 @@ def predict(
     classes = [] if num_classes is None else [f"num_classes={num_classes}"]
     if pretrained is False and not (weights or is_file(model) or is_weights(model)):
         echo("the weights are random, so the names mean nothing", err=True)
-    network = resolved(
-        model,
-        size=size,
-        inputs=inputs,
-        channels=channels,
-        weights=weights,
-        key=key,
-        pretrained=pretrained,
-        by_default=True,
-        accept_licence=accept_licence,
-        option=[*(option or ()), *classes],
-    )
-    network.image("predict")
-    predictor = Predictor.of(
-        network.module,
-        engine=engine,
-        threads=threads or usable_cores(),
-        batch=min(batch, len(found)),
-        pictures=len(found),
-        fold=fold,
-        labels=labels,
-        preprocess=network.preprocess(
-            size=None if size is None else parse_size(size),
-            crop_pct=crop_pct,
-            interpolation=interpolation,
-            mean=_channels("mean", mean),
-            std=_channels("std", std),
-            channel_order=channel_order,
-            pixel_scale=pixel_scale,
-        ),
-    )
+    with working(f"loading {model}") as say:
+        network = resolved(
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            weights=weights,
+            key=key,
+            pretrained=pretrained,
+            by_default=True,
+            accept_licence=accept_licence,
+            option=[*(option or ()), *classes],
+        )
+        network.image("predict")
+        say(f"folding {model}, and building its engine")
+        predictor = Predictor.of(
+            network.module,
+            engine=engine,
+            threads=threads or usable_cores(),
+            batch=min(batch, len(found)),
+            pictures=len(found),
+            fold=fold,
+            labels=labels,
+            preprocess=network.preprocess(
+                size=None if size is None else parse_size(size),
+                crop_pct=crop_pct,
+                interpolation=interpolation,
+                mean=_channels("mean", mean),
+                std=_channels("std", std),
+                channel_order=channel_order,
+                pixel_scale=pixel_scale,
+            ),
+        )
     show = _json if as_json else _csv() if as_csv else _card()
     named = failed = 0
     accuracy, without_truth = Accuracy(), []

@@ -6,6 +6,7 @@ import atexit
 import functools
 import inspect
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typer import Option, Typer
 from typer.core import TyperCommand, TyperGroup
 
 from fleetfoot import interrupts, streams
+from fleetfoot.cli import complete
 from fleetfoot.errors import FactoryError, FleetfootError, first_line
 
 TRACEBACK = "--traceback"
@@ -76,17 +78,25 @@ def run() -> NoReturn:
     sys.exit(code)
 
 
+class _Stderr(logging.Handler):
+    """Prints on stderr as it is at the time: a line that shows progress there moves down."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        streams.echo(self.format(record), err=True)
+
+
 def run_app(app: Typer) -> int:
     """Runs ``app`` on ``sys.argv``. Errors are told on standard error, in one line each.
 
     Returns:
         The exit code: the command's own; 2 after an error; 1 if nobody reads the results any more.
     """
-    handler = logging.StreamHandler()  # licences, and what was done with weights, go to stderr
+    handler = _Stderr()  # licences, and what was done with weights
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("fleetfoot")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    complete.join_colons(os.environ)
     try:
         app()
         return 0

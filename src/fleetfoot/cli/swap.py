@@ -7,6 +7,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from fleetfoot.cli import complete
 from fleetfoot.cli.network import (
     AcceptLicence,
     Channels,
@@ -19,6 +20,8 @@ from fleetfoot.cli.network import (
     Weights,
     resolved,
 )
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output
 from fleetfoot.streams import echo, echo_json
 
 
@@ -69,7 +72,10 @@ def swap(
     option: Option = None,
     batch: Annotated[int, typer.Option(min=1, help="Batch size, in images.")] = 1,
     engine: Annotated[
-        str, typer.Option(help="Engine on which both networks are measured.")
+        str,
+        typer.Option(
+            help="Engine on which both networks are measured.", autocompletion=complete.engine
+        ),
     ] = "native",
     threads: Annotated[int, typer.Option(min=1, help="Number of threads of the engine.")] = 1,
     measure: Annotated[
@@ -93,16 +99,18 @@ def swap(
     """Replace convolutions by PConv and a 1×1, and report what this costs and saves."""
     if output is not None and output.exists() and not force:
         raise typer.BadParameter(f"--output {output} exists already; --force replaces it")
+    check_output(output)
 
-    import torch
+    with working(f"loading {model}"):
+        import torch
 
-    from fleetfoot.cores import check_threads
-    from fleetfoot.measure import pair
-    from fleetfoot.measure.grid import check_engines
-    from fleetfoot.report.kit.terminal import console
-    from fleetfoot.report.swaps import print_swap
-    from fleetfoot.transform import SwapOptions, swap_file
-    from fleetfoot.transform import swap as swap_in
+        from fleetfoot.cores import check_threads
+        from fleetfoot.measure import pair
+        from fleetfoot.measure.grid import check_engines
+        from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.swaps import print_swap
+        from fleetfoot.transform import SwapOptions, swap_file
+        from fleetfoot.transform import swap as swap_in
 
     options = SwapOptions(
         conv=conv,
@@ -118,37 +126,40 @@ def swap(
     if measure:  # a wrong name is reported before the work
         check_engines([engine])
         check_threads(threads)
-    given = resolved(
-        model,
-        size=size,
-        inputs=inputs,
-        channels=channels,
-        batch=batch,
-        weights=weights,
-        key=key,
-        pretrained=pretrained,
-        accept_licence=accept_licence,
-        option=option,
-        seed=seed,
-    )
-    image = given.image(engine) if measure else None  # an unsuitable input: before the work
-    torch.manual_seed(seed)
-    swapped = swap_in(given.module, given.arguments, options)
-    if output is not None:
-        swap_file.save(swapped, output, base=model, overwrite=force)
-    times = None
-    if image is not None:
-        times = pair.measure(
-            given.module,
-            swapped.model,
-            engine=engine,
-            name=model,
-            changed_name=f"{model}, swapped",
-            threads=threads,
-            batch=len(image),
-            size=given.size,
-            channels=image.shape[1],
+    with working(f"loading {model}") as say:
+        given = resolved(
+            model,
+            size=size,
+            inputs=inputs,
+            channels=channels,
+            batch=batch,
+            weights=weights,
+            key=key,
+            pretrained=pretrained,
+            accept_licence=accept_licence,
+            option=option,
+            seed=seed,
         )
+        image = given.image(engine) if measure else None  # an unsuitable input: before the work
+        torch.manual_seed(seed)
+        say(f"replacing convolutions of {model}")
+        swapped = swap_in(given.module, given.arguments, options)
+        if output is not None:
+            swap_file.save(swapped, output, base=model, overwrite=force)
+        times = None
+        if image is not None:
+            say(f"measuring {model} before and after, for half a minute")
+            times = pair.measure(
+                given.module,
+                swapped.model,
+                engine=engine,
+                name=model,
+                changed_name=f"{model}, swapped",
+                threads=threads,
+                batch=len(image),
+                size=given.size,
+                channels=image.shape[1],
+            )
     if as_json:
         latency = times and times.record()
         echo_json({**given.record(), **swapped.record(), "latency": latency})

@@ -1,6 +1,9 @@
-"""Options that take several values."""
+"""Options that take several values, and paths that a command will write."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import typer
 
@@ -22,3 +25,28 @@ def numbers(option: str, text: str | None) -> list[int]:
         raise typer.BadParameter(
             f"{option} takes whole numbers such as '1,2', not {text!r}"
         ) from None
+
+
+def check_output(file: Path | None, *, folder: bool = False, option: str = "--output") -> None:
+    """Checks that ``file`` can be written, before the work whose result it will hold. Missing
+    folders are made when it is written, so the nearest one that exists decides.
+
+    Args:
+        folder: a folder will be written, with files in it.
+
+    Raises:
+        typer.BadParameter: it cannot be written; the message names ``option`` and says why.
+    """
+    if file is None:
+        return
+    if file.is_dir() and not folder:
+        raise typer.BadParameter(f"{option} {file} is a folder; name a file in it")
+    if file.exists() and folder and not file.is_dir():
+        raise typer.BadParameter(f"{option} {file} is a file, not a folder")
+    place = file.absolute() if folder else file.absolute().parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise typer.BadParameter(f"{option} {file} cannot be written: {place} is not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{option} {file} cannot be written: no permission in {place}")

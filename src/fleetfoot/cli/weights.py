@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from fleetfoot.cli.process import Command, with_traceback
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output
 from fleetfoot.streams import echo, echo_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record instead of a card.")]
@@ -34,20 +36,26 @@ weights_app = typer.Typer(
 @with_traceback
 def inspect(file: File, key: Key = None, as_json: Json = False) -> None:
     """Show a file's format and layout, and the networks that its weights fit."""
-    from fleetfoot.errors import visible
-    from fleetfoot.models import inspect_weights
+    with working(f"reading {file}"):
+        from fleetfoot.errors import visible
+        from fleetfoot.models import inspect_weights
 
-    record = asdict(inspect_weights(file, key))
+        record = asdict(inspect_weights(file, key))
     if as_json:
         echo_json(record)
         return
+    named = {}
     for name, value in record.items():
-        if not value and name in ("trunks", "nearest", "keys"):
+        if not value and name in ("trunks", "nearest", "keys", "notes"):
             continue
         if name == "fits":
             value = [f"{fit['name']} ({fit['num_classes']} classes)" for fit in value]
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        echo(f"{name.replace('_', ' '):9} {visible(text) or 'none'}")
+        named[name.replace("_", " ")] = visible(text) or "none"
+
+    from fleetfoot.report.kit.terminal import console, rows
+
+    console().print(rows(named))
 
 
 @weights_app.command(cls=Command)
@@ -63,10 +71,12 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write a file's weights as safetensors in our own layout."""
-    from fleetfoot.errors import visible
-    from fleetfoot.models import convert as convert_file
+    check_output(out, option="OUT")
+    with working(f"reading {file}"):
+        from fleetfoot.errors import visible
+        from fleetfoot.models import convert as convert_file
 
-    report = convert_file(file, out, model=model, key=key, overwrite=force)
+        report = convert_file(file, out, model=model, key=key, overwrite=force)
     if as_json:
         echo_json({"out": str(out), **asdict(report)})
     else:

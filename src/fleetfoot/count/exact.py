@@ -77,6 +77,58 @@ def product_plus(call: Call) -> int:
     return 2 * formulas.addmm(call.args, call.outs[0])
 
 
+def sum_of_products(call: Call) -> int:
+    """Products over a batch, their sum, and the add of what it is added to."""
+    return 2 * formulas.addbmm(call.args, call.outs[0])
+
+
+def vector_product_plus(call: Call) -> int:
+    """(M, K) x (K,), and the add of what it is added to."""
+    return 2 * formulas.addmv(call.args, call.outs[0])
+
+
+def recurrent(call: Call) -> int | None:
+    """Of a long short-term memory: two products with their biases and the add of both; then for
+    each value of the state three sigmoids, two hyperbolic tangents, and 4 operations that mix."""
+    if call.args[9] != LSTM or not call.args[12]:
+        return None
+    return 2 * formulas.recurrent(call.args, call.outs[0]) + (4 + 3 * 4 + 2 + 4) * call.out
+
+
+LSTM = 2
+"""Number of the long short-term memory among the kinds of recurrent layers."""
+QUANTIZE = 5
+"""Operations of quantising a value: a divide, a rounding, an add, and 2 comparisons."""
+
+
+def _biased(macs: int, call: Call) -> int:
+    """Products of weights, and the bias if there is one, in ``args[1]`` beside them."""
+    return 2 * macs - call.out + (call.out if call.args[1][1] is not None else 0)
+
+
+def quantized_convolution(call: Call) -> int:
+    """A convolution of codes; each output becomes a code again."""
+    macs = formulas.quantized_convolution(call.args, call.outs[0])
+    return _biased(macs, call) + QUANTIZE * call.out
+
+
+def quantized_linear(call: Call) -> int:
+    """A linear layer of codes; each output becomes a code again."""
+    return half_linear(call) + QUANTIZE * call.out
+
+
+def dynamic_linear(call: Call) -> int:
+    """The least and the largest of n inputs are 2 n - 2 comparisons; then n inputs become codes,
+    and each output is scaled."""
+    read = call.read
+    return half_linear(call) + max(0, 2 * read - 2) + QUANTIZE * read + call.out
+
+
+def half_linear(call: Call) -> int:
+    """A linear layer whose weights are in half precision."""
+    return _biased(formulas.quantized_linear(call.args, call.outs[0]), call)
+
+
 def attention(call: Call) -> int:
     """Q Kᵀ, the scale, the mask where there is one, a softmax a row, and A V.
 
@@ -270,6 +322,8 @@ EXACT: dict[str, Exact] = {
         bitwise_or isnan isinf clamp_min clamp_max relu remainder fmod floor_divide""",
         1,
     ),
+    **_each("quantize_per_tensor quantize_per_channel", QUANTIZE),
+    **_each("addr dequantize", 2),
     **_each("clamp relu6 hardtanh leaky_relu prelu _prelu_kernel addcmul lerp", 2),
     **_each("softplus addcdiv hypot", 3),
     **_each("sigmoid silu hardsigmoid elu celu selu", 4),
@@ -287,6 +341,13 @@ EXACT: dict[str, Exact] = {
     "aten.dot": product,
     "aten.addmm": product_plus,
     "aten.baddbmm": product_plus,
+    "aten.addbmm": sum_of_products,
+    "aten.addmv": vector_product_plus,
+    "aten.mkldnn_rnn_layer": recurrent,
+    **dict.fromkeys(sorted(vocabulary.QUANTIZED_CONVOLUTIONS), quantized_convolution),
+    **dict.fromkeys(sorted(vocabulary.QUANTIZED_LINEAR), quantized_linear),
+    **dict.fromkeys(sorted(vocabulary.DYNAMIC_LINEAR), dynamic_linear),
+    **dict.fromkeys(sorted(vocabulary.HALF_LINEAR), half_linear),
     **dict.fromkeys(sorted(vocabulary.ATTENTION), attention),
     "aten._softmax": softmax,
     "aten._safe_softmax": softmax,
@@ -327,7 +388,7 @@ EXACT: dict[str, Exact] = {
 }
 """By ATen name, without the underscore of an operator that writes into its input."""
 
-WITHOUT = frozenset(
+WITHOUT = vocabulary.QUANTIZED_OTHERS | frozenset(
     """aten._upsample_bilinear2d_aa aten._upsample_bicubic2d_aa aten.col2im aten.sort aten.topk
     aten.nonzero aten.bernoulli aten._unique2 aten.unique_dim torchvision.nms""".split()
 )

@@ -55,6 +55,32 @@ def deformable_convolution(args: Sequence[Any], out: Any) -> int:
     return out.numel() * math.prod(args[1].shape[1:])
 
 
+def addbmm(args: Sequence[Any], out: Any) -> int:
+    """bias + the sum of (B, M, K) x (B, K, N) over B"""
+    return args[1].numel() * args[2].shape[-1]
+
+
+def addmv(args: Sequence[Any], out: Any) -> int:
+    """bias + (M, K) x (K,)"""
+    return args[1].numel()
+
+
+def recurrent(args: Sequence[Any], out: Any) -> int:
+    """(L, B, Ci): each step of each row meets the weights of the input and of the state."""
+    steps = args[0].shape[0] * args[0].shape[1]
+    return steps * (args[1].numel() + args[2].numel())
+
+
+def quantized_convolution(args: Sequence[Any], out: Any) -> int:
+    """``convolution``; ``args[1]`` holds the weight (Co, Ci / groups, K, K) and the bias."""
+    return out.numel() * math.prod(args[1][0].shape[1:])
+
+
+def quantized_linear(args: Sequence[Any], out: Any) -> int:
+    """``linear``; ``args[1]`` holds the weight (Co, Ci) and the bias."""
+    return out.numel() * args[1][0].shape[-1]
+
+
 MACS: dict[str, Formula] = {
     "aten.convolution": convolution,
     "aten._convolution": convolution,
@@ -65,6 +91,14 @@ MACS: dict[str, Formula] = {
     "aten.dot": mm,
     "aten.addmm": addmm,
     "aten.baddbmm": addmm,
+    "aten.addbmm": addbmm,
+    "aten.addmv": addmv,
+    "aten.mkldnn_rnn_layer": recurrent,
+    **dict.fromkeys(sorted(vocabulary.QUANTIZED_CONVOLUTIONS), quantized_convolution),
+    **dict.fromkeys(
+        sorted(vocabulary.QUANTIZED_LINEAR | vocabulary.DYNAMIC_LINEAR | vocabulary.HALF_LINEAR),
+        quantized_linear,
+    ),
     **dict.fromkeys(sorted(vocabulary.ATTENTION), attention),
     "torchvision.deform_conv2d": deformable_convolution,
 }
@@ -74,6 +108,7 @@ FIRST_OUTPUT_ONLY = (
     | vocabulary.WEIGHT_NORMS
     | vocabulary.POOLS
     | vocabulary.ATTENTION
+    | vocabulary.RECURRENT
     | {"aten.native_dropout"}
 )
 """Operators whose further outputs (saved statistics, indices) only a backward pass would read."""

@@ -346,6 +346,7 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, modules: Modules, weights: _Weights, memory: _Memory) -> None:
         super().__init__()
         self.operators: list[Operator] = []
+        self._held: list[Any] = []
         self._modules, self._weights, self._memory = modules, weights, memory
 
     def __torch_dispatch__(
@@ -365,10 +366,25 @@ class _Recorder(TorchDispatchMode):
             return out
         if name in FIRST_OUTPUT_ONLY:
             del written[1:]
+        if name.startswith("quantized."):
+            args = tuple(map(self._unpacked, args))
         read = list(_tensors((args, kwargs)))
         if read or written:
             self.operators.append(self._operator(name, args, kwargs, read, written))
         return out
+
+    def _unpacked(self, given: Any) -> Any:
+        """The weight and bias in the one object that holds both for an operator of int8."""
+        if not isinstance(given, torch.ScriptObject):
+            return given
+        kind = str(given._type())
+        unpack = torch.ops.quantized.linear_unpack
+        for one in ("1d", "2d", "3d"):
+            if f"Conv{one}Packed" in kind:
+                unpack = getattr(torch.ops.quantized, f"conv{one}_unpack")
+        found = unpack(given)
+        self._held.append(found)  # a later tensor must not get its place in memory
+        return found
 
     def _operator(
         self, name: str, args: Any, kwargs: Any, read: list[Tensor], written: list[Tensor]

@@ -17,15 +17,26 @@ def _names(text: str, library: str = "aten") -> frozenset[str]:
 CONVOLUTIONS = _names("convolution _convolution") | _names("deform_conv2d", "torchvision")
 LINEAR = _names("linear addmm mm")
 """Products of a map and a weight, as a network's linear layers are."""
-MATRIX_PRODUCTS = _names("bmm baddbmm matmul einsum")
+MATRIX_PRODUCTS = _names("bmm baddbmm addbmm matmul einsum")
 """Products of two maps."""
-VECTOR_PRODUCTS = _names("mv dot")
+VECTOR_PRODUCTS = _names("mv addmv dot")
 ATTENTION = _names(
     """_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
     _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
     _scaled_dot_product_fused_attention_overrideable"""
 )
 """Fused attention as the CPU, CUDA and other devices name it."""
+
+RECURRENT = _names("mkldnn_rnn_layer")
+"""All steps of a recurrent layer in one call."""
+QUANTIZED_CONVOLUTIONS = _names(
+    """conv1d conv1d_relu conv2d conv2d_relu conv2d_add conv2d_add_relu conv3d conv3d_relu""",
+    "quantized",
+)
+QUANTIZED_LINEAR = _names("linear linear_relu", "quantized")
+DYNAMIC_LINEAR = _names("linear_dynamic linear_relu_dynamic", "quantized")
+"""Linear layers whose input is quantised in the same call, by its least and largest value."""
+HALF_LINEAR = _names("linear_dynamic_fp16 linear_relu_dynamic_fp16", "quantized")
 
 # each value of the output follows from one value of each input
 
@@ -40,11 +51,19 @@ SMOOTH = _names(
 )
 """Functions of one input by a root, an exponential or another that takes many operations."""
 PAIRED = _names(
-    """add sub rsub mul div maximum minimum addcmul addcdiv lerp atan2 hypot remainder fmod
+    """add addr sub rsub mul div maximum minimum addcmul addcdiv lerp atan2 hypot remainder fmod
     floor_divide eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or"""
 )
 """Functions of two inputs or more."""
 CHOICES = _names("where")
+CONVERSIONS = _names("quantize_per_tensor quantize_per_channel dequantize")
+"""Between numbers and their eight-bit codes."""
+QUANTIZED_OTHERS = _names(
+    """add add_relu mul mul_relu cat relu6 leaky_relu hardswish sigmoid elu celu
+    batch_norm1d batch_norm2d batch_norm2d_relu batch_norm3d batch_norm3d_relu""",
+    "quantized",
+)
+"""Functions of eight-bit codes; how many operations they take is the engine's own."""
 
 # values are moved and stay what they are
 
@@ -100,7 +119,7 @@ VIEWS = _names(
     """view _unsafe_view reshape _reshape_alias expand permute transpose t squeeze unsqueeze slice
     select split split_with_sizes unsafe_split unsafe_split_with_sizes unbind alias detach
     lift_fresh as_strided as_strided_ unfold chunk narrow diagonal view_as_real view_as_complex
-    _conj"""
+    _conj transpose_ t_ squeeze_ unsqueeze_ swapaxes_ swapdims_ detach_"""
 )
 CONSTANTS = _names(
     """empty empty_like new_empty new_empty_strided empty_strided empty_permuted zeros zeros_like
@@ -111,10 +130,11 @@ QUESTIONS = _names("is_same_size sym_size sym_stride sym_numel _shape_as_tensor"
 """What they answer is no tensor of the network's values."""
 
 CLASSES = (
-    CONVOLUTIONS, LINEAR, MATRIX_PRODUCTS, VECTOR_PRODUCTS, ATTENTION, CHEAP, SMOOTH, PAIRED,
-    CHOICES, CONCATENATIONS, REARRANGEMENTS, CLONES, FILLS, OTHER_MOVES, RESIZES, SAMPLINGS,
-    BATCH_NORMS, OTHER_NORMS, WEIGHT_NORMS, SOFTMAXES, LOG_SOFTMAXES, POOLS, REDUCTIONS,
-    DATA_DEPENDENT, VIEWS, CONSTANTS, QUESTIONS,
+    CONVOLUTIONS, LINEAR, MATRIX_PRODUCTS, VECTOR_PRODUCTS, ATTENTION, RECURRENT,
+    QUANTIZED_CONVOLUTIONS, QUANTIZED_LINEAR, DYNAMIC_LINEAR, HALF_LINEAR, CHEAP, SMOOTH, PAIRED,
+    CHOICES, CONVERSIONS, QUANTIZED_OTHERS, CONCATENATIONS, REARRANGEMENTS, CLONES, FILLS,
+    OTHER_MOVES, RESIZES, SAMPLINGS, BATCH_NORMS, OTHER_NORMS, WEIGHT_NORMS, SOFTMAXES,
+    LOG_SOFTMAXES, POOLS, REDUCTIONS, DATA_DEPENDENT, VIEWS, CONSTANTS, QUESTIONS,
 )  # fmt: skip
 """Every set above. An operator is in one of them."""
 

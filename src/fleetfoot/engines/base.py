@@ -191,6 +191,8 @@ class Engine(ABC):
 
     portable: ClassVar[bool] = True
     """Whether its files also work on another processor and with another version of its package."""
+    flushes_denormals: ClassVar[bool] = False
+    """Whether it takes numbers below 2**-126 as 0, which many processors are slow with."""
     decided_by: object = None
     """The ``Decision`` of ``choose.auto`` if that chose this engine."""
 

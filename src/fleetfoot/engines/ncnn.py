@@ -110,7 +110,7 @@ def _convert(model: nn.Module, inputs: Inputs) -> Converted:
             [pnnx.EXEC_PATH, "network.pt", shape, "fp16=0"],
             cwd=folder,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             check=False,
         )
@@ -144,6 +144,7 @@ class Ncnn(Engine):
     package = "ncnn"
 
     saves = True
+    flushes_denormals = True
 
     def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:
         refuse(self.name, options, precision="float32", layout="nchw", device="cpu")

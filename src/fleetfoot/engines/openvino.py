@@ -47,6 +47,7 @@ class OpenVino(Engine):
     package = "openvino"
 
     saves = True
+    flushes_denormals = True
     portable = False  # a blob is compiled for one processor by one version
 
     def __init__(self, model: nn.Module, example: Given | Inputs, options: Options) -> None:

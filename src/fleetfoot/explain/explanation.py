@@ -17,6 +17,7 @@ from fleetfoot import engines, files
 from fleetfoot.count.trace import trace
 from fleetfoot.engines import EngineInfo
 from fleetfoot.errors import FoldError, RecordError
+from fleetfoot.explain.denormals import denormals
 from fleetfoot.explain.findings import Finding
 from fleetfoot.explain.layers import in_reference_kernels, join, profile
 from fleetfoot.explain.rules import findings, worth_saying
@@ -261,6 +262,7 @@ def explain(
         engine=info.name,
         engine_note=info.note,
         reference=in_reference_kernels(measured.runs[0]),
+        denormals={} if built.flushes_denormals else denormals(model, example),
     )
     said, _ = worth_saying(found, sum(layer.time_s for layer in layers))
     unmapped = [node for node in measured.runs[0] if not node.modules]

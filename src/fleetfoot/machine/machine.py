@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 UNSTEADY = 0.25
 """Share by which a rate's fastest sample may exceed its value. On quiet machines it is a few
-percent. Far above it, other work slowed down most samples, and the value is not what the machine can
-do."""
+percent. If it is far more, other work slowed down most samples, and the value is not what the
+machine can do."""
 
 
 @dataclass(frozen=True, kw_only=True)

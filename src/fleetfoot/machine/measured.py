@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fleetfoot import files, runtime
 from fleetfoot.cores import check_threads
-from fleetfoot.errors import EngineError
+from fleetfoot.errors import EngineError, RecordError
 from fleetfoot.files import parsed, parsed_text, recalled, remembered
 from fleetfoot.machine import environment
 from fleetfoot.machine.machine import Compute, Level, Machine, Rate
@@ -162,6 +162,31 @@ def from_json(text: str) -> Machine:
         RecordError: the text is not the output of ``to_json``.
     """
     return parsed_text(text, Machine)
+
+
+def read_machine(file: Path, threads: int) -> Machine:
+    """The machine with ``threads`` threads from a file that has what ``fleetfoot machine --json``
+    prints: one machine a line.
+
+    Raises:
+        RecordError: the file cannot be read, a line is no machine, or none has so many threads.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{file} cannot be read: {error}") from error
+    try:
+        found = {one.threads: one for one in (from_json(line) for line in lines if line.strip())}
+    except RecordError as error:
+        raise RecordError(
+            f"{file} is not what 'fleetfoot machine --json' prints: {error}"
+        ) from None
+    if threads not in found:
+        raise RecordError(
+            f"{file} has no machine with {threads} thread{'s' if threads > 1 else ''}; it has "
+            f"{', '.join(map(str, found)) or 'none'}"
+        )
+    return found[threads]
 
 
 def _check(threads: int, device: str, rounds: int) -> None:

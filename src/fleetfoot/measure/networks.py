@@ -123,4 +123,6 @@ def prepared(workload: Workload, fold: bool) -> Network:
             max_abs=fused.certificate.max_abs,
             max_rel=fused.certificate.max_rel,
         )
+        if (returned := fused.certificate.returned.max_rel) is not None:
+            record["returned_rel"] = returned
     return Network.counted(workload, count(workload.module, example), folded=fold, fold=record)

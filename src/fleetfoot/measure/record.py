@@ -42,14 +42,20 @@ FAILURES_FILE = "failures.jsonl"
 STARTS_FILE = "starts.jsonl"
 
 
-class Fold(TypedDict):
-    """What the fold did, and its certificate: the largest difference between the network as given
-    and as folded, in float64 on random input. All zero if the network was not folded."""
-
+class _Proof(TypedDict):
     folded: int
     left: int
     max_abs: float
     max_rel: float
+
+
+class Fold(_Proof, total=False):
+    """What the fold did, and its certificate: the largest difference between the network as given
+    and as folded, in float64 on random input. All zero if the network was not folded."""
+
+    returned_rel: float
+    """The largest difference once the folded network is in its own type, which ran in the
+    measurement; absent if the given one does not run in that type, and from older records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +252,7 @@ def _problems(m: Measurement) -> Iterable[str]:
         yield f"schema {m.schema} is not the one that this fleetfoot knows, {SCHEMA}"
     numbers = [value for value in vars(m).values() if isinstance(value, float)]
     numbers += [*m.samples_s, *m.ci95_s, m.fold["max_abs"], m.fold["max_rel"]]
+    numbers.append(m.fold.get("returned_rel", 0.0))
     if not all(math.isfinite(number) for number in numbers):
         yield "it holds a figure that is not finite"
         return

@@ -28,7 +28,7 @@ from fleetfoot.measure.beside import BusyCores
 from fleetfoot.measure.clock import Clock, clock_for, warm_up
 from fleetfoot.measure.journal import JOURNAL_FILE, Case, Journal, Note, finished
 from fleetfoot.measure.networks import Network, prepare
-from fleetfoot.measure.pace import Pace, no_garbage_collection, order, turn
+from fleetfoot.measure.pace import PREPARING_SHARE, Pace, no_garbage_collection, order, turn
 from fleetfoot.measure.record import Failure, Measurement
 from fleetfoot.network import Size, height_width
 from fleetfoot.network.user import place_of
@@ -237,6 +237,9 @@ class _Work:
         while waiting:
             with ExitStack() as held:
                 live, rest = self._prepare(waiting, held, total)
+                if rest and self._is_over():
+                    self._leave_out(rest)
+                    rest = []
                 if rest or self.journal.groups:
                     self._note_group(live, total)
                 left_s = self.started + self.pace.budget_s - time.monotonic()
@@ -282,11 +285,31 @@ class _Work:
             live += self._prepare_model(mine, held, total - len(rest), total)
             rest = [case for case in rest if case not in mine]
             held_bytes = (environment.resident_bytes() or 0) - before
-            if self.pace.by_network or (
-                self.memory_bytes is not None and held_bytes > self.memory_bytes
+            if (
+                self.pace.by_network
+                or self._is_over()
+                or (self.memory_bytes is not None and held_bytes > self.memory_bytes)
             ):
                 break
         return live, rest
+
+    def _is_over(self) -> bool:
+        """Whether so much of the budget is spent that no further network is prepared."""
+        share = 1.0 if self.pace.by_network or self.journal.groups else PREPARING_SHARE
+        spent_s = time.monotonic() - self.started  # in later groups, measuring has a part of it
+        return self.pace.leaves_out and spent_s > share * self.pace.budget_s
+
+    def _leave_out(self, cases: Sequence[Case]) -> None:
+        """Notes that there was no time for ``cases``; a run that is resumed tries them again."""
+        models = list(dict.fromkeys(case.model for case in cases))
+        reason = (
+            f"no time: the others took {time.monotonic() - self.started:.0f} of the "
+            f"{self.pace.budget_s:g} s to prepare and measure; --resume goes on, and a new run may "
+            "have more --seconds"
+        )
+        self.on_event(Notice(f"{reason}. Left out: {', '.join(models)}"))
+        for case in cases:
+            self.journal.add("failure", case=self.journal.index(case), reason=reason)
 
     def _prepare_model(
         self, mine: Sequence[Case], held: ExitStack, done: int, total: int

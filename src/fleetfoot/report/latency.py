@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.choose.calibrate import PREDICTORS, Calibration, Check, Checked
+from fleetfoot.choose.calibrate import Calibration
+from fleetfoot.choose.calibration_check import PREDICTORS, Check, Checked
 from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.report.kit.terminal import Name
 from fleetfoot.report.summary import absences, digits

@@ -4,6 +4,7 @@ then. It goes to stderr, so that stdout has only the result.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -21,6 +22,20 @@ from fleetfoot.report.summary import digits
 QUIET_S = 15.0
 """Least seconds between two lines of one stage without a terminal."""
 
+STEPS_TO_KNOW = 4
+"""Steps of a stage after which the time of the rest is estimated."""
+
+
+def duration(seconds: float) -> str:
+    """A time in words, to the second below a minute and to the half minute above.
+
+    >>> duration(8.3), duration(75), duration(600)
+    ('8 s', '1.5 min', '10 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{math.ceil(seconds / 30) / 2:g} min"
+
 
 class Progress:
     """A context that receives the events of a run and shows its progress."""
@@ -29,6 +44,7 @@ class Progress:
         self._console = console
         self._live: Live | None = None
         self._last = ("", float("-inf"))
+        self._stage = ("", 0.0)
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -47,7 +63,7 @@ class Progress:
 
     def __call__(self, event: Event | Tracing) -> None:
         if isinstance(event, Tracing):
-            self._show("folding and tracing", event.number, event.of, event.model, {})
+            self._show("tracing", event.number, event.of, event.model, {})
         elif isinstance(event, Preparing):
             what = f"{event.case.model} on {event.case.engine}"
             self._show("preparing", event.number, event.of, what, {})
@@ -62,10 +78,20 @@ class Progress:
             text = f"{failed.model} on {failed.engine} does not run: {failed.reason}"
             self._console.print(Text(text))
 
+    def _left(self, stage: str, done: int, total: int) -> str:
+        """How long the rest of the stage takes, if it goes on as it did so far."""
+        now = time.monotonic()
+        if stage != self._stage[0]:
+            self._stage = (stage, now)
+        if done < STEPS_TO_KNOW:
+            return ""
+        left_s = (now - self._stage[1]) / (done - 1) * (total - done + 1)
+        return f", about {duration(left_s)} left" if left_s >= 1 else ""
+
     def _show(
         self, stage: str, done: int, total: int, what: str, medians_s: Mapping[Case, float]
     ) -> None:
-        words = f"{stage} {done} of {total}: {what}"
+        words = f"{stage} {done} of {total}: {what}{self._left(stage, done, total)}"
         if self._live is not None:
             self._live.update(self._picture(words, done / max(total, 1), medians_s))
             return

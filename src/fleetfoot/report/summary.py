@@ -390,12 +390,14 @@ def _fold(measurements: Sequence[Measurement]) -> str:
     bare = sorted({m.model for m in measurements if not m.folded})
     said = []
     if folded:
+        rounded = [fold["returned_rel"] for fold in folded.values() if "returned_rel" in fold]
+        own = f", and in their own type by {max(rounded):.1e} of the largest" if rounded else ""
         said.append(
             f"{len(folded)} network{'s' if len(folded) > 1 else ''} folded; against the network "
             "as given, in float64, the outputs differ by at most "
             f"{max(f['max_abs'] for f in folded.values()):.1e} "
-            f"(relative {max(f['max_rel'] for f in folded.values()):.1e}); params, MACs and memory "
-            "are of the folded form"
+            f"(relative {max(f['max_rel'] for f in folded.values()):.1e}){own}; params, MACs and "
+            "memory are of the folded form"
         )
     if bare:
         said.append(f"not folded: {', '.join(bare)}")

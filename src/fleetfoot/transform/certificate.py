@@ -7,6 +7,7 @@ wrong one by about the size of the output. Float32 could not tell a small mistak
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -254,10 +255,15 @@ class _WrittenOut(TorchFunctionMode):
 def _scale_of(module: nn.Module, factor: Any) -> str:
     """The parameter of ``module`` that ``factor`` is a view of, one value a channel; "" if it is
     none."""
-    if not isinstance(factor, Tensor) or factor.numel() < 2 or factor.numel() != max(factor.shape):
+    if not isinstance(factor, Tensor) or factor.layout != torch.strided:
+        return ""
+    # an expanded view has a stride of 0 along what is repeated
+    sides = [size for size, step in zip(factor.shape, factor.stride(), strict=True) if step]
+    values = max(sides, default=0)
+    if values < 2 or math.prod(sides) != values:
         return ""
     for name, parameter in module._parameters.items():
-        if parameter is None or parameter.numel() != factor.numel():
+        if parameter is None or parameter.numel() != values:
             continue
         if parameter.data_ptr() == factor.data_ptr():
             return name

@@ -33,6 +33,10 @@ from fleetfoot.transform.trace import (
     trace_through,
 )
 
+SMALL = 64
+"""Height and width of the image on which a network that is only counted runs: most networks take
+it, for they divide the size by 32."""
+
 
 @dataclass(frozen=True)
 class Folded:
@@ -130,6 +134,21 @@ def fuse(model: nn.Module, example: Any = None) -> Fused:
         return _Fusion(model).fused(example)
 
 
+def unproved(model: nn.Module, example: Any) -> nn.Module:
+    """The network that ``fuse`` returns, without the proof, which takes most of the time: for
+    counting, which needs its shapes alone. ``model`` is used up.
+
+    Args:
+        example: an input that it takes, as ``fuse`` takes it. An image is made smaller for the run
+            that shows which modules are called, if the network takes it so.
+
+    Raises:
+        FoldError: the network does not run on the example.
+    """
+    with torch.no_grad():
+        return _Fusion(model, copy=False).unproved(example)
+
+
 def _state(module: nn.Module) -> Iterable[Tensor]:
     yield from module.parameters()
     yield from module.buffers()
@@ -138,9 +157,9 @@ def _state(module: nn.Module) -> Iterable[Tensor]:
 class _Fusion:
     """The work on one network: a copy of it, and what is known of the copy's modules."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, copy: bool = True) -> None:
         self.given = model
-        self.net = evaluated_(copied(model))
+        self.net = evaluated_(copied(model) if copy else model)
         self.paths = {module: path for path, module in self.net.named_modules()}
         places = [(m, name, _home(t)) for m in self.net.modules() for name, t in _own_state(m)]
         self.as_given = Kept(self.net)
@@ -163,13 +182,7 @@ class _Fusion:
 
     def fused(self, example: Any) -> Fused:
         arguments = self._observed(example)
-        split = self._split_norm_acts()
-        self.graphs = trace_each(self.net)
-        self.net = self._merge(self.net)
-        self._forget_runs()
-        self._fold_regions()
-        self._join_norm_acts(split)
-        self._note_what_is_left()
+        self._change()
         parts = self._parts()
         with proof.written_out(self.net) as found:
             exact = self._compared(arguments, parts)
@@ -186,6 +199,28 @@ class _Fusion:
             returned=self._compared_as_returned(arguments, parts),
         )
         return Fused(self.net, tuple(self.folded), tuple(self.left), certificate)
+
+    def unproved(self, example: Any) -> nn.Module:
+        small = _smaller(example)
+        try:
+            self._observed(example if small is None else small)
+        except FoldError:
+            if small is None:
+                raise
+            self._observed(example)
+        self._change()
+        self._send_home()
+        return self.net
+
+    def _change(self) -> None:
+        """Merges and folds what can be, in ``net``, after it was observed."""
+        split = self._split_norm_acts()
+        self.graphs = trace_each(self.net)
+        self.net = self._merge(self.net)
+        self._forget_runs()
+        self._fold_regions()
+        self._join_norm_acts(split)
+        self._note_what_is_left()
 
     # --- the given network's run, and the fused one's beside it
 
@@ -528,6 +563,13 @@ class _Fusion:
         if len(ranks) != 1:
             raise FoldError(f"its input has been seen with {sorted(ranks)} dimensions")
         return affine_of(module, *ranks)
+
+
+def _smaller(example: Any) -> Tensor | None:
+    """An image of ``SMALL`` pixels a side in place of one that is larger; None for all else."""
+    if not isinstance(example, Tensor) or example.ndim != 4 or min(example.shape[2:]) <= SMALL:
+        return None
+    return example.new_zeros(*example.shape[:2], SMALL, SMALL)
 
 
 def _lies_in(path: str, part: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from fleetfoot.errors import KeyMismatchError, visible
-from fleetfoot.weights.pickles import DATA, Name, Thing, Unusable, View, array_of
+from fleetfoot.weights.described import DATA, Name, Thing, Unusable, View, array_of
 
 DEEPEST = 10
 """Limit for mappings within mappings."""
@@ -79,8 +79,11 @@ class Nest:
             mappings[name] = path
             entries[name] = tuple(key for key, _ in inner)
             below = []
+            tensors = any(isinstance(item, View | Tensor) for _, item in inner)
             for key, item in inner:
                 joined = f"{name}{key}"
+                if array_of(item) is not None and tensors:
+                    continue  # data, for example a history, beside the network's own tensors
                 if _is_leaf(item):
                     leaves[joined] = item
                 else:
@@ -136,7 +139,7 @@ class Nest:
 
     def _owner(self, prefix: str) -> str:
         """The innermost mapping in which ``prefix`` lies."""
-        while prefix not in self.mappings:
+        while prefix and prefix not in self.mappings:
             prefix = prefix[: max(prefix.rfind(".", 0, -1), prefix.rfind("/", 0, -1)) + 1]
         return prefix
 

@@ -11,13 +11,27 @@ nested, since the hash of a nested tuple may take a time that is exponential in 
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+
+from fleetfoot.weights.described import (
+    DATA,
+    QUANTISED,
+    STORAGES,
+    UNUSABLE,
+    Array,
+    Dtype,
+    Name,
+    Storage,
+    Thing,
+    Unusable,
+    View,
+)
 
 MOST_BYTES = 64 << 20
 """Limit for the bytes of one pickle. Those of large training checkpoints take 10 MB."""
@@ -28,8 +42,6 @@ LARGEST_KEY = 1 << 60
 MOST_TUPLE_KEYS = 2000
 LONGEST_TUPLE_KEY = 16
 MOST_DIMENSIONS = 32
-LONGEST_TYPE = 8
-"""Limit for the text of a type of NumPy's."""
 
 
 class CodeError(Exception):
@@ -39,121 +51,6 @@ class CodeError(Exception):
 class BrokenError(Exception):
     """The pickle is truncated, malformed or beyond a limit."""
 
-
-class Name(NamedTuple):
-    """A function or class that a pickle names. It is not imported."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclass(eq=False, slots=True)
-class Thing:
-    """An object that is not made: the name of its class, and what the pickle puts into it."""
-
-    name: str
-    entries: dict[Any, Any] = field(default_factory=dict)
-    state: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """A run of values that the file holds elsewhere."""
-
-    key: str
-    dtype: torch.dtype | None
-    """None: plain bytes; the tensor says what they are."""
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A tensor as its file describes it, before its values are read."""
-
-    storage: Storage
-    dtype: torch.dtype
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Unusable:
-    """A tensor that no network takes: quantised, sparse or without values."""
-
-    kind: str
-
-
-@dataclass(eq=False, slots=True)
-class _Dtype:
-    code: str
-    order: str = "="
-
-
-@dataclass(eq=False, slots=True)
-class _Array:
-    value: np.ndarray[Any, Any] | None = None
-
-
-STORAGES: Mapping[str, torch.dtype | None] = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-    "ComplexFloatStorage": torch.complex64,
-    "ComplexDoubleStorage": torch.complex128,
-    "UntypedStorage": None,
-}
-QUANTISED = ("QUInt8Storage", "QInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage")
-
-DATA = frozenset(
-    {
-        "argparse.Namespace", "types.SimpleNamespace", "uuid.UUID", "decimal.Decimal",
-        "fractions.Fraction", "collections.deque", "re._compile", "random.Random",
-        "array._array_reconstructor", "pandas._libs.tslibs.timestamps._unpickle_timestamp",
-        *(f"datetime.{n}" for n in ("date", "datetime", "time", "timedelta", "timezone", "tzinfo")),
-        *(
-            f"pathlib{part}.{n}Path"
-            for part in ("", "._local")
-            for n in ("", "Posix", "Windows", "Pure", "PurePosix", "PureWindows")
-        ),
-        *(f"builtins.{n}" for n in ("set", "frozenset", "bytearray", "complex", "range", "xrange",
-                                    "slice", "long", "unicode",
-                                    "list", "tuple", "dict", "str", "int", "float", "bool",
-                                    "bytes", "object")),
-        "torch.device", "torch.torch.device", "torch._C.Generator",
-        "torch.serialization._get_layout",
-        "torchvision.transforms.functional.InterpolationMode",
-        *(
-            f"numpy.random.{n}"
-            for n in ("_pickle.__randomstate_ctor", "_pickle.__generator_ctor",
-                      "_pickle.__bit_generator_ctor", "__RandomState_ctor",
-                      "bit_generator.__pyx_unpickle_SeedSequence")
-        ),
-        "numpy.scalar",
-    }
-)  # fmt: skip
-"""Calls that make plain data. None is made here; the entry is skipped."""
-
-UNUSABLE = {
-    "_rebuild_sparse_tensor": "a sparse tensor",
-    "_rebuild_sparse_csr_tensor": "a sparse tensor",
-    "_rebuild_qtensor": "a quantised tensor",
-    "_rebuild_meta_tensor_no_storage": "a tensor without values",
-    "_rebuild_nested_tensor": "a nested tensor",
-    "_rebuild_wrapper_subclass": "a tensor of a special class",
-    "_rebuild_device_tensor_from_numpy": "a tensor of another device",
-    "_rebuild_device_tensor_from_cpu_tensor": "a tensor of another device",
-}
 
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
@@ -290,10 +187,10 @@ class _Machine:
     def build(self, owner: Any, state: Any) -> None:
         if isinstance(owner, Thing):
             owner.state = state
-        elif isinstance(owner, _Array):
+        elif isinstance(owner, Array):
             _, shape, dtype, fortran, raw = state
             owner.value = _array(raw, dtype, shape, "F" if fortran else "C")
-        elif isinstance(owner, _Dtype):
+        elif isinstance(owner, Dtype):
             owner.order = "<" if state[1] == "<" else ">" if state[1] == ">" else "="
         elif not isinstance(owner, dict | list | View | Unusable):
             raise BrokenError("a state is set on something that has none")
@@ -318,7 +215,7 @@ class _Machine:
 
 
 def _array(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[Any, Any]:
-    if not isinstance(raw, bytes | bytearray) or not isinstance(dtype, _Dtype):
+    if not isinstance(raw, bytes | bytearray) or not isinstance(dtype, Dtype):
         raise CodeError("NumPy's arrays of Python objects")
     kind = np.dtype(dtype.code)
     if kind.kind not in "fiubcSU":
@@ -373,13 +270,13 @@ def _counter(machine: _Machine, args: tuple[Any, ...]) -> Any:
 
 def _frombuffer(machine: _Machine, args: tuple[Any, ...]) -> Any:
     raw, dtype, shape, order = args
-    return _Array(_array(raw, dtype, shape, order))
+    return Array(_array(raw, dtype, shape, order))
 
 
 def _dtype(machine: _Machine, args: tuple[Any, ...]) -> Any:
-    if not isinstance(args[0], str) or len(args[0]) > LONGEST_TYPE:
-        raise BrokenError("the type of an array is no short text")
-    return _Dtype(args[0])
+    if not isinstance(args[0], str) or not re.fullmatch(r"[<>|=]?[a-zA-Z]\d{0,6}", args[0]):
+        raise BrokenError("the type of an array is none of NumPy's plain types")
+    return Dtype(args[0])
 
 
 def _encoded(machine: _Machine, args: tuple[Any, ...]) -> Any:
@@ -392,7 +289,7 @@ def _encoded(machine: _Machine, args: tuple[Any, ...]) -> Any:
 
 def _scalar(machine: _Machine, args: tuple[Any, ...]) -> Any:
     dtype, raw = args if len(args) == 2 else (*args, b"")
-    if isinstance(raw, Storage | View) or not isinstance(dtype, _Dtype):
+    if isinstance(raw, Storage | View) or not isinstance(dtype, Dtype):
         raise CodeError("NumPy's scalars of Python objects")
     return Thing("numpy.scalar")
 
@@ -420,7 +317,7 @@ _MAKERS: dict[str, Callable[[_Machine, tuple[Any, ...]], Any]] = {
     "copyreg._reconstructor": _reconstructed,
     "_codecs.encode": _encoded,
     "numpy.dtype": _dtype,
-    **{f"{root}multiarray._reconstruct": lambda machine, args: _Array() for root in _NUMPY},
+    **{f"{root}multiarray._reconstruct": lambda machine, args: Array() for root in _NUMPY},
     **{f"{root}multiarray.scalar": _scalar for root in _NUMPY},
     **{f"{root}numeric._frombuffer": _frombuffer for root in _NUMPY},
 }
@@ -627,8 +524,3 @@ def _new_object_ex(machine: _Machine) -> None:
 def _build(machine: _Machine) -> None:
     state = machine.stack.pop()
     machine.build(machine.stack[-1], state)
-
-
-def array_of(value: Any) -> np.ndarray[Any, Any] | None:
-    """NumPy's array that a pickle held; None if ``value`` is something else."""
-    return value.value if isinstance(value, _Array) else None

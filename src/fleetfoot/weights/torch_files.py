@@ -20,7 +20,7 @@ from torch import Tensor
 from fleetfoot.errors import CorruptFileError, UnsafeFileError, visible
 from fleetfoot.files import open_regular
 from fleetfoot.weights import pickles
-from fleetfoot.weights.pickles import Storage, Unusable, View
+from fleetfoot.weights.described import Storage, Thing, Unusable, View, array_of
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """First object of a file of torch before 1.6."""
@@ -137,7 +137,7 @@ def _storages(tree: Any) -> dict[str, Storage]:
             found[value.storage.key] = value.storage
         elif isinstance(value, Storage):
             found[value.key] = value
-        elif isinstance(value, pickles.Thing):
+        elif isinstance(value, Thing):
             rest += [value.entries, value.state]
         elif isinstance(value, dict):
             rest += value.values()
@@ -208,7 +208,7 @@ def _made(
                 f"{path}: {visible(key)} is {value.kind}, not a plain tensor of numbers; save its "
                 "values as an ordinary tensor"
             )
-        array = pickles.array_of(value)
+        array = array_of(value)
         if array is not None:
             made[key] = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
             continue

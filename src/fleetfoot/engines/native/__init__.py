@@ -44,6 +44,7 @@ class Native(Engine):
     package = "fleetfoot"
 
     saves = True
+    flushes_denormals = True
     maps = True
 
     def __init__(

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from fleetfoot.count.trace import Trace
 from fleetfoot.errors import UnknownNameError
+from fleetfoot.explain.denormals import Denormals
 from fleetfoot.explain.findings import Finding
 from fleetfoot.explain.rules.attention import A1
 from fleetfoot.explain.rules.base import Rule
@@ -20,6 +21,7 @@ from fleetfoot.explain.rules.elementwise import B1, G4
 from fleetfoot.explain.rules.engine import E1, F1
 from fleetfoot.explain.rules.fragments import G3
 from fleetfoot.explain.rules.lanes import V1
+from fleetfoot.explain.rules.numbers import N1
 from fleetfoot.explain.rules.pricing import Evidence, modelled_layers
 from fleetfoot.explain.rules.squeeze import S1
 from fleetfoot.explain.rules.widths import G1, G2
@@ -29,7 +31,7 @@ from fleetfoot.machine.roofline import Layer
 __all__ = ["LEAST_SHARE", "RULES", "Rule", "findings", "rule", "worth_saying"]
 
 RULES: dict[str, Rule] = {
-    one.code: one for one in (G1, G2, G3, G4, A1, B1, C1, D1, E1, F1, L1, S1, V1)
+    one.code: one for one in (G1, G2, G3, G4, A1, B1, C1, D1, E1, F1, L1, N1, S1, V1)
 }
 
 LEAST_SHARE = 0.005
@@ -56,6 +58,7 @@ def findings(
     engine: str = "",
     engine_note: str = "",
     reference: Mapping[str, Sequence[str]] | None = None,
+    denormals: Mapping[str, Denormals] | None = None,
     disable: Collection[str] = (),
 ) -> list[Finding]:
     """The findings of every rule, the highest price first.
@@ -66,6 +69,7 @@ def findings(
         engine: name of the engine that was measured.
         engine_note: the ``EngineInfo.note`` of that engine.
         reference: nodes that it ran in reference kernels, by the layer's module.
+        denormals: denormal numbers by module, if the engine does not take them as 0.
         disable: codes or names of rules to leave out.
 
     Raises:
@@ -89,6 +93,7 @@ def findings(
         engine=engine,
         engine_note=engine_note,
         reference=reference or {},
+        denormals=denormals or {},
     )
     found = [
         Finding(rule=one.code, name=one.name, basis=evidence.basis, **row._asdict())

@@ -203,6 +203,14 @@ class Pooled(nn.Sequential):
         super().__init__(nn.Conv2d(64, 64, 1), nn.AvgPool2d(3, 1, 1))
 
 
+class Decayed(nn.Sequential):
+    def __init__(self) -> None:
+        conv = nn.Conv2d(64, 64, 1)
+        super().__init__(conv)
+        with torch.no_grad():
+            conv.weight[:, ::2] *= 1e-39
+
+
 @dataclass(frozen=True, kw_only=True)
 class Example:
     rule: str
@@ -218,6 +226,8 @@ class Example:
     """Times its floor that a layer is said to have taken, for a rule that needs measured times."""
     engine_note: str = ""
     """Note of the engine, for a rule that needs one."""
+    denormals: bool = False
+    """Whether the rule looks at the numbers themselves."""
 
     def networks(self) -> tuple[tuple[nn.Module, Tensor], tuple[nn.Module, Tensor]]:
         """The broken and the mended network with an input each: ``REPEATS`` blocks in eval mode,
@@ -279,6 +289,7 @@ EXAMPLES: dict[str, Example] = {
         ),
         Example(rule="F1", broken=Grouped, shape=(1, 256, 28, 28), times_floor=10),
         Example(rule="L1", broken=Permuted, shape=LARGE, mended=InOrder),
+        Example(rule="N1", broken=Decayed, shape=LARGE, times_floor=100, denormals=True),
         Example(rule="S1", broken=Excited, shape=LARGE, mended=InOrder),
         Example(
             rule="V1",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from fleetfoot.count.trace import Operator, Trace
+from fleetfoot.explain.denormals import Denormals
 from fleetfoot.explain.findings import Basis
 from fleetfoot.explain.rules.dataflow import Dataflow, Product, product
 from fleetfoot.machine.machine import Machine
@@ -41,6 +42,8 @@ class Evidence:
     """The ``EngineInfo.note`` of that engine."""
     reference: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Nodes that the engine ran in slow reference kernels, by the layer's module."""
+    denormals: Mapping[str, Denormals] = field(default_factory=dict)
+    """Denormal numbers by module; empty if the engine takes them as 0."""
 
     @cached_property
     def graph(self) -> Dataflow:

@@ -1,15 +1,17 @@
-"""The console for tables, and names that wrap at their words."""
+"""The console for tables and prose: both fit the width, and names wrap at their words."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Column, Table
 from rich.text import Text
 
 from fleetfoot.errors import printable
@@ -18,8 +20,22 @@ from fleetfoot.streams import results
 WIDE = 120
 
 
-class _Console(Console):
-    """A console that escapes control characters in texts."""
+READABLE = 10
+"""Least width, in letters, of a column of prose."""
+
+
+class FittingConsole(Console):
+    """A console that escapes control characters in texts; that prints a table row by row, each
+    column on a line of its own, if it is too wide for the terminal; and that wraps prose at words,
+    where a terminal would cut them."""
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        has_width = self.is_terminal or "COLUMNS" in os.environ
+        fitting = [
+            stacked(one) if isinstance(one, Table) and not fits(one, self) else one
+            for one in objects
+        ]
+        super().print(*fitting, soft_wrap=soft_wrap and not has_width, **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -38,9 +54,56 @@ def console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal; in a pipe or a file of unknown width, wide enough for
     every column. Names are printed unchanged: no markup, no highlighting."""
     file = sys.stderr if stderr else results()
-    made = _Console(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
+    made = FittingConsole(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = WIDE
+    return made
+
+
+def fits(table: Table, console: Console) -> bool:
+    """Whether ``table`` can be shown in the width of ``console`` with whole words and figures, and
+    with columns of prose of ``READABLE`` letters or more. A table without heads always fits."""
+    if not table.show_header:
+        return True
+    wide = console.options.update(max_width=100_000)
+    widest = [_extent(column, console, wide) for column in table.columns]
+    frame = Measurement.get(console, wide, table).maximum - sum(most for _, most in widest)
+    return frame + sum(least for least, _ in widest) <= console.width
+
+
+def _extent(column: Column, console: Console, wide: ConsoleOptions) -> tuple[int, int]:
+    """The least width at which a column can be read, and the width that it takes if it has room."""
+    cells = [Measurement.get(console, wide, cell) for cell in (column.header, *column.cells)]
+    most = max((*(cell.maximum for cell in cells), column.min_width or 0))
+    if column.no_wrap:
+        return most, most
+    return max((min(most, READABLE), *(cell.minimum for cell in cells))), most
+
+
+def stacked(table: Table) -> Group:
+    """The rows of ``table`` below each other: the first cell, then a line for each other cell that
+    is not empty, with the name of its column. The name of the first column stands above all."""
+    head, *others = table.columns
+    shown: list[RenderableType] = [text for text in (table.title, head.header) if text]
+    cells = [list(column.cells) for column in others]
+    names = [" ".join(str(column.header).split()) for column in others]
+    most = max(map(len, names), default=0)
+    for number, first in enumerate(head.cells):
+        rows = Table.grid(padding=(0, 2, 0, 0))
+        rows.add_column(style="dim", no_wrap=True)
+        for name, values in zip(names, cells, strict=True):
+            value = values[number]
+            if value is not None and str(value).strip():
+                rows.add_row(Text(f"  {name:{most}}"), value)
+        shown += [Text(first) if isinstance(first, str) else first, rows]
+    return Group(*shown, *((table.caption,) if table.caption else ()))
+
+
+def rows(named: Mapping[str, str]) -> Table:
+    """A line for each name and its text, which wraps beside the name."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    for name, text in named.items():
+        made.add_row(Text(name), Text(text))
     return made
 
 
@@ -53,7 +116,11 @@ class Name:
     next line after one of its signs; a word is cut only if it is too long by itself."""
 
     def __init__(self, text: str | Text) -> None:
+        self._text = str(text)
         self._lines = (text if isinstance(text, Text) else Text(text)).split("\n")
+
+    def __str__(self) -> str:
+        return self._text
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         longest = max((len(piece) for line in self._lines for piece in _pieces(line)), default=0)

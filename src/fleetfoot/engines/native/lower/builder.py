@@ -294,19 +294,19 @@ def _pairs(x: Value, out: Value, columns: list[Column]) -> Iterator[tuple[View, 
         place = columns.index(shortest)
         rest, (count, strides) = columns[:place] + columns[place + 1 :], shortest
         for i in range(count):
-            moved = (
+            moved, target = (
                 Value(value.tensor, value.dims, value.offset + i * stride)
                 for value, stride in zip((x, out), strides, strict=True)
             )
-            yield from _pairs(*moved, rest)
+            yield from _pairs(moved, target, rest)
         return
     columns = [(1, (0, 0))] * (3 - len(columns)) + columns
     shape = tuple(count for count, _ in columns)
-    source, target = (
+    first, second = (
         View(value.tensor, shape, tuple(strides[i] for _, strides in columns), value.offset)
         for i, value in enumerate((x, out))
     )
-    yield source, target
+    yield first, second
 
 
 def _columns(

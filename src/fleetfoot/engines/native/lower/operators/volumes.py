@@ -10,6 +10,7 @@ B batch · C channels · D depth · H W space
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from fleetfoot.engines.native.lower.operators.arguments import Operand, constant
 from fleetfoot.engines.native.lower.operators.windows import (
     adaptive_average_pool,
     adaptive_max_pool,
+    adaptive_pool,
     average_pool,
     convolution,
     max_pool,
@@ -144,8 +146,8 @@ def adaptive_max_pool_3d(build: Builder, x: Value, size: Sequence[int]) -> list[
     out = _by_depth(
         build,
         x,
-        lambda x: adaptive_max_pool(build, x, ())[0],
-        lambda x: adaptive_max_pool(build, x, ())[0],
+        lambda x: adaptive_pool(build, x, "max", "max"),
+        lambda x: adaptive_pool(build, x, "max", "max"),
     )
     return [out, None]
 
@@ -359,9 +361,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "max_pool1d_with_indices.default": max_pool_with_indices(MAX_ROW),
     "max_pool2d_with_indices.default": max_pool_with_indices(max_pool),
     "max_pool3d_with_indices.default": max_pool_with_indices(max_pool_3d),
-    "avg_pool1d.default": row(
-        lambda build, x, *arguments: average_pool(build, x, *arguments, None), (1, 1, 0)
-    ),
+    "avg_pool1d.default": row(functools.partial(average_pool, divisor=None), (1, 1, 0)),
     "avg_pool3d.default": average_pool_3d,
     "adaptive_avg_pool1d.default": row(adaptive_average_pool, (1,)),
     "adaptive_avg_pool3d.default": adaptive_average_pool_3d,

@@ -135,8 +135,8 @@ def transposed_convolution_1d(
     build.shape = (*shape[:2], 1, shape[2])
     row = build.reshaped(x, (*x.shape[:2], 1, x.shape[2]))
     weight = constant(weight, "a weight").unsqueeze(2)
-    two = [(1, stride[0]), (0, padding[0]), (0, output_padding[0])]
-    out = transposed_convolution(build, row, weight, bias, *two, groups, (1, dilation[0]))
+    s, p, added, d = (1, stride[0]), (0, padding[0]), (0, output_padding[0]), (1, dilation[0])
+    out = transposed_convolution(build, row, weight, bias, s, p, added, groups, d)
     return build.reshaped(out, shape)
 
 
@@ -277,15 +277,15 @@ def average_pool(
 
 def adaptive_average_pool(build: Builder, x: Value, size: Sequence[int]) -> Value:
     """Lowers adaptive_avg_pool2d; the result's shape shows the size."""
-    return _adaptive_pool(build, x, "average", "mean")
+    return adaptive_pool(build, x, "average", "mean")
 
 
 def adaptive_max_pool(build: Builder, x: Value, size: Sequence[int]) -> list[Value | None]:
     """Lowers adaptive_max_pool2d, of which only the values may be read."""
-    return [_adaptive_pool(build, x, "max", "max"), None]
+    return [adaptive_pool(build, x, "max", "max"), None]
 
 
-def _adaptive_pool(build: Builder, x: Value, mode: str, kind: str) -> Value:
+def adaptive_pool(build: Builder, x: Value, mode: str, kind: str) -> Value:
     """Cell i of n covers rows floor(i H / n) to ceil((i + 1) H / n), and columns by the same
     formula."""
     if x.shape[2:] == (1, 1) or x.shape == build.shape:
