@@ -9,9 +9,11 @@ from fleetfoot import runtime
 
 MODULES = (
     "artifact", "choose.front", "cli.models", "data.preprocess", "engines", "engines.base",
-    "engines.inputs", "explain.explanation", "explain.lint", "machine.machine", "machine.roofline",
+    "engines.inputs", "errors", "explain.explanation", "explain.lint", "machine.machine",
+    "machine.roofline",
     "models.catalogue", "models.creation", "ops.pconv", "predict", "runtime",
-    "tasks.classify", "weights.files", "weights.loading", "weights.pretrained", "weights.top1",
+    "tasks.classify", "weights.files", "weights.formats", "weights.layouts.keras",
+    "weights.loading", "weights.pickles", "weights.pretrained", "weights.top1",
 )  # fmt: skip
 NATIVE = ("engines", "runtime")
 

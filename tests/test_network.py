@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -397,3 +398,15 @@ def test_the_examples_of_docstrings_hold(module):
     found = doctest.testmod(module)
     assert found.attempted
     assert not found.failed
+
+
+@pytest.mark.parametrize(
+    ("stated", "size"),
+    [(96, 96), ((3, 112, 96), (112, 96)), ([64], 64), ((48, 48), 48), (True, None), ("x", None)],
+)
+@pytest.mark.parametrize("place", ["pretrained_cfg", "config"])
+def test_a_stated_size_may_be_one_number(place, stated, size):
+    for cfg in ({"input_size": stated}, SimpleNamespace(input_size=stated)):
+        module = nn.Conv2d(3, 4, 1)
+        setattr(module, place, cfg)
+        assert stated_size(module) == size

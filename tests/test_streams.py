@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 import subprocess
@@ -125,3 +126,23 @@ def test_an_error_of_standard_output_names_it_once_and_one_of_standard_error_is_
     )
     words = f'exec "{sys.executable}" -c "$0" >/dev/full 2>/dev/full'
     assert subprocess.run(["sh", "-c", words, code]).returncode == 0
+
+
+def test_every_file_that_is_read_or_written_as_text_has_its_encoding_stated():
+    """The default is the system's, for example cp1252."""
+    found = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            stated = {one.arg: getattr(one.value, "value", None) for one in node.keywords}
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            of_path = isinstance(node.func, ast.Attribute)
+            asks = (
+                (name == "read_text" and of_path and not node.args)
+                or (name == "write_text" and of_path and len(node.args) == 1)
+                or (name == "run" and stated.get("text") is True)
+            )
+            if asks and "encoding" not in stated:
+                found.append(f"{file.name}:{node.lineno}")
+    assert not found

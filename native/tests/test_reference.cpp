@@ -22,7 +22,7 @@ int32_t whole(const View& view, int64_t i) {
     std::memcpy(&x, &bits, sizeof x);
     return x;
 }
-double number(const View& view, int64_t i, Type type) { return type == Type::f32 ? double{view[i]} : double{whole(view, i)}; }
+double number(const View& view, int64_t i, Type type) { return type == Type::f32 ? view[i] : static_cast<double>(whole(view, i)); }
 
 void randomise(check::Random& random, View& view, Type type, int64_t low, int64_t high) {
     for (int64_t i = 0; i < view.size(); ++i) {

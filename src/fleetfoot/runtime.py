@@ -160,7 +160,7 @@ def library_path() -> Path:
             return folder / LIBRARY
     for folder in folders:
         if (folder / ABSENT).exists():
-            reason = (folder / ABSENT).read_text().strip()
+            reason = (folder / ABSENT).read_text(encoding="utf-8").strip()
             raise EngineError(f"the native engine is absent: {reason}")
     raise EngineError(
         f"the native engine is absent: there is no {LIBRARY} in {' or '.join(map(str, folders))}; "

@@ -142,3 +142,29 @@ def test_an_error_in_a_forward_is_one_line_with_the_users_line(tiny, monkeypatch
         assert (ended.value.code, said.out) == (2, "")
         assert "(own.py, line 22: return x.no_such_method())" in said.err
         assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("command", ["count", "fuse", "lint", "swap", "compile"])
+def test_a_network_of_four_channels_is_taken(tiny, command):
+    options = [one for one in COMMANDS[command] if one != "--no-pretrained"]
+    result = run(command, "own.py:Net(channels=4)", *options, "--size", "16x24")
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    if command == "count":
+        assert json.loads(result.stdout)["channels"] == 4
+    elif command == "compile":
+        assert "input (B, 4, 16, 24)" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["predict", "features"])
+def test_a_picture_does_not_fit_four_channels_and_the_error_says_how_to_go_on(tiny, command):
+    words = ["own.py:Net(channels=4)", "picture.png", "--size", "16x24"]
+    raised = run(command, *words).exception
+    assert isinstance(raised, ValueError)
+    assert "takes 4 channels; a picture has 3, or 1 in grey. Run it on tensors of" in str(raised)
+    assert "\n" not in str(raised)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_second_argument_without_a_default_is_asked_for(tiny, command):
+    raised = run(command, "own.py:Two", *COMMANDS[command], "--size", "8").exception
+    assert "takes scale; give the shape and type of each input, for example --inputs" in str(raised)

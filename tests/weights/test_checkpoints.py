@@ -204,7 +204,15 @@ PLACES = {
             "confusion.matrix": torch.zeros(3, 3),
         }
     },
-    "metric and loss beside": lambda s: {**s, "val_acc.tp": torch.zeros(3), "criterion.weight": s},
+    "metric and loss beside": lambda s: {
+        **s,
+        "val_acc.tp": torch.zeros(3),
+        "criterion.weight": torch.ones(3),
+        "epoch": torch.tensor(3),
+        "history": np.ones(3),
+        "names": np.array(["a", "b"]),
+    },
+    "a mapping of a class of its own": lambda s: {"net": Attributes(s)},
     "an optimiser's mapping of the same keys": lambda s: {
         "optimizer": {"exp_avg": {k: v + 1 for k, v in s.items()}},
         "net": s,
@@ -269,6 +277,7 @@ def test_averaged_weights_come_first_and_key_chooses(plain, averaged, tmp_path):
     said = " ".join(loaded.load_report.notes)
     assert f"taken: {averaged.strip('.')}, averaged weights" in said
     assert f"{plain.strip('.')} (key=..., --key ...)" in said
+    assert "averaged weights" in " ".join(inspect_weights(path).notes)
     chosen = create_model(SMALL, weights=path, key=plain.strip("."))
     torch.testing.assert_close(chosen.state_dict(), first, rtol=0, atol=0)
     assert not any("taken" in note for note in chosen.load_report.notes)

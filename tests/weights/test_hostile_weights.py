@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import pickle
 import struct
 import tarfile
@@ -291,6 +292,9 @@ OTHERS = {
     "ExecuTorch": (b"\x1c\x00\x00\x00ET12" + bytes(40), "ExecuTorch"),
     "ONNX": (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0" + bytes(40), "ONNX.*safetensors"),
     "Core ML": (b"\x08\x04\x12\x30\x0a\x2e\x0a\x05image" + bytes(60), "Core ML"),
+    "Core ML 1": (b"\x08\x01\x12\x30\x0a\x2e\x0a\x05image" + bytes(60), "Core ML"),
+    "ONNX of no producer": (b"\x08\x0a\x3a\xd0\x01\x0a\x08\x0a\x01x" + bytes(60), "ONNX"),
+    "with a byte order mark": (b"\xef\xbb\xbf<?xml version='1.0'?><net name='x'>", "OpenVINO"),
     "SavedModel": (b"\x08\x01\x12\xa0\x10\x0a\x80\x08\x12\x05" + bytes(60), "SavedModel"),
     "GraphDef": (b"\x0a\x20\x0a\x05input\x12\x0bPlaceholder" + bytes(60), r"TensorFlow.*\.pb"),
     "checkpoint index": (bytes(60) + bytes.fromhex("57fb808b247547db"), "TensorFlow checkpoint"),
@@ -319,6 +323,13 @@ def test_other_files_are_named_with_what_to_do(what, tmp_path):
     with pytest.raises(WeightsError, match=message) as caught:
         read(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    path = tmp_path / "pipe.pth"
+    os.mkfifo(path)
+    with pytest.raises(WeightsError, match="a named pipe, not a regular file"):
+        read(path)
 
 
 def test_folders_are_named(tmp_path):

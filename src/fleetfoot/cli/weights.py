@@ -46,7 +46,7 @@ def inspect(file: File, key: Key = None, as_json: Json = False) -> None:
         return
     named = {}
     for name, value in record.items():
-        if not value and name in ("trunks", "nearest", "keys"):
+        if not value and name in ("trunks", "nearest", "keys", "notes"):
             continue
         if name == "fits":
             value = [f"{fit['name']} ({fit['num_classes']} classes)" for fit in value]

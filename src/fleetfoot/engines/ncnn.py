@@ -110,7 +110,7 @@ def _convert(model: nn.Module, inputs: Inputs) -> Converted:
             [pnnx.EXEC_PATH, "network.pt", shape, "fp16=0"],
             cwd=folder,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             check=False,
         )

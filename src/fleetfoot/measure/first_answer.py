@@ -27,7 +27,7 @@ def resident_bytes(field: str) -> int | None:
     """``VmRSS``, what the process holds, or ``VmHWM``, the most that it held; None if the system
     does not say."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     found = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
@@ -37,7 +37,7 @@ def resident_bytes(field: str) -> int | None:
 def forget_peak() -> bool:
     """Sets ``VmHWM`` back to ``VmRSS``; whether the system does that."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return False
     return True

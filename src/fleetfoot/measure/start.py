@@ -131,7 +131,8 @@ class _Model:
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "fleetfoot.measure.first_answer", json.dumps(request)],
-                capture_output=True, text=True, errors="replace", timeout=LONGEST_S, check=False,
+                capture_output=True, encoding="utf-8", errors="replace", timeout=LONGEST_S,
+                check=False,
             )  # fmt: skip
             if done.returncode:
                 raise EngineError(

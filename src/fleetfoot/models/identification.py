@@ -13,7 +13,15 @@ from fleetfoot.errors import visible
 from fleetfoot.models.catalogue import list_models, skeleton, variant
 from fleetfoot.weights.files import WeightsFile, read
 from fleetfoot.weights.layout import Layout
-from fleetfoot.weights.loading import CLASSIFIER, HEAD, Without, nearest, recognised, rename
+from fleetfoot.weights.loading import (
+    CLASSIFIER,
+    HEAD,
+    Without,
+    nearest,
+    recognised,
+    rename,
+    translations,
+)
 
 SHOWN_KEYS = 5
 """Number of keys that an inspection shows."""
@@ -104,6 +112,8 @@ class Inspection:
     """What the keys come nearest to, if no layout knows all of them."""
     keys: tuple[str, ...] = ()
     """The first keys, if no layout knows all of them."""
+    notes: tuple[str, ...] = ()
+    """Which part of the file this is, if it holds several."""
     licence: str
     """Licence from the header of our own files; "unknown" otherwise, as files do not state it."""
 
@@ -133,5 +143,6 @@ def inspect_weights(path: str | os.PathLike[str], key: str | None = None) -> Ins
         trunks=trunks,
         nearest="" if layouts else nearest(file),
         keys=() if layouts else tuple(map(visible, list(part.state)[:SHOWN_KEYS])),
+        notes=next(translations(file, layouts[0].family)).notes if layouts else (),
         licence=file.metadata.get("licence", "unknown"),
     )

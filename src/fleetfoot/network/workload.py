@@ -214,7 +214,8 @@ class Workload:
         channels = self.image("preprocessing").shape[1]
         if channels not in (1, 3):
             raise ValueError(
-                f"{self.name} takes {channels} channels; a picture has 3, or 1 in grey"
+                f"{self.name} takes {channels} channels; a picture has 3, or 1 in grey. Run it on "
+                "tensors of your own: fleetfoot.engines.load builds it, its run takes (B, C, H, W)"
             )
         if getattr(self.module, "pretrained_cfg", None):
             made = Preprocess.of(self.module, **overrides)

@@ -1,5 +1,5 @@
-"""What a pickle holds, described and not made: names, objects, storages, tensors and arrays; and
-the names that ``pickles`` knows.
+"""Descriptions of what a pickle holds, in place of the objects: names, storages, tensors, arrays;
+and the names that ``pickles`` knows.
 """
 
 from __future__ import annotations
@@ -133,5 +133,8 @@ UNUSABLE = {
 
 
 def array_of(value: Any) -> np.ndarray[Any, Any] | None:
-    """NumPy's array that a pickle held; None if ``value`` is something else."""
-    return value.value if isinstance(value, Array) else None
+    """NumPy's array of numbers that a pickle held; None if ``value`` is something else."""
+    if not isinstance(value, Array) or value.value is None:
+        return None
+    kind = value.value.dtype
+    return value.value if kind.kind in "fiub" and kind.itemsize <= 8 else None

@@ -205,7 +205,7 @@ def _format(path: Path) -> tuple[str, Reader]:
     if re.match(rb"\x80[\x02-\x05]", start):
         torchs = start[1] == 2 or torch_files.MARK in start[:32]
         return ("torch (before 1.6)", _read_legacy) if torchs else ("pickle", _read_pickle)
-    if found := formats.named(start, end):
+    if found := formats.named(start, end) or formats.of_name(path.name):
         raise CorruptFileError(f"{path}: {found[0]}; {found[1]}")
     raise CorruptFileError(
         f"{path}: no known format of weights (safetensors, .pth, .npz, .h5); "

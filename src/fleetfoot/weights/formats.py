@@ -31,6 +31,8 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
 
 TENSORFLOW = "save the variables by name with numpy.savez, or the Keras model's weights as .h5"
 WEB = "the download answered with an error or a login page; fetch it again"
+BLANK = b"\xef\xbb\xbf \t\r\n"
+"""Byte order mark and spaces before a text."""
 INDEX_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 """Last bytes of the index of a TensorFlow checkpoint."""
 
@@ -52,7 +54,7 @@ def named(start: bytes, end: bytes) -> tuple[str, str] | None:
         return _tar(start)
     if end.endswith(INDEX_END):
         return "the index of a TensorFlow checkpoint", TENSORFLOW
-    return _markup(start.lstrip().lower()) or _protobuf(start)
+    return _markup(start.lstrip(BLANK).lower()) or _protobuf(start)
 
 
 def _tar(start: bytes) -> tuple[str, str]:
@@ -95,19 +97,36 @@ def _protobuf(start: bytes) -> tuple[str, str] | None:
     first fields tell them apart."""
     if len(start) < 8:
         return None
-    if start[0] == 0x08 and start[1] < 0x20:
-        field, length = start[2], start[3]
-        text = start[4 : 4 + min(length, 16)]
-        if field == 0x12 and text and all(32 <= byte < 127 for byte in text):
+    if start[0] == 0x08 and start[1] < 0x20:  # a version, and then another field
+        if start[2] != 0x12:
+            onnx = start[2] in (0x3A, 0x42, 0x1A, 0x22, 0x28, 0x32)
+            return ("an ONNX network", SOURCE) if onnx else None
+        inner = _inside(start, 2)
+        text = start[inner : inner + 4]
+        if all(32 <= byte < 127 for byte in text):  # the name of the program that wrote it
             return "an ONNX network", SOURCE
-        if field == 0x12 and start[1] == 1:
+        if start[1] == 1 and text[:1] == b"\x0a" and start[_inside(start, inner)] == 0x12:
             return "a TensorFlow SavedModel's network", TENSORFLOW
-        if field == 0x12:
-            return "a Core ML model (.mlmodel)", SOURCE
-        if field in (0x3A, 0x42, 0x1A, 0x22, 0x28, 0x32):
-            return "an ONNX network", SOURCE
-    if start[0] == 0x0A and 0x0A in start[2:4] and start[1]:
+        return "a Core ML model (.mlmodel)", SOURCE
+    if start[0] == 0x0A and start[_inside(start, 0)] == 0x0A and start[1]:
         return "a TensorFlow network (.pb)", TENSORFLOW
+    return None
+
+
+def _inside(start: bytes, place: int) -> int:
+    """Place of the content of the field at ``place``, after its tag and length."""
+    place += 1
+    while place < len(start) - 1 and start[place] & 0x80:
+        place += 1
+    return min(place + 1, len(start) - 1)
+
+
+def of_name(name: str) -> tuple[str, str] | None:
+    """What a file without a mark of its own is, by its name; None if unknown."""
+    if re.search(r"\.data-\d{5}-of-\d{5}$", name):
+        return "the values of a TensorFlow checkpoint, without their names", TENSORFLOW
+    if name.endswith(".pdparams"):
+        return "a file of PaddlePaddle", "save the arrays by name with numpy.savez"
     return None
 
 

@@ -26,9 +26,10 @@ IRRELEVANT = ("total_ops", "total_params")
 
 BESIDE = re.compile(
     r"((train|val|valid|test)_)?(acc|accuracy|metrics?|loss|loss_fn|criterion|confmat|auroc|f1|miou)"
-    r"(_?\d+|_metrics?|_score)?\."
+    r"(_?\d+|_metrics?|_score)?(\.|$)|(epoch|step|global_step|iter|iteration|lr|best_\w+)$"
 )
-"""Start of the keys of metrics and losses, which trainers keep in the network's own mapping."""
+"""Start of the keys of metrics and losses, and whole keys of counts, which trainers keep in the
+network's own mapping."""
 
 _NUMBER = re.compile(r"\d+")
 

@@ -79,8 +79,11 @@ class Nest:
             mappings[name] = path
             entries[name] = tuple(key for key, _ in inner)
             below = []
+            tensors = any(isinstance(item, View | Tensor) for _, item in inner)
             for key, item in inner:
                 joined = f"{name}{key}"
+                if array_of(item) is not None and tensors:
+                    continue  # data, for example a history, beside the network's own tensors
                 if _is_leaf(item):
                     leaves[joined] = item
                 else:

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from graph_steps import OPERATORS, Settings, Shape, Weight, changed, put, weight
+from graph_steps import Settings, Shape, Weight, changed, put, weight
 from torch import nn
+from typed_steps import OPERATORS
 
 from fleetfoot.engines.base import relative_error
 

@@ -14,9 +14,9 @@ import pytest
 import random_graphs
 import torch
 from drawings import Drawing, MisfitError, Step, draw, network, program, written
-from graph_steps import OPERATORS
 from random_graphs import PLAIN, Answer, cut_down, printed, shrunk, tried
 from torch import nn
+from typed_steps import OPERATORS
 
 from fleetfoot import runtime
 from fleetfoot.engines.native.compile import compile
