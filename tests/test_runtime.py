@@ -290,7 +290,7 @@ def test_a_signal_stops_a_load():
 
     def interrupt():
         began.wait()
-        signal.raise_signal(signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # wakes its wait
 
     sender = threading.Thread(target=interrupt)
     sender.start()
