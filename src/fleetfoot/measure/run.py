@@ -237,7 +237,7 @@ class _Work:
         while waiting:
             with ExitStack() as held:
                 live, rest = self._prepare(waiting, held, total)
-                if rest and self._is_over():
+                if rest and live and self._is_over():
                     self._leave_out(rest)
                     rest = []
                 if rest or self.journal.groups:
@@ -287,7 +287,7 @@ class _Work:
             held_bytes = (environment.resident_bytes() or 0) - before
             if (
                 self.pace.by_network
-                or self._is_over()
+                or (live and self._is_over())  # one network is always prepared
                 or (self.memory_bytes is not None and held_bytes > self.memory_bytes)
             ):
                 break
