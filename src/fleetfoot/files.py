@@ -370,7 +370,7 @@ def recalled(
         return read(held["answer"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, RecordError) as error:
+    except Exception as error:  # anything that a file's content leads ``read`` to
         log.warning("%s: %s is not valid and will be replaced: %s", subject, file, error)
         return None
 

@@ -222,7 +222,8 @@ def _loaded(load: Callable[[Any, Any], int], mmap: bool = False) -> c_void_p:
     worker = threading.Thread(target=work, name="fleetfoot-load", daemon=True)
     worker.start()
     try:
-        ended.acquire()
+        while not ended.acquire(timeout=0.1):  # the system may give the signal to another thread
+            pass
         worker.join()
     except BaseException:
         stop.value = 1

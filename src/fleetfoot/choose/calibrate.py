@@ -158,6 +158,14 @@ class Calibration:
             )
         if not any(self.model.rates.values()) or not all(one.time_s > 0 for one in self.samples):
             raise RecordError("a calibration needs a rate above 0 and samples with times above 0")
+        scales, within = self.scales, self.within
+        if (
+            min(scales.s_per_mac, scales.s_per_activation, scales.times_roofline) <= 0
+            or min(self.seconds, within.median_error, within.p90_error) < 0
+            or not -1 <= within.spearman <= 1
+            or min(self.threads, within.networks, *(one.macs for one in self.samples)) < 1
+        ):
+            raise RecordError("a calibration has counts and scales above 0 and no negative error")
 
 
 def calibration_file(engine: str, threads: int) -> Path:

@@ -8,6 +8,7 @@ published, and each figure says which.
 from __future__ import annotations
 
 import logging
+import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -256,7 +257,9 @@ def _model(engine: str, threads: int, on_event: OnEvent) -> Predict:
     try:
         made = load(engine, threads)
     except RecordError as error:
-        said = logging.WARNING if calibration_file(engine, threads).exists() else logging.INFO
+        said = (
+            logging.WARNING if os.path.lexists(calibration_file(engine, threads)) else logging.INFO
+        )
         log.log(said, "%s; calibrating now, once, for one to three minutes", error)
         made = calibrate(engine, threads=threads, enough=ENOUGH, on_event=on_event)
     if made.doubt:
@@ -346,8 +349,8 @@ def _folded_trace(name: str, size: Size, batch: int) -> Trace:
 def _kept_trace(raw: Any) -> Trace:
     refuse_negatives(raw)
     found = parsed(raw, Trace)
-    if not found.operators:
-        raise RecordError("a trace has operators")
+    if not found.operators or not found.input_bytes:
+        raise RecordError("a trace has operators and an input")
     return found
 
 
