@@ -389,5 +389,5 @@ def test_writing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
     write(path, {"other": torch.ones(1)}, overwrite=True)
     assert read(path).state.keys() == {"other"}
     with pytest.raises(WeightsError, match="cannot be written"):
-        write(tmp_path / "absent" / "weights.safetensors", STATE)
+        write(path / "weights.safetensors", STATE)  # a file where a folder should be
     assert os.listdir(tmp_path) == [path.name]
