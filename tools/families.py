@@ -189,10 +189,11 @@ def markdown(record: Families) -> str:
     absent = [one.family for one in record.families if not one.counts]
     versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())
     parts = [
-        f"**{len(taken)} of {len(counted)}** families compile and agree with eager ({versions}).",
+        f"**{len(taken)} of {len(counted) - len(waiting)}** families compile and agree with eager "
+        f"({versions}).",
     ]
     if waiting:
-        parts.append(f"Not tried yet: {', '.join(waiting)}.")
+        parts.append(f"{len(waiting)} families are not tried yet: {', '.join(waiting)}.")
     if left:
         rows = [(one.family, one.network, one.reason) for one in left]
         head = ("family", "network", "reason")

@@ -11,6 +11,11 @@ namespace {
 // comparison with other values is recorded.
 constexpr double kWorthSharingNs = 2000;
 
+// A thread's share of a node is cut into at most so many pieces, each of this time or more, that together cost at
+// most so much more. Estimates.
+constexpr int kMostPieces = 4;
+constexpr double kLeastPieceNs = 20000, kMostPiecesCost = 1.03;
+
 // Into how many parts each of a node's two extents is cut, and at multiples of what.
 struct Cut {
     int first = 1, second = 1;
@@ -64,6 +69,22 @@ double cost(const Node& node, const Core& core) {
                                                                    static_cast<double>(all.second.end));
 }
 
+// How many parts of a thread's share are worth their calls: a thread that comes late, or is slower, then leaves less to
+// wait for. A strip computes rows twice where its parts meet, and is not cut further.
+int pieces(const Node& node, const Core& core, const Cut& cut) {
+    if (node.op == Op::strip || winograd_tile(node) || cut.first * cut.second == 1) return 1;
+    const Part all = whole(node);
+    const int64_t first = largest(all.first.end, cut.steps.first, cut.first);
+    const double second = static_cast<double>(largest(all.second.end, cut.steps.second, cut.second));
+    const auto time = [&](int parts) {
+        return operator_of(node.op).nanoseconds(
+            node, core, static_cast<double>(largest(first, cut.steps.first, parts)), second);
+    };
+    int most = kMostPieces;
+    while (most > 1 && (time(most) < kLeastPieceNs || most * time(most) > kMostPiecesCost * time(1))) --most;
+    return most;
+}
+
 }  // namespace
 
 std::vector<Turn> schedule(const Plan& plan, const Kernels& kernels, int threads) {
@@ -73,9 +94,15 @@ std::vector<Turn> schedule(const Plan& plan, const Kernels& kernels, int threads
         const Node& node = plan.nodes[i];
         const Part all = whole(node);
         const Cut cut = best_cut(node, kernels, threads);
-        for (int t = 0; t < cut.first * cut.second; ++t)
-            turns[i].parts.push_back({share(all.first.end, cut.steps.first, cut.first, t % cut.first),
-                                      share(all.second.end, cut.steps.second, cut.second, t / cut.first)});
+        turns[i].each = pieces(node, core, cut);
+        for (int t = 0; t < cut.first * cut.second; ++t) {
+            const Range first = share(all.first.end, cut.steps.first, cut.first, t % cut.first);
+            const Range second = share(all.second.end, cut.steps.second, cut.second, t / cut.first);
+            for (int piece = 0; piece < turns[i].each; ++piece) {
+                const Range rows = share(first.end - first.begin, cut.steps.first, turns[i].each, piece);
+                turns[i].parts.push_back({{first.begin + rows.begin, first.begin + rows.end}, second});
+            }
+        }
         turns[i].cost = cost(node, core);
     }
     return turns;

@@ -114,7 +114,7 @@ def test_no_record_is_one_clear_error(tmp_path):
         run("report", tmp_path)
 
 
-TINY = ("--engines", "eager", "--size", 32, "--threads", 1, "--protocol", "quick", "--seconds", 1)
+TINY = ("--engines", "eager", "--size", 32, "--threads", 1, "--protocol", "quick")
 
 
 def test_bench_leaves_a_record_a_table_pictures_and_a_page(tmp_path):

@@ -89,6 +89,16 @@ def test_layers_below_their_floors_put_the_machines_figures_in_doubt(found):
     assert "fleetfoot machine --fresh" in text
 
 
+def test_layers_for_which_the_clock_shows_no_time_have_no_rate(found):
+    """Very small layers on an engine that times in whole microseconds: some of them, or all."""
+    one = (replace(found.layers[0], time_s=0.0), *found.layers[1:])
+    none = tuple(replace(layer, time_s=0.0) for layer in found.layers)
+    for layers in (one, none):
+        text = card(replace(found, layers=layers), 160)
+        assert found.layers[0].module in text
+    assert "inf" not in text
+
+
 def test_winograds_layers_are_counted(found):
     layers = (replace(found.layers[0], macs_share=0.25), *found.layers[1:])
     text = " ".join(remarks(replace(found, layers=layers), ()))

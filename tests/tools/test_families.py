@@ -51,12 +51,12 @@ def test_a_page_tells_who_is_taken_who_is_left_and_why():
             replace(of(), family="later"),
         )
     )
-    assert "**1 of 3**" in text
+    assert "**1 of 2** families compile" in text
     assert "timm 1.0" in text
     assert "| other | o |" in text
     assert "native lacks aten.new" in text
     assert "2.0e-07" in text
-    assert "Not tried yet: later." in text
+    assert "1 families are not tried yet: later." in text
     assert "No network below 6 GMACs: large." in text
 
 

@@ -293,7 +293,9 @@ class Parsed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers = [nn.Sequential(conv(), norm(), nn.ReLU()), conv(4), norm(), nn.Identity()]
+        act = nn.ReLU  # without it the whole network is one sum of linear branches
+        parts = (conv(), norm(), act()), (conv(4),), (norm(), act()), (nn.Identity(),)
+        layers = [nn.Sequential(*part) for part in parts]
         for i, (layer, source) in enumerate(zip(layers, (-1, -1, -1, [-1, 0]), strict=True)):
             layer.i, layer.f, layer.type, layer.np = i, source, type(layer).__name__, 0
         self.model = nn.ModuleList(layers)

@@ -53,10 +53,10 @@ class LayerColumn(NamedTuple):
 
 COLUMNS = (
     LayerColumn("time", "ms", lambda row, _: _ms(row.time_s)),
-    LayerColumn("share", "%", lambda row, e: f"{100 * row.time_s / e.nodes_s:.1f}"),
+    LayerColumn("share", "%", lambda row, e: _percent(row.time_s, e.nodes_s)),
     LayerColumn("floor", "ms", lambda row, _: _ms(row.floor_s), 2),
     LayerColumn("times", "floor", lambda row, _: _times(row.time_s, row.floor_s)),
-    LayerColumn("GFLOP", "/s", lambda row, _: _or_none(row.flops / row.time_s / 1e9), 3),
+    LayerColumn("GFLOP", "/s", lambda row, _: _rate(row), 3),
     LayerColumn("FLOP", "/byte", lambda row, _: _intensity(row), 4),
     LayerColumn("bound", "by", lambda row, _: row.bound, 1),
 )
@@ -143,7 +143,7 @@ def remarks(e: Explanation, rest: Sequence[LayerRow]) -> list[str]:
     if rest:
         time_s, floor_s = sum(row.time_s for row in rest), sum(row.floor_s for row in rest)
         lines.append(
-            f"{len(rest)} more: {_ms(time_s)} ms, {100 * time_s / e.nodes_s:.1f} %, "
+            f"{len(rest)} more: {_ms(time_s)} ms, {_percent(time_s, e.nodes_s)} %, "
             f"{_times(time_s, floor_s)} times their floors"
         )
     together = f"the layers' times add up to {_ms(e.nodes_s)} ms"
@@ -285,8 +285,14 @@ def _times(seconds: float, floor_s: float) -> str:
     return digits(seconds / floor_s, 2) if floor_s else "-"
 
 
-def _or_none(value: float) -> str:
-    return digits(value) if value else "-"
+def _percent(part: float, whole: float) -> str:
+    """A share; an engine's clock may show no time for all of very small layers."""
+    return f"{100 * part / whole:.1f}" if whole else "-"
+
+
+def _rate(row: LayerRow) -> str:
+    """GFLOP/s; none for a layer for which the engine's clock shows no time."""
+    return digits(row.flops / row.time_s / 1e9) if row.flops and row.time_s else "-"
 
 
 def _intensity(row: LayerRow) -> str:

@@ -199,7 +199,7 @@ def _kinds(e: Explanation) -> Element:
         cells = [
             str(len(layers)),
             ms(together.time_s),
-            percent(together.time_s / e.nodes_s),
+            percent(together.time_s / e.nodes_s) if e.nodes_s else "-",
             _times(together),
             digits(together.rate / 1e9) if together.rate else "-",
         ]

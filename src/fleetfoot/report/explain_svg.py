@@ -207,7 +207,7 @@ def _cells(
     depths = depth + 1
     for child in branch.children:
         depths = max(depths, _cells(child, start, total_s, depth + 1, ids, cells))
-        start += child.time_s / total_s
+        start += child.time_s / total_s if total_s else 0.0
     return depths
 
 

@@ -263,7 +263,7 @@ class _Lowering:
         arguments = self._arguments(node)
         if node.target is operator.getitem:
             taken = arguments[0][arguments[1]]
-            if taken is None:
+            if taken is None and node.users:
                 raise LackingError("of a result that has no lowering")
             return taken
         if isinstance(node.target, type):  # the named tuple of an operator with several results
