@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fleetfoot.errors import RecordError
-from fleetfoot.files import MOST_TEXT_BYTES, locked, read_bytes, to_json
+from fleetfoot.files import MOST_TEXT_BYTES, locked, open_regular, read_bytes, to_json
 from fleetfoot.machine.peaks import Peaks
 from fleetfoot.measure import clock
 from fleetfoot.measure.record import Failure, Measurement
@@ -106,6 +106,7 @@ class Journal:
         """
         with ExitStack() as held:
             try:
+                open_regular(path).close()  # opening a pipe to write would wait
                 file = held.enter_context(path.open("r+", encoding="utf-8"))
             except OSError as error:
                 raise RecordError(
