@@ -47,4 +47,4 @@ def test_the_card_is_printed_beside_the_page(command, tmp_path):
 def test_a_folder_is_refused_before_anything_runs(command, tmp_path):
     done = CliRunner().invoke(app, [*command, "--html", str(tmp_path)], env={"COLUMNS": "300"})
     assert done.exit_code == 2
-    assert "is a directory" in done.output
+    assert "is a folder; name a file in it" in done.output
