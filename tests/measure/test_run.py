@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fake_bench import CASES, PACE, Bench, case, network
+from fake_bench import CASES, PACE, Bench, Probe, case, network
 from fleetfoot.errors import EngineError, RecordError
 from fleetfoot.machine import environment
 from fleetfoot.measure import run as run_module
@@ -24,7 +24,7 @@ from fleetfoot.measure.grid import Grid, Setting
 from fleetfoot.measure.journal import JOURNAL_FILE, Journal
 from fleetfoot.measure.networks import prepare
 from fleetfoot.measure.run import Failed, Form, Notice, Prepared, Preparing, RoundDone, Tools, run
-from fleetfoot.network import native_size
+from fleetfoot.network import Workload, native_size
 
 
 def measure(bench=None, wanted=CASES, pace=PACE, **options):
@@ -247,6 +247,29 @@ def test_a_network_whose_logits_are_not_finite_is_a_failure():
 
     found = run(CASES[:1], PACE, tools=replace(Bench().tools, networks=networks))
     assert "not finite" in found.failures[0].reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda x: {"scores": x, "best": [x.argmax(1), x > 0]}, ""),
+        (lambda x: (x, 3), "answers with int, where tensors are timed"),
+        (lambda x: [], "answers with no tensor"),
+        (lambda x: {"a": x, "b": x / 0}, "not finite"),
+    ],
+)
+def test_whatever_holds_tensors_alone_is_timed(answer, said):
+    class Answers(torch.nn.Module):
+        def forward(self, x):
+            return answer(x.mean((2, 3)))
+
+    def networks(name, size, fold):
+        workload = Workload.of(name, Answers(), size=size)
+        return replace(network(name, size, fold), workload=workload)
+
+    found = run([case(engine="eager")], PACE, tools=Tools(networks=networks, probe=Probe))
+    assert [said in one.reason for one in found.failures] == [True] * bool(said)
+    assert len(found.measurements) == (not said)
 
 
 def test_memory_on_cuda_is_the_peak_above_what_was_there(monkeypatch):

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from fleetfoot import engines, interrupts
 from fleetfoot.cores import usable_cores
@@ -478,13 +479,17 @@ def _check_answer(network: Network, case: Case) -> None:
     """Shows that eager answers the pictures that are timed.
 
     Raises:
-        EngineError: its answer is not one tensor, or not finite.
+        EngineError: its answer holds something other than tensors, or none, or a value that is not
+            finite.
     """
     with torch_threads(case.threads), torch.inference_mode():
-        logits = network.model(images(case.batch, case.size, network.channels))
-    if not isinstance(logits, Tensor):
-        raise EngineError(f"{case.model} answers with a {type(logits).__name__}, not one tensor")
-    if not torch.isfinite(logits).all():
+        answer = network.model(images(case.batch, case.size, network.channels))
+    outputs = pytree.tree_leaves(answer)
+    strange = [type(one).__name__ for one in outputs if not isinstance(one, Tensor)]
+    if strange or not outputs:
+        held = ", ".join(dict.fromkeys(strange)) or "no tensor"
+        raise EngineError(f"{case.model} answers with {held}, where tensors are timed")
+    if not all(torch.isfinite(one).all() for one in outputs):
         raise EngineError(f"{case.model} answers normal input with values that are not finite")
 
 
