@@ -108,6 +108,31 @@ def test_the_network_runs_once_more_and_the_engine_once():
     assert len(runs) == building + 1
 
 
+@pytest.mark.parametrize("share", [0.0, 1e-2])
+def test_rounding_that_eager_has_itself_is_no_disagreement(share):
+    """(x + 2^13) - 2^13 rounds to multiples of 2^-10; an engine that gives x itself is right."""
+
+    class Rounds(nn.Module):
+        def forward(self, x):
+            return (x + 2.0**13) - 2.0**13
+
+    class Exact(fake_bench.Fake):
+        def _run(self, inputs):
+            return inputs[0] * (1 + share)
+
+    def compared():
+        options = engines.Options()
+        engine = Exact(Rounds(), Inputs.of(Rounds(), EXAMPLE), options, log=[], label="")
+        agreement.compare(engine, Rounds())
+        return engine.agreement
+
+    if share:
+        with pytest.raises(DisagreementError, match="differs from eager's by"):
+            compared()
+    else:
+        assert TOLERANCES["float32"] < compared().error < 1e-3
+
+
 @needs_library
 def test_an_answer_that_is_not_finite_cannot_be_compared():
     broken = network()
