@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 
@@ -15,7 +14,7 @@ from fleetfoot import interrupts
 def test_each_signal_is_an_interrupt_that_knows_its_name(name):
     before = signal.getsignal(getattr(signal, name))
     with pytest.raises(KeyboardInterrupt) as raised, interrupts.handled():
-        os.kill(os.getpid(), getattr(signal, name))
+        signal.raise_signal(getattr(signal, name))
     assert interrupts.name_of(raised.value) == name
     assert interrupts.exit_code(name) == 128 + getattr(signal, name)
     assert signal.getsignal(getattr(signal, name)) is before
@@ -26,7 +25,7 @@ def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with interrupts.handled():
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -52,7 +51,7 @@ def test_in_the_middle_of_an_import_the_process_ends_at_once(tmp_path, monkeypat
         interrupts.leave_imports(signal.SIGINT, None)
     assert not ended
     (tmp_path / "sends_a_signal.py").write_text(
-        "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n", encoding="utf-8"
+        "import signal\nsignal.raise_signal(signal.SIGTERM)\n", encoding="utf-8"
     )
     monkeypatch.syspath_prepend(tmp_path)
     with interrupts.handled(interrupts.leave_imports):

@@ -171,7 +171,7 @@ def test_a_signal_ends_a_calibration_which_is_kept_if_there_is_enough(bench, tmp
 
     def once(event):
         if isinstance(event, RoundDone) and event.number == 1:
-            os.kill(os.getpid(), getattr(signal, name))
+            signal.raise_signal(getattr(signal, name))
 
     with pytest.raises(KeyboardInterrupt) as raised:
         calibrated(bench, file, on_event=once)
@@ -180,7 +180,7 @@ def test_a_signal_ends_a_calibration_which_is_kept_if_there_is_enough(bench, tmp
 
     def at_first(event):
         if isinstance(event, Preparing):
-            os.kill(os.getpid(), getattr(signal, name))
+            signal.raise_signal(getattr(signal, name))
 
     with pytest.raises(KeyboardInterrupt) as raised:
         calibrated(bench, tmp_path / "none.json", on_event=at_first)

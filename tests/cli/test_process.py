@@ -133,7 +133,7 @@ imported, real = {wanted!r}, builtins.__import__
 
 def watched(name, *given, **named):
     if name == imported:
-        os.kill(os.getpid(), signal.{name})
+        signal.raise_signal(signal.{name})
     return real(name, *given, **named)
 
 builtins.__import__ = watched
@@ -161,7 +161,7 @@ def test_a_signal_while_a_command_works_ends_it_with_the_code_of_shells(
     from fleetfoot import count
 
     def interrupted(*given):
-        os.kill(os.getpid(), getattr(signal, name))
+        signal.raise_signal(getattr(signal, name))
 
     monkeypatch.setattr(count, "trace", interrupted)
     assert run("count", "own.py:Prints", "--size", "8")[0] == 128 + getattr(signal, name)

@@ -320,7 +320,7 @@ def test_ctrl_c_while_preparing_leaves_no_measurement_and_no_error():
 
 def test_sigterm_is_an_end_like_ctrl_c_and_its_handler_is_put_back():
     before = signal.getsignal(signal.SIGTERM)
-    found = measure(on_event=stop_at(2, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    found = measure(on_event=stop_at(2, lambda: signal.raise_signal(signal.SIGTERM)))
     assert found.interrupted == "SIGTERM"
     assert len(found.measurements) == len(CASES)
     assert signal.getsignal(signal.SIGTERM) == before
