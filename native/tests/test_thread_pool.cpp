@@ -86,16 +86,22 @@ void sharing_that_costs_time_stops_and_is_tried_again() {
 }
 
 void sharing_that_saves_time_goes_on() {
-    ff::ThreadPool pool(2);
-    if (!pool.shares()) return;
-    // Both take equally long and sleep, so that it does not matter how many processors are free.
-    for (int i = 0; i < 50; ++i) {
-        pool.begin();
-        pool.share(
-            2, 1, 1, [](void*, int, int) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); }, nullptr);
-        pool.end();
+    // Both take equally long and sleep, so that it does not matter how many processors are free. A busy machine may
+    // still keep the other thread away for some milliseconds, so one quiet stretch of several is asked for.
+    bool goes_on = false;
+    for (int attempt = 0; attempt < 50 && !goes_on; ++attempt) {
+        ff::ThreadPool pool(2);
+        if (!pool.shares()) return;  // one processor: never
+        goes_on = true;
+        for (int i = 0; i < 20 && goes_on; ++i) {
+            pool.begin();
+            pool.share(
+                2, 1, 1, [](void*, int, int) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); }, nullptr);
+            pool.end();
+            goes_on = pool.shares();
+        }
     }
-    CHECK(pool.shares());
+    CHECK(goes_on, "in one of 50 stretches");
 }
 
 }  // namespace
