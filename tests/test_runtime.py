@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fleetfoot import runtime
+from fleetfoot.engines.native.plan import VERSION
 from fleetfoot.errors import EngineError, PlanError
 from fleetfoot.runtime import Plan
 from plans import classifier
@@ -308,7 +309,7 @@ def test_sigint_ends_the_load_of_a_large_file_at_once(tmp_path):
             "fill": {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 4 << 30]},
             "__metadata__": {
                 "format": "fleetfoot-plan",
-                "version": "2",
+                "version": str(VERSION),
                 "checksum": "0",
                 "graph": "",
             },
