@@ -4,10 +4,13 @@ lie."""
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+
+from fleetfoot.interrupts import NAMES
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +20,15 @@ def fixed_seed_and_one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def handlers_of_signals_stay():
+    """A handler that a test leaves behind may end the process in a later one."""
+    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 @pytest.fixture(scope="session")

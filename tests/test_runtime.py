@@ -294,10 +294,14 @@ def test_a_signal_stops_a_load():
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # wakes its wait
 
     sender = threading.Thread(target=interrupt)
-    sender.start()
-    with pytest.raises(KeyboardInterrupt):
-        runtime._loaded(endless)
-    sender.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sender.start()
+        with pytest.raises(KeyboardInterrupt):
+            runtime._loaded(endless)
+        sender.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @needs_library

@@ -220,14 +220,15 @@ def _loaded(load: Callable[[Any, Any], int], mmap: bool = False) -> c_void_p:
             ended.release()
 
     worker = threading.Thread(target=work, name="fleetfoot-load", daemon=True)
-    worker.start()
     try:
+        worker.start()
         while not ended.acquire(timeout=0.1):  # the system may give the signal to another thread
             pass
         worker.join()
     except BaseException:
         stop.value = 1
-        worker.join()
+        if worker.ident is not None:  # it was started, however start() ended
+            worker.join()
         if handle:
             _library().ff_plan_free(handle)
         raise
