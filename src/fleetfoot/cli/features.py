@@ -64,7 +64,6 @@ def features(
         from fleetfoot.report import features as drawn
         from fleetfoot.report.plots import save_figure
 
-    with working(f"loading {model}"):
         made = resolved(
             model,
             size=size,

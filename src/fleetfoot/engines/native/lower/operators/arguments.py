@@ -13,11 +13,17 @@ Operand = Value | torch.Tensor
 """A value that depends on the picture, or a constant of the network."""
 
 
-def pair(x: int | Sequence[int]) -> tuple[int, int]:
-    """A height and a width; in ATen one number may stand for both."""
+def many(x: int | Sequence[int], count: int) -> tuple[int, ...]:
+    """``count`` numbers; in ATen one may stand for all."""
     if isinstance(x, int):
-        return x, x
-    return (x[0], x[0]) if len(x) == 1 else (x[0], x[1])
+        return (x,) * count
+    return tuple(x) * count if len(x) == 1 else tuple(x)
+
+
+def pair(x: int | Sequence[int]) -> tuple[int, int]:
+    """A height and a width, of ``many``."""
+    height, width = many(x, 2)
+    return height, width
 
 
 def constant(x: Operand | None, what: str) -> torch.Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from fleetfoot.engines.native.lower.builder import Builder
-from fleetfoot.engines.native.lower.operators.arguments import Operand, constant
+from fleetfoot.engines.native.lower.operators.arguments import Operand, constant, many
 from fleetfoot.engines.native.lower.operators.windows import (
     adaptive_average_pool,
     adaptive_max_pool,
@@ -29,13 +29,6 @@ from fleetfoot.engines.native.lower.operators.windows import (
 )
 from fleetfoot.engines.native.lower.values import Value
 from fleetfoot.engines.native.passes.transposed import phases
-
-
-def many(x: int | Sequence[int], count: int) -> tuple[int, ...]:
-    """``count`` numbers; in ATen one may stand for all."""
-    if isinstance(x, int):
-        return (x,) * count
-    return tuple(x) * count if len(x) == 1 else tuple(x)
 
 
 def row(function: Callable[..., Any], fill: Sequence[Any]) -> Callable[..., Any]:
