@@ -114,15 +114,15 @@ def index(build: Builder, x: Operand, indices: Sequence[Operand | None]) -> Valu
     return places.put_in_order(found)
 
 
-def index_put(
+def scattered_put(
     build: Builder,
     x: Operand,
     indices: Sequence[Operand | None],
     values: Operand,
     accumulate: bool = False,
 ) -> Value:
-    """Lowers index_put. A mask that depends on the picture takes values that are the same for each
-    of its places."""
+    """Lowers index_put by a scatter. A mask that depends on the picture takes values that are the
+    same for each of its places."""
     x = as_type(build, x, type_of(x))
     values = as_type(build, values, x.tensor.type)
     given = [(dim, one) for dim, one in enumerate(indices) if one is not None]

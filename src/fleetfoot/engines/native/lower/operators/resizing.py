@@ -15,6 +15,7 @@ from fleetfoot.engines.native.graph import View
 from fleetfoot.engines.native.lower.builder import Builder
 from fleetfoot.engines.native.lower.operators.arguments import Operand
 from fleetfoot.engines.native.lower.operators.products import product
+from fleetfoot.engines.native.lower.operators.volumes import slices_of, volume_of
 from fleetfoot.engines.native.lower.operators.windows import CHANNELS_LAST, gathered
 from fleetfoot.engines.native.lower.values import Value
 from fleetfoot.errors import LackingError
@@ -71,10 +72,9 @@ def nearest_3d(mode: str) -> Callable[..., Value]:
         ramp = torch.arange(float(x.shape[2])).reshape(1, 1, -1)
         rows = _UPSAMPLE[mode](ramp, None if factors else [depth], factors and factors[:1])
         x = gathered(build, x, 2, rows.flatten().long())
-        slices = build.reshaped(x.permute((0, 2, 1, 3, 4)), (batch * depth, channels, *x.shape[3:]))
         shape = (batch * depth, channels, height, width)
-        out = _resized(build, slices, shape, mode, False, factors and factors[1:])
-        return build.reshaped(out, (batch, depth, channels, height, width)).transpose(1, 2)
+        out = _resized(build, slices_of(build, x), shape, mode, False, factors and factors[1:])
+        return volume_of(build, out, batch)
 
     return lowered
 
@@ -95,9 +95,8 @@ def trilinear(
     """Lowers upsample_trilinear3d.vec: each slice is resized, then they are blended."""
     batch, channels, depth, height, width = build.shape
     have = x.shape[2]
-    slices = build.reshaped(x.permute((0, 2, 1, 3, 4)), (batch * have, channels, *x.shape[3:]))
     flat = (batch * have, channels, height, width)
-    x = _resized(build, slices, flat, "bilinear", align, factors and factors[1:])
+    x = _resized(build, slices_of(build, x), flat, "bilinear", align, factors and factors[1:])
     columns = build.reshaped(x, (batch, have, channels, height * width)).transpose(1, 2)
     eye = torch.eye(have, dtype=torch.float64).unsqueeze(0)
     table = torch.ops.aten.upsample_linear1d.vec(

@@ -54,13 +54,13 @@ def row(function: Callable[..., Any], fill: Sequence[Any]) -> Callable[..., Any]
     return lowered
 
 
-def _slices(build: Builder, x: Value) -> Value:
+def slices_of(build: Builder, x: Value) -> Value:
     """(B, C, D, H, W) -> (B D, C, H, W)"""
     batch, channels, depth, height, width = x.shape
     return build.reshaped(x.permute((0, 2, 1, 3, 4)), (batch * depth, channels, height, width))
 
 
-def _volume(build: Builder, x: Value, batch: int) -> Value:
+def volume_of(build: Builder, x: Value, batch: int) -> Value:
     """(B D, C, H, W) -> (B, C, D, H, W)"""
     count, channels, height, width = x.shape
     split = build.reshaped(x, (batch, count // batch, channels, height, width))
@@ -74,7 +74,7 @@ def _by_depth(
     batch, channels, depth, height, width = build.shape
     have = x.shape[2]
     build.shape = (batch * have, channels, height, width)
-    x = _volume(build, flat(_slices(build, x)), batch)
+    x = volume_of(build, flat(slices_of(build, x)), batch)
     build.shape = (batch, channels, depth, height * width)
     out = deep(build.reshaped(x, (batch, channels, have, height * width)))
     return build.reshaped(out, (batch, channels, depth, height, width))
@@ -169,7 +169,7 @@ def convolution_3d(
     build.shape = (batch * depth, outputs, height, width)
     where = "same" if padding == "same" else p[1:]
     out = convolution(build, maps, flat, bias, s[1:], where, d[1:], groups)
-    return _volume(build, out, batch)
+    return volume_of(build, out, batch)
 
 
 def _gathered_slices(
@@ -179,7 +179,7 @@ def _gathered_slices(
     (first, step) of ``reads``, the channels of slice first + step i, or zeros if there is none."""
     batch, channels, depth, height, width = x.shape
     if reads == [(0, 1)] and count == depth:
-        return _slices(build, x)
+        return slices_of(build, x)
     shape = (batch, count, groups, len(reads), channels // groups, height, width)
     order = (0, 1, 5, 6, 2, 3, 4)
     out = build.fresh(shape, order)
@@ -239,7 +239,7 @@ def transposed_convolution_3d(
         flat = taps.permute(0, 3, 1, 2, 4, 5).reshape(-1, per_group, *kernel[1:])
         build.shape = (batch * phase.count, outputs, height, width)
         part = transposed_convolution(build, maps, flat, bias, s[1:], p[1:], (0, 0), groups, d[1:])
-        build.write(_volume(build, part, batch), place, (0, 2, 3, 4, 1))
+        build.write(volume_of(build, part, batch), place, (0, 2, 3, 4, 1))
     return out
 
 

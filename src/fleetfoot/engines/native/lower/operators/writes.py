@@ -16,7 +16,7 @@ import torch
 from fleetfoot.engines.native.lower.builder import Builder, Part
 from fleetfoot.engines.native.lower.operators.arguments import Operand
 from fleetfoot.engines.native.lower.operators.elementwise import add
-from fleetfoot.engines.native.lower.operators.indexing import index_put as scattered_put
+from fleetfoot.engines.native.lower.operators.indexing import scattered_put
 from fleetfoot.engines.native.lower.operators.shapes import joined
 from fleetfoot.engines.native.lower.operators.types import as_type, in_type, named
 from fleetfoot.engines.native.lower.operators.windows import gathered
