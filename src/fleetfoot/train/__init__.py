@@ -1,0 +1,1 @@
+"""How do I get one? Recipes, the loop, and checkpoints that lose nothing."""

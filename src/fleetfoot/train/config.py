@@ -1,0 +1,257 @@
+"""Every setting of a training run, as one tree of frozen dataclasses.
+
+A recipe is a value of ``Recipe``. Any field is addressed by its dotted name, for example
+``optim.lr``; a run prints and saves the whole tree. An *update* is one step of the optimiser: it
+sees ``batch`` pictures, over all processes and accumulated parts together. Epochs are counted from
+0, and an epoch may be a fraction of the data set by ``updates_per_epoch``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fleetfoot.weights.pretrained import Interpolation
+
+OptimName = Literal["adamw", "sgd", "rmsprop", "rmsprop_tf", "lamb"]
+Curve = Literal["constant", "cosine", "linear", "step", "exponential"]
+Precision = Literal["float32", "bf16", "fp16", "float64"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Size of the pictures, and the strength of augmentation, up to an epoch."""
+
+    until: int
+    """First epoch that the phase does not cover."""
+    size: int
+    """Height and width of the network's input, in pixels."""
+    policy: str | None = None
+    """Augmentation policy in this phase. Default: ``augment.policy``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """What is drawn for each picture. Every draw comes from (seed, epoch, number of the picture,
+    number of the repeat) alone."""
+
+    crop: Literal["random_resized", "padded", "none"] = "random_resized"
+    """``random_resized``: a part of random area and shape, resized (Inception's); ``padded``: the
+    resized picture with ``padding`` black pixels around it, cropped to the size (CIFAR's);
+    ``none``: the preprocessing of evaluation."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Least and largest share of the picture's area, for ``random_resized``."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Least and largest width over height, for ``random_resized``."""
+    padding: int = 4
+    """Pixels, for ``padded``."""
+    interpolation: Interpolation | Literal["random"] = "bicubic"
+    """``random``: bilinear or bicubic, drawn for each picture, as timm does."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    colour_jitter: float = 0.0
+    """Strength of changes in brightness, contrast and saturation. As in timm, it has no effect
+    beside a policy."""
+    policy: str = ""
+    """RandAugment, AutoAugment or AugMix in timm's notation, for example
+    ``rand-m9-mstd0.5-inc1``, or ``ta_wide`` (torchvision's TrivialAugment)."""
+    erase: float = 0.0
+    """Probability of random erasing."""
+    erase_mode: Literal["const", "rand", "pixel"] = "const"
+    """Fill of the erased rectangle: 0, one random colour, or a random value for each pixel."""
+    repeats: int = 1
+    """Copies of a picture in an epoch, each augmented anew (repeated augmentation, Hoffer et al.
+    2020). An epoch keeps its number of pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """Mixup and cutmix: two pictures of a batch become one, and so do their targets."""
+
+    mixup: float = 0.0
+    """Alpha of the beta distribution; 0: no mixup."""
+    cutmix: float = 0.0
+    """Alpha of the beta distribution; 0: no cutmix."""
+    prob: float = 1.0
+    """Probability that anything is mixed."""
+    switch_prob: float = 0.5
+    """Probability of cutmix if both are on."""
+    mode: Literal["batch", "elem"] = "batch"
+    """``batch``: one draw for all; ``elem``: one for each picture."""
+    until: int | None = None
+    """First epoch without mixing. Default: never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    name: OptimName = "adamw"
+    lr: float = 1e-3
+    """Learning rate at ``lr_batch`` pictures an update."""
+    lr_batch: int | None = None
+    """Batch for which ``lr`` is meant: the rate is scaled by batch / lr_batch. Default: the rate is
+    taken as it is."""
+    weight_decay: float = 0.05
+    decay: Literal["matrices", "all"] = "matrices"
+    """Parameters that decay: those of two dimensions or more, or every one."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    """For sgd, rmsprop and rmsprop_tf."""
+    nesterov: bool = False
+    alpha: float = 0.9
+    """Decay of the squared gradients' average, for rmsprop and rmsprop_tf."""
+    eps: float | None = None
+    """Default: the optimiser's own."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each stage to the one before it."""
+    clip: float | None = None
+    """Largest norm of the gradient. Default: no limit."""
+    accumulate: int = 1
+    """Parts in which the pictures of an update go through the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Learning rate, and optionally weight decay, as a function of the update's number."""
+
+    curve: Curve = "cosine"
+    warmup: float = 0.0
+    """Epochs of linear warm-up. They are part of the run's epochs."""
+    warmup_lr: float = 1e-6
+    """Learning rate of the first update of the warm-up."""
+    min_lr: float = 0.0
+    """Learning rate at the end, for cosine and linear."""
+    warmup_prefix: bool = False
+    """Whether the curve begins after the warm-up; otherwise it runs from epoch 0, and the warm-up
+    hides its beginning."""
+    cooldown: int = 0
+    """Epochs at ``min_lr`` after ``epochs``, in addition to them."""
+    step: float = 1.0
+    """Epochs between two steps, for step and exponential."""
+    gamma: float = 0.1
+    """Factor of each step, for step and exponential."""
+    per: Literal["update", "epoch"] = "update"
+    """How often the rate changes."""
+    end_weight_decay: float | None = None
+    """Weight decay at the end; it goes there by a cosine. Default: it stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    kind: Literal["cross_entropy", "bce"] = "cross_entropy"
+    smoothing: float = 0.0
+    """Label smoothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ema:
+    """Exponential moving average of the weights and buffers, which is evaluated beside them."""
+
+    decay: float | None = None
+    """Share of the old average at each update. Default: no average."""
+    warmup: bool = False
+    """Whether the decay begins at min(decay, (1 + update) / (10 + update))."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distil:
+    """Learning from a teacher: Hinton et al. 2015 (soft), Touvron et al. 2021, DeiT (hard)."""
+
+    teacher: str = ""
+    """Any network that fleetfoot can make or load. Default: no teacher."""
+    weights: str = ""
+    """A file of weights of the teacher. Default: its published ones, or those of its own file."""
+    kind: Literal["hard", "soft"] = "hard"
+    alpha: float = 0.5
+    """Weight of the teacher's part of the loss."""
+    temperature: float = 1.0
+    """For ``soft``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Init:
+    """Where training begins, and what of the network it changes."""
+
+    weights: str = ""
+    """``pretrained``, or a file of weights. Default: none."""
+    freeze: int = 0
+    """Number of stages, after the stem, whose parameters and batch-norm statistics stay; the stem
+    is frozen with the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a recipe states of itself."""
+
+    source: str
+    """Where its values are printed."""
+    expected: str = ""
+    """Accuracy that its authors report, with its condition."""
+    time: str = ""
+    """Time to expect."""
+    measured: bool = False
+    """Whether a run of this project has confirmed the accuracy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The settings that decide the result of a training run, beside data, network and seed."""
+
+    name: str = "custom"
+    about: About = field(default_factory=lambda: About(source="your own"))
+    epochs: int = 10
+    batch: int = 128
+    """Pictures of one update."""
+    size: int | None = None
+    """Height and width of the input in training, in pixels. Default: the network's own."""
+    phases: tuple[Phase, ...] = ()
+    """Sizes and policies that change during the run; the last phase covers what is left.
+    Default: one size."""
+    eval_size: int | None = None
+    """Default: the preprocessing of the network."""
+    bgr: bool = False
+    """Blue first, bytes 0 to 255 without mean and std, as Megvii trained ShuffleNets."""
+    reestimate: int = 0
+    """Updates over which batch-norm statistics are estimated anew at the end; 0: none."""
+    drop: float | None = None
+    """Dropout before the classifier. Default: the network's own."""
+    drop_path: float | None = None
+    """Largest rate of stochastic depth. Default: the network's own."""
+    augment: Augment = field(default_factory=Augment)
+    mix: Mix = field(default_factory=Mix)
+    optim: Optim = field(default_factory=Optim)
+    schedule: Schedule = field(default_factory=Schedule)
+    loss: Loss = field(default_factory=Loss)
+    ema: Ema = field(default_factory=Ema)
+    distil: Distil = field(default_factory=Distil)
+    init: Init = field(default_factory=Init)
+    precision: Precision = "float32"
+    """Type of the forward and backward pass; weights are kept in float32 (float64 in float64)."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The settings that do not decide the result: they may change when a run is continued."""
+
+    workers: int | None = None
+    """Processes that decode pictures. Default: by the number of cores."""
+    threads: int | None = None
+    """Threads of the training process. Default: torch's. On the CPU another number may change the
+    last bits of a result."""
+    channels_last: bool = False
+    compile: bool = False
+    checkpointing: bool = False
+    """Whether activations are computed again in the backward pass, to save memory."""
+    sync_bn: bool = False
+    """Whether batch norms see the pictures of all processes."""
+    on_bad_image: Literal["skip", "stop"] = "stop"
+    on_nan: Literal["stop", "rollback"] = "stop"
+    save_seconds: float = 300.0
+    """Longest time between two checkpoints, in seconds. One is written after every epoch too."""
+    save_updates: int | None = None
+    """Updates between two checkpoints. Default: by time alone."""
+    keep: int = 3
+    """Checkpoints that stay, beside the best."""
+    eval_every: int = 1
+    """Epochs between two evaluations."""
+    device: str = "cpu"
