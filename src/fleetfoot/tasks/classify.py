@@ -168,17 +168,36 @@ def top_k(logits: Tensor, k: int, labels: Labels) -> list[tuple[Guess, ...]]:
 
 @dataclass
 class Accuracy:
-    """How often the true class was among the first guesses."""
+    """How often the true class was among the first guesses. Two of them add up to that of both sets
+    of pictures.
+
+    >>> accuracy = Accuracy()
+    >>> accuracy.count(0), accuracy.count(3), accuracy.count(None)
+    (None, None, None)
+    >>> accuracy.images, round(accuracy.top(1), 1), round(accuracy.top(5), 1)
+    (3, 33.3, 66.7)
+    """
 
     images: int = 0
-    _ranks: Counter[int] = field(default_factory=Counter)
+    ranks: Counter[int] = field(default_factory=Counter)
+    """Number of pictures by the rank of their true class; rank 0 is the best guess."""
+
+    def count(self, rank: int | None, images: int = 1) -> None:
+        """Counts pictures whose true class has this rank; None if it was not among the guesses."""
+        self.images += images
+        if rank is not None:
+            self.ranks[rank] += images
 
     def update(self, guesses: Sequence[Guess], truth: int) -> None:
         """Counts one picture; its guesses are in order, best first."""
-        self.images += 1
-        for rank, guess in enumerate(guesses):
-            if guess.index == truth:
-                self._ranks[rank] += 1
+        self.count(next((r for r, guess in enumerate(guesses) if guess.index == truth), None))
+
+    def __add__(self, other: Accuracy) -> Accuracy:
+        return Accuracy(self.images + other.images, self.ranks + other.ranks)
+
+    def right(self, k: int) -> int:
+        """Number of pictures whose true class is among the first ``k`` guesses."""
+        return sum(self.ranks[rank] for rank in range(k))
 
     def top(self, k: int) -> float:
         """Percentage of pictures whose true class is among the first ``k`` guesses.
@@ -188,4 +207,4 @@ class Accuracy:
         """
         if not self.images:
             raise ValueError("no picture was counted, so there is no accuracy")
-        return 100 * sum(self._ranks[rank] for rank in range(k)) / self.images
+        return 100 * self.right(k) / self.images
