@@ -142,7 +142,7 @@ class Predictor:
                 f"{built.name}: the output of a classifier is ({batch}, classes); "
                 f"the output of this network is {found}"
             )
-        return cls(built, batch, preprocess, Labels.of(logits.shape[1], labels))
+        return cls(built, batch, preprocess, Labels.of_network(model, logits.shape[1], labels))
 
     def __call__(
         self,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.files import read_text
@@ -41,6 +41,8 @@ class Labels:
     ids: tuple[str, ...] = ()
     """Ids of the classes if the file states them, for example ``n01440764``."""
     is_imagenet: bool = False
+    numbered: bool = False
+    """Whether nothing states the names, so that they are made of the numbers: ``class 7``."""
 
     @classmethod
     def imagenet(cls) -> Labels:
@@ -106,7 +108,22 @@ class Labels:
             return labels
         if num_classes == 1000:
             return cls.imagenet()
-        return cls(tuple(f"class {index}" for index in range(num_classes)))
+        return cls(tuple(f"class {index}" for index in range(num_classes)), numbered=True)
+
+    @classmethod
+    def of_network(
+        cls, model: nn.Module, num_classes: int, file: str | Path | None = None
+    ) -> Labels:
+        """The labels of ``file`` if given; otherwise those that the network's weights state, or
+        else those of ``of``.
+
+        Raises:
+            ValueError: ``file`` cannot be used or names another number of classes.
+        """
+        stated = tuple(getattr(getattr(model, "pretrained_cfg", None), "labels", ()) or ())
+        if file is None and len(stated) == num_classes:
+            return cls(stated)
+        return cls.of(num_classes, file)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -124,6 +141,14 @@ class Labels:
 
             ids = ImageNetInfo("imagenet-1k").label_names()
         return found | {_plain(name): index for index, name in enumerate(ids)}
+
+    def has_name(self, name: str) -> bool:
+        """Whether a class has this label or id. A class number is neither."""
+        return _plain(name) in self._plain_names
+
+    @cached_property
+    def _plain_names(self) -> frozenset[str]:
+        return frozenset(map(_plain, (*self.names, *self.ids)))
 
     def index(self, name: str) -> int:
         """The number of the class ``name``, which is an id, a label (case and underscores do not
@@ -156,14 +181,22 @@ def top_k(logits: Tensor, k: int, labels: Labels) -> list[tuple[Guess, ...]]:
             f"logits of shape {tuple(logits.shape)} are not one row a picture "
             f"of {len(labels.names)} classes"
         )
-    best = logits.double().softmax(dim=1).topk(min(k, logits.shape[1]), dim=1)
+    best, probabilities = first(logits, k)
     return [
         tuple(
             Guess(index, labels.names[index], probability)
-            for index, probability in zip(indices, probabilities, strict=True)
+            for index, probability in zip(*row, strict=True)
         )
-        for indices, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        for row in zip(best.tolist(), probabilities.tolist(), strict=True)
     ]
+
+
+def first(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The numbers and the probabilities of the k classes with the highest logits, best first; of
+    equal logits the lower number comes first. (B, N) -> (B, min(k, N)) int64 and float64"""
+    rows = logits.detach().cpu().double()
+    best = rows.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return best, rows.softmax(dim=1).gather(1, best)
 
 
 @dataclass
