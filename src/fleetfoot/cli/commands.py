@@ -17,6 +17,7 @@ from fleetfoot.cli.bench import bench, compare, report
 from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
+from fleetfoot.cli.data import data
 from fleetfoot.cli.explain import explain
 from fleetfoot.cli.features import features
 from fleetfoot.cli.lint import lint
@@ -75,6 +76,7 @@ for command in (
     report,
     predict,
     features,
+    data,
     models,
     info,
     count,
