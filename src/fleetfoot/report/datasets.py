@@ -32,7 +32,8 @@ def opened(found: Inspection) -> str:
     said = f"{what} {number}" if found.quick else f"{number} {what}"
     if found.stopped:
         said += f" of {found.pictures:,} (stopped)"
-    return f"{said} in {duration(found.seconds)}"
+    time = duration(found.seconds) if found.seconds >= 1 else "less than a second"
+    return f"{said} in {time}"
 
 
 PART_TITLES = ("part", "pictures", "classes", "least", "median", "most")
