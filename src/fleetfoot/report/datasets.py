@@ -99,5 +99,5 @@ def print_card(console: Console, found: Inspection) -> None:
     if lines.row_count:
         console.print()
         console.print(lines)
-    if not any(one.level == "wrong" for one in said) and not found.quick and not found.stopped:
+    if all(one.level == "note" for one in said) and not found.quick and not found.stopped:
         console.print(Text("nothing wrong was found", "green"))
