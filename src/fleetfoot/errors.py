@@ -22,6 +22,7 @@ FleetfootError
 │   └── UnsupportedOperatorError  operators of the network that the engine lacks; all are listed
 ├── NoneFitsError        no network within the limits of ``pick`` (also a ValueError)
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
+├── LoadingError         a process that reads pictures for training died
 └── RecordError          measurements that cannot be read or compared
 """
 
@@ -258,6 +259,10 @@ class ImageError(FleetfootError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class LoadingError(FleetfootError):
+    """A process that reads pictures died or failed; the message says what to do."""
 
 
 class RecordError(FleetfootError):
