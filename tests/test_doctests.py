@@ -8,7 +8,8 @@ import pytest
 from fleetfoot import runtime
 
 MODULES = (
-    "artifact", "choose.front", "cli.models", "data.preprocess", "engines", "engines.base",
+    "artifact", "choose.front", "cli.models", "data.augment", "data.order", "data.preprocess",
+    "data.workers", "engines", "engines.base",
     "engines.inputs", "errors", "explain.explanation", "explain.lint", "machine.machine",
     "machine.roofline",
     "models.catalogue", "models.creation", "ops.pconv", "predict", "runtime",
