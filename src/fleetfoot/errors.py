@@ -23,6 +23,7 @@ FleetfootError
 ├── NoneFitsError        no network within the limits of ``pick`` (also a ValueError)
 ├── DatasetError         a data set whose layout is not known, or in which something is wrong
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
+├── LoadingError         a process that reads pictures for training died
 └── RecordError          measurements that cannot be read or compared
 """
 
@@ -68,6 +69,15 @@ def _escaped(found: re.Match[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; "" if the message is empty."""
     return str(error).strip().partition("\n")[0]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun.
+
+    >>> counted(1, "picture"), counted(2000, "picture"), counted(2, "class", "classes")
+    ('1 picture', '2,000 pictures', '2 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def nearest_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
@@ -264,6 +274,10 @@ class ImageError(FleetfootError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class LoadingError(FleetfootError):
+    """A process that reads pictures died or failed; the message says what to do."""
 
 
 class RecordError(FleetfootError):
