@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from fleetfoot.data.dataset import Dataset, Split
     from fleetfoot.evaluate.matching import Matching
     from fleetfoot.evaluate.subject import Subject, TrainedOn
-    from fleetfoot.network import Workload
 
 ENGINE, CLASSES = "The engine", "The classes"
 FORMS, AMONG, ON_BAD = ("folded", "training"), ("network", "data"), ("stop", "skip")
@@ -178,11 +178,11 @@ def evaluate(
     Writes evaluation.json, pictures.csv (the guesses for each picture) and a page into a folder;
     with several engines, a folder for each.
     """
-    for name, value, known in (
+    for name, value, choices in (
         ("--form", form, FORMS), ("--among", among, AMONG), ("--on-bad-image", on_bad_image, ON_BAD)
     ):  # fmt: skip
-        if value not in known:
-            raise typer.BadParameter(f"{name} is {' or '.join(known)}, not {value!r}")
+        if value not in choices:
+            raise typer.BadParameter(f"{name} is {' or '.join(choices)}, not {value!r}")
     folder = _folder(output, model)
     check_output(as_csv, option="--csv")
     with working(f"loading {model}"):
@@ -197,7 +197,7 @@ def evaluate(
             of_compiled,
             of_network,
         )
-        from fleetfoot.files import filling, to_json, write_text
+        from fleetfoot.files import filling, write_text
         from fleetfoot.network import is_file, is_weights
         from fleetfoot.report import eval_page
         from fleetfoot.report.evaluations import print_evaluations, write_timm_csv
@@ -224,7 +224,12 @@ def evaluate(
 
     def matched_with(name: str, names: Any) -> Matching:
         return match(
-            dataset.name, dataset.classes, name, names, file=classes, among=among  # type: ignore[arg-type]
+            dataset.name,
+            dataset.classes,
+            name,
+            names,
+            file=classes,
+            among=among,  # type: ignore[arg-type]
         )
 
     with working(f"loading {model}") as say:
@@ -301,8 +306,6 @@ def evaluate(
     if as_csv is not None:
         write_timm_csv(as_csv, found)
     if as_json:
-        from dataclasses import asdict
-
         for one in found:
             echo_json(asdict(one.record))
     else:
@@ -332,9 +335,7 @@ def _engines(text: str | None) -> tuple[str, ...]:
     return all_engines() if names == ("all",) else names
 
 
-def _data(
-    where: str | None, split: str | None, known: TrainedOn | None
-) -> tuple[Dataset, Split]:
+def _data(where: str | None, split: str | None, known: TrainedOn | None) -> tuple[Dataset, Split]:
     """The data and its part. Pictures are split off for validation only if ``val`` is asked for, or
     if a checkpoint's training split them off."""
     from fleetfoot.data.layouts import open_dataset
@@ -343,12 +344,13 @@ def _data(
     if where is None and known is not None:
         where = None if known.data == DIGITS else known.data
     seed = 0 if known is None else known.seed
-    whole = known is None and split != "val"
-    dataset = open_dataset(where, val_share=0 if whole and where is not None else None, seed=seed)
+    whole = known is None and split is None
+    keep = where is not None and known is None and split != "val"
+    dataset = open_dataset(where, val_share=0 if keep else None, seed=seed)
     parts = {one.name: one for one in dataset.splits}
     if split is not None and split not in parts:
         raise typer.BadParameter(
             f"--split {split}: {dataset.name} has {' and '.join(parts)} ({dataset.layout})"
         )
-    chosen = split or next(name for name in ("test", "val", "train") if name in parts)
-    return dataset, parts[chosen]
+    chosen = parts[split or next(name for name in ("test", "val", "train") if name in parts)]
+    return dataset, replace(chosen, name="all") if whole and len(parts) == 1 else chosen

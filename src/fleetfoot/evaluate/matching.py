@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fleetfoot.data.layouts.assembly import listed
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.files import read_text
 from fleetfoot.tasks.classify import Labels
@@ -153,8 +154,7 @@ def _mismatch(
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:4]))
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4:,} more"
+    return listed(names, most=4)
 
 
 def _output(labels: Labels, name: object, where: str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from fleetfoot.errors import visible
+from fleetfoot.errors import counted, visible
 from fleetfoot.evaluate.compare import METHOD, AccuracyComparison, Paired, compare
 from fleetfoot.evaluate.record import NOT_FINITE, Evaluation, EvaluationRecord
 from fleetfoot.evaluate.tally import ClassFigures, Tally
@@ -30,15 +30,6 @@ SHOWN = 5
 def percent(value: float | None) -> str:
     """A share in percent, to two decimals; a dash if there is none."""
     return "-" if value is None else f"{value:.2f}"
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun.
-
-    >>> counted(1, "picture"), counted(1200, "class", "classes")
-    ('1 picture', '1,200 classes')
-    """
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def title(record: EvaluationRecord) -> str:
