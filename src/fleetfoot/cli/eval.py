@@ -343,14 +343,15 @@ def _data(where: str | None, split: str | None, known: TrainedOn | None) -> tupl
 
     if where is None and known is not None:
         where = None if known.data == DIGITS else known.data
-    seed = 0 if known is None else known.seed
-    whole = known is None and split is None
     keep = where is not None and known is None and split != "val"
-    dataset = open_dataset(where, val_share=0 if keep else None, seed=seed)
+    dataset = open_dataset(
+        where, val_share=0 if keep else None, seed=0 if known is None else known.seed
+    )
     parts = {one.name: one for one in dataset.splits}
     if split is not None and split not in parts:
         raise typer.BadParameter(
             f"--split {split}: {dataset.name} has {' and '.join(parts)} ({dataset.layout})"
         )
-    chosen = parts[split or next(name for name in ("test", "val", "train") if name in parts)]
-    return dataset, replace(chosen, name="all") if whole and len(parts) == 1 else chosen
+    if split is None and list(parts) == ["train"]:  # it is not in parts
+        return dataset, replace(parts["train"], name="all")
+    return dataset, parts[split or next(n for n in ("test", "val", "train") if n in parts)]

@@ -86,6 +86,7 @@ def match(
         if len(classes) != len(labels.names):
             raise _mismatch(data, classes, model, labels, "their numbers differ")
         outputs, how = list(range(len(classes))), "in order, since nothing names the outputs"
+        labels = Labels(tuple(classes))
     else:
         outputs, how = _by_name(data, classes, model, labels)
     numbers = np.array(outputs, np.int64)

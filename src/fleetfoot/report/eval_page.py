@@ -223,7 +223,7 @@ def _matrix_remark(record: EvaluationRecord, most: int) -> str:
 
 def _pairs(record: EvaluationRecord) -> list[Element]:
     """The most confused pairs, if the classes are too many for one matrix."""
-    found = confusions(record.counts)
+    found = [row for row in confusions(record.counts) if row[2] > 1]
     if not found or len(shown_classes(record.counts, len(record.classes))) <= MOST_NARROW:
         return []
     images = {one.number: one.images for one in record.counts.per_class}
@@ -261,11 +261,12 @@ def _mistakes(evaluation: Evaluation, split: Split | None) -> list[Element]:
     cards = []
     for number in numbers:
         one = answers[number]
+        name = visible(one.picture)
         shown = None if split is None else thumbnail(split.pictures[number])
         frame = (
             node("div", node("span", "no picture"), class_="frame")
             if shown is None
-            else node("div", node("img", src=shown, alt=visible(one.picture)), class_="frame")
+            else node("div", node("img", src=shown, alt=name), class_="frame")
         )
         guesses = [
             node(
@@ -282,7 +283,7 @@ def _mistakes(evaluation: Evaluation, split: Split | None) -> list[Element]:
                 frame,
                 node("p", visible(record.classes[one.truth]), class_="truth"),
                 node("ol", *guesses),
-                node("p", visible(one.picture), class_="file"),
+                node("p", visible(one.picture.rpartition("/")[2]), class_="file", title=name),
             )
         )
     wrong = record.top1.images - record.top1.right

@@ -4,6 +4,7 @@ probabilities can be believed."""
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
@@ -17,7 +18,8 @@ MOST_WIDE, MOST_NARROW = 24, 12
 """Classes that a matrix shows by name at most."""
 LETTERS = 18
 """Letters of a class's name beside the matrix."""
-SHADES = 5
+SHADES = (0.01, 0.05, 0.15, 0.4)
+"""Shares of a class's pictures at which a box becomes darker; most confusions are rare."""
 
 
 def short(name: str, most: int = LETTERS) -> str:
@@ -73,7 +75,7 @@ def matrix(record: EvaluationRecord, *, narrow: bool) -> Element:
             count = counts.pairs[truth, guess]
             share = count / images[truth] if images[truth] else 0
             kind = "hit" if truth == guess else "miss"
-            shade = min(SHADES, math.ceil(share * SHADES))
+            shade = (bisect_left(SHADES, share) + 1) * bool(count)
             x = left + column * cell
             box = node(
                 "rect",

@@ -25,6 +25,8 @@ TIMM_COLUMNS = (
 )  # fmt: skip
 SHOWN = 5
 """Classes, pairs and pictures that the card names."""
+FEWEST = 5
+"""Pictures below which the card does not call a class weak."""
 
 
 def percent(value: float | None) -> str:
@@ -34,7 +36,7 @@ def percent(value: float | None) -> str:
 
 def title(record: EvaluationRecord) -> str:
     """What was evaluated on what."""
-    return f"{record.model} on {record.data}, {record.split}"
+    return f"{record.model} on {Path(record.data).name or record.data}, {record.split}"
 
 
 def scope(record: EvaluationRecord) -> str:
@@ -124,14 +126,15 @@ def print_evaluations(
         named["top-5"] = f"{record.top5} on {record.engine}"
     found = [
         f"{record.classes[one.number]} {percent(one.recall)} % of {one.images}"
-        for one in weakest(counts)[:SHOWN]
-        if one.right < one.images
+        for one in weakest(counts)
+        if one.right < one.images >= FEWEST
     ]
     if found:
-        named["weakest"] = "; ".join(found)
+        named["weakest"] = "; ".join(found[:SHOWN])
     pairs = [
         f"{record.classes[truth]} taken for {record.classes[guess]} {n}×"
         for truth, guess, n in confusions(counts)[:SHOWN]
+        if n > 1
     ]
     if pairs:
         named["confused"] = "; ".join(pairs)
@@ -234,13 +237,13 @@ def print_accuracy_comparison(console: Console, found: AccuracyComparison) -> No
     console.print(table)
     low, high = test.ci95
     styles = {"better": "green", "worse": "red", "noise": "dim"}
+    words = "within noise" if test.verdict == "noise" else f"{test.verdict}, beyond noise"
     console.print(
         Text.assemble(
-            ("after is ", ""),
-            (verdict_words(test), styles[test.verdict]),
-            f": {test.difference:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}, "
-            f"p = {test.p_value:.3g}; the two differ on {test.discordant:,} of "
-            f"{counted(test.images, 'picture')}",
+            f"after is {test.difference:+.2f} points against before "
+            f"(95 % interval {low:+.2f} to {high:+.2f}, p = {test.p_value:.3g}): ",
+            (words, styles[test.verdict]),
+            f"; they differ on {test.discordant:,} of {counted(test.images, 'picture')}",
         ),
         soft_wrap=True,
     )
