@@ -288,9 +288,11 @@ def _mistakes(evaluation: Evaluation, split: Split | None) -> list[Element]:
         )
     wrong = record.top1.images - record.top1.right
     if len(numbers) < wrong:
-        said = f"The {len(numbers)} surest of {counted(wrong, 'wrong answer')}."
+        said = f"The {len(numbers)} surest of {wrong:,} wrong answers."
+    elif wrong == 1:
+        said = "The only wrong answer."
     else:
-        said = f"All {counted(wrong, 'wrong answer')}, the surest first."
+        said = f"All {wrong:,} wrong answers, the surest first."
     said += " In bold the true class, then the guesses with their probabilities."
     return [node("p", said, class_="noise"), node("ul", *cards, class_="sheet")]
 
