@@ -21,7 +21,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "input"):
+        if tag not in ("meta", "input", "img"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -30,6 +30,7 @@ class Tags(HTMLParser):
 
 def assert_loads_nothing(text: str) -> None:
     """No address but one within the page, and no script but the page's own may run."""
+    text = re.sub(r' src="data:image/(?:png|jpeg);base64,[\w+/=]+"', "", text)
     assert "http://" not in text
     assert "https://" not in text
     assert not re.search(r"url\(|@import|\bsrc=|\bhref=(?!\"#)", text)
