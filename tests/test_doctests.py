@@ -9,9 +9,8 @@ from fleetfoot import runtime
 
 MODULES = (
     "artifact", "choose.front", "cli.models", "data.augment", "data.order", "data.preprocess",
-    "data.workers", "engines", "engines.base",
-    "engines.inputs", "errors", "evaluate.score", "evaluate.tally", "explain.explanation",
-    "explain.lint", "machine.machine",
+    "data.workers", "engines", "engines.base", "engines.inputs", "errors", "evaluate.score",
+    "evaluate.tally", "explain.explanation", "explain.lint", "machine.machine",
     "machine.roofline",
     "models.catalogue", "models.creation", "ops.pconv", "predict", "runtime",
     "tasks.classify", "weights.files", "weights.formats", "weights.layouts.keras",
