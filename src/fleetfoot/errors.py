@@ -22,6 +22,8 @@ FleetfootError
 │   └── UnsupportedOperatorError  operators of the network that the engine lacks; all are listed
 ├── NoneFitsError        no network within the limits of ``pick`` (also a ValueError)
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
+├── TrainingError        a training run that cannot go on
+│   └── CheckpointError    a state of a run that cannot be saved, read or continued
 └── RecordError          measurements that cannot be read or compared
 """
 
@@ -258,6 +260,14 @@ class ImageError(FleetfootError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class TrainingError(FleetfootError):
+    """A training run cannot begin or go on."""
+
+
+class CheckpointError(TrainingError):
+    """The state of a run cannot be saved, read or continued."""
 
 
 class RecordError(FleetfootError):

@@ -137,6 +137,23 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def flush_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk: a file that was just renamed keeps its new
+    name after a loss of power. Where a folder cannot be opened, as on Windows, this does nothing.
+    """
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without it
+            raise
+    finally:
+        os.close(opened)
+
+
 @contextlib.contextmanager
 def locked(file: IO[Any]) -> Iterator[None]:
     """Holds the lock of an open file while this lasts. The system releases it when the process

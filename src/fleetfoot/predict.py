@@ -127,7 +127,8 @@ class Predictor:
                 many.
             fold: whether batch norms and linear branches are folded first.
             preprocess: preprocessing of the pictures. Default: the network's own.
-            labels: a file of class names. Default: ImageNet's for 1,000 classes.
+            labels: a file of class names. Default: those that the file of weights states, or else
+                ImageNet's for 1,000 classes.
 
         Raises:
             ValueError: the network has no classifier or takes other channels, or the labels do not
@@ -168,7 +169,7 @@ class Predictor:
                 f"{built.name}: the output of a classifier is ({batch}, classes); "
                 f"the output of this network is {found}"
             )
-        return cls(built, batch, preprocess, Labels.of(logits.shape[1], labels))
+        return cls(built, batch, preprocess, _labels(model, logits.shape[1], labels))
 
     def __call__(
         self,
@@ -224,6 +225,13 @@ class Predictor:
                 yield Prediction(item.path, guesses, notes=item.notes)
             else:
                 yield Prediction(item.path, error="the network's answer is not finite")
+
+
+def _labels(model: nn.Module, classes: int, file: str | Path | None) -> Labels:
+    stated = getattr(getattr(model, "pretrained_cfg", None), "labels", ())
+    if file is None and len(stated) == classes:
+        return Labels(tuple(stated))
+    return Labels.of(classes, file)
 
 
 def truth_by(rule: str) -> Callable[[str], str]:
