@@ -227,3 +227,10 @@ def test_input_that_no_picture_gives_is_an_error():
         Preprocess.of(
             timm.create_model("resnet10t", pretrained_cfg_overlay={"input_size": (1, 224, 224)})
         )
+
+
+def test_megviis_input_is_bytes_with_blue_first():
+    own = Preprocess(size=224).bgr_bytes()
+    image = noise(300, 231)
+    assert torch.equal(own(image), Preprocess(size=224).pixels(image).flip(0).float())
+    assert Preprocess().grey().bgr_bytes().mean == (0.0,)

@@ -17,7 +17,9 @@ from fleetfoot.errors import EngineError
 from fleetfoot.measure.beside import BusyCores, check_beside
 from fleetfoot.measure.grid import Grid, Setting
 from fleetfoot.measure.run import run
-from fleetfoot.report.busy import busy_rows, busy_sentences
+from fleetfoot.report.busy import TITLE, busy_rows, busy_sentences
+from fleetfoot.report.joined import join
+from fleetfoot.report.record_tables import markdown
 from records import measurement
 
 needs_pinning = pytest.mark.skipif(
@@ -159,6 +161,15 @@ def test_the_table_sets_times_beside_each_other():
         "Beside 1 busy core, native on several threads takes 1.05 times as long as on one; the "
         "fastest other engine on as many threads takes 2.00 times as long as it (medians)."
     ]
+
+
+def test_the_markdown_begins_with_the_cells_beside_busy_cores():
+    text = markdown(join(busy_record(), []))
+    titles, rows = busy_rows(busy_record())
+    head = f"**{TITLE}**\n\n| {' | '.join(titles)} |\n"
+    assert text.startswith(head)
+    assert f"| {' | '.join(rows[0])} |" in text
+    assert all(sentence in text for sentence in busy_sentences(busy_record()))
 
 
 def test_a_record_without_busy_cores_has_no_such_table():

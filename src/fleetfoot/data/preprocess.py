@@ -180,6 +180,12 @@ class Preprocess:
             std=(math.fsum(self.std) / len(self.std),),
         )
 
+    def bgr_bytes(self) -> Preprocess:
+        """This preprocessing with blue first, and bytes 0 to 255 without mean and std, as Megvii
+        trains ShuffleNets."""
+        zeros, ones = (0.0,) * self.channels, (1.0,) * self.channels
+        return replace(self, channel_order="bgr", pixel_scale=1.0, mean=zeros, std=ones)
+
     def __call__(self, image: Image.Image) -> Tensor:
         """Preprocesses an RGB picture. -> (C, H, W) float32
 

@@ -306,8 +306,9 @@ def _cell(value: object) -> object:
 def markdown(measurements: Sequence[Joined]) -> str:
     """A Markdown table for each number of threads and batch size, with findings and how it was
     measured: every engine of each network if fleetfoot's own is among them, otherwise the engine
-    with the least median. All settings but the first are folded away."""
-    parts = []
+    with the least median. All settings but the first are folded away. Cells that ran beside busy
+    cores come first, in a table of their own."""
+    parts = _busy_lines(measurements)
     for number, (group, rows) in enumerate(grouped(measurements).items()):
         title, noise = str(group).capitalize(), escaped(steadiness(rows))
         head = f"**{title}**" if number == 0 else f"<details><summary>{title}</summary>"
@@ -325,6 +326,15 @@ def markdown(measurements: Sequence[Joined]) -> str:
         parts.append("\n".join(lines))
     facts = "\n".join(f"- {name}: {escaped(text)}" for name, text in circumstances(measurements))
     return "\n".join([*parts, facts, ""])
+
+
+def _busy_lines(measurements: Sequence[Joined]) -> list[str]:
+    titles, rows = busy_rows(measurements)
+    if not rows:
+        return []
+    table = markdown_table(titles, [[escaped(cell) for cell in row] for row in rows], left=(0, 1))
+    said = (f"{escaped(sentence)}\n" for sentence in busy_sentences(measurements))
+    return [f"**{BUSY_TITLE}**", "", *table, "", *said]
 
 
 def _fastest_lines(rows: Sequence[Joined]) -> list[str]:

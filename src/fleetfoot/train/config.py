@@ -2,8 +2,8 @@
 
 A recipe is a value of ``Recipe``. Any field is addressed by its dotted name, for example
 ``optim.lr``; a run prints and saves the whole tree. An *update* is one step of the optimiser: it
-sees ``batch`` pictures, over all processes and accumulated parts together. Epochs are counted from
-0, and an epoch may be a fraction of the data set by ``updates_per_epoch``.
+sees ``batch`` pictures, over all processes and accumulated parts together. Updates and epochs are
+counted from 0.
 """
 
 from __future__ import annotations
@@ -11,75 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fleetfoot.weights.pretrained import Interpolation
+from fleetfoot.data.settings import Augment as Augment
+from fleetfoot.data.settings import Mix as Mix
+from fleetfoot.data.settings import Phase as Phase
 
 OptimName = Literal["adamw", "sgd", "rmsprop", "rmsprop_tf", "lamb"]
 Curve = Literal["constant", "cosine", "linear", "step", "exponential"]
 Precision = Literal["float32", "bf16", "fp16", "float64"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """Size of the pictures, and the strength of augmentation, up to an epoch."""
-
-    until: int
-    """First epoch that the phase does not cover."""
-    size: int
-    """Height and width of the network's input, in pixels."""
-    policy: str | None = None
-    """Augmentation policy in this phase. Default: ``augment.policy``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augment:
-    """What is drawn for each picture. Every draw comes from (seed, epoch, number of the picture,
-    number of the repeat) alone."""
-
-    crop: Literal["random_resized", "padded", "none"] = "random_resized"
-    """``random_resized``: a part of random area and shape, resized (Inception's); ``padded``: the
-    resized picture with ``padding`` black pixels around it, cropped to the size (CIFAR's);
-    ``none``: the preprocessing of evaluation."""
-    scale: tuple[float, float] = (0.08, 1.0)
-    """Least and largest share of the picture's area, for ``random_resized``."""
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Least and largest width over height, for ``random_resized``."""
-    padding: int = 4
-    """Pixels, for ``padded``."""
-    interpolation: Interpolation | Literal["random"] = "bicubic"
-    """``random``: bilinear or bicubic, drawn for each picture, as timm does."""
-    flip: float = 0.5
-    """Probability of a horizontal flip."""
-    colour_jitter: float = 0.0
-    """Strength of changes in brightness, contrast and saturation. As in timm, it has no effect
-    beside a policy."""
-    policy: str = ""
-    """RandAugment, AutoAugment or AugMix in timm's notation, for example
-    ``rand-m9-mstd0.5-inc1``, or ``ta_wide`` (torchvision's TrivialAugment)."""
-    erase: float = 0.0
-    """Probability of random erasing."""
-    erase_mode: Literal["const", "rand", "pixel"] = "const"
-    """Fill of the erased rectangle: 0, one random colour, or a random value for each pixel."""
-    repeats: int = 1
-    """Copies of a picture in an epoch, each augmented anew (repeated augmentation, Hoffer et al.
-    2020). An epoch keeps its number of pictures."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mix:
-    """Mixup and cutmix: two pictures of a batch become one, and so do their targets."""
-
-    mixup: float = 0.0
-    """Alpha of the beta distribution; 0: no mixup."""
-    cutmix: float = 0.0
-    """Alpha of the beta distribution; 0: no cutmix."""
-    prob: float = 1.0
-    """Probability that anything is mixed."""
-    switch_prob: float = 0.5
-    """Probability of cutmix if both are on."""
-    mode: Literal["batch", "elem"] = "batch"
-    """``batch``: one draw for all; ``elem``: one for each picture."""
-    until: int | None = None
-    """First epoch without mixing. Default: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +28,12 @@ class Optim:
     lr_batch: int | None = None
     """Batch for which ``lr`` is meant: the rate is scaled by batch / lr_batch. Default: the rate is
     taken as it is."""
+    lr_rule: Literal["linear", "sqrt"] = "linear"
+    """Whether the rate is scaled by batch / lr_batch or by its square root."""
     weight_decay: float = 0.05
-    decay: Literal["matrices", "all"] = "matrices"
-    """Parameters that decay: those of two dimensions or more, or every one."""
+    decay: Literal["matrices", "no_depthwise", "all"] = "matrices"
+    """Parameters that decay: those of two dimensions or more except biases; these without the
+    kernels of depthwise convolutions; or every one."""
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.9
     """For sgd, rmsprop and rmsprop_tf."""
@@ -118,6 +59,9 @@ class Schedule:
     """Epochs of linear warm-up. They are part of the run's epochs."""
     warmup_lr: float = 1e-6
     """Learning rate of the first update of the warm-up."""
+    warmup_full: bool = False
+    """Whether the last update (or epoch) of the warm-up has the full rate, as in Lightning Bolts;
+    otherwise the one after it is the first with the full rate, as in timm."""
     min_lr: float = 0.0
     """Learning rate at the end, for cosine and linear."""
     warmup_prefix: bool = False
@@ -131,6 +75,9 @@ class Schedule:
     """Factor of each step, for step and exponential."""
     per: Literal["update", "epoch"] = "update"
     """How often the rate changes."""
+    offset: int = 0
+    """Added to the number of the update (or epoch) before the curve is read: 1 for code that
+    advances the schedule before the first update, as Megvii's does."""
     end_weight_decay: float | None = None
     """Weight decay at the end; it goes there by a cosine. Default: it stays."""
 
@@ -140,6 +87,10 @@ class Loss:
     kind: Literal["cross_entropy", "bce"] = "cross_entropy"
     smoothing: float = 0.0
     """Label smoothing."""
+    threshold: float | None = None
+    """Targets above it become 1 and all others 0, for ``bce``. Default: targets stay soft."""
+    sum: bool = False
+    """Whether ``bce`` is added up over the classes; otherwise it is their mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +99,10 @@ class Ema:
 
     decay: float | None = None
     """Share of the old average at each update. Default: no average."""
-    warmup: bool = False
-    """Whether the decay begins at min(decay, (1 + update) / (10 + update))."""
+    warmup: Literal["none", "copy", "tensorflow", "timm"] = "none"
+    """How the decay begins. ``none``: in full, from the initial weights; ``copy``: with 0, so that
+    the average begins with the weights after the first update; ``tensorflow``: with
+    (1 + update) / (10 + update); ``timm``: with 0, then 1 - (1 + update) ** (-2 / 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +118,9 @@ class Distil:
     """Weight of the teacher's part of the loss."""
     temperature: float = 1.0
     """For ``soft``."""
+    size: int | None = None
+    """Height and width of the pictures that the teacher sees, in pixels. Default: the size that its
+    weights were scored at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +155,8 @@ class Recipe:
     name: str = "custom"
     about: About = field(default_factory=lambda: About(source="your own"))
     epochs: int = 10
+    updates: int | None = None
+    """Updates of the whole run. Default: those of ``epochs`` and ``schedule.cooldown``."""
     batch: int = 128
     """Pictures of one update."""
     size: int | None = None
@@ -212,6 +170,8 @@ class Recipe:
     """Blue first, bytes 0 to 255 without mean and std, as Megvii trained ShuffleNets."""
     reestimate: int = 0
     """Updates over which batch-norm statistics are estimated anew at the end; 0: none."""
+    bn_momentum: float | None = None
+    """Share of a batch in the running statistics of batch norms. Default: the network's own."""
     drop: float | None = None
     """Dropout before the classifier. Default: the network's own."""
     drop_path: float | None = None
