@@ -166,6 +166,9 @@ class Recipe:
     Default: one size."""
     eval_size: int | None = None
     """Default: the preprocessing of the network."""
+    crop_pct: float | None = None
+    """Share of the resized side that evaluation's centre crop keeps. Default: the preprocessing of
+    the network, or the whole picture for a fresh network at 64 pixels or less."""
     bgr: bool = False
     """Blue first, bytes 0 to 255 without mean and std, as Megvii trained ShuffleNets."""
     reestimate: int = 0
@@ -214,4 +217,7 @@ class Run:
     """Checkpoints that stay, beside the best."""
     eval_every: int = 1
     """Epochs between two evaluations."""
+    deterministic: bool = False
+    """Whether a GPU's kernels whose results differ from run to run are left out, where there are
+    others. On the CPU results never differ."""
     device: str = "cpu"

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fleetfoot.data import mixing
 from fleetfoot.data.augment import erase_
 from fleetfoot.data.loader import Batch
-from fleetfoot.data.mixing import mixed
+from fleetfoot.data.order import Order
 from fleetfoot.errors import CheckpointError, TrainingError
 from fleetfoot.train import optimisers
 from fleetfoot.train.averaging import Average, set_momentum_
@@ -50,12 +51,13 @@ class Learner:
         built: Built,
         recipe: Recipe,
         run: Run,
-        course: Schedules,
+        order: Order,
         processes: Processes,
-        teacher: Teacher | None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.built, self.recipe, self.run = built, recipe, run
-        self.course, self.processes, self.teacher = course, processes, teacher
+        self.order, self.processes, self.teacher = order, processes, teacher
+        self.course = Schedules.of(recipe, order.updates_per_epoch)
         self.device = torch.device(run.device)
         self.dtype = torch.float64 if recipe.precision == "float64" else torch.float32
         module = built.module
@@ -66,6 +68,9 @@ class Learner:
         module.to(device=self.device, dtype=self.dtype)
         if run.channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if teacher is not None:
+            teacher.module.to(device=self.device, dtype=self.dtype)
+            teacher.check(self.classes, built.preprocess.channels)
         self.module: nn.Module = module.train()
         self.average = Average(module) if recipe.ema.decay is not None else None
         if run.checkpointing:
@@ -120,13 +125,42 @@ class Learner:
         return self._parallel.no_sync()  # type: ignore[no-any-return]
 
     def _loss(self, batch: Batch) -> Tensor:
-        x = self.normalised(batch.pixels)
-        erase_(x, self.recipe.augment, self.recipe.seed, batch)
-        x, targets = mixed(x, batch, self.recipe.mix, self.recipe.seed, self.classes)
-        taught = None if self.teacher is None else self.teacher(x)
+        recipe = self.recipe
+        x = erase_(
+            self.normalised(batch.pixels),
+            augment=recipe.augment,
+            seed=recipe.seed,
+            epoch=batch.epoch,
+            indices=batch.indices.tolist(),
+            repeats=batch.repeats.tolist(),
+        )
+        hot = mixing.targets(batch.labels.to(self.device), self.classes).to(self.dtype)
+        x, targets = mixing.apply(self._draws(batch, x), x, hot, first=self._share(batch).start)
         with self.autocast():
+            taught = None if self.teacher is None else self.teacher(x, self.built.preprocess)
             logits = self._forward(x)
-        return self.loss(logits.to(self.dtype), targets.to(self.dtype), taught)
+        return self.loss(
+            logits.to(self.dtype), targets, None if taught is None else taught.to(self.dtype)
+        )
+
+    def _draws(self, batch: Batch, x: Tensor) -> mixing.Draws:
+        return mixing.draw(
+            self.recipe.mix,
+            seed=self.recipe.seed,
+            update=batch.update,
+            epoch=batch.epoch,
+            batch=self.recipe.batch,
+            size=(x.shape[-2], x.shape[-1]),
+        )
+
+    def _share(self, batch: Batch) -> slice:
+        """Positions of the batch's pictures in the update."""
+        return self.order.share(
+            rank=self.processes.rank,
+            world=self.processes.world,
+            part=batch.part,
+            parts=self.recipe.optim.accumulate,
+        )
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Bytes as the network's input, on its device. (B, C, H, W)"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +22,13 @@ from fleetfoot.data.dataset import Dataset
 from fleetfoot.errors import CheckpointError, TrainingError
 from fleetfoot.machine import environment
 from fleetfoot.network import Workload
-from fleetfoot.train import settings
+from fleetfoot.train import checkpoint, settings
 from fleetfoot.train.building import build
 from fleetfoot.train.checkpoint import Best, Checkpoint, Data, Epoch
 from fleetfoot.train.config import Recipe, Run
+from fleetfoot.train.distil import Teacher
 from fleetfoot.train.events import Event, Notice, OnEvent
-from fleetfoot.train.folder import Folder
+from fleetfoot.train.folder import BEST, LAST, Folder
 from fleetfoot.train.journal import Journal
 from fleetfoot.train.learner import check_device
 from fleetfoot.train.processes import Processes
@@ -130,7 +131,12 @@ def train(
             )
             stack.callback(journal.close)
             tell = _both(journal.note, on_event)
-        session = Session(built, dataset, data, recipe, run, place, processes, journal, tell)
+        teacher = None
+        if recipe.distil.teacher:
+            teacher = Teacher.of(recipe.distil, accept_licence=accept_licence)
+        session = Session(
+            built, dataset, data, recipe, run, place, processes, journal, tell, teacher
+        )
         asked = stack.enter_context(interrupts.asked_to_stop())
         session.begin(found)
         interrupted = session.go(asked)
@@ -148,7 +154,8 @@ def train(
             test=test,
             seconds=session.seconds,
             bad_images=tuple(session.bad_images.items()),
-            checkpoint=place.path / ("last.safetensors" if session.best is None else "best.safetensors"),
+            checkpoint=place.path
+            / ("last.safetensors" if session.best is None else "best.safetensors"),
         )
 
 
@@ -184,9 +191,7 @@ def _torch_settings(run: Run) -> Iterator[None]:
         torch.use_deterministic_algorithms(strict, warn_only=warn)
 
 
-def _start(
-    place: Folder, resume: Resume, processes: Processes, tell: OnEvent
-) -> Checkpoint | None:
+def _start(place: Folder, resume: Resume, processes: Processes, tell: OnEvent) -> Checkpoint | None:
     """The checkpoint to go on from; None to begin. Every process reads it from the folder."""
     path, error = None, ""
     found = None
@@ -200,8 +205,6 @@ def _start(
         raise CheckpointError(error)
     if path is None or found is not None:
         return found
-    from fleetfoot.train import checkpoint
-
     return checkpoint.read(Path(path))
 
 
@@ -264,7 +267,11 @@ def _check_same(
             f"init.weights=FILE"
         )
     if before.data.evaluated != data.evaluated:
-        tell(Notice("the pictures of the evaluation have changed: accuracies before and after differ"))
+        tell(
+            Notice(
+                "the pictures of the evaluation have changed: accuracies before and after differ"
+            )
+        )
     for name in ("batch", "optim.name"):
         old, new = settings.value_of(before.recipe, name), settings.value_of(recipe, name)
         if old != new:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict
 from itertools import islice
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.cores import usable_cores
 from fleetfoot.data.augment import Augmentation
 from fleetfoot.data.dataset import Dataset, Split
 from fleetfoot.data.loader import Batch, evaluation_batches, training_batches
@@ -42,7 +40,7 @@ from fleetfoot.train.events import (
     Saved,
     Updated,
 )
-from fleetfoot.train.folder import Folder
+from fleetfoot.train.folder import BEST, Folder
 from fleetfoot.train.journal import Journal
 from fleetfoot.train.learner import Learner, seed_of
 from fleetfoot.train.processes import Processes
@@ -83,6 +81,7 @@ class Session:
         processes: Processes,
         journal: Journal | None,
         tell: OnEvent,
+        teacher: Teacher | None = None,
     ) -> None:
         assert dataset.train is not None
         self.built, self.dataset, self.data = built, dataset, data
@@ -98,13 +97,17 @@ class Session:
         )
         self.order.share(rank=processes.rank, world=processes.world, parts=recipe.optim.accumulate)
         self.course = Schedules.of(recipe, self.order.updates_per_epoch)
-        teacher = Teacher.of(recipe, len(dataset.classes), run.device)
-        self.learner = Learner(built, recipe, run, self.course, processes, teacher)
-        self.workers = usable_cores() if run.workers is None else run.workers
+        self.learner = Learner(built, recipe, run, self.order, processes, teacher)
+        self.augmentation = Augmentation(
+            augment=recipe.augment,
+            preprocess=built.preprocess,
+            phases=recipe.phases,
+            size=recipe.size or built.preprocess.height,
+            seed=recipe.seed,
+        )
 
         self.update = self.epochs = 0
         self.loss_sum, self.loss_count = 0.0, 0
-        self.seconds = 0.0
         self.best: Best | None = None
         self.history: list[Epoch] = []
         self.skipped: frozenset[int] = frozenset()
@@ -113,11 +116,17 @@ class Session:
         self.reestimated = False
 
         self._pending: list[tuple[int, Tensor]] = []
-        self._since = self._saved = self._told = time.monotonic()
+        self._began = self._saved = self._told = time.monotonic()
         self._saved_update = -1
+        """Updates done in the last checkpoint of this process."""
         self._trained_s, self._trained_updates = 0.0, 0
-        self._rate = 0.0
+        """Time and number of the present epoch's updates in this process."""
         self._evaluation_s = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time of the run so far, over all its parts."""
+        return time.monotonic() - self._began
 
     # ---- From the first update to the last
 
@@ -135,7 +144,6 @@ class Session:
                 resumed=found is not None,
             )
         )
-        self._since = self._saved = time.monotonic()
         if found is None:
             self._save()  # shows at once whether it can be written, and is there to go back to
 
@@ -144,9 +152,10 @@ class Session:
         if self._at_border() and self.epochs < self._epochs_due() and self.update:
             if stopped := self._finish_epoch(asked):
                 return stopped
-        while self.update < self.course.total_updates:
+        total = self.course.total_updates
+        while self.update < total:
             try:
-                with closing(self._batches()) as batches:
+                with closing(self._batches(self.update, total)) as batches:
                     if stopped := self._updates(batches, asked):
                         return stopped
             except NotFinite as found:
@@ -155,30 +164,26 @@ class Session:
                 self._give_up(error)
         return ""
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self, first: int, last: int) -> Iterator[Batch]:
+        """This process's pictures of the updates ``first`` to ``last`` - 1."""
         return training_batches(
             self.pictures,
             order=self.order,
-            augmentation=Augmentation.of(
-                self.recipe.augment,
-                self.built.preprocess,
-                self.recipe.phases,
-                size=self.recipe.size or self.built.preprocess.height,
-                seed=self.recipe.seed,
-            ),
-            first_update=self.update,
-            last_update=self.course.total_updates,
+            augmentation=self.augmentation,
+            first_update=first,
+            last_update=last,
             rank=self.processes.rank,
             world=self.processes.world,
             parts=self.recipe.optim.accumulate,
-            workers=self.workers,
+            workers=self.run.workers,
             on_bad=self.run.on_bad_image,
+            pin_memory=self.learner.device.type == "cuda",
         )
 
     def _updates(self, batches: Iterator[Batch], asked: Asked) -> str:
         fed = self._fed(batches)
         while self.update < self.course.total_updates:
-            number = self.update
+            number, began = self.update, time.monotonic()
             loss = self.learner.update_(
                 number,
                 islice(fed, self.recipe.optim.accumulate),
@@ -192,6 +197,7 @@ class Session:
             every = 1 if self.learner.device.type == "cpu" else LOOK_EVERY
             if stop or due or self._at_border() or self.update % every == 0:
                 self._look()
+            self._trained_s += time.monotonic() - began
             if stop:
                 self._save()
                 return SIGNALS[stop]
@@ -258,7 +264,7 @@ class Session:
         if now - self._told < TELL_S and not at_end:
             return
         self._told = now
-        spent = self._trained_s + now - self._since
+        spent = self._trained_s
         rate = self._trained_updates * self.recipe.batch / spent if spent else 0.0
         left = self.course.total_updates - self.update
         epochs = self.course.total_epochs - self.epochs
@@ -281,7 +287,6 @@ class Session:
     def _finish_epoch(self, asked: Asked) -> str:
         """Evaluates, writes the epoch's row and saves. If a signal comes meanwhile, this saves what
         is there and returns the signal's name: the evaluation is made when the run goes on."""
-        self._pause()
         epoch, last = self._epochs_due() - 1, self.update == self.course.total_updates
         if last and self.recipe.reestimate and not self.reestimated:
             self._reestimate()
@@ -294,7 +299,6 @@ class Session:
             for kind, module in kinds:
                 tally, stopped = self.evaluate(module, self.evaluated, asked)
                 if tally is None:
-                    self.seconds += time.monotonic() - began
                     self._save()
                     return stopped
                 figures |= {
@@ -303,7 +307,6 @@ class Session:
                     f"{kind}_top5": tally.top(5),
                 }
             self._evaluation_s = time.monotonic() - began
-        self.seconds += time.monotonic() - began
         spent, updates = self._trained_s, self._trained_updates
         row = Epoch(
             epoch=epoch,
@@ -328,15 +331,7 @@ class Session:
         self.tell(EpochDone(row, is_best))
         self._save()
         self._trained_s, self._trained_updates = 0.0, 0
-        self._since = time.monotonic()
         return ""
-
-    def _pause(self) -> None:
-        """Stops the clock of training."""
-        now = time.monotonic()
-        self._trained_s += now - self._since
-        self.seconds += now - self._since
-        self._since = now
 
     def _share_bad_images(self) -> None:
         for found in self.processes.gathered(self.bad_images):
@@ -354,10 +349,11 @@ class Session:
             split,
             preprocess=self.built.preprocess,
             batch=max(1, self.recipe.batch // self.processes.world),
-            workers=self.workers,
+            workers=self.run.workers,
             rank=self.processes.rank,
             world=self.processes.world,
             on_bad=self.run.on_bad_image,
+            pin_memory=self.learner.device.type == "cuda",
         )
         stop = 0
         try:
@@ -391,7 +387,7 @@ class Session:
         average = self.learner.average
         module = self.learner.module if average is None else average.module
         if self.best is not None and self.best.update != self.update:
-            path = self.folder.path / "best.safetensors"
+            path = self.folder.path / BEST
             found = checkpoint.read(path)
             module.load_state_dict(found.weights if average is None else found.average)
         tally, _ = self.evaluate(module, self.dataset.test)
@@ -408,25 +404,11 @@ class Session:
             kinds.append(self.learner.average.module)
         for module in kinds:
             torch.manual_seed(seed)
-            with closing(self._batches_after(total, count)) as batches:
+            with closing(self._batches(total, total + count)) as batches:
                 inputs = (self.learner.normalised(batch.pixels) for batch in batches)
                 with self.learner.autocast():
                     reestimate_(module, inputs)
         self.reestimated = True
-
-    def _batches_after(self, first: int, count: int) -> Iterator[Batch]:
-        return training_batches(
-            self.pictures,
-            order=self.order,
-            augmentation=self._augmentation(),
-            first_update=first,
-            last_update=first + count,
-            rank=self.processes.rank,
-            world=self.processes.world,
-            parts=self.recipe.optim.accumulate,
-            workers=self.workers,
-            on_bad=self.run.on_bad_image,
-        )
 
     # ---- State
 
@@ -438,7 +420,8 @@ class Session:
         if not self.learner.is_finite():
             self.tell(Notice(f"not saved after update {self.update}: weights are not finite"))
             return
-        self._pause_for_saving()
+        if self.update != self._saved_update:
+            self.rollbacks = 0  # those were to another checkpoint
         numbers = self.learner.numbers()
         made = Checkpoint(
             model=self.built.name,
@@ -467,3 +450,69 @@ class Session:
         path = self.folder.save(made, keep=self.run.keep)
         self._saved, self._saved_update = time.monotonic(), self.update
         self.tell(Saved(path=path, update=self.update))
+
+    def _take(self, found: Checkpoint) -> None:
+        """Takes the state of a checkpoint."""
+        self.learner.load_(found)
+        state = found.training
+        self.update, self.epochs = state.update, state.epochs
+        self.loss_sum, self.loss_count = state.loss_sum, state.loss_count
+        self.best, self.history = state.best, list(state.history)
+        self.skipped, self.rollbacks = frozenset(state.skipped), state.rollbacks
+        self.bad_images = dict(state.bad_images)
+        self.reestimated = state.reestimated and self.update == self.course.total_updates
+        per_epoch = self.order.updates_per_epoch
+        if self.update < self.course.total_updates and self.update // per_epoch < self.epochs:
+            self.epochs -= 1  # the run ended within an epoch, and is to be longer now
+            self.history.pop()
+        self._began = time.monotonic() - state.seconds
+        self._saved_update = state.update
+        self._pending.clear()
+        self._trained_s, self._trained_updates = 0.0, 0
+
+    def _roll_back(self, at: int) -> None:
+        """Goes back to the last good checkpoint, and leaves out the pictures of the update ``at``
+        and of the one before it: either the loss itself was not finite, or the step before it broke
+        the weights.
+
+        Raises:
+            TrainingError: the run should stop at such a loss, or it has gone back to the same
+                checkpoint too often.
+        """
+        good = self.folder.last_good(lambda text: self.tell(Notice(text)))
+        assert good is not None, "a run begins with a checkpoint"
+        path, found = good
+        to, times = found.training.update, found.training.rollbacks + 1
+        advice = (
+            "Try a lower learning rate (--set optim.lr=...), a limit for the gradient (--set "
+            "optim.clip=1) or --set precision=float32"
+        )
+        if self.run.on_nan == "stop":
+            raise TrainingError(
+                f"the loss of update {at} is not finite. The last checkpoint is {path}, after "
+                f"{to} updates. {advice}; or go on from it without these pictures: --resume "
+                f"{self.folder.path} --on-nan rollback"
+            )
+        if times > MOST_ROLLBACKS:
+            raise TrainingError(
+                f"the loss of update {at} is not finite, and neither were {MOST_ROLLBACKS} before "
+                f"it since {path}, although the run went back each time. {advice}"
+            )
+        self.processes.wait()  # until all have read it
+        self._take(found)
+        skipped = tuple(n for n in (at - 1, at) if n >= to)
+        self.skipped |= set(skipped)
+        self.rollbacks = times
+        self._save()  # so that a run that is killed now does not begin to count again
+        self.tell(RolledBack(at=at, to=to, skipped=skipped))
+
+    def _give_up(self, error: Unfed) -> NoReturn:
+        """Saves what is there, and raises why no more pictures come."""
+        cause = error.__cause__
+        assert cause is not None
+        if self._saved_update != self.update:
+            self._save()
+        raise TrainingError(
+            f"{cause}. The state after {self.update} updates is saved; go on by --resume "
+            f"{self.folder.path}"
+        ) from cause
