@@ -12,9 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shutil
 import sys
-import tempfile
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -352,19 +350,12 @@ def write(
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists; remove it, or name another folder for the artifact")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
+    with files.filling(path) as draft:
         names = fill(draft)
         listed = tuple(_listed(draft / name) for name in names)
         made = manifest(listed)
         text = files.to_json(asdict(made), indent=1)
         files.write_text(draft / MANIFEST, text + "\n")
-        os.chmod(draft, 0o755)  # mkdtemp makes it private
-        os.replace(draft, path)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return Artifact(path, made)
 
 

@@ -21,6 +21,7 @@ FleetfootError
 │   ├── LackingError       one operator that the engine lacks, while a network is lowered
 │   └── UnsupportedOperatorError  operators of the network that the engine lacks; all are listed
 ├── NoneFitsError        no network within the limits of ``pick`` (also a ValueError)
+├── DatasetError         a data set whose layout is not known, or in which something is wrong
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
 ├── TrainingError        a training run that cannot go on
 │   └── CheckpointError    a state of a run that cannot be saved, read or continued
@@ -248,6 +249,11 @@ class UnsupportedOperatorError(EngineError):
 
 class NoneFitsError(FleetfootError, ValueError):
     """No network is within the limits; the message names the nearest possible one."""
+
+
+class DatasetError(FleetfootError):
+    """A data set cannot be used as it lies on disk: the message says what was found, and how to go
+    on."""
 
 
 class ImageError(FleetfootError):

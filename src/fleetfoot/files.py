@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 import tempfile
@@ -152,6 +153,27 @@ def flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(opened)
+
+
+@contextlib.contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Gives the path of a new, empty folder beside ``folder``, which takes its place when the block
+    ends. If the block fails, nothing is left of it.
+
+    Raises:
+        FileExistsError: there is something at ``folder`` already, other than an empty folder.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(errno.EEXIST, "it exists, and holds something", os.fspath(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield draft
+        os.chmod(draft, 0o755)  # mkdtemp makes it private
+        os.replace(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -1,8 +1,7 @@
 """Classifying pictures: a stream of files through preprocessing and an engine, in order.
 
-A few threads decode ahead (Pillow releases the interpreter lock while it decodes), by at most two
-batches, so memory does not grow with the number of files. A picture that cannot be used becomes a
-prediction with an ``error``, in its place in the order, and takes no place in a batch.
+A picture that cannot be used becomes a prediction with an ``error``, in its place in the order, and
+takes no place in a batch.
 
 B batch · C channels · H W space · N classes
 """
@@ -12,11 +11,9 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from fleetfoot.copying import copied, evaluated_
-from fleetfoot.cores import usable_cores
+from fleetfoot.data.decoding import Decoded, decoded
 from fleetfoot.data.images import MAX_BYTES, MAX_PIXELS
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.data.sources import Source
 from fleetfoot.engines import Engine
-from fleetfoot.errors import EngineError, ImageError
+from fleetfoot.errors import EngineError
 from fleetfoot.files import read_text
 from fleetfoot.tasks.classify import Guess, Labels, top_k
 
@@ -59,29 +56,6 @@ class Prediction:
                 for guess in self.topk
             ],
         }
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A decoded picture, (C, H, W) uint8, or the reason why there is none."""
-
-    path: str
-    pixels: Tensor | None = None
-    error: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def decode(
-    source: Source, preprocess: Preprocess, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
-) -> Decoded:
-    """Reads, checks, resizes and crops one picture; a fault goes into ``error``."""
-    try:
-        picture = source.open(max_pixels=max_pixels, max_bytes=max_bytes)
-        return Decoded(source.path, preprocess.pixels(picture.image), notes=picture.notes)
-    except ImageError as error:
-        return Decoded(source.path, error=error.reason)
-    except ValueError as error:  # the picture is too narrow to be resized
-        return Decoded(source.path, error=str(error))
 
 
 @dataclass(frozen=True)
@@ -169,7 +143,7 @@ class Predictor:
                 f"{built.name}: the output of a classifier is ({batch}, classes); "
                 f"the output of this network is {found}"
             )
-        return cls(built, batch, preprocess, _labels(model, logits.shape[1], labels))
+        return cls(built, batch, preprocess, Labels.of_network(model, logits.shape[1], labels))
 
     def __call__(
         self,
@@ -189,26 +163,17 @@ class Predictor:
         """
         if topk < 1:
             raise ValueError(f"topk must be 1 or more, not {topk}")
-        workers = workers or min(4, max(2, usable_cores()))
-        remaining = iter(sources)
-        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-
-            def submit(count: int) -> Iterator[Future[Decoded]]:
-                for source in islice(remaining, count):
-                    yield pool.submit(decode, source, self.preprocess, max_pixels, max_bytes)
-
-            ahead = deque(submit(2 * self.batch + workers))
-            waiting: list[Decoded] = []  # in order; those with pixels are at most one batch
-            try:
-                while ahead:
-                    waiting.append(ahead.popleft().result())
-                    ahead.extend(submit(1))
-                    usable = sum(item.pixels is not None for item in waiting)
-                    if usable == self.batch or not ahead or not usable:
-                        yield from self._name(waiting, topk)
-                        waiting = []
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        batches = decoded(
+            sources,
+            self.preprocess,
+            batch=self.batch,
+            workers=workers,
+            max_pixels=max_pixels,
+            max_bytes=max_bytes,
+        )
+        with closing(batches):
+            for items in batches:
+                yield from self._name(items, topk)
 
     def _name(self, items: list[Decoded], topk: int) -> Iterator[Prediction]:
         """Runs the usable items as one batch; a short batch is filled up with black pictures."""
@@ -225,13 +190,6 @@ class Predictor:
                 yield Prediction(item.path, guesses, notes=item.notes)
             else:
                 yield Prediction(item.path, error="the network's answer is not finite")
-
-
-def _labels(model: nn.Module, classes: int, file: str | Path | None) -> Labels:
-    stated = getattr(getattr(model, "pretrained_cfg", None), "labels", ())
-    if file is None and len(stated) == classes:
-        return Labels(tuple(stated))
-    return Labels.of(classes, file)
 
 
 def truth_by(rule: str) -> Callable[[str], str]:

@@ -10,7 +10,7 @@ import pytest
 from fleetfoot.errors import RecordError
 from fleetfoot.evaluate.published_scores import published_score, published_scores
 from fleetfoot.evaluate.score import (
-    Evaluation,
+    Provenance,
     Score,
     fingerprint,
     measured_top1,
@@ -59,7 +59,7 @@ def test_a_score_that_cannot_be_is_refused(changes, message):
 
 
 def test_an_evaluation_of_nothing_is_refused():
-    made = Evaluation(form="folded", engine="eager", examples=0, fingerprint="", ci95=(0.0, 100.0))
+    made = Provenance(form="folded", engine="eager", examples=0, fingerprint="", ci95=(0.0, 100.0))
     with pytest.raises(RecordError, match="examples must be 1 or more"):
         replace(measured(), evaluation=made)
     with pytest.raises(ValueError, match="no picture was counted"):

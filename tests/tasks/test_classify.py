@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -99,6 +100,30 @@ def test_the_best_guesses_come_first_with_softmax_probabilities():
 def test_there_are_no_more_guesses_than_classes():
     ((*guesses,),) = top_k(torch.zeros(1, 3), 5, Labels.of(3))
     assert sorted(guess.index for guess in guesses) == [0, 1, 2]
+
+
+def test_of_equal_logits_the_lower_number_comes_first():
+    logits = torch.zeros(1, 500)
+    logits[0, 300] = 1
+    ((*guesses,),) = top_k(logits, 4, Labels.of(500))
+    assert [guess.index for guess in guesses] == [300, 0, 1, 2]
+
+
+def test_names_that_the_weights_state_are_used():
+    network = torch.nn.Linear(2, 3)
+    network.pretrained_cfg = SimpleNamespace(labels=("a", "b", "c"))
+    assert Labels.of_network(network, 3) == Labels(("a", "b", "c"))
+    assert Labels.of_network(network, 4).numbered  # its classifier was exchanged
+    assert Labels.of_network(torch.nn.Linear(2, 3), 3).names[2] == "class 2"
+
+
+def test_accuracies_add_up():
+    one, other = Accuracy(), Accuracy()
+    one.count(0)
+    one.count(None)
+    other.count(2, images=3)
+    both = one + other
+    assert (both.images, both.right(1), both.right(3), one.images) == (5, 1, 4, 2)
 
 
 def test_logits_that_do_not_fit_the_labels_are_an_error():

@@ -24,8 +24,13 @@ class Pictures(Protocol):
         """The picture with this number, not yet opened."""
         ...
 
+    def name(self, index: int) -> str:
+        """Name of the picture within the data set, the same wherever the set lies."""
+        ...
+
     def sizes(self) -> npt.NDArray[np.int64]:
-        """Size of each picture's file in bytes, (N,), without reading the pictures."""
+        """Size of each picture's file in bytes, (N,), without reading the pictures;
+        -1 for a file that is not there."""
         ...
 
 
@@ -54,11 +59,11 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of every picture's name, size in bytes and class, in order. It does not read the
-        pictures themselves."""
+        """A digest of every picture's name within the set, size in bytes and class, in order. It
+        does not read the pictures themselves, and does not change when the set is moved."""
         digest = hashlib.blake2b(digest_size=16)
         for index, size in enumerate(self.pictures.sizes().tolist()):
-            name = self.pictures[index].path.encode("utf-8", "surrogateescape")
+            name = self.pictures.name(index).encode("utf-8", "surrogateescape")
             for raw in (name, str(size).encode(), str(int(self.labels[index])).encode()):
                 digest.update(len(raw).to_bytes(8, "little") + raw)
         return digest.hexdigest()

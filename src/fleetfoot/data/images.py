@@ -127,7 +127,7 @@ def open_image(
         data = source
     else:
         name = name or os.fspath(source)
-        data = _read(Path(source), name, max_bytes)
+        data = read_image(Path(source), name, max_bytes)
     if len(data) > max_bytes:
         raise ImageError(name, f"more than the limit of {max_bytes:,} bytes (max_bytes)")
     if not data:
@@ -143,7 +143,12 @@ def open_image(
     return _decode(image, name)
 
 
-def _read(path: Path, name: str, max_bytes: int) -> bytes:
+def read_image(path: Path, name: str, max_bytes: int) -> bytes:
+    """The bytes of a picture's file.
+
+    Raises:
+        ImageError: the file cannot be read, or is larger than ``max_bytes``.
+    """
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size

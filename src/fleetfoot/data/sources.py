@@ -19,10 +19,30 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
-from fleetfoot.data.images import MAX_BYTES, MAX_PIXELS, OTHERS, SUFFIXES, Picture, open_image
+from fleetfoot.data.images import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    OTHERS,
+    SUFFIXES,
+    Picture,
+    open_image,
+    read_image,
+)
 from fleetfoot.errors import ImageError
+
+
+class Place(Protocol):
+    """Where the bytes of a picture lie if it has no file of its own, for example within a tar."""
+
+    def read(self, max_bytes: int) -> bytes:
+        """The picture's bytes.
+
+        Raises:
+            OSError: they cannot be read, or are more than ``max_bytes``.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,8 +51,8 @@ class Source:
 
     path: str
     """Name of the picture in results: the path, or ``-``."""
-    data: bytes | None = None
-    """The picture's bytes if it is not a file."""
+    data: bytes | Place | None = None
+    """The picture's bytes, or where they lie, if it has no file of its own."""
     problem: str = ""
     """Reason why there is nothing to open, for example a pattern that matches no file."""
 
@@ -44,12 +64,26 @@ class Source:
         """
         if self.problem:
             raise ImageError(self.path, self.problem)
-        return open_image(
-            self.path if self.data is None else self.data,
-            name=self.path,
-            max_pixels=max_pixels,
-            max_bytes=max_bytes,
-        )
+        data = self.path if self.data is None else self.read(max_bytes=max_bytes)
+        return open_image(data, name=self.path, max_pixels=max_pixels, max_bytes=max_bytes)
+
+    def read(self, *, max_bytes: int = MAX_BYTES) -> bytes:
+        """The bytes of the picture's file.
+
+        Raises:
+            ImageError: they cannot be read, or are more than ``max_bytes``.
+        """
+        if self.problem:
+            raise ImageError(self.path, self.problem)
+        if isinstance(self.data, bytes):
+            return self.data
+        if self.data is None:
+            return read_image(Path(self.path), self.path, max_bytes)
+        try:
+            return self.data.read(max_bytes)
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or error}"
+            raise ImageError(self.path, reason) from error
 
 
 def find_images(

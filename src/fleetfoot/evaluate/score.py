@@ -1,7 +1,7 @@
 """How right a network is: one metric on one set of data, measured here or published elsewhere.
 
 The two are told apart by what they carry: a measured score says how it was made (its
-``Evaluation``), a published one says where it is printed. A score holds no time; tables join it to
+``Provenance``), a published one says where it is printed. A score holds no time; tables join it to
 measurements by the network's name and the size of its input.
 """
 
@@ -25,7 +25,7 @@ IMAGENET = "ImageNet-1k validation"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Provenance:
     """How a score was measured."""
 
     form: str
@@ -63,7 +63,7 @@ class Score:
     """In percent."""
     source: str = ""
     """Where a published figure is printed; "" if it is measured, or if a record does not say."""
-    evaluation: Evaluation | None = None
+    evaluation: Provenance | None = None
     """How it was measured; None if it is published."""
     schema: int = SCHEMA
 
@@ -141,7 +141,7 @@ def measured_top1(
         data=data,
         metric=TOP1,
         value=value,
-        evaluation=Evaluation(
+        evaluation=Provenance(
             form=form,
             engine=engine,
             examples=count,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.files import read_text
@@ -41,6 +41,8 @@ class Labels:
     ids: tuple[str, ...] = ()
     """Ids of the classes if the file states them, for example ``n01440764``."""
     is_imagenet: bool = False
+    numbered: bool = False
+    """Whether nothing states the names, so that they are made of the numbers: ``class 7``."""
 
     @classmethod
     def imagenet(cls) -> Labels:
@@ -106,7 +108,22 @@ class Labels:
             return labels
         if num_classes == 1000:
             return cls.imagenet()
-        return cls(tuple(f"class {index}" for index in range(num_classes)))
+        return cls(tuple(f"class {index}" for index in range(num_classes)), numbered=True)
+
+    @classmethod
+    def of_network(
+        cls, model: nn.Module, num_classes: int, file: str | Path | None = None
+    ) -> Labels:
+        """The labels of ``file`` if given; otherwise those that the network's weights state, or
+        else those of ``of``.
+
+        Raises:
+            ValueError: ``file`` cannot be used or names another number of classes.
+        """
+        stated = tuple(getattr(getattr(model, "pretrained_cfg", None), "labels", ()) or ())
+        if file is None and len(stated) == num_classes:
+            return cls(stated)
+        return cls.of(num_classes, file)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -124,6 +141,14 @@ class Labels:
 
             ids = ImageNetInfo("imagenet-1k").label_names()
         return found | {_plain(name): index for index, name in enumerate(ids)}
+
+    def has_name(self, name: str) -> bool:
+        """Whether a class has this label or id. A class number is neither."""
+        return _plain(name) in self._plain_names
+
+    @cached_property
+    def _plain_names(self) -> frozenset[str]:
+        return frozenset(map(_plain, (*self.names, *self.ids)))
 
     def index(self, name: str) -> int:
         """The number of the class ``name``, which is an id, a label (case and underscores do not
@@ -156,29 +181,56 @@ def top_k(logits: Tensor, k: int, labels: Labels) -> list[tuple[Guess, ...]]:
             f"logits of shape {tuple(logits.shape)} are not one row a picture "
             f"of {len(labels.names)} classes"
         )
-    best = logits.double().softmax(dim=1).topk(min(k, logits.shape[1]), dim=1)
+    best, probabilities = first(logits, k)
     return [
         tuple(
             Guess(index, labels.names[index], probability)
-            for index, probability in zip(indices, probabilities, strict=True)
+            for index, probability in zip(*row, strict=True)
         )
-        for indices, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        for row in zip(best.tolist(), probabilities.tolist(), strict=True)
     ]
+
+
+def first(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The numbers and the probabilities of the k classes with the highest logits, best first; of
+    equal logits the lower number comes first. (B, N) -> (B, min(k, N)) int64 and float64"""
+    rows = logits.detach().cpu().double()
+    best = rows.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return best, rows.softmax(dim=1).gather(1, best)
 
 
 @dataclass
 class Accuracy:
-    """How often the true class was among the first guesses."""
+    """How often the true class was among the first guesses. Two of them add up to that of both sets
+    of pictures.
+
+    >>> accuracy = Accuracy()
+    >>> accuracy.count(0), accuracy.count(3), accuracy.count(None)
+    (None, None, None)
+    >>> accuracy.images, round(accuracy.top(1), 1), round(accuracy.top(5), 1)
+    (3, 33.3, 66.7)
+    """
 
     images: int = 0
-    _ranks: Counter[int] = field(default_factory=Counter)
+    ranks: Counter[int] = field(default_factory=Counter)
+    """Number of pictures by the rank of their true class; rank 0 is the best guess."""
+
+    def count(self, rank: int | None, images: int = 1) -> None:
+        """Counts pictures whose true class has this rank; None if it was not among the guesses."""
+        self.images += images
+        if rank is not None:
+            self.ranks[rank] += images
 
     def update(self, guesses: Sequence[Guess], truth: int) -> None:
         """Counts one picture; its guesses are in order, best first."""
-        self.images += 1
-        for rank, guess in enumerate(guesses):
-            if guess.index == truth:
-                self._ranks[rank] += 1
+        self.count(next((r for r, guess in enumerate(guesses) if guess.index == truth), None))
+
+    def __add__(self, other: Accuracy) -> Accuracy:
+        return Accuracy(self.images + other.images, self.ranks + other.ranks)
+
+    def right(self, k: int) -> int:
+        """Number of pictures whose true class is among the first ``k`` guesses."""
+        return sum(self.ranks[rank] for rank in range(k))
 
     def top(self, k: int) -> float:
         """Percentage of pictures whose true class is among the first ``k`` guesses.
@@ -188,4 +240,4 @@ class Accuracy:
         """
         if not self.images:
             raise ValueError("no picture was counted, so there is no accuracy")
-        return 100 * sum(self._ranks[rank] for rank in range(k)) / self.images
+        return 100 * self.right(k) / self.images

@@ -1,0 +1,287 @@
+"""What is evaluated: a network or a compiled file, ready to run in one engine or several.
+
+B batch · C channels · H W space · N classes
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import fleetfoot
+from fleetfoot import engines, runtime
+from fleetfoot.artifact import MANIFEST, Artifact
+from fleetfoot.copying import copied, evaluated_
+from fleetfoot.data.preprocess import Preprocess
+from fleetfoot.engines import EngineInfo
+from fleetfoot.engines.agreement import Agreement
+from fleetfoot.errors import EngineError, FleetfootError, RecordError, first_line
+from fleetfoot.files import parsed, plain
+from fleetfoot.network import Workload
+from fleetfoot.tasks.classify import Labels
+from fleetfoot.transform import fuse
+
+log = logging.getLogger("fleetfoot")
+
+Form = Literal["folded", "training"]
+UNSTATED = (
+    "the file states no preprocessing, so ImageNet's usual one is used; --mean, --std, --crop-pct "
+    "and --interpolation set another"
+)
+
+
+class Runner(Protocol):
+    """An engine, as far as an evaluation needs it."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def agreement(self) -> Agreement | None: ...
+
+    def run(self, inputs: Tensor, /) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A classifier in engines. ``close`` or a ``with`` block ends them."""
+
+    name: str
+    form: str
+    """"folded", "training", or "as compiled"."""
+    weights: str
+    """Digest of the parameters, or of the compiled files."""
+    params: int | None
+    preprocess: Preprocess
+    labels: Labels
+    batch: int
+    """Pictures in a run."""
+    runners: tuple[Runner, ...]
+    failures: tuple[tuple[str, str], ...] = ()
+    """Engines that could not be built, each with the reason."""
+    notes: tuple[str, ...] = field(default=())
+
+    def close(self) -> None:
+        for runner in self.runners:
+            runner.close()
+
+    def __enter__(self) -> Subject:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def all_engines() -> tuple[str, ...]:
+    """The engines that can be used here on the CPU and compute something."""
+    return tuple(
+        name
+        for name, reason in engines.available().items()
+        if reason is None and name not in ("nothing", "cudagraph")
+    )
+
+
+def of_network(
+    workload: Workload,
+    *,
+    form: Form = "folded",
+    names: Sequence[str] = ("eager",),
+    threads: int = 1,
+    batch: int = 8,
+    labels: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Subject:
+    """A network in the engines ``names``.
+
+    Args:
+        form: whether batch norms and linear branches are folded first.
+        labels: a file of class names. Default: those that the weights state, or else ImageNet's
+            for 1,000 classes.
+        overrides: fields of the preprocessing that differ from the network's own.
+
+    Raises:
+        ValueError: the network is no classifier of pictures, or the labels do not fit it.
+        FoldError: the fold cannot be proved.
+        EngineError: the one engine of ``names``, or every one of several, cannot run the network;
+            of several, the others are in ``failures``.
+    """
+    preprocess = workload.preprocess(**(overrides or {}))
+    example = torch.zeros(batch, preprocess.channels, preprocess.height, preprocess.width)
+    given = workload.module
+    ready = fuse(given, example[:1]).model if form == "folded" else evaluated_(copied(given))
+    with ExitStack() as opened:
+        built: list[Runner] = []
+        failures = []
+        for name in names:
+            try:
+                engine = engines.load(name, ready, example=example, threads=threads)
+            except FleetfootError as error:
+                if len(names) == 1:
+                    raise
+                failures.append((name, first_line(error)))
+                continue
+            opened.callback(engine.close)
+            built.append(engine)
+        if not built:
+            reasons = "".join(f"\n  {name}: {reason}" for name, reason in failures)
+            raise EngineError(f"no engine can run {workload.name}:{reasons}")
+        made = Subject(
+            name=workload.name,
+            form=form,
+            weights=_digest(given),
+            params=sum(one.numel() for one in given.parameters()),
+            preprocess=preprocess,
+            labels=Labels.of_network(given, _classes(built[0], example), labels),
+            batch=batch,
+            runners=tuple(built),
+            failures=tuple(failures),
+        )
+        opened.pop_all()
+        return made
+
+
+def is_compiled(name: str) -> bool:
+    """Whether ``name`` is a compiled plan or the folder of an artifact."""
+    path = Path(name)
+    return (path.suffix == ".plan" and path.is_file()) or (path / MANIFEST).is_file()
+
+
+def of_compiled(
+    path: Path,
+    *,
+    threads: int = 1,
+    batch: int = 8,
+    labels: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Subject:
+    """A compiled plan, or an artifact, which runs the batch that it was saved for. Its manifest may
+    state preprocessing and labels.
+
+    Raises:
+        ValueError: the file is no classifier of pictures, or the labels do not fit it.
+        ArtifactError, EngineError: it cannot be opened or run.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    with ExitStack() as opened:
+        runner: Runner
+        stated: dict[str, Any] | None = None
+        names: tuple[str, ...] | None = None
+        if path.is_dir():
+            artifact = Artifact.read(path)
+            runner = engines.open(artifact, threads=threads)
+            facts, shapes = artifact.manifest.facts, [i.shape for i in artifact.manifest.inputs]
+            stated, names = facts.preprocessing, facts.labels
+            shape, digests = shapes[0][1:], [file.sha256 for file in artifact.manifest.files]
+            name, batch = facts.network or path.name, shapes[0][0]
+        else:
+            runner = _Plan(path, threads)
+            shapes = list(runner.plan.input_shapes)
+            shape, digests = shapes[0], [hashlib.sha256(path.read_bytes()).hexdigest()]
+            name = path.stem
+        opened.callback(runner.close)
+        if len(shapes) != 1 or len(shape) != 3 or shape[0] not in (1, 3):
+            raise ValueError(f"{path} takes {shapes}, and not pictures (B, 3, H, W)")
+        preprocess = _stated(stated, shape, given, path)
+        example = torch.zeros(batch, *shape)
+        found = _classes(runner, example)
+        made = Subject(
+            name=name,
+            form="as compiled",
+            weights=hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest(),
+            params=None,
+            preprocess=preprocess,
+            labels=Labels(names)
+            if labels is None and names is not None and len(names) == found
+            else Labels.of(found, labels),
+            batch=batch,
+            runners=(runner,),
+            notes=() if stated else (UNSTATED,),
+        )
+        opened.pop_all()
+        return made
+
+
+def _stated(
+    stated: dict[str, Any] | None, shape: Sequence[int], given: dict[str, Any], path: Path
+) -> Preprocess:
+    """The preprocessing that a manifest states, or ImageNet's usual one at the file's size."""
+    channels, height, width = shape
+    size = height if height == width else (height, width)
+    if stated is None:
+        made = Preprocess(**{"size": size, **given})
+        return made.grey() if channels == 1 else made
+    try:
+        usual = asdict(Preprocess(size=size))
+        made = parsed(plain({**usual, **stated, **given}), Preprocess, "preprocessing")
+    except RecordError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if (made.channels, made.height, made.width) != tuple(shape):
+        raise ValueError(
+            f"{path} takes (B, {', '.join(map(str, shape))}), and its preprocessing makes "
+            f"({made.channels}, {made.height}, {made.width})"
+        )
+    return made
+
+
+def _classes(runner: Runner, example: Tensor) -> int:
+    """Number of outputs, by a run on ``example``."""
+    logits = runner.run(example)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(example):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise EngineError(
+            f"{runner.info.name}: the output of a classifier is ({len(example)}, classes); "
+            f"the output of this network is {found}"
+        )
+    return int(logits.shape[1])
+
+
+def _digest(module: nn.Module) -> str:
+    """A digest of a network's parameters and buffers by name."""
+    made = hashlib.blake2b(digest_size=16)
+    for name, tensor in module.state_dict().items():
+        made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        made.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return made.hexdigest()
+
+
+class _Plan:
+    """A plan's file, run as an engine is."""
+
+    agreement = None
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.plan = runtime.Plan.load(path)
+        self._context = self.plan.context(threads)
+        self.info = EngineInfo(
+            name="native",
+            version=fleetfoot.__version__,
+            threads=threads,
+            precision="float32",
+            layout="nchw",
+            device="cpu",
+        )
+
+    def run(self, inputs: Tensor, /) -> Any:
+        answer = self._context.run(inputs.numpy())
+        return torch.from_numpy(answer) if isinstance(answer, np.ndarray) else answer
+
+    def close(self) -> None:
+        self._context.close()
+        self.plan.close()
