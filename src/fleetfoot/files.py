@@ -128,8 +128,10 @@ def replacing(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     # the mode of a new file, which a temporary file does not have: others may read the result
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    mode = stat.S_IMODE(os.stat(draft).st_mode)
     try:
         yield draft
+        os.chmod(draft, mode)  # a writer may have put a file of its own in its place
         with open(draft, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)

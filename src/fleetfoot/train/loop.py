@@ -22,7 +22,7 @@ from fleetfoot.data.dataset import Dataset
 from fleetfoot.errors import CheckpointError, TrainingError
 from fleetfoot.machine import environment
 from fleetfoot.network import Workload
-from fleetfoot.train import checkpoint, settings
+from fleetfoot.train import checkpoint
 from fleetfoot.train.building import build
 from fleetfoot.train.checkpoint import Best, Checkpoint, Data, Epoch
 from fleetfoot.train.config import Recipe, Run
@@ -33,6 +33,7 @@ from fleetfoot.train.journal import Journal
 from fleetfoot.train.learner import check_device
 from fleetfoot.train.processes import Processes
 from fleetfoot.train.session import Session
+from fleetfoot.train.settings import Settings, safe_changes, to_yaml
 
 Resume = Literal["never", "required", "if_any"]
 
@@ -125,7 +126,7 @@ def train(
         if processes.is_first:
             journal = Journal(
                 place.path,
-                settings.to_yaml(recipe, run, model=built.name, data=dataset.name),
+                to_yaml(Settings(recipe, run), model=built.name, data=dataset.name),
                 history=() if found is None else found.training.history,
                 tensorboard=tensorboard,
             )
@@ -154,8 +155,7 @@ def train(
             test=test,
             seconds=session.seconds,
             bad_images=tuple(session.bad_images.items()),
-            checkpoint=place.path
-            / ("last.safetensors" if session.best is None else "best.safetensors"),
+            checkpoint=place.path / (LAST if session.best is None else BEST),
         )
 
 
@@ -272,18 +272,20 @@ def _check_same(
                 "the pictures of the evaluation have changed: accuracies before and after differ"
             )
         )
-    for name in ("batch", "optim.name"):
-        old, new = settings.value_of(before.recipe, name), settings.value_of(recipe, name)
+    for name, old, new in (
+        ("batch", before.recipe.batch, recipe.batch),
+        ("optim.name", before.recipe.optim.name, recipe.optim.name),
+    ):
         if old != new:
             raise CheckpointError(
                 f"{name} is {old!r} in the run and cannot become {new!r} when it goes on{again}, "
                 "from its weights if you like (--set init.weights=FILE)"
             )
-    safe, changing = settings.safe_changes((before.recipe, before.run), (recipe, run))
-    if safe:
-        tell(Notice(f"changed, without effect on the result: {'; '.join(safe)}"))
-    if changing:
-        tell(Notice(f"changed, and the result with it: {'; '.join(changing)}"))
+    safe, changing = safe_changes(Settings(before.recipe, before.run), Settings(recipe, run))
+    for change in safe:
+        tell(Notice(f"changed: {change}"))
+    for change in changing:
+        tell(Notice(f"changed, and the result with it: {change}"))
     now = environment.versions()
     other = [
         f"{name} {before.versions[name]} before, {now[name]} now"
