@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -71,12 +72,21 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The evaluation with the highest accuracy so far."""
+    """The evaluation with the highest accuracy so far; of several, that with the lowest loss."""
 
     update: int
     epoch: int
     top1: float
     """Percent."""
+    loss: float | None
+    """None if no answer of the network was finite."""
+
+    def is_better_than(self, other: Best | None) -> bool:
+        return other is None or self._rank > other._rank
+
+    @property
+    def _rank(self) -> tuple[float, float]:
+        return self.top1, -math.inf if self.loss is None else -self.loss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -318,10 +318,14 @@ class Session:
             seconds=self.seconds,
             **figures,
         )
-        top1 = figures.get("ema_top1", figures.get("eval_top1"))
-        is_best = top1 is not None and (self.best is None or top1 > self.best.top1)
-        if is_best and top1 is not None:
-            self.best = Best(update=self.update, epoch=epoch, top1=top1)
+        is_best = False
+        kind = "eval" if self.learner.average is None else "ema"
+        if (top1 := figures.get(f"{kind}_top1")) is not None:
+            now = Best(
+                update=self.update, epoch=epoch, top1=top1, loss=figures[f"{kind}_loss"]
+            )
+            if is_best := now.is_better_than(self.best):
+                self.best = now
         self.history.append(row)
         self.epochs = epoch + 1
         self.loss_sum, self.loss_count = 0.0, 0
