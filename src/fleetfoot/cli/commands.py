@@ -27,6 +27,7 @@ from fleetfoot.cli.pick import pick
 from fleetfoot.cli.predict import predict
 from fleetfoot.cli.process import Command, Group, with_traceback
 from fleetfoot.cli.swap import swap
+from fleetfoot.cli.train import TrainCommand, train
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.streams import echo
 
@@ -89,6 +90,7 @@ for command in (
     swap,
 ):
     app.command(cls=Command, help=_help(command))(with_traceback(command))
+app.command(cls=TrainCommand, help=_help(train))(with_traceback(train))
 app.command("compile", cls=Command)(with_traceback(compile_plan))
 app.command("eval", cls=Command, help=_help(evaluate))(with_traceback(evaluate))
 app.add_typer(weights_app)

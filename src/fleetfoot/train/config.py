@@ -174,6 +174,9 @@ class Recipe:
     Default: one size."""
     eval_size: int | None = None
     """Default: the preprocessing of the network."""
+    crop_pct: float | None = None
+    """Share of the resized side that evaluation's centre crop keeps. Default: the preprocessing of
+    the network, or the whole picture for a fresh network at 64 pixels or less."""
     bgr: bool = False
     """Blue first, bytes 0 to 255 without mean and std, as Megvii trained ShuffleNets."""
     reestimate: int = 0
@@ -192,6 +195,9 @@ class Recipe:
     ema: Ema = field(default_factory=Ema)
     distil: Distil = field(default_factory=Distil)
     init: Init = field(default_factory=Init)
+    val_share: float | None = None
+    """Share of the training pictures of each class that is evaluated instead, for a data set
+    without pictures of its own for that. Default: 0.1."""
     precision: Precision = "float32"
     """Type of the forward and backward pass; weights are kept in float32 (float64 in float64)."""
     seed: int = 0
@@ -227,5 +233,8 @@ class Run:
     """Checkpoints that stay, beside the best."""
     eval_every: int = 1
     """Epochs between two evaluations."""
+    deterministic: bool = False
+    """Whether a GPU's kernels whose results differ from run to run are left out, where there are
+    others. On the CPU results never differ."""
     device: str = "cpu"
     """Where the network runs: ``cpu``, ``cuda``, ``cuda:1``."""
