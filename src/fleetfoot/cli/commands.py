@@ -17,6 +17,7 @@ from fleetfoot.cli.bench import bench, compare, report
 from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
+from fleetfoot.cli.data import data
 from fleetfoot.cli.eval import evaluate
 from fleetfoot.cli.explain import explain
 from fleetfoot.cli.features import features
@@ -77,6 +78,7 @@ for command in (
     report,
     predict,
     features,
+    data,
     models,
     info,
     count,
