@@ -27,8 +27,9 @@ from fleetfoot.train.config import Recipe, Run
 from fleetfoot.train.distil import Teacher
 from fleetfoot.train.groups import freeze_
 from fleetfoot.train.losses import loss
-from fleetfoot.train.processes import Processes, synchronised
+from fleetfoot.train.processes import Processes
 from fleetfoot.train.schedules import Schedules
+from fleetfoot.train.sync_batchnorm import synchronised
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
