@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
@@ -157,7 +158,8 @@ def die() -> NoReturn:
 
 def _arm(kill: Kill) -> None:
     """Makes the process kill itself at that place."""
-    from fleetfoot.train import folder, journal, learner, session
+    from fleetfoot.evaluate.tally import Tally
+    from fleetfoot.train import journal, learner
 
     count = Counter[str]()
 
@@ -183,7 +185,7 @@ def _arm(kill: Kill) -> None:
 
         learner.Learner._loss = counted_loss  # type: ignore[method-assign]
     elif kill.place == "evaluate":
-        before(session.Tally, "update", "evaluate")
+        before(Tally, "update", "evaluate")
     elif kill.place == "row":
         rows = journal.Journal.rows
 
@@ -195,7 +197,7 @@ def _arm(kill: Kill) -> None:
 
         journal.Journal.rows = then_die  # type: ignore[method-assign]
     elif kill.place == "half":
-        save = checkpoint.safetensors.torch.save_file
+        save = safetensors.torch.save_file
 
         def half(tensors: Any, path: Any, metadata: Any = None) -> None:
             save(tensors, path, metadata=metadata)
@@ -204,11 +206,9 @@ def _arm(kill: Kill) -> None:
                 die()
             count["half"] += 1
 
-        checkpoint.safetensors.torch.save_file = half
+        safetensors.torch.save_file = half  # type: ignore[assignment]
     elif kill.place == "written":
-        from fleetfoot import files
-
-        replaced = files.os.replace
+        replaced = os.replace
 
         def die_first(source: Any, target: Any) -> None:
             if "update-" in str(target):
@@ -217,10 +217,9 @@ def _arm(kill: Kill) -> None:
                 count["written"] += 1
             replaced(source, target)
 
-        files.os.replace = die_first  # type: ignore[assignment]
+        os.replace = die_first  # type: ignore[assignment]
     elif kill.place == "named":
         before(checkpoint, "flush_folder", "named")
-    assert kill.place in PLACES and folder
 
 
 # ---- Running and comparing
@@ -368,8 +367,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.record is not None:
         write_text(given.record, json.dumps(record, indent=1) + "\n")
     print(
-        f"{record['kills']} kills in {record['runs']} runs; {record['kills_in_equal_runs']} of them "
-        f"in runs that ended equal, bit for bit"
+        f"{record['kills']} kills in {record['runs']} runs; {record['kills_in_equal_runs']} of "
+        "them in runs that ended equal, bit for bit"
     )
     return 0 if record["equal"] == record["runs"] else 1
 

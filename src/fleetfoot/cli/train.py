@@ -226,6 +226,7 @@ def train(
         from fleetfoot.report.train_page import write_page
         from fleetfoot.report.training import Progress, card, record, settings_text
         from fleetfoot.train.loop import train as run_training
+        from fleetfoot.train.recipes import RECIPES
         from fleetfoot.train.settings import Settings, listed
 
     found = _resumed(resume, model) if resume is not None else None
@@ -239,6 +240,7 @@ def train(
         if recipe is not None:
             raise typer.BadParameter("--resume goes on with the run's recipe; change it by --set")
         before = Settings(found.training.recipe, found.training.run)
+        preset = RECIPES.get(before.recipe.name, before.recipe)
         name, options = model or found.model, {}
         if data is None and found.training.data.name != "digits":
             data = found.training.data.name
@@ -281,7 +283,7 @@ def train(
             tensorboard=tensorboard,
             on_event=show,
         )
-    write_page(outcome, dataset, settings)
+    write_page(outcome, dataset, settings, Settings(preset, before.run))
     if as_json:
         echo_json(record(outcome))
     else:

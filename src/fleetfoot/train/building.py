@@ -71,11 +71,11 @@ def build(
         TrainingError: the network has another number of outputs than there are classes, or does
             not take pictures.
     """
-    options = dict(options or {})
+    options, notes = dict(options or {}), list[str]()
     if isinstance(model, Workload):
-        name, module, notes = model.name, model.module, []
+        name, module = model.name, model.module
     elif isinstance(model, nn.Module):
-        name, module, notes = type(model).__name__, model, []
+        name, module = type(model).__name__, model
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -243,7 +243,7 @@ def recompute_(module: nn.Module) -> None:
         )
     for stage in module.stages:
         # the instance's forward, so that the names of parameters stay
-        stage.forward = partial(  # type: ignore[method-assign]
+        stage.forward = partial(
             recompute,
             stage.forward,
             use_reentrant=False,

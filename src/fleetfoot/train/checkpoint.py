@@ -224,7 +224,7 @@ def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
         tensor = tensors[name]
         add(name.encode())
         add(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        add(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        add(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return made.hexdigest()
 
 

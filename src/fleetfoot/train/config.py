@@ -187,6 +187,9 @@ class Recipe:
     ema: Ema = field(default_factory=Ema)
     distil: Distil = field(default_factory=Distil)
     init: Init = field(default_factory=Init)
+    val_share: float | None = None
+    """Share of the training pictures of each class that is evaluated instead, for a data set
+    without pictures of its own for that. Default: 0.1."""
     precision: Precision = "float32"
     """Type of the forward and backward pass; weights are kept in float32 (float64 in float64)."""
     seed: int = 0

@@ -68,7 +68,7 @@ class Learner:
         set_momentum_(module, recipe.bn_momentum)
         module.to(device=self.device, dtype=self.dtype)
         if run.channels_last:
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module.to(memory_format=torch.channels_last)
         if teacher is not None:
             teacher.module.to(device=self.device, dtype=self.dtype)
             teacher.check(self.classes, built.preprocess.channels)
@@ -123,7 +123,7 @@ class Learner:
         """Gradients are exchanged once an update, in its last part."""
         if self._parallel is None or last:
             return nullcontext()
-        return self._parallel.no_sync()  # type: ignore[no-any-return]
+        return self._parallel.no_sync()
 
     def _loss(self, batch: Batch) -> Tensor:
         recipe = self.recipe
@@ -207,7 +207,7 @@ class Learner:
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """The tensors of a checkpoint: ``weights``, ``average`` and ``optimiser``."""
-        kept = {}
+        kept: dict[str, Tensor] = {}
         for name, state in self._states():
             kept |= {
                 f"{name}.{key}": value for key, value in state.items() if isinstance(value, Tensor)

@@ -41,6 +41,8 @@ LIMITS: dict[str, Limit] = {
     "batch": _COUNT,
     "size": _COUNT,
     "eval_size": _COUNT,
+    "crop_pct": Limit(0, 2, open_low=True),
+    "val_share": _RATE,
     "reestimate": _SOME,
     "bn_momentum": _FACTOR,
     "drop": _RATE,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,8 @@ class Outcome:
     the best were chosen by."""
     seconds: float
     """Time in training and evaluation, over all parts of the run."""
+    ended: str
+    """When, as an ISO 8601 text."""
     bad_images: tuple[tuple[str, str], ...]
     checkpoint: Path
     """The best weights, or the last ones without an evaluation."""
@@ -117,7 +120,7 @@ def train(
         built = build(
             model, dataset.classes, recipe, options=options, accept_licence=accept_licence
         )
-        for note in built.notes:
+        for note in () if found else built.notes:
             tell(Notice(f"{built.name}: {note}"))
         data = _data(dataset)
         if found is not None:
@@ -154,6 +157,7 @@ def train(
             best=session.best,
             test=test,
             seconds=session.seconds,
+            ended=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             bad_images=tuple(session.bad_images.items()),
             checkpoint=place.path / (LAST if session.best is None else BEST),
         )

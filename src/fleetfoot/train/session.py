@@ -7,7 +7,7 @@ signal, the time, a loss) is agreed on after each update; the first process alon
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from typing import Any, NoReturn
@@ -164,7 +164,7 @@ class Session:
                 self._give_up(error)
         return ""
 
-    def _batches(self, first: int, last: int) -> Iterator[Batch]:
+    def _batches(self, first: int, last: int) -> Generator[Batch, None, None]:
         """This process's pictures of the updates ``first`` to ``last`` - 1."""
         return training_batches(
             self.pictures,
@@ -321,9 +321,7 @@ class Session:
         is_best = False
         kind = "eval" if self.learner.average is None else "ema"
         if (top1 := figures.get(f"{kind}_top1")) is not None:
-            now = Best(
-                update=self.update, epoch=epoch, top1=top1, loss=figures[f"{kind}_loss"]
-            )
+            now = Best(update=self.update, epoch=epoch, top1=top1, loss=figures[f"{kind}_loss"])
             if is_best := now.is_better_than(self.best):
                 self.best = now
         self.history.append(row)
