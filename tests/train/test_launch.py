@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch.distributed as dist
@@ -140,7 +141,7 @@ def test_a_folder_that_cannot_be_written_is_told_by_all(tmp_path):
 )  # fmt: skip
 def test_numbers_that_make_no_sense_are_refused(numbers, message):
     with pytest.raises(ValueError, match=message):
-        launch.start([], **numbers)
+        launch.start([], folder=Path(), **numbers)
 
 
 def test_a_store_waits_for_an_error_no_longer_than_it_is_told(tmp_path):

@@ -25,10 +25,13 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+import fleetfoot
 from fleetfoot.cores import usable_cores
+from fleetfoot.data.dataset import Dataset
 from fleetfoot.errors import FleetfootError, ToldElsewhereError, TrainingError, first_line
 from fleetfoot.files import write_text
-from fleetfoot.train.place import Place
+from fleetfoot.train.events import Begun, Event, OnEvent
+from fleetfoot.train.place import Place, mark
 
 HEARD_S = 5.0
 """Time in which a process that lost another one waits for that one's own error, in seconds."""
@@ -44,6 +47,12 @@ class Team:
 
     def __init__(self, place: Place, store: Any) -> None:
         self.place, self.store = place, store
+
+    def from_first(self, value: Any) -> Any:
+        """The first process's value."""
+        held = [value]
+        dist.broadcast_object_list(held, src=0)
+        return held[0]
 
     def check_same(self, facts: Mapping[str, str]) -> None:
         """Checks that all processes state the same facts, for example about the data set.
@@ -63,26 +72,39 @@ class Team:
                         f"0 on {host}, {other.get(name)} in process {rank} on {other_host}"
                     )
 
+    def check_run(self, folder: Path, dataset: Dataset) -> None:
+        """Checks that all processes have the same pictures and versions, and share ``folder``.
+
+        Raises:
+            TrainingError: one of them does not.
+        """
+        pictures = dataset.train.fingerprint if dataset.train else ""
+        self.check_same(
+            {
+                "pictures": f"{pictures[:12]} ({dataset.name})",
+                "versions": f"fleetfoot {fleetfoot.__version__}, torch {torch.__version__}",
+            }
+        )
+        if self.place.world > self.place.local_world:
+            self.check_shared(folder)
+
     def check_shared(self, folder: Path) -> None:
         """Checks that all processes see the same files in ``folder``, which may not exist yet.
 
         Raises:
             TrainingError: one of them does not.
         """
-        held: list[Any] = [f".shared-{uuid.uuid4().hex}"]
-        dist.broadcast_object_list(held, src=0)
-        file = folder / held[0]
-        written = [""]
+        file = folder / self.from_first(f".shared-{uuid.uuid4().hex}")
+        fault = ""
         if self.place.is_first:
             try:
                 write_text(file, "")
             except OSError as error:
-                written = [str(error.strerror)]
-        dist.broadcast_object_list(written, src=0)
+                fault = str(error.strerror)
+        if fault := self.from_first(fault):
+            raise TrainingError(f"{folder} cannot take a run: {fault}")
         seen: list[Any] = [None] * self.place.world
         dist.all_gather_object(seen, (socket.gethostname(), file.exists()))
-        if written[0]:
-            raise TrainingError(f"{folder} cannot take a run: {written[0]}")
         if self.place.is_first:
             file.unlink(missing_ok=True)
         blind = [(rank, host) for rank, (host, found) in enumerate(seen) if not found]
@@ -96,7 +118,7 @@ class Team:
     def ended_by(self, error: BaseException) -> BaseException:
         """The error to raise for ``error``: itself in the process that tells it, which is the first
         one that had an error of its own; ``ToldElsewhereError`` in all others."""
-        lost = not isinstance(error, FleetfootError | ValueError | OSError)
+        lost = isinstance(error, RuntimeError) and not isinstance(error, FleetfootError)
         with suppress(Exception):  # whatever befalls the store, an error is to be told
             if lost:  # it may be that another process has ended; that one knows why
                 with suppress(RuntimeError):
@@ -121,9 +143,9 @@ def _is_lost_connection(error: BaseException) -> bool:
 
 
 @contextmanager
-def joined(place: Place, device: str) -> Iterator[Team | None]:
-    """Makes the process group of a run while this lasts: gloo on the CPU, NCCL on GPUs. One process
-    alone needs no group, and gets None.
+def joined(place: Place) -> Iterator[Team | None]:
+    """Makes the process group of a run while this lasts: gloo for tensors on the CPU, NCCL for
+    those on GPUs. One process alone needs no group, and gets None.
 
     If processes fail, one of them raises its error: the first one that had an error of its own. In
     the others this raises ``ToldElsewhereError``.
@@ -138,18 +160,17 @@ def joined(place: Place, device: str) -> Iterator[Team | None]:
         # on one machine neither the host's name nor a firewall matters
         if "lo" in [name for _, name in socket.if_nameindex()]:
             os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    on_gpu = device.startswith("cuda")
-    if on_gpu:
-        torch.cuda.set_device(device)
+    has_gpu = torch.cuda.is_available() and place.local_rank < torch.cuda.device_count()
+    if has_gpu:
+        torch.cuda.set_device(place.local_rank)
     try:
         store, rank, world = next(rendezvous("env://", timeout=timedelta(seconds=JOINED_S)))
         store = PrefixStore(f"fleetfoot/{place.attempt}", store)
         dist.init_process_group(
-            "nccl" if on_gpu else "gloo",
+            "cpu:gloo,cuda:nccl" if has_gpu else "gloo",
             store=PrefixStore("group", store),
             rank=rank,
             world_size=world,
-            device_id=torch.device(device) if on_gpu else None,
         )
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
@@ -178,14 +199,29 @@ def _record(error: BaseException) -> None:
         get_error_handler().record_exception(error)
 
 
+# ---- Restarts
+
+
+def marking(place: Place, folder: Path, on_event: OnEvent) -> OnEvent:
+    """``on_event``, which also marks ``folder`` once a run has begun in it."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Begun):
+            mark(place, folder)
+        on_event(event)
+
+    return tell
+
+
 # ---- Starting processes on this machine
 
 
-def start(arguments: Sequence[str], *, processes: int, restarts: int) -> int:
+def start(arguments: Sequence[str], *, processes: int, restarts: int, folder: Path) -> int:
     """Runs ``python -m fleetfoot ARGUMENTS`` in several processes on this machine, by torch's
     elastic agent, and returns the exit code of the whole.
 
     Args:
+        folder: folder of the run, for messages.
         restarts: how often all processes are started again after one of them failed.
 
     Raises:
@@ -227,5 +263,5 @@ def start(arguments: Sequence[str], *, processes: int, restarts: int) -> int:
         again = f", after {restarts} restarts" if restarts else ""
         raise TrainingError(
             f"process {rank} of {processes} was ended by {name}{hint}{again}; go on with the run "
-            "by --resume"
+            f"by --resume {folder}"
         ) from None
