@@ -74,6 +74,15 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun.
+
+    >>> counted(1, "picture"), counted(2000, "picture"), counted(2, "class", "classes")
+    ('1 picture', '2,000 pictures', '2 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def nearest_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The names that are likely meant by ``name``, the likeliest first: those that differ in
     capitals and separators only, then those that start so, then those of similar letters.
