@@ -25,7 +25,8 @@ FleetfootError
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
 ├── LoadingError         a process that reads pictures for training died
 ├── TrainingError        a training run that cannot go on
-│   └── CheckpointError    a state of a run that cannot be saved, read or continued
+│   ├── CheckpointError    a state of a run that cannot be saved, read or continued
+│   └── ToldElsewhereError  another process of the run has ended it, and tells why
 └── RecordError          measurements that cannot be read or compared
 """
 
@@ -288,6 +289,10 @@ class TrainingError(FleetfootError):
 
 class CheckpointError(TrainingError):
     """The state of a run cannot be saved, read or continued."""
+
+
+class ToldElsewhereError(TrainingError):
+    """Another process of the run has ended it, and tells the error; the message repeats it."""
 
 
 class RecordError(FleetfootError):
