@@ -41,21 +41,22 @@ class Tree:
     circles: list[str] = field(default_factory=list)
     """Links to a folder above them."""
 
-    def add(self, root: str, below: str, above: frozenset[tuple[int, int]] = frozenset()) -> None:
+    def add(self, root: str, below: str) -> None:
         """Adds everything in and below the folder ``below`` of ``root``."""
-        path = os.path.join(root, below)
-        state = os.stat(path)
-        here = (state.st_dev, state.st_ino)
-        if here in above:
-            self.circles.append(below)
-            return
-        found = read_folder(path)
-        self.pictures += [os.path.join(below, name) for name in found.pictures]
-        self.dangling += [os.path.join(below, name) for name in found.dangling]
-        self.others.update(os.path.splitext(name)[1].lower() for name in found.others)
-        self.hidden.update(found.hidden)
-        for name in found.folders:
-            self.add(root, os.path.join(below, name), above | {here})
+        left: list[tuple[str, frozenset[tuple[int, int]]]] = [(below, frozenset())]
+        while left:
+            folder, above = left.pop()
+            found = read_folder(os.path.join(root, folder))
+            if found.identity in above:
+                self.circles.append(folder)
+                continue
+            self.pictures += [os.path.join(folder, name) for name in found.pictures]
+            self.dangling += [os.path.join(folder, name) for name in found.dangling]
+            self.others.update(os.path.splitext(name)[1].lower() for name in found.others)
+            self.hidden.update(found.hidden)
+            left += [
+                (os.path.join(folder, name), above | {found.identity}) for name in found.folders
+            ]
 
     def notes(self) -> list[str]:
         """What a user should know about the files that are not used, or cannot be."""

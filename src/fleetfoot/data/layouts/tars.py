@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from fleetfoot.errors import DatasetError, visible
+from fleetfoot.errors import DatasetError, counted, visible
 from fleetfoot.files import open_regular
 
 BLOCK = tarfile.BLOCKSIZE
@@ -111,7 +111,7 @@ def contents(path: str) -> Contents:
                         members.append(_member(path, info, members, size))
                 end = tar.offset
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
-            place = f" after {len(members):,} files" if members else ""
+            place = f" after {counted(len(members), 'file')}" if members else ""
             raise DatasetError(
                 f"{path}: damaged or cut off, or not a tar{place}: {error}; copy or make it again"
             ) from error
