@@ -1,4 +1,4 @@
-"""Small data sets for tests, written in each layout."""
+"""Pictures and small data sets for tests, written in each layout."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 
@@ -33,3 +34,21 @@ def tar(path: Path, files: Iterable[tuple[str | tarfile.TarInfo, bytes]]) -> Pat
             info.size = len(data)
             made.addfile(info, io.BytesIO(data))
     return path
+
+
+def scenery(seed: int, side: int = 160) -> Image.Image:
+    """A picture with the spectrum of photographs: amplitudes fall with the frequency."""
+    draw = np.random.default_rng(seed)
+    y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
+    spectrum = np.fft.fft2(draw.normal(size=(3, side, side))) / np.maximum(np.hypot(x, y), 1 / side)
+    grey, *colours = np.fft.ifft2(spectrum).real
+    planes = [grey, grey + 0.3 * colours[0], grey + 0.3 * colours[1]]
+    low, high = np.quantile(planes, (0.01, 0.99))
+    pixels = np.clip((np.stack(planes, -1) - low) / (high - low) * 255, 0, 255)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def compressed(image: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")

@@ -8,9 +8,9 @@ import pytest
 from fleetfoot import runtime
 
 MODULES = (
-    "artifact", "choose.front", "cli.models", "data.preprocess", "engines", "engines.base",
-    "engines.inputs", "errors", "evaluate.score", "evaluate.tally", "explain.explanation",
-    "explain.lint", "machine.machine",
+    "artifact", "choose.front", "cli.models", "data.augment", "data.order", "data.preprocess",
+    "data.workers", "engines", "engines.base", "engines.inputs", "errors", "evaluate.score",
+    "evaluate.tally", "explain.explanation", "explain.lint", "machine.machine",
     "machine.roofline",
     "models.catalogue", "models.creation", "ops.pconv", "predict", "runtime",
     "tasks.classify", "weights.files", "weights.formats", "weights.layouts.keras",

@@ -25,7 +25,8 @@ FleetfootError
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
 ├── LoadingError         a process that reads pictures for training died
 ├── TrainingError        a training run that cannot go on
-│   └── CheckpointError    a state of a run that cannot be saved, read or continued
+│   ├── CheckpointError    a state of a run that cannot be saved, read or continued
+│   └── ToldElsewhereError  another process of the run has ended it, and tells why
 └── RecordError          measurements that cannot be read or compared
 """
 
@@ -71,6 +72,15 @@ def _escaped(found: re.Match[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; "" if the message is empty."""
     return str(error).strip().partition("\n")[0]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun.
+
+    >>> counted(1, "picture"), counted(2000, "picture"), counted(2, "class", "classes")
+    ('1 picture', '2,000 pictures', '2 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def nearest_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
@@ -279,6 +289,10 @@ class TrainingError(FleetfootError):
 
 class CheckpointError(TrainingError):
     """The state of a run cannot be saved, read or continued."""
+
+
+class ToldElsewhereError(TrainingError):
+    """Another process of the run has ended it, and tells the error; the message repeats it."""
 
 
 class RecordError(FleetfootError):

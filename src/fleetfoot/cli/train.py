@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fleetfoot.cli import complete
+from fleetfoot.cli.launching import TogetherCommand, agreed_folder, start_here
 from fleetfoot.cli.network import FORMS, option_pair
-from fleetfoot.cli.process import Command
 from fleetfoot.cli.status import working
 from fleetfoot.cli.values import check_output
 from fleetfoot.interrupts import exit_code
@@ -30,13 +31,16 @@ RUNS = "runs"
 RUNNING, DATA = "How it runs", "The data"
 
 
-class TrainCommand(Command):
+class TrainCommand(TogetherCommand):
     """A command that takes the flags of timm's ``train.py`` beside its own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = list(args)
         own = {word for one in self.params for word in (*one.opts, *one.secondary_opts)}
         args, ctx.meta["timm"] = split_flags(args, own)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        ctx.meta["words"] = words
+        return rest
 
 
 def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str]]:
@@ -201,6 +205,23 @@ def train(
             rich_help_panel=RUNNING,
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes on this machine that share each batch. With --device cuda each has a "
+            "GPU of its own. On several machines use torchrun: docs/scale.md.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = 1,
+    restarts: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How often the run starts again from its last checkpoint after a process died.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = 0,
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -218,6 +239,10 @@ def train(
     """
     if resume is not None and output is not None and resume != output:
         raise typer.BadParameter("--resume names the folder of the run; give no other --output")
+    place, team = ctx.meta.get("place"), ctx.meta.get("team")
+    if place is None and (processes > 1 or restarts):
+        folder = resume or output or free_folder(data or "digits", model or MODEL)
+        start_here(ctx.meta["words"], folder, processes=processes, restarts=restarts)
     with working("loading"):
         import torch
 
@@ -225,7 +250,9 @@ def train(
         from fleetfoot.report.kit.terminal import console
         from fleetfoot.report.train_page import write_page
         from fleetfoot.report.training import Progress, card, record, settings_text
+        from fleetfoot.train.launch import marking
         from fleetfoot.train.loop import train as run_training
+        from fleetfoot.train.place import goes_on
         from fleetfoot.train.recipes import RECIPES
         from fleetfoot.train.settings import Settings, listed
 
@@ -249,7 +276,7 @@ def train(
     if threads is None and found is None:
         from fleetfoot.cores import usable_cores
 
-        threads = usable_cores()
+        threads = max(1, usable_cores() // (place.local_world if place else 1))
     given = {
         "epochs": epochs, "batch": batch, "optim.lr": lr, "size": size, "seed": seed,
         "init.weights": "" if weights == "none" else weights, "val_share": val_share,
@@ -260,8 +287,14 @@ def train(
     options |= dict(map(option_pair, option or ()))
     with working("reading the data set"):
         dataset = open_dataset(data, val_share=settings.recipe.val_share, seed=settings.recipe.seed)
-    folder = resume or output or free_folder(dataset.name, name)
+    folder = agreed_folder(
+        place, team, resume or output, Path(RUNS), free_folder(dataset.name, name)
+    )
     check_output(folder, folder=True)
+    if place is not None:
+        settings = replace(settings, run=place.run(settings.run))
+    if team is not None:
+        team.check_run(folder, dataset)
 
     out = console(stderr=True)
     with Progress(out) as show:
@@ -278,11 +311,13 @@ def train(
             settings.run,
             folder,
             options=options,
-            resume="never" if resume is None else "required",
+            resume="required" if resume else "if_any" if goes_on(place, folder) else "never",
             accept_licence=accept_licence,
             tensorboard=tensorboard,
-            on_event=show,
+            on_event=show if place is None else marking(place, folder, show),
         )
+    if place is not None and not place.is_first:
+        raise typer.Exit(exit_code(outcome.interrupted) if outcome.interrupted else 0)
     write_page(outcome, dataset, settings, Settings(preset, before.run))
     if as_json:
         echo_json(record(outcome))

@@ -204,6 +204,8 @@ def check_policy(policy: str) -> None:
     first, *parts = policy.split("-")
     if first not in POLICIES:
         raise UnknownNameError.of("augmentation policy", first, POLICIES)
+    if parts and first == "ta_wide":
+        raise ValueError(f"ta_wide has no parameters, so {policy!r} means nothing")
     for part in parts:
         # timm passes over a part without a number, so a slip of the pen would go unnoticed
         if not _PART.fullmatch(part) and not (first == "rand" and part in CHOICES):
@@ -260,15 +262,15 @@ def random_box(
         area = draws.uniform(*scale) * (width * height)
         shape = math.exp(draws.uniform(math.log(ratio[0]), math.log(ratio[1])))
         w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
-        if w <= width and h <= height:
+        if 0 < w <= width and 0 < h <= height:
             top = draws.randint(0, height - h)
             left = draws.randint(0, width - w)
             return left, top, left + w, top + h
     w, h = width, height
-    if width / height < min(ratio):
-        h = round(width / min(ratio))
-    elif width / height > max(ratio):
-        w = round(height * max(ratio))
+    if width / height < ratio[0]:
+        h = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        w = round(height * ratio[1])
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
 

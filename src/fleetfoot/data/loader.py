@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import multiprocessing
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -136,7 +137,7 @@ def training_batches(
         for part in range(parts)
     )
     reader = _Reader(split, augmentation, on_bad, order.batch // (world * parts))
-    return _batches(reader, wanted, _count(workers), start_method, pin_memory)
+    return _batches(reader, wanted, _count(workers), _known(start_method), pin_memory)
 
 
 def evaluation_batches(
@@ -173,7 +174,7 @@ def evaluation_batches(
         for indices in [np.arange(first, min(first + batch, stretch.stop))]
     )
     reader = _Reader(split, preprocess, on_bad, max(1, min(batch, len(split))))
-    return _batches(reader, wanted, _count(workers), start_method, pin_memory)
+    return _batches(reader, wanted, _count(workers), _known(start_method), pin_memory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,6 +328,13 @@ def _count(workers: int | None) -> int:
     if workers < 0:
         raise ValueError(f"workers must be 0 or more, not {workers}")
     return workers
+
+
+def _known(start_method: str | None) -> str | None:
+    methods = multiprocessing.get_all_start_methods()
+    if start_method not in (None, *methods):
+        raise ValueError(f"start_method must be {' or '.join(methods)}, not {start_method!r}")
+    return start_method
 
 
 def _batches(

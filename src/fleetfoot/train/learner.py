@@ -27,8 +27,9 @@ from fleetfoot.train.config import Recipe, Run
 from fleetfoot.train.distil import Teacher
 from fleetfoot.train.groups import freeze_
 from fleetfoot.train.losses import loss
-from fleetfoot.train.processes import Processes, synchronised
+from fleetfoot.train.processes import Processes
 from fleetfoot.train.schedules import Schedules
+from fleetfoot.train.sync_batchnorm import synchronised
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -79,6 +80,7 @@ class Learner:
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None
         self.loss = loss(recipe)
         self._parallel: DistributedDataParallel | None = None
+        self._arranged = False
         forward: Any = module
         if processes.world > 1:
             forward = self._parallel = DistributedDataParallel(
@@ -97,7 +99,8 @@ class Learner:
             parts: the accumulated parts of this process's pictures.
             skip: let the pictures pass without changing anything, and return 0.
         """
-        torch.manual_seed(seed_of("update", self.recipe.seed, number, self.processes.rank))
+        seed = seed_of("update", self.recipe.seed, number, self.processes.rank)
+        torch.manual_seed(seed)
         optimisers.set_rates_(
             self.optimiser,
             lr=self.course.lr(number),
@@ -108,6 +111,9 @@ class Learner:
         for place, batch in enumerate(parts):
             if skip:
                 continue
+            if self._parallel is not None and not self._arranged:
+                self._arrange(batch)
+                torch.manual_seed(seed)
             with self._synchronising(place == count - 1):
                 value = self._loss(batch) / count
                 (value if self.scaler is None else self.scaler.scale(value)).backward()
@@ -117,6 +123,18 @@ class Learner:
             if self.average is not None:
                 self.average.update_(self.module, self.course.ema_decay(number))
         return total
+
+    def _arrange(self, batch: Batch) -> None:
+        """Lets DDP see in which order gradients come, and changes nothing else. It rearranges its
+        buckets after its first backward pass. With three processes or more the last bits of a sum
+        depend on the bucket, so an update after a restart would not be what it was before."""
+        buffers = [buffer.clone() for buffer in self.module.buffers()]
+        self._loss(batch).backward()
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, before in zip(self.module.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        self._arranged = True
 
     def _synchronising(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged once an update, in its last part."""

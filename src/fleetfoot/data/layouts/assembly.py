@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fleetfoot.data.dataset import Dataset, Pictures, Split
 from fleetfoot.data.pictures import Chosen
-from fleetfoot.errors import DatasetError, visible
+from fleetfoot.errors import DatasetError, counted, visible
 
 VAL_SHARE = 0.1
 """Share of the training pictures of each class that becomes the validation part by default."""
@@ -59,15 +59,6 @@ def listed(names: Iterable[str], most: int = MOST_NAMED) -> str:
     names = list(names)
     shown = ", ".join(f"'{visible(name)}'" for name in names[:most])
     return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number and its noun.
-
-    >>> counted(1, "picture"), counted(2000, "picture"), counted(2, "class", "classes")
-    ('1 picture', '2,000 pictures', '2 classes')
-    """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def classes_of(number: int) -> str:

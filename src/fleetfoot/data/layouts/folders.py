@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fleetfoot.data.dataset import Dataset
 from fleetfoot.data.images import OTHERS, SUFFIXES
-from fleetfoot.data.layouts.assembly import Part, assemble, counted, listed, part_of
+from fleetfoot.data.layouts.assembly import Part, assemble, listed, part_of
 from fleetfoot.data.layouts.listing import Folder, read_folder
 from fleetfoot.data.layouts.others import other_layout
 from fleetfoot.data.pictures import Files, Texts
-from fleetfoot.errors import DatasetError
+from fleetfoot.errors import DatasetError, counted
 
 
 @dataclass
@@ -132,8 +133,8 @@ def _open_parts(
             continue
         if folder.pictures:
             said.append(
-                f"passed over: {counted(len(folder.pictures), 'picture')} in {folders[0]} outside the "
-                f"classes' folders, {listed(folder.pictures)}"
+                f"passed over: {counted(len(folder.pictures), 'picture')} in {folders[0]} outside "
+                f"the classes' folders, {listed(folder.pictures)}"
             )
         classes = [(name, os.path.join(folders[0], name)) for name in folder.folders]
         made[part] = _read_classes(where, classes, tree, may_lack=part != "train")
@@ -272,8 +273,8 @@ def _without_classes(name: str, folder: Folder) -> str:
     if not folder.pictures:
         return f"{name} is empty: it holds no class folders; remove it, or fill it"
     return (
-        f"{name} holds {counted(len(folder.pictures), 'picture')} and no class folders; move each picture "
-        f"into {name}/<class>/, or list pictures and classes in a CSV file"
+        f"{name} holds {counted(len(folder.pictures), 'picture')} and no class folders; move each "
+        f"picture into {name}/<class>/, or list pictures and classes in a CSV file"
     )
 
 
@@ -301,9 +302,8 @@ def _sibling_part(where: str) -> str:
     return f"beside {name} lie {listed(others)}; to use them as its other parts, give {parent}"
 
 
-def _by_suffix(suffixes: Iterable[str] | Counter[str]) -> str:
-    counts = Counter(suffixes)
-    shown = [f"{n:,} {suffix or 'without suffix'}" for suffix, n in counts.most_common(5)]
+def _by_suffix(counts: Mapping[str, int]) -> str:
+    shown = [f"{n:,} {suffix or 'without suffix'}" for suffix, n in Counter(counts).most_common(5)]
     return ", ".join(shown) + (" and others" if len(counts) > 5 else "")
 
 

@@ -32,14 +32,13 @@ from fleetfoot.data.layouts.assembly import (
     Part,
     assemble,
     classes_of,
-    counted,
     listed,
     part_of,
 )
 from fleetfoot.data.layouts.tars import Contents, Member, Stored, contents
 from fleetfoot.data.pictures import Numbers, Texts
 from fleetfoot.data.sources import Source
-from fleetfoot.errors import DatasetError, visible
+from fleetfoot.errors import DatasetError, counted, visible
 from fleetfoot.files import read_text
 
 SUFFIX = ".tar"
@@ -389,7 +388,7 @@ def _notes(read: dict[str, _Samples]) -> list[str]:
     said = []
     if open_ended:
         said.append(
-            f"{counted(len(open_ended), 'shard')} without the mark of a tar's end, perhaps cut off: "
+            f"{counted(len(open_ended), 'shard')} without the mark of a tar's end, maybe cut off: "
             f"{listed(open_ended)}"
         )
     if passed:

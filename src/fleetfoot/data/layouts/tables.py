@@ -23,9 +23,9 @@ import numpy as np
 
 from fleetfoot.data.dataset import Dataset
 from fleetfoot.data.images import SUFFIXES
-from fleetfoot.data.layouts.assembly import PARTS, Part, assemble, counted, listed, part_of
+from fleetfoot.data.layouts.assembly import PARTS, Part, assemble, listed, part_of
 from fleetfoot.data.pictures import Files, Texts
-from fleetfoot.errors import DatasetError
+from fleetfoot.errors import DatasetError, counted
 from fleetfoot.files import read_text
 
 COLUMNS = {
@@ -257,8 +257,8 @@ def _missing(where: str, rows: _Rows) -> list[str]:
     missing = [path for path in rows.paths if not os.path.isfile(os.path.join(folder, path))]
     if len(missing) == len(rows.paths):
         raise DatasetError(
-            f"{where}: none of {counted(len(missing), 'picture')} is there; paths are relative to the "
-            f"file's own folder, so the first would be {os.path.join(folder, missing[0])}"
+            f"{where}: none of {counted(len(missing), 'picture')} is there; paths are relative to "
+            f"the file's own folder, so the first would be {os.path.join(folder, missing[0])}"
         )
     repeated = len(rows.paths) - len(set(rows.paths))
     said = (

@@ -119,7 +119,9 @@ def _kept(raw: Any, size: int) -> Contents:
     members = tuple(Member(*row) for row in rows)
     end = 0
     for member in members:
-        if not (end <= member.offset and 0 <= member.size <= size - member.offset):
+        begins = member.offset % tarfile.BLOCKSIZE == 0
+        begins = begins and member.offset >= end + tarfile.BLOCKSIZE  # its header
+        if not (begins and 0 <= member.size <= size - member.offset):
             raise RecordError("a file that lies outside the tar or over another")
         end = member.offset + member.size
     return Contents(members, whole)

@@ -41,10 +41,5 @@ class Rule:
     check: Callable[[Evidence], Iterable[Breach]]
 
 
-def counted(number: int, noun: str) -> str:
-    """A count with its noun, for example "1 group" or "2 groups"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def megabytes(count: float) -> str:
     return f"{count / 1e6:.3g} MB" if count >= 1e5 else f"{count / 1e3:.3g} kB"

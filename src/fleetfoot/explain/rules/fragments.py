@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from fleetfoot.count.vocabulary import CONCATENATIONS, bare
-from fleetfoot.explain.rules.base import Breach, Rule, counted
+from fleetfoot.errors import counted
+from fleetfoot.explain.rules.base import Breach, Rule
 from fleetfoot.explain.rules.dataflow import Product, bits
 from fleetfoot.explain.rules.pricing import Evidence
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fleetfoot.errors import counted
 from fleetfoot.explain.denormals import total
-from fleetfoot.explain.rules.base import Breach, Rule, counted
+from fleetfoot.explain.rules.base import Breach, Rule
 from fleetfoot.explain.rules.engine import MOST_TIMES
 from fleetfoot.explain.rules.pricing import Evidence
 

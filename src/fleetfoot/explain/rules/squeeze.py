@@ -10,7 +10,8 @@ from math import prod
 from typing import NamedTuple
 
 from fleetfoot.count.vocabulary import bare
-from fleetfoot.explain.rules.base import Breach, Rule, counted, megabytes
+from fleetfoot.errors import counted
+from fleetfoot.explain.rules.base import Breach, Rule, megabytes
 from fleetfoot.explain.rules.dataflow import bits
 from fleetfoot.explain.rules.pricing import Evidence
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import sqrt
 
-from fleetfoot.explain.rules.base import Breach, Rule, counted, megabytes
+from fleetfoot.errors import counted
+from fleetfoot.explain.rules.base import Breach, Rule, megabytes
 from fleetfoot.explain.rules.dataflow import Product
 from fleetfoot.explain.rules.pricing import Evidence
 
