@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +40,7 @@ from fleetfoot.cli.pixels import (
 )
 from fleetfoot.cli.status import working
 from fleetfoot.errors import visible
-from fleetfoot.interrupts import exit_code, handle, handled, name_of, raise_interrupt
+from fleetfoot.interrupts import asked_to_stop, exit_code, name_of
 from fleetfoot.streams import echo, echo_data, echo_json, results
 
 if TYPE_CHECKING:
@@ -200,7 +197,7 @@ def predict(
     stopped = ""
     started = time.perf_counter()
     try:
-        with _stop_when_asked() as stop, _progress(len(found)) as advance:
+        with asked_to_stop() as stop, _progress(len(found)) as advance:
             for prediction in predictor(found, topk=topk, max_pixels=max_pixels or MAX_PIXELS):
                 show(prediction)
                 for note in prediction.notes:
@@ -252,26 +249,6 @@ def predict(
         raise typer.Exit(exit_code(stopped))
     if failed:
         raise typer.Exit(1 if named else 2)
-
-
-@dataclass
-class _Stop:
-    name: str = ""
-    """Name of the signal that asked to stop; "" if none did."""
-
-
-@contextmanager
-def _stop_when_asked() -> Iterator[_Stop]:
-    """Ctrl-C or another signal sets the name, so that the current batch is finished; a second one
-    interrupts."""
-    stop = _Stop()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.name = signal.Signals(number).name
-        handle(raise_interrupt)
-
-    with handled(ask):
-        yield stop
 
 
 def _json(prediction: Prediction) -> None:
