@@ -365,10 +365,11 @@ def _data(where: str | None, split: str | None, known: TrainedOn | None) -> tupl
 
     if where is None and known is not None:
         where = None if known.data == DIGITS else known.data
-    keep = where is not None and known is None and split != "val"
-    dataset = open_dataset(
-        where, val_share=0 if keep else None, seed=0 if known is None else known.seed
-    )
+    if known is not None:
+        dataset = open_dataset(where, val_share=known.val_share, seed=known.seed)
+    else:
+        whole = where is not None and split != "val"
+        dataset = open_dataset(where, val_share=0 if whole else None)
     parts = {one.name: one for one in dataset.splits}
     if split is not None and split not in parts:
         raise typer.BadParameter(

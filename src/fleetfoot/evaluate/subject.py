@@ -194,9 +194,13 @@ class TrainedOn:
     """The data that a checkpoint's network was trained on, as its header states it."""
 
     data: str
+    """Its path as it was given, or the name of a built-in set."""
     train: str
     """Fingerprint of the pictures that it was trained on."""
     seed: int
+    val_share: float | None
+    """Share of the pictures that was split off for validation, and ``seed`` of that, as
+    ``open_dataset`` takes them."""
 
     @classmethod
     def of(cls, file: Path) -> TrainedOn | None:
@@ -205,12 +209,16 @@ class TrainedOn:
             with safetensors.safe_open(file, framework="pt") as opened:
                 text = (opened.metadata() or {}).get("training", "")
             training = read_object(text)
-            data = training["data"]
-            made = cls(data["name"], data["train"], training["recipe"]["seed"])
+            data, recipe = training["data"], training["recipe"]
+            said = {
+                "data": data["name"],
+                "train": data["train"],
+                "seed": recipe["seed"],
+                "val_share": recipe["val_share"],
+            }
+            return parsed(said, cls, "training")
         except (OSError, safetensors.SafetensorError, RecordError, KeyError, TypeError):
             return None
-        kinds = [type(one) for one in (made.data, made.train, made.seed)]
-        return made if kinds == [str, str, int] else None
 
 
 def is_compiled(name: str) -> bool:
