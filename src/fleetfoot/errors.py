@@ -24,6 +24,9 @@ FleetfootError
 ├── DatasetError         a data set whose layout is not known, or in which something is wrong
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
 ├── LoadingError         a process that reads pictures for training died
+├── TrainingError        a training run that cannot go on
+│   ├── CheckpointError    a state of a run that cannot be saved, read or continued
+│   └── ToldElsewhereError  another process of the run has ended it, and tells why
 └── RecordError          measurements that cannot be read or compared
 """
 
@@ -278,6 +281,18 @@ class ImageError(FleetfootError):
 
 class LoadingError(FleetfootError):
     """A process that reads pictures died or failed; the message says what to do."""
+
+
+class TrainingError(FleetfootError):
+    """A training run cannot begin or go on."""
+
+
+class CheckpointError(TrainingError):
+    """The state of a run cannot be saved, read or continued."""
+
+
+class ToldElsewhereError(TrainingError):
+    """Another process of the run has ended it, and tells the error; the message repeats it."""
 
 
 class RecordError(FleetfootError):

@@ -128,14 +128,33 @@ def replacing(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     # the mode of a new file, which a temporary file does not have: others may read the result
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    mode = stat.S_IMODE(os.stat(draft).st_mode)
     try:
         yield draft
+        os.chmod(draft, mode)  # a writer may have put a file of its own in its place
         with open(draft, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def flush_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk: a file that was just renamed keeps its new
+    name after a loss of power. Where a folder cannot be opened, as on Windows, this does nothing.
+    """
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without it
+            raise
+    finally:
+        os.close(opened)
 
 
 @contextlib.contextmanager

@@ -74,6 +74,27 @@ def handle(handler: Handler) -> dict[int, Any]:
     return before
 
 
+class Asked:
+    """Whether a signal asked to stop."""
+
+    name = ""
+    """Name of the signal; "" if none came."""
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Asked]:
+    """The first signal of ``NAMES`` sets the name, so that what is under way can be finished; a
+    second one interrupts it."""
+    asked = Asked()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.name = signal.Signals(number).name
+        handle(raise_interrupt)
+
+    with handled(ask):
+        yield asked
+
+
 @contextmanager
 def handled(handler: Handler = raise_interrupt) -> Iterator[None]:
     """``handle`` while this lasts."""

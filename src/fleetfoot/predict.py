@@ -101,7 +101,8 @@ class Predictor:
                 many.
             fold: whether batch norms and linear branches are folded first.
             preprocess: preprocessing of the pictures. Default: the network's own.
-            labels: a file of class names. Default: ImageNet's for 1,000 classes.
+            labels: a file of class names. Default: those that the file of weights states, or else
+                ImageNet's for 1,000 classes.
 
         Raises:
             ValueError: the network has no classifier or takes other channels, or the labels do not

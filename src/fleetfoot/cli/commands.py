@@ -17,6 +17,8 @@ from fleetfoot.cli.bench import bench, compare, report
 from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
+from fleetfoot.cli.data import data
+from fleetfoot.cli.eval import evaluate
 from fleetfoot.cli.explain import explain
 from fleetfoot.cli.features import features
 from fleetfoot.cli.lint import lint
@@ -26,6 +28,7 @@ from fleetfoot.cli.pick import pick
 from fleetfoot.cli.predict import predict
 from fleetfoot.cli.process import Command, Group, with_traceback
 from fleetfoot.cli.swap import swap
+from fleetfoot.cli.train import TrainCommand, train
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.streams import echo
 
@@ -75,6 +78,7 @@ for command in (
     report,
     predict,
     features,
+    data,
     models,
     info,
     count,
@@ -88,5 +92,7 @@ for command in (
     swap,
 ):
     app.command(cls=Command, help=_help(command))(with_traceback(command))
+app.command(cls=TrainCommand, help=_help(train))(with_traceback(train))
 app.command("compile", cls=Command)(with_traceback(compile_plan))
+app.command("eval", cls=Command, help=_help(evaluate))(with_traceback(evaluate))
 app.add_typer(weights_app)

@@ -192,6 +192,8 @@ def _work(task: Task, shared: list[Any], pipe: Connection) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), action)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(os, "setpgid"):  # neither do torchrun's signals, which go to the whole group
+        os.setpgid(0, 0)
     for inherited in list(_OPEN):
         inherited.close()
     torch.set_num_threads(1)

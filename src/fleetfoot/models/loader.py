@@ -68,12 +68,15 @@ def load_weights(
     if features_only:
         report = replace(report, fresh=())
     model.load_report = report
+    names = own.labels(file)
+    whole = len(names) == translation.num_classes == attempt.config.num_classes
+    labels = {"labels": names if whole else ()}
     asked = {"input_size": options["input_size"]} if "input_size" in options else {}
     model.pretrained_cfg = published or of_file(
         str(file.path),
         name,
         translation.layout.name,
-        {**translation.layout.preprocessing, **own.preprocessing(file), **asked},
+        {**translation.layout.preprocessing, **own.preprocessing(file), **asked, **labels},
         attempt.config.input_size,
     )
     logger.log(logging.WARNING if report.notes else logging.INFO, "%s: %s", name, report)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fleetfoot.errors import KeyMismatchError, UnknownNameError
-from fleetfoot.weights import hub
+from fleetfoot.weights import hub, own
 from fleetfoot.weights.files import WeightsFile, read
 from fleetfoot.weights.loading import LoadReport, Translation, fitting, load, own_translations
 from fleetfoot.weights.pretrained import PretrainedConfig, untrained
@@ -117,12 +117,14 @@ def create(
         elif not rows:
             raise UnknownNameError(f"{library} has no weights of {bare!r} that could be fetched")
         weights = hub.fetch(chosen, accept_licence=accept_licence)
+    stated: dict[str, Any] = {}
     if weights is None:
         model, report = build(), None
-    elif features_only:
-        model, report = _features_with_weights(name, build, options, read(weights, key))
     else:
-        model, report = _with_weights(name, build, options, read(weights, key))
+        file = read(weights, key)
+        stated = {**own.preprocessing(file), "labels": own.labels(file)}
+        made = _features_with_weights if features_only else _with_weights
+        model, report = made(name, build, options, file)
     if not pretrained:
         chosen = replace(
             chosen,
@@ -134,6 +136,7 @@ def create(
             licence="",
             licence_url="",
             research_only=False,
+            **stated,
         )
     vars(model).update(pretrained_cfg=chosen, load_report=report)
     return model

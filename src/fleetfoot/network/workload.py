@@ -37,9 +37,10 @@ from fleetfoot.network.sizes import (
     parse_size,
     stated_size,
 )
+from fleetfoot.weights import own
 from fleetfoot.weights.files import read
 from fleetfoot.weights.loading import load, nearest
-from fleetfoot.weights.pretrained import PretrainedConfig
+from fleetfoot.weights.pretrained import PretrainedConfig, untrained
 
 log = logging.getLogger("fleetfoot")
 
@@ -298,7 +299,8 @@ def resolve(
             )
             known = name
     if size is None and inputs is None and known is not None and not (weights or made):
-        size = native_size(known)
+        if not _trained_here(module):  # whose own size is that of its pictures
+            size = native_size(known)
     workload = Workload.of(
         name, module, size=size, inputs=inputs, channels=channels, batch=batch, facts=Facts()
     )
@@ -353,7 +355,13 @@ def _own(
         )
     module = user.create(name)
     if weights is not None:
-        report = load(module, read(weights, key))
+        file = read(weights, key)
+        report = load(module, file)
+        if stated := own.preprocessing(file):
+            made_for = untrained(DEFAULT_SIZE)
+            vars(module)["pretrained_cfg"] = replace(
+                made_for, source="file", repo=str(weights), labels=own.labels(file), **stated
+            )
         log.log(logging.WARNING if report.notes else logging.INFO, "%s: %s", name, report)
     elif key is not None:
         raise ValueError(
@@ -395,11 +403,24 @@ def _from_file(
             f"{name} {said}; name the network, and give the file as its weights: "
             f"{fits[0] if fits else 'path.py:factory'} --weights {name}"
         )
+    if user.is_file(stated):  # naming a file of weights must not run another file
+        raise KeyMismatchError(
+            f"{name} holds weights of {stated}, a file of its author's; name the network, and give "
+            f"the file as its weights: {stated} --weights {name}"
+        )
     if is_peer(fits[0]):
+        made = {**own.peer_options(file), **made}
         return fits[0], create_model(fits[0], weights=name, key=key, **made)
     if found and not found[0].num_classes:  # a file without a classifier
         made.setdefault("num_classes", 0)
     return fits[0], load_weights(fits[0], file, **made)
+
+
+def _trained_here(module: nn.Module) -> bool:
+    """Whether the weights are a checkpoint's: their file names the classes and states the input
+    that they were trained for."""
+    stated = _preprocessing(module)
+    return stated is not None and bool(stated.labels)
 
 
 def _preprocessing(module: nn.Module) -> PretrainedConfig | None:

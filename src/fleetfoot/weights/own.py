@@ -17,8 +17,15 @@ from fleetfoot.weights.files import WeightsFile
 from fleetfoot.weights.pretrained import PretrainedConfig, untrained
 
 PREPROCESSING = (
-    "input_size", "crop_pct", "interpolation", "mean", "std", "channel_order", "pixel_scale",
+    "input_size", "crop_pct", "resize_mode", "interpolation", "antialias", "mean", "std",
+    "channel_order", "pixel_scale",
 )  # fmt: skip
+PEER_OPTIONS: Mapping[str, Any] = {
+    "in_chans": 3, "img_size": 224, "drop_rate": 0.0, "drop_path_rate": 0.0,
+}  # fmt: skip
+"""Options that a peer's network takes from a header, with a value of the type of each."""
+LABELS = "labels"
+"""Entry with the names of the classes, in order: a JSON list of strings."""
 
 
 def header(
@@ -47,6 +54,19 @@ def options(file: WeightsFile, like: Any) -> dict[str, Any]:
     return _stated(file, "options", known)
 
 
+def peer_options(file: WeightsFile) -> dict[str, Any]:
+    """The options of a network of timm or torchvision that the file's header states, if they are
+    among ``PEER_OPTIONS``: others may name files or addresses, which a file of weights must not.
+
+    Raises:
+        CorruptFileError: the header does not state such options, or states values of another type.
+    """
+    stated = _object(file, "options")
+    return _checked(
+        file, "options", {k: v for k, v in stated.items() if k in PEER_OPTIONS}, PEER_OPTIONS
+    )
+
+
 def preprocessing(file: WeightsFile) -> dict[str, Any]:
     """The fields of ``PretrainedConfig`` that the file's header states.
 
@@ -57,24 +77,50 @@ def preprocessing(file: WeightsFile) -> dict[str, Any]:
     return _stated(file, "preprocessing", {name: known[name] for name in PREPROCESSING})
 
 
+def labels(file: WeightsFile) -> tuple[str, ...]:
+    """The names of the classes that the file's header states; none if it states none.
+
+    Raises:
+        CorruptFileError: the header's entry is no list of names.
+    """
+    if "fleetfoot" not in file.metadata or LABELS not in file.metadata:
+        return ()
+    try:
+        names = json.loads(file.metadata[LABELS])
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CorruptFileError(f"{file.path}: its header's {LABELS} are no list of names")
+    return tuple(names)
+
+
 def _stated(file: WeightsFile, entry: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    return _checked(file, entry, _object(file, entry), known)
+
+
+def _object(file: WeightsFile, entry: str) -> dict[str, Any]:
     if "fleetfoot" not in file.metadata or entry not in file.metadata:
         return {}
     try:
-        stated = json.loads(file.metadata[entry], object_hook=_tuples)
+        stated = json.loads(file.metadata[entry], object_hook=tuples)
     except ValueError as error:
         raise CorruptFileError(f"{file.path}: its header's {entry} is not JSON: {error}") from error
-    wrong = (
-        [name for name, value in stated.items() if not _alike(value, known.get(name))]
-        if isinstance(stated, dict)
-        else [str(stated)]
-    )
+    if not isinstance(stated, dict):
+        raise CorruptFileError(f"{file.path}: its header's {entry} are unsound: {stated}")
+    return stated
+
+
+def _checked(
+    file: WeightsFile, entry: str, stated: dict[str, Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    wrong = [name for name, value in stated.items() if not _alike(value, known.get(name))]
     if wrong:
         raise CorruptFileError(f"{file.path}: its header's {entry} are unsound: {', '.join(wrong)}")
-    return dict(stated)
+    return stated
 
 
-def _tuples(stated: dict[str, Any]) -> dict[str, Any]:
+def tuples(stated: dict[str, Any]) -> dict[str, Any]:
+    """The object with each of its lists as a tuple, as the fields of a config are."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()}
 
 

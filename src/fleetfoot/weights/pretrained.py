@@ -63,6 +63,8 @@ class PretrainedConfig:
     """Name of the key layout of the file (``weights.layouts``)."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the network's config that these weights need, if their keys do not show it."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes, in order, if the file states them."""
 
 
 def _timm(
@@ -285,5 +287,6 @@ def of_file(
         "top1_source": "",
         "layout": layout,
         "options": {},
+        "labels": (),
     }
     return replace(like, **fields | dict(preprocessing))

@@ -1,0 +1,382 @@
+"""``fleetfoot train``: train or fine-tune a network on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleetfoot.cli import complete
+from fleetfoot.cli.launching import TogetherCommand, agreed_folder, start_here
+from fleetfoot.cli.network import FORMS, option_pair
+from fleetfoot.cli.status import working
+from fleetfoot.cli.values import check_output
+from fleetfoot.interrupts import exit_code
+from fleetfoot.streams import echo, echo_json
+
+if TYPE_CHECKING:
+    from fleetfoot.train.checkpoint import Checkpoint
+    from fleetfoot.train.settings import Settings
+
+MODEL = "fasternet_t0"
+SMALL: dict[str, Any] = {"width": 16, "depths": (1, 1, 2, 1), "head_width": 256}
+"""Options of the default network for the digits: 0.1 M parameters."""
+RECIPE = "finetune"
+RUNS = "runs"
+"""Folder of the runs without ``--output``."""
+
+RUNNING, DATA = "How it runs", "The data"
+
+
+class TrainCommand(TogetherCommand):
+    """A command that takes the flags of timm's ``train.py`` beside its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = list(args)
+        own = {word for one in self.params for word in (*one.opts, *one.secondary_opts)}
+        args, ctx.meta["timm"] = split_flags(args, own)
+        rest = super().parse_args(ctx, args)
+        ctx.meta["words"] = words
+        return rest
+
+
+def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line in two lists: the command's own, and timm's flags with their
+    values.
+
+    Raises:
+        UnknownNameError: a flag is neither's.
+    """
+    if not any(word.startswith("-") and word.partition("=")[0] not in own for word in args):
+        return list(args), []
+    from fleetfoot.errors import UnknownNameError
+    from fleetfoot.train.timm_flags import FLAGS, SHORT, WITHOUT
+
+    ours: list[str] = []
+    theirs: list[str] = []
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        flag = word.partition("=")[0]
+        if word == "--":
+            return [*ours, word, *words], theirs
+        if not word.startswith("-") or word == "-" or flag in own:
+            ours.append(word)
+            if flag in own and word == flag and words and flag in ("--set", "--option"):
+                ours.append(words.pop(0))
+            continue
+        long = SHORT.get(flag, flag)
+        if long not in FLAGS and long not in WITHOUT:
+            raise UnknownNameError.of("option", flag, [*own, *FLAGS])
+        theirs.append(word)
+        count = FLAGS[long].values if long in FLAGS else 0
+        taken = 1 if "=" in word else 0
+        while words and not words[0].startswith("-") and (count is None or taken < count):
+            theirs.append(words.pop(0))
+            taken += 1
+    return ours, theirs
+
+
+def train(
+    ctx: typer.Context,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder of class folders, tar shards, or a CSV or JSONL file of paths and "
+            "labels; 'fleetfoot data DATA' shows what it holds. Default: scikit-learn's digits."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help=FORMS + f" Default: {MODEL}; for the digits, a smaller one of its kind.",
+            autocompletion=complete.networks,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="Settings to begin with: 'finetune', 'quick', 'cifar', 'digits'; a network's "
+            "name for its authors' recipe; or 'authors', that of --model. Default: 'finetune'; "
+            "'digits' for the digits.",
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting, for example optim.lr=1e-3 or mix.mixup=0.2; repeatable. The settings "
+            "are printed at the start, and docs/recipes.md explains them.",
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Pictures of one update.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate, as it is.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width of the input, in pixels.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random draw.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to begin with: 'pretrained', a file, or 'none'. Default: the recipe's."
+        ),
+    ] = None,
+    accept_licence: Annotated[
+        bool,
+        typer.Option("--accept-licence", help="Accept a licence that allows research only."),
+    ] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A field of the network's configuration, for example small_input=true; "
+            "repeatable.",
+        ),
+    ] = None,
+    val_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the training pictures that is evaluated instead, if the data set has no "
+            "such part. Default: 0.1.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    on_bad_image: Annotated[
+        str | None,
+        typer.Option(
+            help="For a picture that cannot be used: 'stop', or 'skip' to take the next one. "
+            "Default: stop.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that decode pictures. Default: one a core.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Device to run on, for example 'cpu' or 'cuda'. Default: cuda if there is one.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of the training process. Default: all usable cores.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    on_nan: Annotated[
+        str | None,
+        typer.Option(
+            help="For a loss that is not finite: 'stop', or 'rollback' to go back to the last "
+            "checkpoint and leave out the pictures. Default: stop.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Folder of the run. Default: {RUNS}/ with data, network and a number.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with the run in this folder, with its data, network and settings; options "
+            "change them.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes on this machine that share each batch. With --device cuda each has a "
+            "GPU of its own. On several machines use torchrun: docs/scale.md.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = 1,
+    restarts: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How often the run starts again from its last checkpoint after a process died.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = 0,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard", help="Write TensorBoard's files too.", rich_help_panel=RUNNING
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the outcome as JSON instead of a card.")
+    ] = False,
+) -> None:
+    """Train a network on your pictures, or on a small built-in set.
+
+    A run that was interrupted or killed goes on exactly where it was: --resume RUN. The flags of
+    timm's train.py are taken too, for example --opt adamw --sched cosine -b 128.
+    """
+    if resume is not None and output is not None and resume != output:
+        raise typer.BadParameter("--resume names the folder of the run; give no other --output")
+    place, team = ctx.meta.get("place"), ctx.meta.get("team")
+    if place is None and (processes > 1 or restarts):
+        folder = resume or output or free_folder(data or "digits", model or MODEL)
+        start_here(ctx.meta["words"], folder, processes=processes, restarts=restarts)
+    with working("loading"):
+        import torch
+
+        from fleetfoot.data.layouts import open_dataset
+        from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.train_page import write_page
+        from fleetfoot.report.training import Progress, card, record, settings_text
+        from fleetfoot.train.launch import marking
+        from fleetfoot.train.loop import train as run_training
+        from fleetfoot.train.place import goes_on
+        from fleetfoot.train.recipes import RECIPES
+        from fleetfoot.train.settings import Settings, listed
+
+    found = _resumed(resume, model) if resume is not None else None
+    if found is None:
+        builtin = data is None
+        preset = _preset(recipe, model, builtin=builtin)
+        before = Settings(preset)
+        name = model or MODEL
+        options = dict(SMALL) if builtin and model is None else {}
+    else:
+        if recipe is not None:
+            raise typer.BadParameter("--resume goes on with the run's recipe; change it by --set")
+        before = Settings(found.training.recipe, found.training.run)
+        preset = RECIPES.get(before.recipe.name, before.recipe)
+        name, options = model or found.model, {}
+        if data is None and found.training.data.name != "digits":
+            data = found.training.data.name
+    if device is None and found is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if threads is None and found is None:
+        from fleetfoot.cores import usable_cores
+
+        threads = max(1, usable_cores() // (place.local_world if place else 1))
+    given = {
+        "epochs": epochs, "batch": batch, "optim.lr": lr, "size": size, "seed": seed,
+        "init.weights": "" if weights == "none" else weights, "val_share": val_share,
+        "run.on_bad_image": on_bad_image, "run.workers": workers, "run.device": device,
+        "run.threads": threads, "run.on_nan": on_nan,
+    }  # fmt: skip
+    settings = _settings(before, ctx.meta["timm"], given, changes or [])
+    options |= dict(map(option_pair, option or ()))
+    with working("reading the data set"):
+        dataset = open_dataset(data, val_share=settings.recipe.val_share, seed=settings.recipe.seed)
+    folder = agreed_folder(
+        place, team, resume or output, Path(RUNS), free_folder(dataset.name, name)
+    )
+    check_output(folder, folder=True)
+    if place is not None:
+        settings = replace(settings, run=place.run(settings.run))
+    if team is not None:
+        team.check_run(folder, dataset)
+
+    out = console(stderr=True)
+    with Progress(out) as show:
+        for note in (dataset.layout, *dataset.notes):
+            echo(f"{dataset.name}: {note}", err=True)
+        counts = ", ".join(f"{len(split):,} {split.name}" for split in dataset.splits)
+        echo(f"{len(dataset.classes):,} classes; pictures: {counts}", err=True)
+        echo(f"settings ({settings.recipe.name}):", err=True)
+        echo(settings_text(listed(settings, before)), err=True)
+        outcome = run_training(
+            name,
+            dataset,
+            settings.recipe,
+            settings.run,
+            folder,
+            options=options,
+            resume="required" if resume else "if_any" if goes_on(place, folder) else "never",
+            accept_licence=accept_licence,
+            tensorboard=tensorboard,
+            on_event=show if place is None else marking(place, folder, show),
+        )
+    if place is not None and not place.is_first:
+        raise typer.Exit(exit_code(outcome.interrupted) if outcome.interrupted else 0)
+    write_page(outcome, dataset, settings, Settings(preset, before.run))
+    if as_json:
+        echo_json(record(outcome))
+    else:
+        console().print(card(outcome, data=data or ""), soft_wrap=True)
+    if outcome.interrupted:
+        raise typer.Exit(exit_code(outcome.interrupted))
+
+
+def _preset(recipe: str | None, model: str | None, *, builtin: bool) -> Any:
+    from fleetfoot.train.recipes import recipe as named
+    from fleetfoot.train.recipes import recipe_of
+
+    if recipe == "authors":
+        return recipe_of(model or MODEL)
+    return named(recipe or ("digits" if builtin else RECIPE))
+
+
+def _settings(
+    before: Settings, timm: list[str], given: dict[str, Any], changes: list[str]
+) -> Settings:
+    """The settings after timm's flags, this command's options, and ``--set``, in this order."""
+    from fleetfoot.train.settings import written
+    from fleetfoot.train.timm_flags import from_timm_flags
+
+    made = from_timm_flags(timm, before).settings if timm else before
+    options = [
+        f"{name}={value if isinstance(value, str) else written(value)}"
+        for name, value in given.items()
+        if value is not None
+    ]
+    if given["optim.lr"] is not None:
+        options.append("optim.lr_batch=none")
+    return made.changed([*options, *changes])
+
+
+def _resumed(folder: Path, model: str | None) -> Checkpoint:
+    """The last good checkpoint of a run."""
+    from fleetfoot.errors import CheckpointError
+    from fleetfoot.network import is_file
+    from fleetfoot.train.folder import Folder
+
+    good = Folder(folder).last_good(lambda text: None)  # the run itself will say it
+    if good is None:
+        raise CheckpointError(f"{folder} holds no run to resume: there is no checkpoint in it")
+    if model is None and is_file(good[1].model):
+        raise CheckpointError(
+            f"the run trains {good[1].model}, a file of its author's, which runs only if you name "
+            f"it: --resume {folder} --model {good[1].model!r}"
+        )
+    return good[1]
+
+
+def free_folder(data: str, model: str) -> Path:
+    """A folder in ``RUNS`` that does not exist, named for data and network."""
+    from fleetfoot.cli.models import plan_stem
+
+    stem = f"{plan_stem(Path(data).name or data)}-{plan_stem(model)}"
+    number = 1
+    while (path := Path(RUNS) / f"{stem}-{number}").exists():
+        number += 1
+    return path
