@@ -21,15 +21,19 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "input"):
+        if tag not in ("meta", "input", "img"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
 
+PICTURE = r'\bsrc="data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*"'
+
+
 def assert_loads_nothing(text: str) -> None:
     """No address but one within the page, and no script but the page's own may run."""
+    text = re.sub(PICTURE, "", text)
     assert "http://" not in text
     assert "https://" not in text
     assert not re.search(r"url\(|@import|\bsrc=|\bhref=(?!\"#)", text)
@@ -45,5 +49,6 @@ def assert_runs_no(hostile: str) -> None:
     tags = Tags(hostile)
     assert tags.open == []
     assert [tag for tag, _ in tags.found].count("script") == 1
-    assert not any(tag == "img" for tag, _ in tags.found)
+    pictures = [attributes["src"] or "" for tag, attributes in tags.found if tag == "img"]
+    assert all(source.startswith("data:image/") for source in pictures)
     assert not any(name.startswith("on") for _, attributes in tags.found for name in attributes)

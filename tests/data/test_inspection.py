@@ -135,7 +135,7 @@ def test_it_can_be_stopped_and_reports_what_it_saw(tmp_path, monkeypatch):
     assert 5 <= found.opened < 80
     assert found.pictures == 80
     assert found.widths.most == 8
-    assert seen[4] == ("pictures", 5, 80)
+    assert seen[4] == ("opening pictures", 5, 80)
 
 
 def test_what_was_seen_when_it_stops_comes_from_all_parts(tmp_path):

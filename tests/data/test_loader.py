@@ -23,9 +23,9 @@ from fleetfoot.data.augment import Augmentation
 from fleetfoot.data.dataset import Split
 from fleetfoot.data.loader import Batch, evaluation_batches, training_batches
 from fleetfoot.data.order import Order
+from fleetfoot.data.pictures import InMemory, Texts
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.data.settings import Augment, Phase
-from fleetfoot.data.sources import Source
 from fleetfoot.data.workers import Workers, _reason
 from fleetfoot.errors import ImageError, LoadingError
 
@@ -39,22 +39,6 @@ AUGMENTATION = Augmentation(
 ORDER = Order(examples=40, batch=12, seed=4, repeats=3)
 
 
-class Memory:
-    """Pictures whose files are held in memory."""
-
-    def __init__(self, files: list[bytes]) -> None:
-        self.files = files
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Source:
-        return Source(f"picture-{index}.png", self.files[index])
-
-    def sizes(self) -> np.ndarray:
-        return np.array([len(file) for file in self.files])
-
-
 def split_of(count: int = 40, *, bad: tuple[int, ...] = ()) -> Split:
     """Noise of several sizes; those with a number in ``bad`` are no pictures."""
     files = []
@@ -64,7 +48,8 @@ def split_of(count: int = 40, *, bad: tuple[int, ...] = ()) -> Split:
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG")
         files.append(b"no picture" if index in bad else file.getvalue())
-    return Split("train", Memory(files), np.arange(count) * 7 % 10)
+    pictures = InMemory(Texts(f"picture-{index}.png" for index in range(count)), tuple(files))
+    return Split("train", pictures, np.arange(count) * 7 % 10)
 
 
 def training(split: Split | None = None, **fields) -> list[Batch]:
@@ -289,7 +274,8 @@ def test_evaluation_leaves_a_bad_picture_out(workers):
 def test_a_picture_that_preprocessing_refuses_is_a_bad_one():
     file = io.BytesIO()
     Image.new("RGB", (1, 60_000)).save(file, "PNG")
-    narrow = Split("val", Memory([file.getvalue()]), np.zeros(1, np.int64))
+    pictures = InMemory(Texts(["narrow.png"]), (file.getvalue(),))
+    narrow = Split("val", pictures, np.zeros(1, np.int64))
     fields = {"preprocess": Preprocess(size=224), "batch": 8, "workers": 0}
     (batch,) = evaluation_batches(narrow, on_bad="skip", **fields)
     assert batch.pixels.shape == (0, 3, 224, 224)

@@ -160,6 +160,8 @@ def test_of_several_engines_one_may_fail():
 def test_a_network_that_is_no_classifier_is_refused():
     workload = Workload.of("maps", nn.Conv2d(3, 3, 3), size=32)
     with pytest.raises(EngineError, match=r"\(1, classes\).*\(1, 3, 30, 30\)"):
+        of_network(workload, batch=1, labels=LABELS)
+    with pytest.raises(EngineError, match=r"output of maps is \(1, 3, 30, 30\)"):
         of_network(workload, batch=1)
 
 

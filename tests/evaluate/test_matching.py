@@ -37,6 +37,7 @@ def test_outputs_without_names_are_the_classes_in_order():
     found, how = numbers(("b", "a", "10"), UNNAMED)
     assert found == [0, 1, 2]
     assert "nothing names the outputs" in how
+    assert match("data", ("b", "a", "10"), "net", UNNAMED).names == ("b", "a", "10")
     with pytest.raises(ValueError, match="their numbers differ") as error:
         numbers(("a", "b"), UNNAMED)
     assert "data has 2 classes: 'a', 'b'" in str(error.value)

@@ -177,9 +177,13 @@ def again(folder: Path) -> str:
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(help="The earlier record, or the folder of its run.")],
+    before: Annotated[
+        Path,
+        typer.Argument(help="The earlier record of bench or eval, or the folder of its run."),
+    ],
     after: Annotated[
-        Path, typer.Argument(help="The later record of the same cells, or its folder.")
+        Path,
+        typer.Argument(help="The later record of the same cells or pictures, or its folder."),
     ],
     across_machines: Annotated[
         bool, typer.Option("--across-machines", help="Allow records of different machines.")
@@ -192,11 +196,36 @@ def compare(
             help="Exit with code 1 if a cell is slower by more than this percentage, beyond noise.",
         ),
     ] = None,
+    fail_if_worse: Annotated[
+        bool,
+        typer.Option(
+            "--fail-if-worse", help="Exit with code 1 if the accuracy is lower, beyond noise."
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON record instead of a table.")
     ] = False,
 ) -> None:
-    """Compare two records: what is faster, by how much, and whether it is more than noise."""
+    """Compare two records: what is faster, or right more often, by how much, and whether it is more
+    than noise."""
+    with working("reading the record"):
+        from fleetfoot.evaluate.record import is_evaluation
+
+        kinds = [is_evaluation(where) for where in (before, after)]
+    if kinds[0] != kinds[1]:
+        raise typer.BadParameter(
+            f"{after if kinds[0] else before} is a record of bench, and "
+            f"{before if kinds[0] else after} one of eval; compare two of one kind"
+        )
+    if kinds[0]:
+        if fail_if_slower is not None or across_machines:
+            raise typer.BadParameter(
+                "evaluations hold no times; leave --fail-if-slower and --across-machines out"
+            )
+        _compare_accuracy(before, after, fail_if_worse, as_json)
+        return
+    if fail_if_worse:
+        raise typer.BadParameter("records of bench hold no accuracy; leave --fail-if-worse out")
     with working("reading the record"):
         from fleetfoot.measure.compare import compare as compare_records
         from fleetfoot.measure.record import read
@@ -210,6 +239,23 @@ def compare(
         print_comparison(console(), found)
     if fail_if_slower is not None and (slower := found.slower_than(fail_if_slower)):
         echo(f"{len(slower)} cells are slower by more than {fail_if_slower:g} %", err=True)
+        raise typer.Exit(1)
+
+
+def _compare_accuracy(before: Path, after: Path, fail_if_worse: bool, as_json: bool) -> None:
+    with working("reading the evaluations"):
+        from fleetfoot.evaluate.compare import compare as compare_evaluations
+        from fleetfoot.evaluate.record import read
+        from fleetfoot.report.evaluations import print_accuracy_comparison
+        from fleetfoot.report.kit.terminal import console
+
+        found = compare_evaluations(read(before), read(after))
+    if as_json:
+        echo_json(found.as_json())
+    else:
+        print_accuracy_comparison(console(), found)
+    if fail_if_worse and found.paired.verdict == "worse":
+        echo("the accuracy is lower, beyond noise", err=True)
         raise typer.Exit(1)
 
 

@@ -17,6 +17,8 @@ from fleetfoot.cli.bench import bench, compare, report
 from fleetfoot.cli.calibrate import calibrate
 from fleetfoot.cli.claims import claims
 from fleetfoot.cli.count import count
+from fleetfoot.cli.data import data
+from fleetfoot.cli.eval import evaluate
 from fleetfoot.cli.explain import explain
 from fleetfoot.cli.features import features
 from fleetfoot.cli.lint import lint
@@ -77,6 +79,7 @@ for command in (
     report,
     predict,
     features,
+    data,
     models,
     info,
     count,
@@ -93,4 +96,5 @@ for command in (
     app.command(cls=Command, help=_help(command))(with_traceback(command))
 app.command(cls=TrainCommand, help=_help(train))(with_traceback(train))
 app.command("compile", cls=Command)(with_traceback(compile_plan))
+app.command("eval", cls=Command, help=_help(evaluate))(with_traceback(evaluate))
 app.add_typer(weights_app)

@@ -28,6 +28,16 @@ from fleetfoot.cli.network import (
     Weights,
     resolved,
 )
+from fleetfoot.cli.pixels import (
+    INPUT,
+    ChannelOrder,
+    CropPct,
+    Interpolation,
+    Mean,
+    PixelScale,
+    Std,
+    overrides,
+)
 from fleetfoot.cli.status import working
 from fleetfoot.errors import visible
 from fleetfoot.interrupts import asked_to_stop, exit_code, name_of
@@ -39,7 +49,7 @@ if TYPE_CHECKING:
 BAR = 20
 """Width of the bar for a probability of 1, in characters."""
 
-ENGINE, INPUT = "The engine", "The input (default: the network's own settings)"
+ENGINE = "The engine"
 
 
 def predict(
@@ -106,35 +116,12 @@ def predict(
     batch: Annotated[
         int, typer.Option(min=1, help="Batch size, in pictures.", rich_help_panel=ENGINE)
     ] = 8,
-    crop_pct: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the resized side that the centre crop keeps.", rich_help_panel=INPUT
-        ),
-    ] = None,
-    interpolation: Annotated[
-        str | None,
-        typer.Option(help="Filter of the resize: 'bilinear' or 'bicubic'.", rich_help_panel=INPUT),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            help="Mean to subtract: one number, or three such as 0.5,0.5,0.5.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(help="Deviation to divide by: one number, or three.", rich_help_panel=INPUT),
-    ] = None,
-    channel_order: Annotated[
-        str | None,
-        typer.Option(help="Order of the channels: 'rgb' or 'bgr'.", rich_help_panel=INPUT),
-    ] = None,
-    pixel_scale: Annotated[
-        float | None,
-        typer.Option(help="Factor on each byte, before mean and std.", rich_help_panel=INPUT),
-    ] = None,
+    crop_pct: CropPct = None,
+    interpolation: Interpolation = None,
+    mean: Mean = None,
+    std: Std = None,
+    channel_order: ChannelOrder = None,
+    pixel_scale: PixelScale = None,
     max_pixels: Annotated[
         int | None,
         typer.Option(
@@ -157,7 +144,7 @@ def predict(
         from fleetfoot.data.sources import find_images
         from fleetfoot.errors import UnknownNameError
         from fleetfoot.evaluate.score import fingerprint, measured_top1
-        from fleetfoot.network import is_file, is_weights, parse_size
+        from fleetfoot.network import is_file, is_weights
         from fleetfoot.predict import Predictor, truth_by
         from fleetfoot.tasks.classify import Accuracy
 
@@ -192,13 +179,15 @@ def predict(
             fold=fold,
             labels=labels,
             preprocess=network.preprocess(
-                size=None if size is None else parse_size(size),
-                crop_pct=crop_pct,
-                interpolation=interpolation,
-                mean=_channels("mean", mean),
-                std=_channels("std", std),
-                channel_order=channel_order,
-                pixel_scale=pixel_scale,
+                **overrides(
+                    size=size,
+                    crop_pct=crop_pct,
+                    interpolation=interpolation,
+                    mean=mean,
+                    std=std,
+                    channel_order=channel_order,
+                    pixel_scale=pixel_scale,
+                )
             ),
         )
     show = _json if as_json else _csv() if as_csv else _card()
@@ -260,19 +249,6 @@ def predict(
         raise typer.Exit(exit_code(stopped))
     if failed:
         raise typer.Exit(1 if named else 2)
-
-
-def _channels(name: str, text: str | None) -> tuple[float, ...] | None:
-    """The three numbers of an option's text: ``0.5`` -> (0.5, 0.5, 0.5)."""
-    if text is None:
-        return None
-    try:
-        values = tuple(map(float, text.split(",")))
-    except ValueError:
-        raise typer.BadParameter(
-            f"--{name} takes numbers such as 0.5,0.5,0.5, not {text!r}"
-        ) from None
-    return values * 3 if len(values) == 1 else values
 
 
 def _json(prediction: Prediction) -> None:

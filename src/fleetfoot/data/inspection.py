@@ -215,7 +215,7 @@ def inspect(
     of = min(SAMPLE, len(everything)) if quick else len(everything)
     for found in _looked_at(everything, chunks, not quick, threads or usable_cores(), stop):
         looks += found
-        say("headers" if quick else "pictures", len(looks), of)
+        say("reading headers" if quick else "opening pictures", len(looks), of)
     looks.sort(key=lambda look: look.number)
     groups, leaks, remarks = ((), (), ()) if quick else _repeated(everything, looks, say)
     good = [look for look in looks if not look.problem]
@@ -365,7 +365,7 @@ def _repeated(
         if look.signature is not None and by_digest[look.digest][0] == look.number
     ]
     signatures = [look.signature for look in firsts if look.signature is not None]
-    pairs = alike(signatures, on_progress=lambda done, of: say("compared", done, of))
+    pairs = alike(signatures, on_progress=lambda done, of: say("comparing pictures", done, of))
     numbers = np.array([look.number for look in firsts], dtype=np.int64)
     members = {numbers_[0]: numbers_ for numbers_ in by_digest.values()}
     near = [(members[a], members[b]) for a, b in numbers[pairs].tolist()]

@@ -152,7 +152,7 @@ class _Names(Sequence[str]):
         return len(self.split)
 
     def __getitem__(self, index: int) -> str:  # type: ignore[override]  # no slices
-        return self.split.pictures[index].path
+        return self.split.pictures.name(index)
 
 
 def _judge(

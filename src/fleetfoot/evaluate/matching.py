@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fleetfoot.data.layouts.assembly import listed
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.files import read_text
 from fleetfoot.tasks.classify import Labels
@@ -85,6 +86,7 @@ def match(
         if len(classes) != len(labels.names):
             raise _mismatch(data, classes, model, labels, "their numbers differ")
         outputs, how = list(range(len(classes))), "in order, since nothing names the outputs"
+        labels = Labels(tuple(classes))
     else:
         outputs, how = _by_name(data, classes, model, labels)
     numbers = np.array(outputs, np.int64)
@@ -153,8 +155,7 @@ def _mismatch(
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:4]))
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4:,} more"
+    return listed(names, most=4)
 
 
 def _output(labels: Labels, name: object, where: str) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.engines import EngineInfo
 from fleetfoot.engines.agreement import Agreement
 from fleetfoot.errors import EngineError, FleetfootError, RecordError, first_line
-from fleetfoot.files import parsed, plain
+from fleetfoot.files import parsed, plain, read_object
 from fleetfoot.network import Workload
 from fleetfoot.tasks.classify import Labels
 from fleetfoot.transform import fuse
@@ -105,15 +106,16 @@ def of_network(
     names: Sequence[str] = ("eager",),
     threads: int = 1,
     batch: int = 8,
-    labels: Path | None = None,
+    labels: Labels | None = None,
     overrides: Mapping[str, Any] | None = None,
+    on_build: Callable[[str], None] = lambda engine: None,
 ) -> Subject:
     """A network in the engines ``names``.
 
     Args:
         form: whether batch norms and linear branches are folded first.
-        labels: a file of class names. Default: those that the weights state, or else ImageNet's
-            for 1,000 classes.
+        labels: names of the outputs. Default: ``labels_of(workload)``.
+        on_build: called with the name of each engine before it is built.
         overrides: fields of the preprocessing that differ from the network's own.
 
     Raises:
@@ -130,6 +132,7 @@ def of_network(
         built: list[Runner] = []
         failures = []
         for name in names:
+            on_build(name)
             try:
                 engine = engines.load(name, ready, example=example, threads=threads)
             except FleetfootError as error:
@@ -142,19 +145,64 @@ def of_network(
         if not built:
             reasons = "".join(f"\n  {name}: {reason}" for name, reason in failures)
             raise EngineError(f"no engine can run {workload.name}:{reasons}")
+        found = _classes(built[0], example)
+        labels = labels or labels_of(workload)
+        if found != len(labels.names):
+            raise ValueError(f"{workload.name} has {found} outputs, and {len(labels.names)} labels")
         made = Subject(
             name=workload.name,
             form=form,
             weights=_digest(given),
             params=sum(one.numel() for one in given.parameters()),
             preprocess=preprocess,
-            labels=Labels.of_network(given, _classes(built[0], example), labels),
+            labels=labels,
             batch=batch,
             runners=tuple(built),
             failures=tuple(failures),
         )
         opened.pop_all()
         return made
+
+
+def labels_of(workload: Workload, file: Path | None = None) -> Labels:
+    """Names of the outputs of a network: those of ``file`` if given; otherwise those that the
+    weights state, or else ImageNet's for 1,000 outputs.
+
+    Raises:
+        ValueError: ``file`` cannot be used, or names another number of classes.
+        EngineError: the network is no classifier.
+    """
+    logits = list(workload.outputs.values())
+    if len(logits) != 1 or logits[0].ndim != 2:
+        found = ", ".join(str(tuple(one.shape)) for one in logits)
+        raise EngineError(
+            f"the output of a classifier is (B, classes); the output of {workload.name} is {found}"
+        )
+    return Labels.of_network(workload.module, int(logits[0].shape[1]), file)
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The data that a checkpoint's network was trained on, as its header states it."""
+
+    data: str
+    train: str
+    """Fingerprint of the pictures that it was trained on."""
+    seed: int
+
+    @classmethod
+    def of(cls, file: Path) -> TrainedOn | None:
+        """None if ``file`` is no checkpoint, or does not say."""
+        try:
+            with safetensors.safe_open(file, framework="pt") as opened:
+                text = (opened.metadata() or {}).get("training", "")
+            training = read_object(text)
+            data = training["data"]
+            made = cls(data["name"], data["train"], training["recipe"]["seed"])
+        except (OSError, safetensors.SafetensorError, RecordError, KeyError, TypeError):
+            return None
+        kinds = [type(one) for one in (made.data, made.train, made.seed)]
+        return made if kinds == [str, str, int] else None
 
 
 def is_compiled(name: str) -> bool:

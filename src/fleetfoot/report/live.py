@@ -140,14 +140,16 @@ class Progress:
 
 
 class Counter:
-    """A context that receives counts, "done of so many", and shows them: in a terminal a bar,
-    elsewhere one line at the start."""
+    """A context that receives counts, "done of so many", and shows them: in a terminal a bar with
+    the time that is left, elsewhere a line at the start of each stage and then now and then."""
 
     def __init__(self, console: Console, words: str) -> None:
         self._console = console
         self._words = words
         self._live: Live | None = None
-        self._said = False
+        self._stage = ""
+        self._began = (0, 0.0)
+        self._said = 0.0
 
     def __enter__(self) -> Counter:
         return self
@@ -161,17 +163,36 @@ class Counter:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, done: int, of: int) -> None:
+    def __call__(self, done: int, of: int, words: str = "") -> None:
+        """Shows a state.
+
+        Args:
+            words: what is being done. Default: the words of the whole.
+        """
+        words = words or self._words
+        now = time.monotonic()
+        if words != self._stage:
+            self._stage, self._began = words, (done, now)
+            if not self._console.is_terminal:
+                self._console.print(Text(words))
+                self._said = now
         if not self._console.is_terminal:
-            if not self._said:
-                self._console.print(Text(self._words))
-                self._said = True
+            if now - self._said >= QUIET_S and done < of:
+                self._said = now
+                self._console.print(Text(f"{words}: {done:,} of {of:,}{self._left(done, of, now)}"))
             return
         if self._live is None:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         row = Table.grid(padding=(0, 1))
-        row.add_row(
-            ProgressBar(total=of, completed=done, width=24), Text(f"{self._words}: {done} of {of}")
-        )
+        text = f"{words}: {done:,} of {of:,}{self._left(done, of, now)}"
+        row.add_row(ProgressBar(total=of, completed=done, width=24), Text(text))
         self._live.update(row)
+
+    def _left(self, done: int, of: int, now: float) -> str:
+        """How long the rest of the stage takes, if it goes on as it did since its first state."""
+        first, began = self._began
+        if done - first < STEPS_TO_KNOW:
+            return ""
+        left_s = (now - began) / (done - first) * (of - done)
+        return f", about {duration(left_s)} left" if left_s >= 1 else ""

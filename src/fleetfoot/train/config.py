@@ -23,6 +23,7 @@ Precision = Literal["float32", "bf16", "fp16", "float64"]
 @dataclass(frozen=True, kw_only=True)
 class Optim:
     name: OptimName = "adamw"
+    """``rmsprop_tf`` and ``lamb`` are timm's; the others are torch's."""
     lr: float = 1e-3
     """Learning rate at ``lr_batch`` pictures an update."""
     lr_batch: int | None = None
@@ -31,13 +32,16 @@ class Optim:
     lr_rule: Literal["linear", "sqrt"] = "linear"
     """Whether the rate is scaled by batch / lr_batch or by its square root."""
     weight_decay: float = 0.05
+    """Decoupled from the gradient for adamw; a part of it for all others."""
     decay: Literal["matrices", "no_depthwise", "all"] = "matrices"
     """Parameters that decay: those of two dimensions or more except biases; these without the
     kernels of depthwise convolutions; or every one."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """For adamw and lamb."""
     momentum: float = 0.9
     """For sgd, rmsprop and rmsprop_tf."""
     nesterov: bool = False
+    """Whether sgd looks ahead by its momentum."""
     alpha: float = 0.9
     """Decay of the squared gradients' average, for rmsprop and rmsprop_tf."""
     eps: float | None = None
@@ -55,6 +59,7 @@ class Schedule:
     """Learning rate, and optionally weight decay, as a function of the update's number."""
 
     curve: Curve = "cosine"
+    """The learning rate after the warm-up."""
     warmup: float = 0.0
     """Epochs of linear warm-up. They are part of the run's epochs."""
     warmup_lr: float = 1e-6
@@ -85,6 +90,7 @@ class Schedule:
 @dataclass(frozen=True, kw_only=True)
 class Loss:
     kind: Literal["cross_entropy", "bce"] = "cross_entropy"
+    """``bce``: binary cross-entropy of each class by itself."""
     smoothing: float = 0.0
     """Label smoothing."""
     threshold: float | None = None
@@ -114,6 +120,7 @@ class Distil:
     weights: str = ""
     """A file of weights of the teacher. Default: its published ones, or those of its own file."""
     kind: Literal["hard", "soft"] = "hard"
+    """Whether the student learns the teacher's likeliest class, or all its probabilities."""
     alpha: float = 0.5
     """Weight of the teacher's part of the loss."""
     temperature: float = 1.0
@@ -155,6 +162,7 @@ class Recipe:
     name: str = "custom"
     about: About = field(default_factory=lambda: About(source="your own"))
     epochs: int = 10
+    """Passes over the training part, before ``schedule.cooldown``."""
     updates: int | None = None
     """Updates of the whole run. Default: those of ``epochs`` and ``schedule.cooldown``."""
     batch: int = 128
@@ -193,6 +201,7 @@ class Recipe:
     precision: Precision = "float32"
     """Type of the forward and backward pass; weights are kept in float32 (float64 in float64)."""
     seed: int = 0
+    """Everything random in the run comes from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,13 +214,17 @@ class Run:
     """Threads of the training process. Default: torch's. On the CPU another number may change the
     last bits of a result."""
     channels_last: bool = False
+    """Whether pictures and weights lie in memory with the channels last."""
     compile: bool = False
+    """Whether the network runs through ``torch.compile``."""
     checkpointing: bool = False
     """Whether activations are computed again in the backward pass, to save memory."""
     sync_bn: bool = False
     """Whether batch norms see the pictures of all processes."""
     on_bad_image: Literal["skip", "stop"] = "stop"
+    """What to do with a picture that cannot be used: take the next one instead, or end."""
     on_nan: Literal["stop", "rollback"] = "stop"
+    """What to do if the loss is not finite: end, or go back to the last checkpoint."""
     save_seconds: float = 300.0
     """Longest time between two checkpoints, in seconds. One is written after every epoch too."""
     save_updates: int | None = None
@@ -224,3 +237,4 @@ class Run:
     """Whether a GPU's kernels whose results differ from run to run are left out, where there are
     others. On the CPU results never differ."""
     device: str = "cpu"
+    """Where the network runs: ``cpu``, ``cuda``, ``cuda:1``."""

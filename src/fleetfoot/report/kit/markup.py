@@ -45,7 +45,14 @@ def markup(*elements: Element) -> str:
 
 
 def page(
-    name: str, sheets: tuple[str, ...], colours: str, *, title: str, when: str, **parts: str
+    name: str,
+    sheets: tuple[str, ...],
+    colours: str,
+    *,
+    title: str,
+    when: str,
+    pictures: bool = False,
+    **parts: str,
 ) -> str:
     """The page from the template ``name``.html, complete in one text.
 
@@ -53,12 +60,14 @@ def page(
         sheets: names of the style files, the common one first.
         colours: CSS rules that follow the sheets.
         title, when: plain text, escaped here.
+        pictures: whether the page shows pictures, which it contains as ``data:`` addresses.
         parts: markup, by its name in the template.
     """
     script = "".join(_asset(file) for file in ("common.js", f"{name}.js"))
     sheet = "".join(map(_asset, sheets)) + colours
     return Template(_asset(f"{name}.html")).substitute(
-        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(sheet)}",
+        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(sheet)}"
+        + "; img-src data:" * pictures,
         title=escape(title),
         when=escape(when),
         sheet=sheet,

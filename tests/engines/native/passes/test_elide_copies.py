@@ -243,3 +243,20 @@ def test_pixels_merged_into_channels_are_no_order_of_a_convolutions_channels():
             return blocks[..., list(range(15, -1, -1))].permute(0, 3, 1, 2)
 
     kept(lower(Blocks().eval(), torch.randn(1, 3, 4, 4)), fused_and_placed)
+
+
+def test_one_column_of_a_concatenated_map_is_no_move_of_its_channels():
+    """A copy of every second column reads rows of W · C numbers, of which it takes C."""
+
+    class Columns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.mix = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 1)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            x = self.conv(x)
+            changed = x.clone()
+            changed[:, :, :, 0:2:2].relu_()
+            return torch.cat((x, x), 1), self.mix(changed)
+
+    kept(lower(Columns().eval(), torch.randn(1, 1, 2, 2)), fused_and_placed)

@@ -88,7 +88,7 @@ def _compose(graph: Graph) -> None:
             before = as_move(writes[0].node) if len(writes) == 1 else None
             if (
                 before is not None
-                and before.out.size == move.source.size
+                and before.out.shape == move.source.shape
                 and not flow.written(before.source, writes[0].index, index)
                 and before.source.tensor.kind == "arena"
             ):
@@ -224,7 +224,8 @@ def _concatenations(graph: Graph, flow: Flow) -> dict[Tensor, _Concat]:
                 found[whole.tensor] = _Concat(whole, parts)
     for tensor in list(found):
         moves = [as_move(use.node) for use in flow.reads(tensor)]
-        known = [move for move in moves if move is not None]
+        shape = found[tensor].whole.shape  # a move of one column takes a row for a pixel
+        known = [move for move in moves if move is not None and move.source.shape == shape]
         if not known or len(known) != len(moves):
             del found[tensor]
         else:

@@ -1,0 +1,193 @@
+"""The pictures of an evaluation's page, as SVG: which classes are confused, and whether the
+probabilities can be believed."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from xml.etree.ElementTree import Element
+
+from fleetfoot.evaluate.record import EvaluationRecord
+from fleetfoot.evaluate.tally import Tally
+from fleetfoot.report.evaluations import confusions
+from fleetfoot.report.kit.markup import label, node
+from fleetfoot.report.kit.svg import ADVANCE
+
+MOST_WIDE, MOST_NARROW = 24, 12
+"""Classes that a matrix shows by name at most."""
+LETTERS = 18
+"""Letters of a class's name beside the matrix."""
+SHADES = (0.01, 0.05, 0.15, 0.4)
+"""Shares of a class's pictures at which a box becomes darker; most confusions are rare."""
+
+
+def short(name: str, most: int = LETTERS) -> str:
+    """A name that is cut after so many letters.
+
+    >>> short("great white shark, white shark")
+    'great white shark…'
+    """
+    return name if len(name) <= most else f"{name[: most - 1].rstrip(' ,')}…"
+
+
+def shown_classes(counts: Tally, most: int) -> list[int]:
+    """The classes of a matrix: all that occur, if they are few; otherwise those of the pairs that
+    are confused most often."""
+    present = [one.number for one in counts.per_class if one.images or one.guessed]
+    if len(present) <= most:
+        return present
+    chosen: dict[int, None] = {}
+    for truth, guess, _ in confusions(counts):
+        if len(chosen | {truth: None, guess: None}) > most:
+            break
+        chosen |= {truth: None, guess: None}
+    return sorted(chosen) or present[:most]
+
+
+def matrix(record: EvaluationRecord, *, narrow: bool) -> Element:
+    """Number of pictures by true class and best guess. The shade is the share of the true class's
+    pictures; right answers lie on the diagonal."""
+    counts = record.counts
+    chosen = shown_classes(counts, MOST_NARROW if narrow else MOST_WIDE)
+    images = {one.number: one.images for one in counts.per_class}
+    names = [short(record.classes[number]) for number in chosen]
+    letters = max(map(len, names), default=1)
+    size = 10 if narrow else 11
+    width = 350 if narrow else 620
+    left = ADVANCE * size * letters + 14
+    cell = min(46.0, (width - left - 6) / max(1, len(chosen)))
+    slanted = ADVANCE * size * letters * math.sin(math.radians(50)) + 22
+    side = cell * len(chosen)
+    right = left + side + ADVANCE * size * letters * math.cos(math.radians(50))
+    parts = [
+        label(0, slanted - 8, "true class", "title"),
+        label(left + side / 2, 11, "best guess", "title middle"),
+    ]
+    for row, truth in enumerate(chosen):
+        y = slanted + row * cell
+        parts.append(label(left - 7, y + cell / 2 + 4, names[row], "tick end"))
+        at = (round(left + row * cell + cell / 2 + 2, 1), round(slanted - 6, 1))
+        text = label(0, 0, names[row], "tick")
+        text.set("transform", f"translate({at[0]} {at[1]}) rotate(-50)")
+        parts.append(text)
+        for column, guess in enumerate(chosen):
+            count = counts.pairs[truth, guess]
+            share = count / images[truth] if images[truth] else 0
+            kind = "hit" if truth == guess else "miss"
+            shade = (bisect_left(SHADES, share) + 1) * bool(count)
+            x = left + column * cell
+            box = node(
+                "rect",
+                x=round(x, 1),
+                y=round(y, 1),
+                width=round(cell - 1, 1),
+                height=round(cell - 1, 1),
+                class_=f"{kind} s{shade}",
+            )
+            if count:
+                said = (
+                    f"{record.classes[truth]} taken for {record.classes[guess]}: {count} of "
+                    f"{images[truth]}"
+                    if truth != guess
+                    else f"{record.classes[truth]}: {count} of {images[truth]} right"
+                )
+                box.append(node("title", said))
+            parts.append(box)
+            if count and cell >= ADVANCE * size * len(str(count)) + 3:
+                text = label(x + cell / 2, y + cell / 2 + 4, str(count), f"count middle s{shade}")
+                parts.append(text)
+    return node(
+        "svg",
+        *parts,
+        class_="chart narrow" if narrow else "chart wide",
+        viewBox=f"0 0 {max(width, math.ceil(right))} {math.ceil(slanted + side + 4)}",
+        role="img",
+        aria_label="Number of pictures by true class and best guess",
+    )
+
+
+def reliability(counts: Tally, *, narrow: bool) -> Element:
+    """Accuracy by the probability of the best guess, beside the diagonal on which they are equal;
+    below, the number of pictures."""
+    width, height, foot = (350, 330, 56) if narrow else (460, 400, 64)
+    left, right, top = 44, width - 12, 26
+    bottom = height - 42 - foot
+    across, up = right - left, bottom - top
+    parts = []
+    for tick in range(0, 101, 20):
+        x, y = left + across * tick / 100, bottom - up * tick / 100
+        parts.append(node("path", class_="grid", d=f"M{left} {y:.1f}H{right}"))
+        parts.append(label(left - 7, y + 4, str(tick), "tick end"))
+        parts.append(label(x, height - 26, str(tick), "tick middle"))
+    most = max((one.images for one in counts.reliability), default=1) or 1
+    base = height - 42
+    for one in counts.reliability:
+        if not one.images:
+            continue
+        x, wide = left + across * one.low, across * (one.high - one.low) - 1.5
+        tall = up * one.accuracy
+        said = (
+            f"probability {100 * one.low:.0f} to {100 * one.high:.0f} %, "
+            f"{100 * one.confidence:.1f} % in the mean: {one.right} of {one.images} right, "
+            f"{100 * one.accuracy:.1f} %"
+        )
+        parts.append(
+            node(
+                "rect",
+                node("title", said),
+                class_="bar-right",
+                x=round(x + 0.7, 1),
+                y=round(bottom - tall, 1),
+                width=round(wide, 1),
+                height=round(max(tall, 0.5), 1),
+            )
+        )
+        mean = bottom - up * one.confidence
+        parts.append(node("path", class_="mean", d=f"M{x + 0.7:.1f} {mean:.1f}h{wide:.1f}"))
+        share = (foot - 16) * one.images / most
+        parts.append(
+            node(
+                "rect",
+                node("title", f"{one.images} pictures"),
+                class_="bar-count",
+                x=round(x + 0.7, 1),
+                y=round(base - share, 1),
+                width=round(wide, 1),
+                height=round(share, 1),
+            )
+        )
+    parts += [
+        node("path", class_="guide", d=f"M{left} {bottom}L{right} {top}"),
+        node("path", class_="axis", d=f"M{left} {top}V{bottom}H{right}"),
+        node("path", class_="axis", d=f"M{left} {base}H{right}"),
+        label(6, 12, "right, %", "title"),
+        label(left, base - foot + 14, "pictures", "tick"),
+        label((left + right) / 2, height - 6, "probability of the best guess, %", "title middle"),
+    ]
+    return node(
+        "svg",
+        *parts,
+        class_="chart narrow" if narrow else "chart wide",
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        aria_label="Accuracy by the probability of the best guess",
+    )
+
+
+def whisker(low: float, high: float, value: float, of: Sequence[float]) -> Element:
+    """A value with its interval, on the axis from ``of[0]`` to ``of[1]``."""
+    width, height = 120, 14
+    span = (of[1] - of[0]) or 1.0
+    at = [round((one - of[0]) / span * (width - 8) + 4, 1) for one in (low, value, high)]
+    return node(
+        "svg",
+        node("path", class_="rail", d=f"M0 {height / 2}H{width}"),
+        node("path", class_="range", d=f"M{at[0]} {height / 2}H{at[2]}"),
+        node("circle", cx=at[1], cy=height / 2, r=3.5),
+        class_="whisker",
+        viewBox=f"0 0 {width} {height}",
+        width=width,
+        height=height,
+        aria_hidden="true",
+    )
