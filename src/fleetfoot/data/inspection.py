@@ -154,7 +154,7 @@ class Inspection:
         return asdict(self)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Look:
     """What was seen of one picture."""
 
