@@ -12,6 +12,8 @@ MODULES = (
     "choose.front",
     "cli.models",
     "data.augment",
+    "data.layouts.assembly",
+    "data.layouts.shards",
     "data.order",
     "data.preprocess",
     "data.workers",
