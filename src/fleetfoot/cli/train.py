@@ -256,7 +256,7 @@ def train(
     found = _resumed(resume, model) if resume is not None else None
     if found is None:
         builtin = data is None
-        preset = _preset(recipe, model, builtin=builtin)
+        preset = preset_of(recipe, model, builtin=builtin)
         before = Settings(preset)
         name = model or MODEL
         options = dict(SMALL) if builtin and model is None else {}
@@ -281,7 +281,7 @@ def train(
         "run.threads": threads, "run.on_nan": on_nan,
     }  # fmt: skip
     world = place.world if place else 1
-    settings = _settings(before, ctx.meta["timm"], given, changes or [], world)
+    settings = settings_of(before, ctx.meta["timm"], given, changes or [], processes=world)
     options |= dict(map(option_pair, option or ()))
     with working("reading the data set"):
         dataset = open_dataset(data, val_share=settings.recipe.val_share, seed=settings.recipe.seed)
@@ -325,7 +325,7 @@ def train(
         raise typer.Exit(exit_code(outcome.interrupted))
 
 
-def _preset(recipe: str | None, model: str | None, *, builtin: bool) -> Any:
+def preset_of(recipe: str | None, model: str | None, *, builtin: bool) -> Any:
     from fleetfoot.train.recipes import recipe as named
     from fleetfoot.train.recipes import recipe_of
 
@@ -334,12 +334,13 @@ def _preset(recipe: str | None, model: str | None, *, builtin: bool) -> Any:
     return named(recipe or ("digits" if builtin else RECIPE))
 
 
-def _settings(
+def settings_of(
     before: Settings,
     timm: list[str],
     given: dict[str, Any],
     changes: list[str],
-    processes: int,
+    *,
+    processes: int = 1,
 ) -> Settings:
     """The settings after timm's flags, this command's options, and ``--set``, in this order.
     ``--batch-size`` of timm's is that of one of ``processes``."""
