@@ -69,7 +69,8 @@ def test_a_run_goes_on_with_its_own_settings_and_those_given(fleetfoot):
 def test_flags_of_timm_are_settings(fleetfoot):
     made = fleetfoot(
         "train", "--opt", "sgd", "--momentum", "0.5", "-b", "16", "-j", "0", "--model-ema",
-        "--model-ema-decay=0.5", "--set", "updates=1", "--size", "32", "--output", "run", "--threads", "1",
+        "--model-ema-decay=0.5", "--set", "updates=1", "--size", "32", "--output", "run",
+        "--threads", "1",
     )  # fmt: skip
     assert made.exit_code == 0, made.output
     recipe = checkpoint.read(Path("run/last.safetensors")).training.recipe
