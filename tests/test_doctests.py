@@ -9,10 +9,11 @@ from fleetfoot import runtime
 
 MODULES = (
     "artifact", "choose.front", "cli.models", "data.augment", "data.order", "data.preprocess",
-    "data.workers", "engines", "engines.base", "engines.inputs", "errors", "evaluate.score",
-    "evaluate.tally", "explain.explanation", "explain.lint", "machine.machine",
-    "machine.roofline",
-    "models.catalogue", "models.creation", "ops.pconv", "predict", "report.eval_svg", "report.evaluations", "runtime",
+    "data.workers", "engines", "engines.base", "engines.inputs", "errors", "evaluate.compare",
+    "evaluate.matching", "evaluate.score", "evaluate.tally", "explain.explanation",
+    "explain.lint", "machine.machine", "machine.roofline",
+    "models.catalogue", "models.creation", "ops.pconv", "predict", "report.eval_svg",
+    "report.evaluations", "runtime",
     "tasks.classify", "weights.files", "weights.formats", "weights.layouts.keras",
     "weights.loading", "weights.pickles", "weights.pretrained", "weights.top1",
 )  # fmt: skip
