@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from fleetfoot.data.dataset import Dataset
 from fleetfoot.errors import CheckpointError, MissingExtraError, RecordError, TrainingError
-from fleetfoot.files import locked, read_json, to_json, write_text
+from fleetfoot.files import locked, plain, read_json, to_json, write_text
 from fleetfoot.train.checkpoint import Epoch
 from fleetfoot.train.config import Recipe
 from fleetfoot.train.events import EpochDone, Event
@@ -257,7 +257,7 @@ def searched(
         )
     return Search(
         model=model,
-        options=dict(options),
+        options=plain(dict(options)),  # as they are read back
         data=dataset.name,
         train_pictures=dataset.train.fingerprint,
         val_pictures=dataset.val.fingerprint,
