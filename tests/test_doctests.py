@@ -21,6 +21,8 @@ MODULES = (
     "engines.base",
     "engines.inputs",
     "errors",
+    "evaluate.compare",
+    "evaluate.matching",
     "evaluate.score",
     "evaluate.tally",
     "explain.explanation",
