@@ -197,6 +197,7 @@ def cpu_s() -> float:
 def record(bench: Bench, *, rounds: int, passed_over: int, timed: int) -> Record:
     """Measures, and notes what and where."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    commit = environment.commit()
     images = [source.open().image for source, _ in bench.split()]  # into the system's file cache
     sizes = bench.split().pictures.sizes()
     turns = []
@@ -225,7 +226,7 @@ def record(bench: Bench, *, rounds: int, passed_over: int, timed: int) -> Record
             for name, version in environment.versions().items()
             if name in ("python", "fleetfoot", "torch", "torchvision", "timm", "numpy", "pillow")
         },
-        commit=environment.commit(),
+        commit=commit,
         load_average=environment.surroundings().load_average,
         turns=tuple(turns),
     )

@@ -169,6 +169,16 @@ def test_memory_is_used_again():
     assert len(places) <= 12
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pinned_pixels_are_a_copy(workers, monkeypatch):
+    """Without a GPU nothing can be pinned; a copy is what pinning gives. The memory of the workers
+    is free at once, while a GPU may still read the copy."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    pinned = training(workers=workers, last_update=30, pin_memory=True)
+    assert same(pinned, training(last_update=30))
+    assert len({batch.pixels.data_ptr() for batch in pinned}) == 30
+
+
 def test_phases_change_the_size_between_epochs():
     phases = (Phase(until=1, size=16), Phase(until=2, size=32))
     growing = Augmentation(augment=Augment(), preprocess=PREPROCESS, size=24, phases=phases, seed=4)

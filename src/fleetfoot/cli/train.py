@@ -53,7 +53,7 @@ def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str
     if not any(word.startswith("-") and word.partition("=")[0] not in own for word in args):
         return list(args), []
     from fleetfoot.errors import UnknownNameError
-    from fleetfoot.train.timm_flags import FLAGS, SHORT, WITHOUT
+    from fleetfoot.train.timm_flags import FLAGS, SHORT, WITHOUT, taken
 
     ours: list[str] = []
     theirs: list[str] = []
@@ -71,12 +71,9 @@ def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str
         long = SHORT.get(flag, flag)
         if long not in FLAGS and long not in WITHOUT:
             raise UnknownNameError.of("option", flag, [*own, *FLAGS])
-        theirs.append(word)
-        count = FLAGS[long].values if long in FLAGS else 0
-        taken = 1 if "=" in word else 0
-        while words and not words[0].startswith("-") and (count is None or taken < count):
-            theirs.append(words.pop(0))
-            taken += 1
+        count = 0 if "=" in word else taken(long, words)
+        theirs += [word, *words[:count]]
+        del words[:count]
     return ours, theirs
 
 
@@ -283,7 +280,8 @@ def train(
         "run.on_bad_image": on_bad_image, "run.workers": workers, "run.device": device,
         "run.threads": threads, "run.on_nan": on_nan,
     }  # fmt: skip
-    settings = settings_of(before, ctx.meta["timm"], given, changes or [])
+    world = place.world if place else 1
+    settings = settings_of(before, ctx.meta["timm"], given, changes or [], processes=world)
     options |= dict(map(option_pair, option or ()))
     with working("reading the data set"):
         dataset = open_dataset(data, val_share=settings.recipe.val_share, seed=settings.recipe.seed)
@@ -337,13 +335,19 @@ def preset_of(recipe: str | None, model: str | None, *, builtin: bool) -> Any:
 
 
 def settings_of(
-    before: Settings, timm: list[str], given: dict[str, Any], changes: list[str]
+    before: Settings,
+    timm: list[str],
+    given: dict[str, Any],
+    changes: list[str],
+    *,
+    processes: int = 1,
 ) -> Settings:
-    """The settings after timm's flags, this command's options, and ``--set``, in this order."""
+    """The settings after timm's flags, this command's options, and ``--set``, in this order.
+    ``--batch-size`` of timm's is that of one of ``processes``."""
     from fleetfoot.train.settings import written
     from fleetfoot.train.timm_flags import from_timm_flags
 
-    made = from_timm_flags(timm, before).settings if timm else before
+    made = from_timm_flags(timm, before, processes=processes).settings if timm else before
     options = [
         f"{name}={value if isinstance(value, str) else written(value)}"
         for name, value in given.items()

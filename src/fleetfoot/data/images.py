@@ -161,7 +161,9 @@ def read_image(path: Path, name: str, max_bytes: int) -> bytes:
                 raise ImageError(
                     name, f"{size:,} bytes, over the limit of {max_bytes:,} (max_bytes)"
                 )
-            return file.read(max_bytes + 1)
+            # not max_bytes: Python sets aside what it is asked for, which takes longer than a
+            # small picture does. Some file systems state no size
+            return file.read((size or max_bytes) + 1)
     except FileNotFoundError as error:
         if path.is_symlink():
             raise ImageError(name, f"a link to {os.readlink(path)}, which is not there") from error

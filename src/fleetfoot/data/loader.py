@@ -413,9 +413,9 @@ class _Begun:
         pixels = reader.pixels(slot, epoch, len(self.request.indices))
         if free and not pin_memory:
             weakref.finalize(pixels, free.append, self.slot).atexit = False
-            return reader.batch(self.request, pixels, self.answers, pin_memory)
-        made = reader.batch(
-            self.request, pixels if pin_memory else pixels.copy(), self.answers, pin_memory
-        )
+            return reader.batch(self.request, pixels, self.answers, pin_memory=False)
+        if not pin_memory:  # pinning makes a copy by itself
+            pixels = pixels.copy()
+        made = reader.batch(self.request, pixels, self.answers, pin_memory)
         free.append(self.slot)
         return made

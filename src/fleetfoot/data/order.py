@@ -120,7 +120,7 @@ class Order:
         return slice(first, first + size)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def permutation(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The numbers from 0 to ``examples`` - 1 in the order of the epoch. The result is read-only."""
     key = np.array([seed, epoch], dtype=np.uint64)

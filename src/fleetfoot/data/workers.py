@@ -8,10 +8,12 @@ in slots of shared memory, which are used over and over; pipes carry only what d
 from __future__ import annotations
 
 import contextlib
+import mmap
 import multiprocessing
 import os
 import signal
 import traceback
+import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,7 +70,10 @@ class Workers:
     ) -> None:
         context: Any = multiprocessing.get_context(start_method)
         self._method = context.get_start_method()
-        shared = [context.RawArray("B", slot_bytes) for _ in range(slots)]
+        if self._method == "fork":  # no file in /dev/shm, of which a container may have little
+            shared: list[Any] = [mmap.mmap(-1, max(1, slot_bytes)) for _ in range(slots)]
+        else:
+            shared = [context.RawArray("B", slot_bytes) for _ in range(slots)]
         self.slots: list[Bytes] = [np.frombuffer(one, np.uint8) for one in shared]
         self._waiting: list[int] = [0] * count
         self._pipes: list[Connection] = []
@@ -81,7 +86,10 @@ class Workers:
                 process = context.Process(
                     target=_work, args=(task, shared, there), daemon=True, name="fleetfoot-loader"
                 )
-                with there:  # closed here, so that its end in the worker is the only one
+                with there, warnings.catch_warnings():  # `there` stays open in the worker alone
+                    # Python 3.12 warns of any thread when it forks. Workers use none, and no lock
+                    # but Python's own
+                    warnings.simplefilter("ignore", DeprecationWarning)
                     process.start()
                 self._processes.append(process)
         except BaseException:
