@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,16 +36,25 @@ class TrainCommand(TogetherCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = list(args)
-        own = {word for one in self.params for word in (*one.opts, *one.secondary_opts)}
+        own = {
+            word: not getattr(one, "is_flag", False)
+            for one in self.params
+            for word in (*one.opts, *one.secondary_opts)
+            if word.startswith("-")
+        }
+        own |= dict.fromkeys(ctx.help_option_names, False)
         args, ctx.meta["timm"] = split_flags(args, own)
         rest = super().parse_args(ctx, args)
         ctx.meta["words"] = words
         return rest
 
 
-def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str]]:
+def split_flags(args: Sequence[str], own: Mapping[str, bool]) -> tuple[list[str], list[str]]:
     """The words of a command line in two lists: the command's own, and timm's flags with their
     values.
+
+    Args:
+        own: the command's options; whether each takes a value.
 
     Raises:
         UnknownNameError: a flag is neither's.
@@ -65,7 +74,7 @@ def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str
             return [*ours, word, *words], theirs
         if not word.startswith("-") or word == "-" or flag in own:
             ours.append(word)
-            if flag in own and word == flag and words and flag in ("--set", "--option"):
+            if own.get(flag) and word == flag and words:
                 ours.append(words.pop(0))
             continue
         long = SHORT.get(flag, flag)
