@@ -20,7 +20,7 @@ from fleetfoot.train import checkpoint
 from fleetfoot.train.config import Ema, Optim, Recipe, Run
 from fleetfoot.train.events import Begun, EpochDone
 from fleetfoot.train.folder import LAST
-from fleetfoot.train.on_ray import Job, imported, train_on_ray
+from fleetfoot.train.on_ray import Job, imported, job_of, train_on_ray
 from fleetfoot.train.settings import Settings
 
 RECIPE = Recipe(updates=12, batch=32, size=16, optim=Optim(name="sgd", lr=0.05), ema=Ema(decay=0.5))
@@ -105,3 +105,19 @@ def test_the_error_of_a_process_is_told_as_it_is(cluster, tmp_path):
             job(tmp_path / "run", settings=Settings(replace(RECIPE, batch=33), RUN)),
             processes=2, restarts=0,
         )  # fmt: skip
+
+
+def test_paths_of_a_job_hold_on_every_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def of(model, data=None):
+        return job_of(model, data, Settings(RECIPE, RUN), Path("run"), options={})
+
+    assert of("nets/mine.py:build").model == f"{tmp_path}/nets/mine.py:build"
+    assert of("nets/mine.py").model == f"{tmp_path}/nets/mine.py"
+    assert of("runs/a.safetensors").model == f"{tmp_path}/runs/a.safetensors"
+    assert of("timm:resnet18", "pictures") == Job(
+        model="timm:resnet18", data=f"{tmp_path}/pictures", settings=Settings(RECIPE, RUN),
+        folder=f"{tmp_path}/run", options={},
+    )  # fmt: skip
+    assert of("fasternet_t0").data is None

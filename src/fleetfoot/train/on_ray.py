@@ -26,6 +26,7 @@ from fleetfoot.errors import (
     first_line,
 )
 from fleetfoot.files import parsed, read_text
+from fleetfoot.network import is_file, is_weights
 from fleetfoot.train.events import BadImage, Begun, EpochDone, Notice, OnEvent, RolledBack
 from fleetfoot.train.journal import EVENTS
 from fleetfoot.train.launch import Team, marking
@@ -57,6 +58,22 @@ class Job:
     tensorboard: bool = False
     name: str = ""
     """A name that no other job has."""
+
+
+def job_of(model: str, data: str | None, settings: Settings, folder: Path, **more: Any) -> Job:
+    """The job of these arguments, which may be relative paths; ``more`` are other fields."""
+    if is_file(model):
+        file, _, factory = model.partition(".py")
+        model = f"{os.path.abspath(f'{file}.py')}{factory}"
+    elif is_weights(model):
+        model = os.path.abspath(model)
+    return Job(
+        model=model,
+        data=None if data is None else os.path.abspath(data),
+        settings=settings,
+        folder=os.path.abspath(folder),
+        **more,
+    )
 
 
 def train_on_ray(
