@@ -23,7 +23,7 @@ from fleetfoot.train.folder import LAST
 from fleetfoot.train.on_ray import Job, imported, job_of, train_on_ray
 from fleetfoot.train.settings import Settings
 
-RECIPE = Recipe(updates=12, batch=32, size=16, optim=Optim(name="sgd", lr=0.05), ema=Ema(decay=0.5))
+RECIPE = Recipe(updates=12, batch=32, size=32, optim=Optim(name="sgd", lr=0.05), ema=Ema(decay=0.5))
 RUN = Run(workers=0, threads=1, save_updates=3)
 OPTIONS = {"width": 8, "depths": (1, 1, 1, 1), "head_width": 32}
 

@@ -26,6 +26,7 @@ from fleetfoot.errors import (
     first_line,
 )
 from fleetfoot.files import parsed, read_text
+from fleetfoot.interrupts import handled
 from fleetfoot.network import is_file, is_weights
 from fleetfoot.train.events import BadImage, Begun, EpochDone, Notice, OnEvent, RolledBack
 from fleetfoot.train.journal import EVENTS
@@ -103,7 +104,8 @@ def train_on_ray(
     folder = Path(job.folder)
     on_gpu = job.settings.run.device.startswith("cuda")
     job = replace(job, name=uuid.uuid4().hex)
-    with connected(ray), _followed(folder / EVENTS, on_event):
+    # Ray leaves its handlers of signals behind; ``handled`` puts back those that were there
+    with handled(), connected(ray), _followed(folder / EVENTS, on_event):
         trainer = TorchTrainer(
             _work,
             train_loop_config={"job": job},
