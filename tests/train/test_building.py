@@ -19,9 +19,7 @@ CLASSES = ("a", "b", "c")
 
 
 def test_a_network_of_the_zoo_gets_the_classes_and_the_recipes_rates():
-    made = build(
-        "fasternet_t0", CLASSES, Recipe(size=48, drop=0.1, drop_path=0.2), options=SMALL
-    )
+    made = build("fasternet_t0", CLASSES, Recipe(size=48, drop=0.1, drop_path=0.2), options=SMALL)
     assert made.name == "fasternet_t0"
     assert made.module.num_classes == 3
     assert made.options == SMALL | {"drop_rate": 0.1, "drop_path_rate": 0.2}

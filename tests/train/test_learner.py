@@ -62,9 +62,7 @@ def test_frozen_stages_stay_as_they_are(tmp_path):
 
 
 def test_a_checkpoint_can_teach(tmp_path):
-    trained(
-        tmp_path / "teacher", model=MODEL, options=OPTIONS, recipe=changed(size=32, updates=1)
-    )
+    trained(tmp_path / "teacher", model=MODEL, options=OPTIONS, recipe=changed(size=32, updates=1))
     teacher = str(tmp_path / "teacher" / "best.safetensors")
     recipe = changed(distil=Distil(teacher=teacher, kind="soft", alpha=0.9, size=32), updates=3)
     trained(tmp_path / "a", recipe=recipe)
