@@ -216,11 +216,19 @@ def train(
         int,
         typer.Option(
             min=1,
-            help="Processes on this machine that share each batch. With --device cuda each has a "
-            "GPU of its own. On several machines use torchrun: docs/scale.md.",
+            help="Processes that share each batch. With --device cuda each has a GPU of its own. "
+            "On several machines use torchrun or --on ray: docs/scale.md.",
             rich_help_panel=RUNNING,
         ),
     ] = 1,
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Where the processes run: 'here', this machine; or 'ray', the Ray cluster of "
+            "RAY_ADDRESS, whose machines share the run's folder and the data.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = "here",
     restarts: Annotated[
         int,
         typer.Option(
@@ -247,7 +255,9 @@ def train(
     if resume is not None and output is not None and resume != output:
         raise typer.BadParameter("--resume names the folder of the run; give no other --output")
     place, team = ctx.meta.get("place"), ctx.meta.get("team")
-    if place is None and (processes > 1 or restarts):
+    if on not in ("here", "ray"):
+        raise typer.BadParameter(f"--on takes 'here' or 'ray', not {on!r}")
+    if on == "here" and place is None and (processes > 1 or restarts):
         folder = resume or output or free_folder(data or "digits", model or MODEL)
         start_here(ctx.meta["words"], folder, processes=processes, restarts=restarts)
     with working("loading"):
@@ -280,7 +290,7 @@ def train(
             data = found.training.data.name
     if device is None and found is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if threads is None and found is None:
+    if threads is None and found is None and on == "here":
         from fleetfoot.cores import usable_cores
 
         threads = max(1, usable_cores() // (place.local_world if place else 1))
@@ -290,7 +300,7 @@ def train(
         "run.on_bad_image": on_bad_image, "run.workers": workers, "run.device": device,
         "run.threads": threads, "run.on_nan": on_nan,
     }  # fmt: skip
-    world = place.world if place else 1
+    world = processes if on == "ray" else place.world if place else 1
     settings = settings_of(before, ctx.meta["timm"], given, changes or [], processes=world)
     options |= dict(map(option_pair, option or ()))
     with working("reading the data set"):
@@ -310,18 +320,25 @@ def train(
             tell_of(dataset, settings.recipe.size)
         echo(f"settings ({settings.recipe.name}):", err=True)
         echo(settings_text(listed(settings, before)), err=True)
-        outcome = run_training(
-            name,
-            dataset,
-            settings.recipe,
-            settings.run,
-            folder,
-            options=options,
-            resume="required" if resume else "if_any" if goes_on(place, folder) else "never",
-            accept_licence=accept_licence,
-            tensorboard=tensorboard,
-            on_event=show if place is None else marking(place, folder, show),
-        )
+        how: dict[str, Any] = {
+            "options": options, "accept_licence": accept_licence, "tensorboard": tensorboard,
+            "resume": "required" if resume else "if_any" if goes_on(place, folder) else "never",
+        }  # fmt: skip
+        if on == "ray":
+            from fleetfoot.train.on_ray import job_of, train_on_ray
+
+            job = job_of(name, data, settings, folder, **how)
+            outcome = train_on_ray(job, processes=processes, restarts=restarts, on_event=show)
+        else:
+            outcome = run_training(
+                name,
+                dataset,
+                settings.recipe,
+                settings.run,
+                folder,
+                **how,
+                on_event=show if place is None else marking(place, folder, show),
+            )
     if place is not None and not place.is_first:
         raise typer.Exit(exit_code(outcome.interrupted) if outcome.interrupted else 0)
     write_page(outcome, dataset, settings, Settings(preset, before.run))
