@@ -22,7 +22,7 @@ app.command()(sweep)
 def run(tmp_path, monkeypatch):
     trainer = Trainer(fails=1)
     monkeypatch.setattr(room, "train", trainer)
-    monkeypatch.setattr(room, "_history", trainer.history)
+    monkeypatch.setattr(room, "history", trainer.history)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):

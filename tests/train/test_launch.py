@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -142,9 +141,3 @@ def test_a_folder_that_cannot_be_written_is_told_by_all(tmp_path):
 def test_numbers_that_make_no_sense_are_refused(numbers, message):
     with pytest.raises(ValueError, match=message):
         launch.start([], folder=Path(), **numbers)
-
-
-def test_a_store_waits_for_an_error_no_longer_than_it_is_told(tmp_path):
-    """FileStore and TCPStore raise alike; ``ended_by`` relies on it."""
-    with pytest.raises(RuntimeError):
-        dist.FileStore(str(tmp_path / "store"), 1).wait(["error"], timedelta(milliseconds=20))

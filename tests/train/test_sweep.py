@@ -29,7 +29,7 @@ def digits():
 
 def searching(monkeypatch, digits, folder, trainer, *, trials=16, seed=5, space=SPACE, **named):
     monkeypatch.setattr(room, "train", trainer)
-    monkeypatch.setattr(room, "_history", trainer.history)
+    monkeypatch.setattr(room, "history", trainer.history)
     return sweep(
         "fasternet_t0", digits, SETTINGS, axes(space, SETTINGS), folder, trials=trials, seed=seed,
         **named,

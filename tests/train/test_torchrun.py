@@ -157,12 +157,3 @@ def test_an_error_that_one_process_meets_ends_all_with_one_message(tmp_path):
     told = [line for line in err.splitlines() if line.startswith("fleetfoot: ")]
     assert len(told) == 1, err
     assert "3.png" in told[0]
-
-
-def test_a_restart_does_not_take_over_a_run_of_another_job(undisturbed):
-    folder = undisturbed[0]
-    before = (folder / LAST).read_bytes()
-    code, _, err = ended(started(*SETTINGS, "--output", folder, restarts=1))
-    assert code != 0
-    assert "holds a run already" in err
-    assert (folder / LAST).read_bytes() == before

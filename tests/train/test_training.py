@@ -161,7 +161,7 @@ def test_without_one_whole_checkpoint_the_run_cannot_go_on(tmp_path):
     trained(tmp_path, on_event=stop_after(1))
     for _, path in Folder(tmp_path).files():
         path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="none of the 3 checkpoints .* is whole"):
+    with pytest.raises(CheckpointError, match=r"none of the 3 checkpoints .* is whole"):
         trained(tmp_path, resume="required")
 
 

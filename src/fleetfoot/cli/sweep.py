@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,12 @@ from fleetfoot.cli.train import MODEL, SMALL, preset_of, settings_of
 from fleetfoot.cli.values import check_output
 from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
+
+if TYPE_CHECKING:
+    from fleetfoot.data.dataset import Dataset
+    from fleetfoot.train.settings import Settings
+    from fleetfoot.train.space import Axis
+    from fleetfoot.train.sweep import SweepOutcome
 
 SWEEPS = "sweeps"
 """Folder of the sweeps without ``--output``."""
@@ -108,6 +115,18 @@ def sweep(
             rich_help_panel=SEARCHING,
         ),
     ] = 1,
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Where the runs are made: 'here', one after the other; or 'ray', on the Ray "
+            "cluster of RAY_ADDRESS, whose machines share the folder and the data.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = "here",
+    parallel: Annotated[
+        int,
+        typer.Option(min=1, help="With --on ray: most runs at once.", rich_help_panel=RUNNING),
+    ] = 4,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -148,6 +167,8 @@ def sweep(
 
     A sweep that was interrupted or killed goes on where it was, by the same command.
     """
+    if on not in ("here", "ray"):
+        raise typer.BadParameter(f"--on takes 'here' or 'ray', not {on!r}")
     with working("loading"):
         import torch
 
@@ -168,7 +189,7 @@ def sweep(
     given = {
         "epochs": epochs, "batch": batch, "optim.lr": None, "size": size,
         "init.weights": "" if weights == "none" else weights, "val_share": val_share,
-        "run.workers": workers, "run.threads": threads or usable_cores(),
+        "run.workers": workers, "run.threads": threads or (usable_cores() if on == "here" else 1),
         "run.device": device or ("cuda" if torch.cuda.is_available() else "cpu"),
     }  # fmt: skip
     before = Settings(preset_of(recipe, model, builtin=builtin))
@@ -180,19 +201,26 @@ def sweep(
     with working("reading the data set"):
         dataset = open_dataset(data, val_share=settings.recipe.val_share, seed=settings.recipe.seed)
     with SweepProgress(console(stderr=True)) as show:
-        outcome = search(
-            name,
-            dataset,
-            settings,
-            varied,
-            folder,
-            trials=trials,
-            seed=seed,
-            prune_after=prune_after or None,
-            options=options,
-            accept_licence=accept_licence,
-            on_event=show,
-        )
+        if on == "ray":
+            outcome = _on_ray(
+                name, data, dataset, settings, varied, folder, options,
+                trials=trials, seed=seed, prune_after=prune_after or None, parallel=parallel,
+                accept_licence=accept_licence, on_event=show,
+            )  # fmt: skip
+        else:
+            outcome = search(
+                name,
+                dataset,
+                settings,
+                varied,
+                folder,
+                trials=trials,
+                seed=seed,
+                prune_after=prune_after or None,
+                options=options,
+                accept_licence=accept_licence,
+                on_event=show,
+            )
     command = _command(data, model, recipe, given, changes or [], option or [])
     write_page(outcome, dataset, settings, varied, command)
     if as_json:
@@ -203,6 +231,31 @@ def sweep(
             echo("no trial came to its end; the reasons stand in summary.csv", err=True)
     if outcome.interrupted:
         raise typer.Exit(exit_code(outcome.interrupted))
+
+
+def _on_ray(
+    name: str,
+    data: str | None,
+    dataset: Dataset,
+    settings: Settings,
+    varied: tuple[Axis, ...],
+    folder: Path,
+    options: dict[str, Any],
+    *,
+    trials: int,
+    seed: int,
+    prune_after: int | None,
+    parallel: int,
+    accept_licence: bool,
+    on_event: Callable[[Any], None],
+) -> SweepOutcome:
+    from fleetfoot.train.on_ray import job_of
+    from fleetfoot.train.sweep import searched
+    from fleetfoot.train.sweep_on_ray import sweep_on_ray
+
+    search = searched(name, dataset, settings, varied, seed, prune_after, options)
+    job = job_of(name, data, settings, folder, options=options, accept_licence=accept_licence)
+    return sweep_on_ray(job, search, varied, trials=trials, parallel=parallel, on_event=on_event)
 
 
 def _command(

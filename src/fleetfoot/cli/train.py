@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
 
 if TYPE_CHECKING:
+    from fleetfoot.data.dataset import Dataset
     from fleetfoot.train.checkpoint import Checkpoint
     from fleetfoot.train.settings import Settings
 
@@ -36,16 +37,25 @@ class TrainCommand(TogetherCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = list(args)
-        own = {word for one in self.params for word in (*one.opts, *one.secondary_opts)}
+        own = {
+            word: not getattr(one, "is_flag", False)
+            for one in self.params
+            for word in (*one.opts, *one.secondary_opts)
+            if word.startswith("-")
+        }
+        own |= dict.fromkeys(ctx.help_option_names, False)
         args, ctx.meta["timm"] = split_flags(args, own)
         rest = super().parse_args(ctx, args)
         ctx.meta["words"] = words
         return rest
 
 
-def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str]]:
+def split_flags(args: Sequence[str], own: Mapping[str, bool]) -> tuple[list[str], list[str]]:
     """The words of a command line in two lists: the command's own, and timm's flags with their
     values.
+
+    Args:
+        own: the command's options; whether each takes a value.
 
     Raises:
         UnknownNameError: a flag is neither's.
@@ -65,7 +75,7 @@ def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str
             return [*ours, word, *words], theirs
         if not word.startswith("-") or word == "-" or flag in own:
             ours.append(word)
-            if flag in own and word == flag and words and flag in ("--set", "--option"):
+            if own.get(flag) and word == flag and words:
                 ours.append(words.pop(0))
             continue
         long = SHORT.get(flag, flag)
@@ -206,11 +216,19 @@ def train(
         int,
         typer.Option(
             min=1,
-            help="Processes on this machine that share each batch. With --device cuda each has a "
-            "GPU of its own. On several machines use torchrun: docs/scale.md.",
+            help="Processes that share each batch. With --device cuda each has a GPU of its own. "
+            "On several machines use torchrun or --on ray: docs/scale.md.",
             rich_help_panel=RUNNING,
         ),
     ] = 1,
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Where the processes run: 'here', this machine; or 'ray', the Ray cluster of "
+            "RAY_ADDRESS, whose machines share the run's folder and the data.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = "here",
     restarts: Annotated[
         int,
         typer.Option(
@@ -237,7 +255,9 @@ def train(
     if resume is not None and output is not None and resume != output:
         raise typer.BadParameter("--resume names the folder of the run; give no other --output")
     place, team = ctx.meta.get("place"), ctx.meta.get("team")
-    if place is None and (processes > 1 or restarts):
+    if on not in ("here", "ray"):
+        raise typer.BadParameter(f"--on takes 'here' or 'ray', not {on!r}")
+    if on == "here" and place is None and (processes > 1 or restarts):
         folder = resume or output or free_folder(data or "digits", model or MODEL)
         start_here(ctx.meta["words"], folder, processes=processes, restarts=restarts)
     with working("loading"):
@@ -270,7 +290,7 @@ def train(
             data = found.training.data.name
     if device is None and found is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if threads is None and found is None:
+    if threads is None and found is None and on == "here":
         from fleetfoot.cores import usable_cores
 
         threads = max(1, usable_cores() // (place.local_world if place else 1))
@@ -280,7 +300,7 @@ def train(
         "run.on_bad_image": on_bad_image, "run.workers": workers, "run.device": device,
         "run.threads": threads, "run.on_nan": on_nan,
     }  # fmt: skip
-    world = place.world if place else 1
+    world = processes if on == "ray" else place.world if place else 1
     settings = settings_of(before, ctx.meta["timm"], given, changes or [], processes=world)
     options |= dict(map(option_pair, option or ()))
     with working("reading the data set"):
@@ -296,24 +316,29 @@ def train(
 
     out = console(stderr=True)
     with Progress(out) as show:
-        for note in (dataset.layout, *dataset.notes):
-            echo(f"{dataset.name}: {note}", err=True)
-        counts = ", ".join(f"{len(split):,} {split.name}" for split in dataset.splits)
-        echo(f"{len(dataset.classes):,} classes; pictures: {counts}", err=True)
+        if place is None or place.is_first:
+            tell_of(dataset, settings.recipe.size)
         echo(f"settings ({settings.recipe.name}):", err=True)
         echo(settings_text(listed(settings, before)), err=True)
-        outcome = run_training(
-            name,
-            dataset,
-            settings.recipe,
-            settings.run,
-            folder,
-            options=options,
-            resume="required" if resume else "if_any" if goes_on(place, folder) else "never",
-            accept_licence=accept_licence,
-            tensorboard=tensorboard,
-            on_event=show if place is None else marking(place, folder, show),
-        )
+        how: dict[str, Any] = {
+            "options": options, "accept_licence": accept_licence, "tensorboard": tensorboard,
+            "resume": "required" if resume else "if_any" if goes_on(place, folder) else "never",
+        }  # fmt: skip
+        if on == "ray":
+            from fleetfoot.train.on_ray import job_of, train_on_ray
+
+            job = job_of(name, data, settings, folder, **how)
+            outcome = train_on_ray(job, processes=processes, restarts=restarts, on_event=show)
+        else:
+            outcome = run_training(
+                name,
+                dataset,
+                settings.recipe,
+                settings.run,
+                folder,
+                **how,
+                on_event=show if place is None else marking(place, folder, show),
+            )
     if place is not None and not place.is_first:
         raise typer.Exit(exit_code(outcome.interrupted) if outcome.interrupted else 0)
     write_page(outcome, dataset, settings, Settings(preset, before.run))
@@ -323,6 +348,22 @@ def train(
         console().print(card(outcome, data=data or ""), soft_wrap=True)
     if outcome.interrupted:
         raise typer.Exit(exit_code(outcome.interrupted))
+
+
+def tell_of(dataset: Dataset, size: int | None) -> None:
+    """Says what a data set holds, and what a quick look at it finds, on standard error.
+
+    Args:
+        size: size for which the network is trained. Default: that of most networks.
+    """
+    from fleetfoot.data.concerns import concerns
+    from fleetfoot.data.inspection import IMAGE_SIZE, inspect
+
+    echo(f"{dataset.name}: {dataset.layout}", err=True)
+    counts = ", ".join(f"{len(split):,} {split.name}" for split in dataset.splits)
+    echo(f"{len(dataset.classes):,} classes; pictures: {counts}", err=True)
+    for one in concerns(inspect(dataset, size=size or IMAGE_SIZE, quick=True)):
+        echo(f"{one.level}: {one.text}", err=True)
 
 
 def preset_of(recipe: str | None, model: str | None, *, builtin: bool) -> Any:

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -121,8 +122,9 @@ class Team:
         lost = isinstance(error, RuntimeError) and not isinstance(error, FleetfootError)
         with suppress(Exception):  # whatever befalls the store, an error is to be told
             if lost:  # it may be that another process has ended; that one knows why
-                with suppress(RuntimeError):
-                    self.store.wait(["error"], timedelta(seconds=HEARD_S))
+                end = time.monotonic() + HEARD_S
+                while not self.store.check(["error"]) and time.monotonic() < end:
+                    time.sleep(0.05)  # where a signal of the launcher ends this process quietly
             mine = f"process {self.place.rank} on {socket.gethostname()}: {first_line(error)}"
             first = self.store.compare_set("error", "", mine).decode()
             if first != mine:

@@ -27,7 +27,6 @@ import multiprocessing
 import os
 import random
 import signal
-import sys
 import tempfile
 import time
 import traceback
@@ -391,7 +390,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "them in runs that ended equal, bit for bit"
     )
     return 0 if record["equal"] == record["runs"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
