@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import multiprocessing
+import os
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
