@@ -3,7 +3,8 @@
     python -m tools.loading FOLDER --record benchmarks/loading/grocery.json
     python -m tools.loading --page docs/loading.md benchmarks/loading
 
-The first measures, the second makes the table of the page from the records. Every loader gives
+The first measures, and adds its rounds to those of a record that is there; the second makes the
+table of the page from the records. Every loader gives
 normalised float32 batches on the CPU. In each round the loaders take turns, in an order that is
 drawn anew; a turn starts the workers, passes over the first batches and times the next ones.
 
@@ -18,9 +19,9 @@ import argparse
 import multiprocessing
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
@@ -92,7 +93,8 @@ class Record:
     cpu: str
     cores: int
     versions: dict[str, str]
-    commit: str
+    commits: tuple[str, ...]
+    """What fleetfoot was, for each time that rounds were added."""
     load_average: float | None
     turns: tuple[Turn, ...]
 
@@ -162,9 +164,9 @@ class Bench:
                 yield pixels
 
 
-def measure(bench: Bench, *, rounds: int, passed_over: int, timed: int) -> Iterator[Turn]:
+def measure(bench: Bench, *, rounds: Iterable[int], passed_over: int, timed: int) -> Iterator[Turn]:
     """Every loader with every augmentation, once a round."""
-    for number in range(rounds):
+    for number in rounds:
         for augmentation in order(list(AUGMENTATIONS), number):
             for loader in order(LOADERS, number, seed=1):
                 with (
@@ -194,25 +196,27 @@ def cpu_s() -> float:
     return spent
 
 
-def record(bench: Bench, *, rounds: int, passed_over: int, timed: int) -> Record:
-    """Measures, and notes what and where."""
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    commit = environment.commit()
+def record(
+    bench: Bench, *, rounds: int, passed_over: int, timed: int, before: Record | None = None
+) -> Record:
+    """Measures, and notes what and where.
+
+    Args:
+        bench: makes the loaders.
+        rounds: number of rounds.
+        passed_over: batches of a turn that are not timed.
+        timed: batches of a turn that are timed.
+        before: a record to which the rounds are added.
+
+    Raises:
+        RecordError: ``before`` was measured in another way or elsewhere.
+    """
     images = [source.open().image for source, _ in bench.split()]  # into the system's file cache
-    sizes = bench.split().pictures.sizes()
-    turns = []
-    for turn in measure(bench, rounds=rounds, passed_over=passed_over, timed=timed):
-        print(
-            f"{turn.round:3} {turn.augmentation:14} {turn.loader:17} {turn.images_per_s:8.1f}/s "
-            f"{turn.cpu_s_per_image * 1e3:.3f} ms",
-            flush=True,
-        )
-        turns.append(turn)
     host = environment.machine()
-    return Record(
-        started=started,
+    empty = Record(
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         pictures=len(images),
-        mean_bytes=float(sizes.mean()),
+        mean_bytes=float(bench.split().pictures.sizes().mean()),
         mean_pixels=float(np.mean([image.width * image.height for image in images])),
         size=bench.size,
         batch=bench.batch,
@@ -226,10 +230,40 @@ def record(bench: Bench, *, rounds: int, passed_over: int, timed: int) -> Record
             for name, version in environment.versions().items()
             if name in ("python", "fleetfoot", "torch", "torchvision", "timm", "numpy", "pillow")
         },
-        commit=commit,
-        load_average=environment.surroundings().load_average,
-        turns=tuple(turns),
+        commits=(environment.commit(),),
+        load_average=None,
+        turns=(),
     )
+    made = empty if before is None else continued(before, empty)
+    turns = []
+    first = 1 + max((turn.round for turn in made.turns), default=-1)
+    for turn in measure(
+        bench, rounds=range(first, first + rounds), passed_over=passed_over, timed=timed
+    ):
+        print(
+            f"{turn.round:3} {turn.augmentation:14} {turn.loader:17} {turn.images_per_s:8.1f}/s "
+            f"{turn.cpu_s_per_image * 1e3:.3f} ms",
+            flush=True,
+        )
+        turns.append(turn)
+    load = environment.surroundings().load_average
+    return replace(made, load_average=load, turns=(*made.turns, *turns))
+
+
+def continued(before: Record, now: Record) -> Record:
+    """``before``, to which rounds are added that are measured as ``now`` says.
+
+    Raises:
+        RecordError: they differ in more than time and commit.
+    """
+    same = replace(now, started=before.started, commits=before.commits, turns=before.turns)
+    for name, value in asdict(replace(same, load_average=before.load_average)).items():
+        if value != asdict(before)[name]:
+            raise RecordError(
+                f"the record there has {name} {asdict(before)[name]!r}, and now it is {value!r}; "
+                "name another file (--record)"
+            )
+    return replace(before, commits=(*before.commits, *now.commits))
 
 
 def table(made: Record) -> str:
@@ -296,7 +330,7 @@ def page(document: Path, folder: Path) -> bool:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.loading", description=__doc__)
     parser.add_argument("folder", type=Path, help="class folders with pictures, or the records")
-    parser.add_argument("--record", type=Path, help="file for the record, which is replaced")
+    parser.add_argument("--record", type=Path, help="file of the record")
     parser.add_argument("--page", type=Path, help="document whose table is made from the records")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--passed-over", type=int, default=6, help="untimed batches of a turn")
@@ -314,7 +348,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # timm's own fails in Pillow 13 when a draw keeps no bits
     auto_augment.NAME_TO_OP |= {"Posterize": posterize, "PosterizeIncreasing": posterize}
     bench = Bench(str(given.folder), given.size, given.batch, given.workers)
-    made = record(bench, rounds=given.rounds, passed_over=given.passed_over, timed=given.timed)
+    made = record(
+        bench,
+        rounds=given.rounds,
+        passed_over=given.passed_over,
+        timed=given.timed,
+        before=read_json(given.record, Record) if given.record.exists() else None,
+    )
     write_text(given.record, to_json(asdict(made), indent=1) + "\n")
     print(table(made))
 

@@ -110,6 +110,8 @@ def test_several_engines_stand_side_by_side(place):
     assert "within noise" in result.stdout
     assert sorted(os.listdir(place / "out")) == ["eager", "index.html", "native"]
     assert read(place / "out" / "native").record.top1.right == 6
+    refused = CliRunner().invoke(app, ["compare", "out", "out/eager"], env={"COLUMNS": "200"})
+    assert "name one: out/eager, out/native" in " ".join(refused.stderr.split())
     rows = list(csv.DictReader((place / "results.csv").read_text().splitlines()))
     assert [row["model"] for row in rows] == ["own.py:Net (eager)", "own.py:Net (native)"]
 
@@ -227,12 +229,13 @@ def trained(place):
             folder.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (40, 40), colour).save(folder / f"{number}.png")
     data = open_dataset("train", val_share=0.2, seed=3)
-    model = create_model("mobilenetv2_010", num_classes=3)
+    options = {"width": 8, "depths": (1, 1, 1, 1), "head_width": 16}
+    model = create_model("fasternet_t0", num_classes=3, **options)
     checkpoint.write(
         place / "run.safetensors",
         checkpoint.Checkpoint(
-            model="mobilenetv2_010",
-            options={},
+            model="fasternet_t0",
+            options=options,
             preprocessing=untrained(32),
             training=checkpoint.Training(
                 update=1,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from tools.loading import (
     Bench,
     Record,
     Turn,
+    continued,
     main,
     measure,
     page,
@@ -50,7 +53,7 @@ def made(rates: dict[str, list[float]]) -> Record:
         cpu="some processor",
         cores=2,
         versions={"timm": "1.0"},
-        commit="",
+        commits=("",),
         load_average=1.5,
         turns=tuple(turns),
     )
@@ -113,6 +116,14 @@ def test_the_page_is_made_from_the_records(tmp_path):
     assert not page(document, records)
 
 
+def test_rounds_are_added_only_to_a_record_of_the_same_measurement():
+    before = made(FASTER)
+    now = replace(before, started="later", commits=("abc",), turns=(), load_average=None)
+    assert continued(before, now) == replace(before, commits=("", "abc"))
+    with pytest.raises(RecordError, match="has workers 2, and now it is 3; name another file"):
+        continued(before, replace(now, workers=3))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # timm's and torch's own
 def test_every_loader_gives_normalised_batches_in_its_turn(tmp_path):
@@ -127,8 +138,14 @@ def test_every_loader_gives_normalised_batches_in_its_turn(tmp_path):
         assert batch.shape == (4, 3, 32, 32)
         assert abs(batch.mean()) < 0.6
         assert 0.3 < batch.std() < 2
-    turns = list(measure(bench, rounds=1, passed_over=1, timed=2))
+    turns = list(measure(bench, rounds=range(1), passed_over=1, timed=2))
     assert {(turn.augmentation, turn.loader) for turn in turns} == {
         (augmentation, loader) for augmentation in AUGMENTATIONS for loader in LOADERS
     }
     assert all(turn.images_per_s > 0 and turn.cpu_s_per_image > 0 for turn in turns)
+
+
+def test_the_page_in_docs_is_what_the_records_give(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    copy = Path(shutil.copy(root / "docs" / "loading.md", tmp_path))
+    assert not page(copy, root / "benchmarks" / "loading")

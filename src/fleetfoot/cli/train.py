@@ -17,6 +17,7 @@ from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
 
 if TYPE_CHECKING:
+    from fleetfoot.data.dataset import Dataset
     from fleetfoot.train.checkpoint import Checkpoint
     from fleetfoot.train.settings import Settings
 
@@ -312,10 +313,8 @@ def train(
 
     out = console(stderr=True)
     with Progress(out) as show:
-        for note in (dataset.layout, *dataset.notes):
-            echo(f"{dataset.name}: {note}", err=True)
-        counts = ", ".join(f"{len(split):,} {split.name}" for split in dataset.splits)
-        echo(f"{len(dataset.classes):,} classes; pictures: {counts}", err=True)
+        if place is None or place.is_first:
+            tell_of(dataset, settings.recipe.size)
         echo(f"settings ({settings.recipe.name}):", err=True)
         echo(settings_text(listed(settings, before)), err=True)
         how: dict[str, Any] = {
@@ -346,6 +345,22 @@ def train(
         console().print(card(outcome, data=data or ""), soft_wrap=True)
     if outcome.interrupted:
         raise typer.Exit(exit_code(outcome.interrupted))
+
+
+def tell_of(dataset: Dataset, size: int | None) -> None:
+    """Says what a data set holds, and what a quick look at it finds, on standard error.
+
+    Args:
+        size: size for which the network is trained. Default: that of most networks.
+    """
+    from fleetfoot.data.concerns import concerns
+    from fleetfoot.data.inspection import IMAGE_SIZE, inspect
+
+    echo(f"{dataset.name}: {dataset.layout}", err=True)
+    counts = ", ".join(f"{len(split):,} {split.name}" for split in dataset.splits)
+    echo(f"{len(dataset.classes):,} classes; pictures: {counts}", err=True)
+    for one in concerns(inspect(dataset, size=size or IMAGE_SIZE, quick=True)):
+        echo(f"{one.level}: {one.text}", err=True)
 
 
 def preset_of(recipe: str | None, model: str | None, *, builtin: bool) -> Any:

@@ -165,7 +165,8 @@ def open_shards(where: str, paths: Sequence[str], *, val_share: float | None, se
     Raises:
         DatasetError: a shard is not a tar or is damaged, or a sample lacks its picture or class.
     """
-    twice = [name for name, n in Counter(map(os.path.basename, paths)).items() if n > 1]
+    if twice := [path for path, times in Counter(paths).items() if times > 1]:
+        raise DatasetError(f"{where}: a shard is named twice: {listed(twice)}")
     by_part: dict[str, list[str]] = {}
     for path in paths:
         by_part.setdefault(_part(path), []).append(path)
@@ -176,8 +177,6 @@ def open_shards(where: str, paths: Sequence[str], *, val_share: float | None, se
                 f"{by_part[''][0]}; name each after its part, for example train-0001.tar"
             )
         by_part = {"train": by_part[""]}
-    if twice and len(set(paths)) < len(paths):
-        raise DatasetError(f"{where}: a shard is named twice: {listed(twice)}")
     with ThreadPoolExecutor(READERS) as pool:
         read = dict(zip(paths, pool.map(samples, paths), strict=True))
     classes = _classes(paths)
