@@ -9,6 +9,7 @@ import pytest
 
 from fake_training import Trainer
 from fleetfoot.data.layouts import open_dataset
+from fleetfoot.interrupts import handled
 from fleetfoot.train import sweep as room
 from fleetfoot.train.config import Optim, Recipe, Run
 from fleetfoot.train.on_ray import Job, imported
@@ -108,7 +109,7 @@ def test_a_sweep_on_a_cluster(digits, tmp_path):
         model="fasternet_t0", data=None, settings=settings, folder=str(tmp_path), options=options
     )
     search = searched("fasternet_t0", digits, settings, varied, 0, 1, options)
-    with warnings.catch_warnings():  # those of Ray and of what it imports
+    with handled(), warnings.catch_warnings():  # Ray's handlers, and its warnings
         warnings.simplefilter("ignore")
         ray = imported()
         ray.init(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -309,10 +308,8 @@ def train(
         place, team, resume or output, Path(RUNS), free_folder(dataset.name, name)
     )
     check_output(folder, folder=True)
-    if place is not None:
-        settings = replace(settings, run=place.run(settings.run))
     if team is not None:
-        team.check_run(folder, dataset)
+        team.check_run(folder, dataset, settings.run)
 
     out = console(stderr=True)
     with Progress(out) as show:

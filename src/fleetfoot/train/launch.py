@@ -31,6 +31,7 @@ from fleetfoot.cores import usable_cores
 from fleetfoot.data.dataset import Dataset
 from fleetfoot.errors import FleetfootError, ToldElsewhereError, TrainingError, first_line
 from fleetfoot.files import write_text
+from fleetfoot.train.config import Run
 from fleetfoot.train.events import Begun, Event, OnEvent
 from fleetfoot.train.place import Place, mark
 
@@ -73,12 +74,18 @@ class Team:
                         f"0 on {host}, {other.get(name)} in process {rank} on {other_host}"
                     )
 
-    def check_run(self, folder: Path, dataset: Dataset) -> None:
-        """Checks that all processes have the same pictures and versions, and share ``folder``.
+    def check_run(self, folder: Path, dataset: Dataset, run: Run) -> None:
+        """Checks that all processes have the same pictures and versions, share ``folder``, and do
+        not share a GPU.
 
         Raises:
-            TrainingError: one of them does not.
+            TrainingError: it is not so.
         """
+        if self.place.local_world > 1 and run.device.startswith("cuda:"):
+            raise TrainingError(
+                f"{self.place.local_world} processes of this machine cannot share {run.device}; "
+                "with --device cuda each has a GPU of its own"
+            )
         pictures = dataset.train.fingerprint if dataset.train else ""
         self.check_same(
             {

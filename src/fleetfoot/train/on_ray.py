@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fleetfoot.data.layouts import open_dataset
 from fleetfoot.errors import (
     FleetfootError,
@@ -173,13 +175,13 @@ def _work(config: dict[str, Any]) -> Any:
         job=job.name,
     )
     folder = Path(job.folder)
-    run = here.run(job.settings.run)
-    if job.settings.run.device.startswith("cuda"):
-        run = replace(run, device=str(ray.train.torch.get_device()))
+    run = job.settings.run
+    if run.device.startswith("cuda"):
+        torch.cuda.set_device(ray.train.torch.get_device())
     recipe = job.settings.recipe
     dataset = open_dataset(job.data, val_share=recipe.val_share, seed=recipe.seed)
     if here.world > 1:
-        Team(here, None).check_run(folder, dataset)
+        Team(here, None).check_run(folder, dataset, run)
     outcome = train(
         job.model,
         dataset,
