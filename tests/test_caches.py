@@ -21,7 +21,7 @@ from fleetfoot.choose.calibrate import Calibration, Sample, Scales
 from fleetfoot.choose.latency import TERMS, LatencyModel
 from fleetfoot.choose.prediction_error import Agreement
 from fleetfoot.count import trace
-from fleetfoot.data.layouts import tars
+from fleetfoot.data.layouts import shards
 from fleetfoot.errors import RecordError
 from fleetfoot.machine import environment, measured
 from pictures_on_disk import tar
@@ -179,11 +179,11 @@ class Shards(Cache):
     def start(self, monkeypatch):
         monkeypatch.setenv("FLEETFOOT_CACHE", str(self.folder))
         self.tar = tar(self.folder / "x" / "x.tar", [("1.png", b"picture"), ("1.cls", b"7")])
-        real = tars._read
-        monkeypatch.setattr(tars, "_read", lambda path: self.count(real(path)))
+        real = shards._read
+        monkeypatch.setattr(shards, "_read", lambda path: self.count(real(path)))
 
     def ask(self):
-        return tars.contents(str(self.tar))
+        return shards.samples(str(self.tar))
 
 
 CACHES = {

@@ -220,3 +220,28 @@ def test_a_cache_that_cannot_be_written_is_said_once(tmp_path, caplog):
         )  # fmt: skip
         assert found == 7
     assert caplog.text.count("answers cannot be kept in") == 1
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    place = tmp_path / "deep" / "made"
+    with files.filling(place) as draft:
+        (draft / "a").write_text("1")
+        assert not place.exists()
+    assert [file.name for file in place.iterdir()] == ["a"]
+    assert place.stat().st_mode & 0o055 == 0o055
+
+    def interrupted():
+        with files.filling(tmp_path / "other") as draft:
+            (draft / "a").write_text("1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["deep"]
+
+    with pytest.raises(FileExistsError, match="holds something"), files.filling(place):
+        pass
+    (tmp_path / "empty").mkdir()
+    with files.filling(tmp_path / "empty") as draft:
+        (draft / "b").touch()
+    assert (tmp_path / "empty" / "b").exists()

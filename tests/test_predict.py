@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import tarfile
 
 import pytest
 from PIL import Image
@@ -221,34 +220,3 @@ def test_real_weights_name_photographs_as_the_reference_does(real_data, name, fi
         accuracy.update(one.topk, ready.labels.index(truth(one.path)))
     assert accuracy.images == 100
     assert (accuracy.top(1), accuracy.top(5)) == (top1, top5)
-
-
-@pytest.mark.slow
-def test_a_network_for_small_pictures_names_them_as_the_reference_does(real_data):
-    weights = real_data / "weights" / "shufflenet_v2_x0_5_cifar10.pth"
-    model = create_model("shufflenet_v2_x0_5", weights=weights, small_input=True)
-    preprocess = Preprocess.of(
-        model,
-        size=32,
-        crop_pct=1.0,
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2023, 0.1994, 0.2010),
-    )
-    ready = Predictor.of(model, batch=50, preprocess=preprocess)
-    accuracy, truth = Accuracy(), {}
-
-    def members():
-        for shard in sorted((real_data / "cifar10_jpeg").glob("test-*.tar")):
-            with tarfile.open(shard) as files:
-                for member in files:
-                    content = files.extractfile(member).read()
-                    if member.name.endswith(".cls"):
-                        truth[member.name.removesuffix(".cls")] = int(content)
-                    else:
-                        yield Source(member.name.removesuffix(".jpg"), content)
-
-    guesses = {one.path: one.topk for one in ready(members())}
-    for name, topk in guesses.items():
-        accuracy.update(topk, truth[name])
-    assert accuracy.images == 5000
-    assert accuracy.top(1) == pytest.approx(83.4, abs=0.05)  # it is given to one decimal

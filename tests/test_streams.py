@@ -146,3 +146,22 @@ def test_every_file_that_is_read_or_written_as_text_has_its_encoding_stated():
             if asks and "encoding" not in stated:
                 found.append(f"{file.name}:{node.lineno}")
     assert not found
+
+
+INHERITED = """
+import os
+from fleetfoot import streams
+streams.prepare_streams()
+with streams.results_apart():
+    with streams.results_inherited():
+        os.system("echo result of a child")
+    os.system("echo noise of a child")
+    streams.echo("result")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file descriptors of POSIX")
+def test_a_child_can_be_given_the_results_stream():
+    done = subprocess.run([sys.executable, "-c", INHERITED], capture_output=True, text=True)
+    assert done.stdout == "result of a child\nresult\n"
+    assert done.stderr == "noise of a child\n"

@@ -197,3 +197,21 @@ def results_apart() -> Iterator[None]:
             own.flush()
             os.dup2(kept, 1)
             apart.close()
+
+
+@contextlib.contextmanager
+def results_inherited() -> Iterator[None]:
+    """While this lasts within ``results_apart``, processes that are started here print their
+    results on this one's standard output."""
+    stream = results()
+    number = -1 if stream is None else _number(stream)
+    if number in (-1, 1):
+        yield
+        return
+    kept = os.dup(1)
+    os.dup2(number, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -95,6 +95,7 @@ main()
 """
 
 
+@pytest.mark.slow  # a process of its own
 def test_an_interrupt_reports_what_was_seen(folder):
     command = [sys.executable, "-c", textwrap.dedent(SLOW_PICTURES), str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -15,11 +15,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fleetfoot.cli import app
+from fleetfoot.data.layouts import open_dataset
 from fleetfoot.engines import available
 from fleetfoot.engines.native import save_plan
 from fleetfoot.evaluate.record import read
 from fleetfoot.interrupts import exit_code
+from fleetfoot.models import create_model
 from fleetfoot.report.evaluations import TIMM_COLUMNS
+from fleetfoot.train import checkpoint
+from fleetfoot.train.config import Recipe, Run
+from fleetfoot.weights.pretrained import untrained
 
 OWN = """
 import torch
@@ -105,6 +110,8 @@ def test_several_engines_stand_side_by_side(place):
     assert "within noise" in result.stdout
     assert sorted(os.listdir(place / "out")) == ["eager", "index.html", "native"]
     assert read(place / "out" / "native").record.top1.right == 6
+    refused = CliRunner().invoke(app, ["compare", "out", "out/eager"], env={"COLUMNS": "200"})
+    assert "name one: out/eager, out/native" in " ".join(refused.stderr.split())
     rows = list(csv.DictReader((place / "results.csv").read_text().splitlines()))
     assert [row["model"] for row in rows] == ["own.py:Net (eager)", "own.py:Net (native)"]
 
@@ -211,6 +218,54 @@ def test_a_plan_is_judged(place):
     assert "the file states no preprocessing" in " ".join(result.stdout.split())
     refused = CliRunner().invoke(app, ["eval", "net.plan", "data", "--engine", "eager"])
     assert "is compiled; it takes no --engine" in " ".join(refused.stderr.split())
+
+
+@pytest.fixture
+def trained(place):
+    """A checkpoint that says it was trained on the folder, with validation split off by seed 3."""
+    for number in range(10):
+        for name, colour in COLOURS.items():
+            folder = place / "train" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 40), colour).save(folder / f"{number}.png")
+    data = open_dataset("train", val_share=0.2, seed=3)
+    options = {"width": 8, "depths": (1, 1, 1, 1), "head_width": 16}
+    model = create_model("fasternet_t0", num_classes=3, **options)
+    checkpoint.write(
+        place / "run.safetensors",
+        checkpoint.Checkpoint(
+            model="fasternet_t0",
+            options=options,
+            preprocessing=untrained(32),
+            training=checkpoint.Training(
+                update=1,
+                epochs=1,
+                recipe=Recipe(seed=3, val_share=0.2),
+                run=Run(),
+                data=checkpoint.Data(
+                    name="train", classes=data.classes, train=data.train.fingerprint
+                ),
+            ),
+            weights=model.state_dict(),
+            average={},
+            optimiser={},
+        ),
+    )
+    return data
+
+
+def test_a_checkpoint_is_judged_on_what_its_training_kept_for_validation(place, trained):
+    given = ["eval", "run.safetensors", "--engine", "eager", "--form", "training"]
+    result = CliRunner().invoke(app, [*given, "--output", "out"])
+    assert result.exit_code == 0, result.output
+    assert "run.safetensors on train, val" in result.stdout
+    assert "trained on these pictures" not in result.stderr
+    record, _ = read(place / "out")
+    assert record.fingerprint == trained.val.fingerprint
+    assert record.top1.images == 6
+    assert (record.size, record.classes, record.matched) == (32, trained.classes, "by name")
+    result = CliRunner().invoke(app, [*given, "--split", "train"])
+    assert "the network was trained on these pictures" in result.stderr
 
 
 def test_two_evaluations_are_compared(place):

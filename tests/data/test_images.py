@@ -81,6 +81,17 @@ TURNED = {
 """How a camera held that way stores the scene: the inverse of the turn that its tag asks for."""
 
 
+@pytest.mark.parametrize(("least", "size"), [(30, (50, 38)), (60, (100, 75)), (200, (400, 300))])
+def test_a_jpeg_may_be_decoded_at_a_fraction_of_its_size(least, size):
+    whole = gradient(400, 300)
+    small = open_image(encoded(whole, "JPEG", quality=95), least_side=least).image
+    assert small.size == size
+    assert far_apart(small, whole.resize(size, Image.Resampling.BOX)) < 12
+    assert open_image(encoded(whole, "PNG"), least_side=least).image.size == (400, 300)
+    with pytest.raises(ImageError, match="truncated JPEG"):
+        open_image(encoded(whole, "JPEG")[:2000], least_side=least)
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation_comes_out_upright(format, orientation):

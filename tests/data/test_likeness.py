@@ -107,13 +107,14 @@ def test_the_number_of_bits_decides(monkeypatch):
 
 def test_the_correlation_of_tones_decides():
     one = signature(scenery(0))
-    noise = np.random.default_rng(0).normal(size=64).astype(np.float32)
+    tones = one.tones.astype(np.float64)
+    noise = np.random.default_rng(0).normal(size=64)
     noise -= noise.mean()
-    noise -= (noise @ one.tones) * one.tones
+    noise -= (noise @ tones) * tones
     noise /= np.linalg.norm(noise)
     for correlation, pairs in ((0.96, 1), (0.94, 0)):
-        other = correlation * one.tones + np.sqrt(1 - correlation**2) * noise
-        assert len(alike([one, Signature(one.bits, other.astype(np.float32))])) == pairs
+        other = correlation * tones + np.sqrt(1 - correlation**2) * noise
+        assert len(alike([one, Signature(one.bits, other.astype(np.float16))])) == pairs
 
 
 def test_large_sets_are_compared_by_quarters(monkeypatch):

@@ -127,6 +127,16 @@ def test_engines_see_the_same_pictures_and_agree(engine):
     assert 0 <= other.record.error < 1e-4
 
 
+def test_the_precision_is_what_was_asked_for():
+    with of_network(trained_network(), precision="bfloat16", batch=5) as subject:
+        ((record, _),) = evaluate(subject, "c", FIVE, match("c", CLASSES, "n", LABELS))
+    with of_network(trained_network(), batch=5) as subject:
+        ((exact, _),) = evaluate(subject, "c", FIVE, match("c", CLASSES, "n", LABELS))
+    assert record.precision == "bfloat16"
+    assert record.loss != exact.loss
+    assert record.loss == pytest.approx(exact.loss, rel=0.05)  # 8 bits
+
+
 def test_both_forms_of_a_network_are_judged():
     found = {}
     for form in ("training", "folded"):

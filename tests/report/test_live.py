@@ -9,7 +9,7 @@ from rich.console import Console
 from fleetfoot.choose.pick import Tracing
 from fleetfoot.measure.run import Case, Failed, Notice, Preparing, RoundDone
 from fleetfoot.report import live
-from fleetfoot.report.live import Progress
+from fleetfoot.report.live import Counter, Progress
 from records import failure
 
 CASES = [
@@ -78,3 +78,41 @@ def test_the_time_of_the_rest_is_said_once_it_can_be_known(monkeypatch):
     assert lines[0] == "tracing 1 of 10: n0"
     assert all("left" not in line for line in lines[: live.STEPS_TO_KNOW - 1])
     assert any("min left" in line for line in lines[live.STEPS_TO_KNOW - 1 :])
+
+
+class Clock:
+    """Stands for the module ``time``: it goes on by ``step`` with each look."""
+
+    def __init__(self, step):
+        self.now, self.step = 0.0, step
+
+    def monotonic(self):
+        self.now += self.step
+        return self.now
+
+
+def counted(states, step, monkeypatch, **options) -> str:
+    monkeypatch.setattr(live, "time", Clock(step))
+    text = io.StringIO()
+    with Counter(Console(file=text, width=100, **options), "working") as counter:
+        for state in states:
+            counter(*state)
+            if counter._live is not None:
+                counter._live.refresh()
+    return text.getvalue()
+
+
+def test_without_a_terminal_a_count_is_a_line_at_the_start_and_then_now_and_then(monkeypatch):
+    states = [(i, 40) for i in range(1, 41)] + [(i, 9, "comparing") for i in range(1, 10)]
+    assert counted(states, 1.0, monkeypatch).splitlines() == [
+        "working",
+        "working: 16 of 40, about 24 s left",
+        "working: 31 of 40, about 9 s left",
+        "comparing",
+    ]
+
+
+def test_in_a_terminal_a_count_is_a_bar_with_the_time_left(monkeypatch):
+    said = counted([(1, 4000), (2, 4000), (2001, 4000)], 60.0, monkeypatch, force_terminal=True)
+    assert "working: 2 of 4,000" in said
+    assert "working: 2,001 of 4,000, about 2 min left" in said

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
 
+from fleetfoot.data import loader
+from fleetfoot.data.layouts import open_dataset
 from fleetfoot.errors import DatasetError, ToldElsewhereError, TrainingError
 from fleetfoot.train import launch, place
 from fleetfoot.train.config import Run
@@ -40,11 +41,17 @@ def test_variables_that_make_no_sense_are_named():
         place.here({**TORCHRUN, "WORLD_SIZE": "5"})
 
 
-def test_processes_of_one_machine_divide_its_cores_and_gpus(monkeypatch):
-    monkeypatch.setattr(place, "usable_cores", lambda: 12)
-    here = Place(rank=5, world=8, local_rank=1, local_world=4)
-    assert here.run(Run(device="cuda")) == Run(device="cuda:1", workers=3)
-    assert here.run(Run(device="cpu", workers=7)) == Run(device="cpu", workers=7)
+def test_processes_of_one_machine_divide_its_cores(monkeypatch):
+    monkeypatch.setattr(loader, "usable_cores", lambda: 12)
+    for started, workers in (("", 12), ("4", 3), ("64", 1), ("none", 12)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", started)
+        assert loader.default_workers() == workers
+
+
+def test_processes_of_one_machine_do_not_share_a_gpu(tmp_path):
+    here = Place(rank=0, world=4, local_rank=0, local_world=2)
+    with pytest.raises(TrainingError, match="2 processes of this machine cannot share cuda:1"):
+        Team(here, None).check_run(tmp_path, open_dataset(), Run(device="cuda:1"))
 
 
 def test_only_a_restart_of_the_same_job_goes_on_by_itself(tmp_path):
@@ -142,9 +149,3 @@ def test_a_folder_that_cannot_be_written_is_told_by_all(tmp_path):
 def test_numbers_that_make_no_sense_are_refused(numbers, message):
     with pytest.raises(ValueError, match=message):
         launch.start([], folder=Path(), **numbers)
-
-
-def test_a_store_waits_for_an_error_no_longer_than_it_is_told(tmp_path):
-    """FileStore and TCPStore raise alike; ``ended_by`` relies on it."""
-    with pytest.raises(RuntimeError):
-        dist.FileStore(str(tmp_path / "store"), 1).wait(["error"], timedelta(milliseconds=20))

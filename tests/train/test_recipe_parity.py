@@ -192,6 +192,27 @@ def mobilenet(lr, gamma, every, epochs, weight_decay=4e-5, **more):
     )
 
 
+def reproduced(lr, warmup, start, optimiser, **more):
+    """The rate of d-li14's imagenet.py, which counts updates."""
+
+    def rates(count, updates):
+        first, last = warmup * updates, 150 * updates
+        return [
+            start + (lr - start) * update / first
+            if update < first
+            else lr * (1 + math.cos(math.pi * (update - first) / (last - first))) / 2
+            for update in range(count)
+        ]
+
+    return Reference(
+        total=lambda updates: 150 * updates,
+        lr=rates,
+        optimiser=optimiser,
+        weight_decay=lambda update, updates: 4e-5,
+        **more,
+    )
+
+
 class TensorFlowAverage:
     """shadow -= (1 - decay) * (shadow - value), with decay min(decay, (1 + n) / (10 + n))."""
 
@@ -291,6 +312,19 @@ REFERENCES = {
         average=TensorFlowAverage,
         decay=lambda update: min(0.9999, (1 + update) / (10 + update)),
     ),
+    "mobilenet_v2_sgd": reproduced(
+        0.05,
+        0,
+        0.0,
+        lambda model: torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=4e-5),
+        smoothing=0.0,
+    ),
+    "mobilenet_v3_sgd": reproduced(
+        0.4,
+        5,
+        0.1,
+        lambda model: create_optimizer_v2(model, opt="momentum", lr=0.4, weight_decay=4e-5),
+    ),
     "shufflenet_v1": shufflenet(300_000),
     "shufflenet_v2": shufflenet(300_000),
     "shufflenet_v2_plus": shufflenet(450_000),
@@ -307,8 +341,8 @@ REFERENCES = {
     "digits": own(
         {"opt": "adamw", "lr": 2e-3},
         0.05,
-        {"lr": 2e-3, "epochs": 30, "warmup_epochs": 2, "warmup_lr": 1e-5},
-        lambda updates: 30 * updates,
+        {"lr": 2e-3, "epochs": 20, "warmup_epochs": 2, "warmup_lr": 1e-5},
+        lambda updates: 20 * updates,
         average=0.99,
         size=lambda epoch: 32,
     ),

@@ -6,59 +6,20 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from fake_training import Killed, Trainer
 from fleetfoot.data.layouts import open_dataset
 from fleetfoot.errors import CheckpointError, TrainingError
 from fleetfoot.train import sweep as room
-from fleetfoot.train.checkpoint import Epoch
 from fleetfoot.train.config import Recipe
-from fleetfoot.train.events import EpochDone
 from fleetfoot.train.settings import Settings
 from fleetfoot.train.space import axes
 from fleetfoot.train.sweep import JOURNAL, SUMMARY, TrialBegun, TrialDone, sweep, trial_folder
 
 SETTINGS = Settings(Recipe(epochs=3))
 SPACE = ("optim.lr=log:1e-4:1", "mix.mixup=uniform:0:1", "optim.name=choice:sgd,adamw")
-
-
-class Killed(BaseException):
-    """What the end of a process is to a test within it."""
-
-
-class Trainer:
-    """Stands for ``train``: accuracy is a function of the settings and the epoch, at once."""
-
-    def __init__(self, kill_at: tuple[int, int] | None = None, fails: int | None = None) -> None:
-        self.kill_at, self.fails = kill_at, fails
-        self.done: dict[Path, tuple[Epoch, ...]] = {}
-        self.calls = 0
-        self.interrupted = ""
-
-    def history(self, folder):
-        return self.done.get(Path(folder), ())
-
-    def __call__(self, model, dataset, recipe, run, folder, *, on_event, **named):
-        number = int(Path(folder).name)
-        self.calls += 1
-        if number == self.fails:
-            raise TrainingError("the loss of update 3 is not finite")
-        for epoch in range(len(self.history(folder)), recipe.epochs):
-            top1 = 90 - 8 * abs(math.log10(recipe.optim.lr) + 2) - 9 * recipe.mix.mixup + epoch
-            row = Epoch(
-                epoch=epoch, update=epoch + 1, train_loss=1.0, eval_top1=top1, lr=0.1, size=8,
-                images_per_s=1.0, seconds=epoch + 1.0,
-            )  # fmt: skip
-            if self.kill_at == (number, epoch):
-                self.kill_at = None
-                raise Killed
-            on_event(EpochDone(row, is_best=False))
-            self.done[Path(folder)] = (*self.history(folder), row)
-        (Path(folder) / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (Path(folder) / "best.safetensors").write_text("")
-        return type("Outcome", (), {"interrupted": self.interrupted})()
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +29,7 @@ def digits():
 
 def searching(monkeypatch, digits, folder, trainer, *, trials=16, seed=5, space=SPACE, **named):
     monkeypatch.setattr(room, "train", trainer)
-    monkeypatch.setattr(room, "_history", trainer.history)
+    monkeypatch.setattr(room, "history", trainer.history)
     return sweep(
         "fasternet_t0", digits, SETTINGS, axes(space, SETTINGS), folder, trials=trials, seed=seed,
         **named,

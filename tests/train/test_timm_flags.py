@@ -150,7 +150,7 @@ def test_a_prefixed_warm_up_gives_timms_rates():
         ("--lr --amp", "--lr needs a value"),
         ("--input-size 3 224", "--input-size needs 3 values"),
         ("--input-size 3 224 192", "training takes square pictures, not 224 × 192"),
-        ("--scale", "--scale needs a value"),
+        ("--scale 0.2", "--scale needs 2 values"),
         ("--momentum 2", r"optim.momentum must be in \[0, 1\), not 2"),
         ("stray", "unknown option or flag of timm's 'stray'"),
     ],

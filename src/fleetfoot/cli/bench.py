@@ -209,9 +209,15 @@ def compare(
     """Compare two records: what is faster, or right more often, by how much, and whether it is more
     than noise."""
     with working("reading the record"):
-        from fleetfoot.evaluate.record import is_evaluation
+        from fleetfoot.evaluate.record import by_engine, is_evaluation
 
         kinds = [is_evaluation(where) for where in (before, after)]
+        for where in (before, after):
+            if several := by_engine(where):
+                raise typer.BadParameter(
+                    f"{where} holds an evaluation for each engine; name one: "
+                    f"{', '.join(map(str, several))}"
+                )
     if kinds[0] != kinds[1]:
         raise typer.BadParameter(
             f"{after if kinds[0] else before} is a record of bench, and "
@@ -273,7 +279,7 @@ def report(
         typer.Option("--all", help="Show every engine, not only the fastest for each network."),
     ] = False,
 ) -> None:
-    """Make the tables, plots and page of a record again."""
+    """Make the tables, plots and page of a record of bench again."""
     check_output(output, folder=True)
     with working("reading the record"):
         from fleetfoot.measure.record import read_failures, read_starts

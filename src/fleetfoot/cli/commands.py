@@ -28,6 +28,7 @@ from fleetfoot.cli.pick import pick
 from fleetfoot.cli.predict import predict
 from fleetfoot.cli.process import Command, Group, with_traceback
 from fleetfoot.cli.swap import swap
+from fleetfoot.cli.sweep import sweep
 from fleetfoot.cli.train import TrainCommand, train
 from fleetfoot.cli.weights import weights_app
 from fleetfoot.streams import echo
@@ -90,6 +91,7 @@ for command in (
     fuse,
     lint,
     swap,
+    sweep,
 ):
     app.command(cls=Command, help=_help(command))(with_traceback(command))
 app.command(cls=TrainCommand, help=_help(train))(with_traceback(train))

@@ -106,7 +106,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Engine to run, several with commas, or 'all', shown side by side. Default: "
-            "native if it can be used here, otherwise eager.",
+            "native if it can be used here, otherwise eager; on 'cuda' eager.",
             autocompletion=complete.engines,
             rich_help_panel=ENGINE,
         ),
@@ -120,6 +120,22 @@ def evaluate(
     batch: Annotated[
         int, typer.Option(min=1, help="Batch size, in pictures.", rich_help_panel=ENGINE)
     ] = 8,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Precision of the computation: 'float32' or 'bfloat16'.",
+            autocompletion=complete.one_of("float32", "bfloat16"),
+            rich_help_panel=ENGINE,
+        ),
+    ] = "float32",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Device to run on: 'cpu' or 'cuda'.",
+            autocompletion=complete.one_of("cpu", "cuda"),
+            rich_help_panel=ENGINE,
+        ),
+    ] = "cpu",
     classes: Annotated[
         Path | None,
         typer.Option(
@@ -235,7 +251,10 @@ def evaluate(
     with working(f"loading {model}") as say:
         subject: Subject
         if compiled:
-            given = {"--engine": engine, "--weights": weights, "--key": key, "--option": option}
+            given = {
+                "--engine": engine, "--weights": weights, "--key": key, "--option": option,
+                "--device": device != "cpu", "--precision": precision != "float32",
+            }  # fmt: skip
             if odd := [name for name, value in given.items() if value]:
                 raise typer.BadParameter(f"{model} is compiled; it takes no {odd[0]}")
             subject = of_compiled(
@@ -261,8 +280,10 @@ def evaluate(
             subject = of_network(
                 network,
                 form=form,  # type: ignore[arg-type]
-                names=_engines(engine),
+                names=_engines(engine, device),
                 threads=threads,
+                precision=precision,
+                device=device,
                 batch=batch,
                 labels=names,
                 overrides=pixels,
@@ -323,12 +344,13 @@ def _folder(output: Path | None, model: str) -> Path:
     return output
 
 
-def _engines(text: str | None) -> tuple[str, ...]:
+def _engines(text: str | None, device: str) -> tuple[str, ...]:
     from fleetfoot.engines import available
     from fleetfoot.evaluate.subject import all_engines
 
     if text is None:
-        return ("native",) if available()["native"] is None else ("eager",)
+        native = device == "cpu" and available()["native"] is None
+        return ("native",) if native else ("eager",)
     names = tuple(dict.fromkeys(split_names(text)))
     if "nothing" in names:
         raise typer.BadParameter("the engine 'nothing' computes nothing, so it cannot classify")
@@ -343,10 +365,11 @@ def _data(where: str | None, split: str | None, known: TrainedOn | None) -> tupl
 
     if where is None and known is not None:
         where = None if known.data == DIGITS else known.data
-    keep = where is not None and known is None and split != "val"
-    dataset = open_dataset(
-        where, val_share=0 if keep else None, seed=0 if known is None else known.seed
-    )
+    if known is not None:
+        dataset = open_dataset(where, val_share=known.val_share, seed=known.seed)
+    else:
+        whole = where is not None and split != "val"
+        dataset = open_dataset(where, val_share=0 if whole else None)
     parts = {one.name: one for one in dataset.splits}
     if split is not None and split not in parts:
         raise typer.BadParameter(

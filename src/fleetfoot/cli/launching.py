@@ -12,6 +12,7 @@ import typer
 
 from fleetfoot.cli.process import Command
 from fleetfoot.errors import ToldElsewhereError
+from fleetfoot.streams import results_inherited
 from fleetfoot.train import place as places
 from fleetfoot.train.place import Place
 
@@ -77,9 +78,11 @@ def start_here(words: list[str], folder: Path, *, processes: int, restarts: int)
     named = [] if {"--output", "--resume"} & {word.partition("=")[0] for word in words} else [
         "--output", str(folder)
     ]  # fmt: skip
-    raise typer.Exit(
-        start(["train", *words, *named], processes=processes, restarts=restarts, folder=folder)
-    )
+    with results_inherited():
+        code = start(
+            ["train", *words, *named], processes=processes, restarts=restarts, folder=folder
+        )
+    raise typer.Exit(code)
 
 
 def agreed_folder(

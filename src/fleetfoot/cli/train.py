@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +17,7 @@ from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
 
 if TYPE_CHECKING:
+    from fleetfoot.data.dataset import Dataset
     from fleetfoot.train.checkpoint import Checkpoint
     from fleetfoot.train.settings import Settings
 
@@ -36,16 +36,25 @@ class TrainCommand(TogetherCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = list(args)
-        own = {word for one in self.params for word in (*one.opts, *one.secondary_opts)}
+        own = {
+            word: not getattr(one, "is_flag", False)
+            for one in self.params
+            for word in (*one.opts, *one.secondary_opts)
+            if word.startswith("-")
+        }
+        own |= dict.fromkeys(ctx.help_option_names, False)
         args, ctx.meta["timm"] = split_flags(args, own)
         rest = super().parse_args(ctx, args)
         ctx.meta["words"] = words
         return rest
 
 
-def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str]]:
+def split_flags(args: Sequence[str], own: Mapping[str, bool]) -> tuple[list[str], list[str]]:
     """The words of a command line in two lists: the command's own, and timm's flags with their
     values.
+
+    Args:
+        own: the command's options; whether each takes a value.
 
     Raises:
         UnknownNameError: a flag is neither's.
@@ -53,7 +62,7 @@ def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str
     if not any(word.startswith("-") and word.partition("=")[0] not in own for word in args):
         return list(args), []
     from fleetfoot.errors import UnknownNameError
-    from fleetfoot.train.timm_flags import FLAGS, SHORT, WITHOUT
+    from fleetfoot.train.timm_flags import FLAGS, SHORT, WITHOUT, taken
 
     ours: list[str] = []
     theirs: list[str] = []
@@ -65,18 +74,15 @@ def split_flags(args: Sequence[str], own: set[str]) -> tuple[list[str], list[str
             return [*ours, word, *words], theirs
         if not word.startswith("-") or word == "-" or flag in own:
             ours.append(word)
-            if flag in own and word == flag and words and flag in ("--set", "--option"):
+            if own.get(flag) and word == flag and words:
                 ours.append(words.pop(0))
             continue
         long = SHORT.get(flag, flag)
         if long not in FLAGS and long not in WITHOUT:
             raise UnknownNameError.of("option", flag, [*own, *FLAGS])
-        theirs.append(word)
-        count = FLAGS[long].values if long in FLAGS else 0
-        taken = 1 if "=" in word else 0
-        while words and not words[0].startswith("-") and (count is None or taken < count):
-            theirs.append(words.pop(0))
-            taken += 1
+        count = 0 if "=" in word else taken(long, words)
+        theirs += [word, *words[:count]]
+        del words[:count]
     return ours, theirs
 
 
@@ -209,11 +215,19 @@ def train(
         int,
         typer.Option(
             min=1,
-            help="Processes on this machine that share each batch. With --device cuda each has a "
-            "GPU of its own. On several machines use torchrun: docs/scale.md.",
+            help="Processes that share each batch. With --device cuda each has a GPU of its own. "
+            "On several machines use torchrun or --on ray: docs/scale.md.",
             rich_help_panel=RUNNING,
         ),
     ] = 1,
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Where the processes run: 'here', this machine; or 'ray', the Ray cluster of "
+            "RAY_ADDRESS, whose machines share the run's folder and the data.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = "here",
     restarts: Annotated[
         int,
         typer.Option(
@@ -240,7 +254,9 @@ def train(
     if resume is not None and output is not None and resume != output:
         raise typer.BadParameter("--resume names the folder of the run; give no other --output")
     place, team = ctx.meta.get("place"), ctx.meta.get("team")
-    if place is None and (processes > 1 or restarts):
+    if on not in ("here", "ray"):
+        raise typer.BadParameter(f"--on takes 'here' or 'ray', not {on!r}")
+    if on == "here" and place is None and (processes > 1 or restarts):
         folder = resume or output or free_folder(data or "digits", model or MODEL)
         start_here(ctx.meta["words"], folder, processes=processes, restarts=restarts)
     with working("loading"):
@@ -259,7 +275,7 @@ def train(
     found = _resumed(resume, model) if resume is not None else None
     if found is None:
         builtin = data is None
-        preset = _preset(recipe, model, builtin=builtin)
+        preset = preset_of(recipe, model, builtin=builtin)
         before = Settings(preset)
         name = model or MODEL
         options = dict(SMALL) if builtin and model is None else {}
@@ -273,7 +289,7 @@ def train(
             data = found.training.data.name
     if device is None and found is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if threads is None and found is None:
+    if threads is None and found is None and on == "here":
         from fleetfoot.cores import usable_cores
 
         threads = max(1, usable_cores() // (place.local_world if place else 1))
@@ -283,7 +299,8 @@ def train(
         "run.on_bad_image": on_bad_image, "run.workers": workers, "run.device": device,
         "run.threads": threads, "run.on_nan": on_nan,
     }  # fmt: skip
-    settings = _settings(before, ctx.meta["timm"], given, changes or [])
+    world = processes if on == "ray" else place.world if place else 1
+    settings = settings_of(before, ctx.meta["timm"], given, changes or [], processes=world)
     options |= dict(map(option_pair, option or ()))
     with working("reading the data set"):
         dataset = open_dataset(data, val_share=settings.recipe.val_share, seed=settings.recipe.seed)
@@ -291,31 +308,34 @@ def train(
         place, team, resume or output, Path(RUNS), free_folder(dataset.name, name)
     )
     check_output(folder, folder=True)
-    if place is not None:
-        settings = replace(settings, run=place.run(settings.run))
     if team is not None:
-        team.check_run(folder, dataset)
+        team.check_run(folder, dataset, settings.run)
 
     out = console(stderr=True)
     with Progress(out) as show:
-        for note in (dataset.layout, *dataset.notes):
-            echo(f"{dataset.name}: {note}", err=True)
-        counts = ", ".join(f"{len(split):,} {split.name}" for split in dataset.splits)
-        echo(f"{len(dataset.classes):,} classes; pictures: {counts}", err=True)
+        if place is None or place.is_first:
+            tell_of(dataset, settings.recipe.size)
         echo(f"settings ({settings.recipe.name}):", err=True)
         echo(settings_text(listed(settings, before)), err=True)
-        outcome = run_training(
-            name,
-            dataset,
-            settings.recipe,
-            settings.run,
-            folder,
-            options=options,
-            resume="required" if resume else "if_any" if goes_on(place, folder) else "never",
-            accept_licence=accept_licence,
-            tensorboard=tensorboard,
-            on_event=show if place is None else marking(place, folder, show),
-        )
+        how: dict[str, Any] = {
+            "options": options, "accept_licence": accept_licence, "tensorboard": tensorboard,
+            "resume": "required" if resume else "if_any" if goes_on(place, folder) else "never",
+        }  # fmt: skip
+        if on == "ray":
+            from fleetfoot.train.on_ray import job_of, train_on_ray
+
+            job = job_of(name, data, settings, folder, **how)
+            outcome = train_on_ray(job, processes=processes, restarts=restarts, on_event=show)
+        else:
+            outcome = run_training(
+                name,
+                dataset,
+                settings.recipe,
+                settings.run,
+                folder,
+                **how,
+                on_event=show if place is None else marking(place, folder, show),
+            )
     if place is not None and not place.is_first:
         raise typer.Exit(exit_code(outcome.interrupted) if outcome.interrupted else 0)
     write_page(outcome, dataset, settings, Settings(preset, before.run))
@@ -327,7 +347,23 @@ def train(
         raise typer.Exit(exit_code(outcome.interrupted))
 
 
-def _preset(recipe: str | None, model: str | None, *, builtin: bool) -> Any:
+def tell_of(dataset: Dataset, size: int | None) -> None:
+    """Says what a data set holds, and what a quick look at it finds, on standard error.
+
+    Args:
+        size: size for which the network is trained. Default: that of most networks.
+    """
+    from fleetfoot.data.concerns import concerns
+    from fleetfoot.data.inspection import IMAGE_SIZE, inspect
+
+    echo(f"{dataset.name}: {dataset.layout}", err=True)
+    counts = ", ".join(f"{len(split):,} {split.name}" for split in dataset.splits)
+    echo(f"{len(dataset.classes):,} classes; pictures: {counts}", err=True)
+    for one in concerns(inspect(dataset, size=size or IMAGE_SIZE, quick=True)):
+        echo(f"{one.level}: {one.text}", err=True)
+
+
+def preset_of(recipe: str | None, model: str | None, *, builtin: bool) -> Any:
     from fleetfoot.train.recipes import recipe as named
     from fleetfoot.train.recipes import recipe_of
 
@@ -336,14 +372,20 @@ def _preset(recipe: str | None, model: str | None, *, builtin: bool) -> Any:
     return named(recipe or ("digits" if builtin else RECIPE))
 
 
-def _settings(
-    before: Settings, timm: list[str], given: dict[str, Any], changes: list[str]
+def settings_of(
+    before: Settings,
+    timm: list[str],
+    given: dict[str, Any],
+    changes: list[str],
+    *,
+    processes: int = 1,
 ) -> Settings:
-    """The settings after timm's flags, this command's options, and ``--set``, in this order."""
+    """The settings after timm's flags, this command's options, and ``--set``, in this order.
+    ``--batch-size`` of timm's is that of one of ``processes``."""
     from fleetfoot.train.settings import written
     from fleetfoot.train.timm_flags import from_timm_flags
 
-    made = from_timm_flags(timm, before).settings if timm else before
+    made = from_timm_flags(timm, before, processes=processes).settings if timm else before
     options = [
         f"{name}={value if isinstance(value, str) else written(value)}"
         for name, value in given.items()

@@ -24,6 +24,9 @@ from fleetfoot.data.images import ORIENTATION, open_header, open_image
 from fleetfoot.data.likeness import MOST_COMPARED, Signature, alike, signature
 from fleetfoot.errors import ImageError
 
+IMAGE_SIZE = 224
+"""Size for which networks are mostly trained, in pixels."""
+
 SAMPLE = 1000
 """Pictures whose headers the quick form reads."""
 
@@ -151,7 +154,7 @@ class Inspection:
         return asdict(self)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Look:
     """What was seen of one picture."""
 
@@ -192,7 +195,7 @@ class _Everything:
 def inspect(
     dataset: Dataset,
     *,
-    size: int = 224,
+    size: int = IMAGE_SIZE,
     quick: bool = False,
     threads: int | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,

@@ -55,13 +55,13 @@ def _cosines() -> npt.NDArray[np.float32]:
 _COSINES = _cosines()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Signature:
-    """What a picture looks like."""
+    """What a picture looks like. It is kept small: there may be a million."""
 
     bits: int
     """64 bits."""
-    tones: npt.NDArray[np.float32]
+    tones: npt.NDArray[np.float16]
     """(64,), mean 0, length 1."""
 
 
@@ -79,7 +79,7 @@ def signature(image: Image.Image) -> Signature | None:
         return None
     frequencies = (_COSINES @ pixels @ _COSINES.T)[:_FREQUENCIES].ravel()[1 : BITS + 1]
     above = np.packbits(frequencies > np.median(frequencies))
-    return Signature(int.from_bytes(above.tobytes(), "big"), tones / length)
+    return Signature(int.from_bytes(above.tobytes(), "big"), (tones / length).astype(np.float16))
 
 
 Pairs = npt.NDArray[np.int64]
@@ -97,7 +97,7 @@ def alike(
     if count < 2:
         return np.zeros((0, 2), np.int64)
     bits = np.array([one.bits for one in signatures], dtype=np.uint64)
-    tones = np.stack([one.tones for one in signatures])
+    tones = np.stack([one.tones for one in signatures]).astype(np.float32)
     search = _every_pair if count <= MOST_COMPARED else _equal_quarters
     found = []
     for done, pairs in search(bits):

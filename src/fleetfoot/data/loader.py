@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
+import os
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -77,8 +78,10 @@ class Batch:
 
 
 def default_workers() -> int:
-    """Number of processes that decode, if none is given: one a core, at most 16."""
-    return min(usable_cores(), 16)
+    """Number of processes that decode, if none is given: one a core, at most 16; the cores are
+    divided among the processes of a run that a launcher has started on this machine."""
+    beside = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, min(usable_cores() // int(beside if beside.isdigit() and int(beside) else 1), 16))
 
 
 def training_batches(

@@ -56,8 +56,14 @@ class Source:
     problem: str = ""
     """Reason why there is nothing to open, for example a pattern that matches no file."""
 
-    def open(self, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Picture:
-        """Opens the picture, upright and in RGB.
+    def open(
+        self,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
+        least_side: int | None = None,
+    ) -> Picture:
+        """Opens the picture, upright and in RGB. Arguments are those of ``open_image``.
 
         Raises:
             ImageError: the picture cannot be used.
@@ -65,7 +71,13 @@ class Source:
         if self.problem:
             raise ImageError(self.path, self.problem)
         data = self.path if self.data is None else self.read(max_bytes=max_bytes)
-        return open_image(data, name=self.path, max_pixels=max_pixels, max_bytes=max_bytes)
+        return open_image(
+            data,
+            name=self.path,
+            max_pixels=max_pixels,
+            max_bytes=max_bytes,
+            least_side=least_side,
+        )
 
     def read(self, *, max_bytes: int = MAX_BYTES) -> bytes:
         """The bytes of the picture's file.

@@ -243,6 +243,14 @@ def is_evaluation(where: Path) -> bool:
     return where.name == RECORD if where.is_file() else (where / RECORD).is_file()
 
 
+def by_engine(where: Path) -> list[Path]:
+    """The folders of the evaluations that lie in ``where``, one for each engine; none if it is an
+    evaluation itself."""
+    if is_evaluation(where):
+        return []
+    return sorted(file.parent for file in where.glob(f"*/{RECORD}"))
+
+
 def read(where: Path) -> Evaluation:
     """The evaluation in a folder, or of its JSON file.
 

@@ -91,11 +91,9 @@ class Subject:
 
 
 def all_engines() -> tuple[str, ...]:
-    """The engines that can be used here on the CPU and compute something."""
+    """The engines that can be used here and compute something."""
     return tuple(
-        name
-        for name, reason in engines.available().items()
-        if reason is None and name not in ("nothing", "cudagraph")
+        name for name, reason in engines.available().items() if reason is None and name != "nothing"
     )
 
 
@@ -105,6 +103,8 @@ def of_network(
     form: Form = "folded",
     names: Sequence[str] = ("eager",),
     threads: int = 1,
+    precision: str = "float32",
+    device: str = "cpu",
     batch: int = 8,
     labels: Labels | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -114,6 +114,7 @@ def of_network(
 
     Args:
         form: whether batch norms and linear branches are folded first.
+        threads, precision, device: options of ``engines.load``.
         labels: names of the outputs. Default: ``labels_of(workload)``.
         on_build: called with the name of each engine before it is built.
         overrides: fields of the preprocessing that differ from the network's own.
@@ -124,6 +125,7 @@ def of_network(
         EngineError: the one engine of ``names``, or every one of several, cannot run the network;
             of several, the others are in ``failures``.
     """
+    labels = labels or labels_of(workload)
     preprocess = workload.preprocess(**(overrides or {}))
     example = torch.zeros(batch, preprocess.channels, preprocess.height, preprocess.width)
     given = workload.module
@@ -134,7 +136,14 @@ def of_network(
         for name in names:
             on_build(name)
             try:
-                engine = engines.load(name, ready, example=example, threads=threads)
+                engine = engines.load(
+                    name,
+                    ready,
+                    example=example,
+                    threads=threads,
+                    precision=precision,
+                    device=device,
+                )
             except FleetfootError as error:
                 if len(names) == 1:
                     raise
@@ -146,7 +155,6 @@ def of_network(
             reasons = "".join(f"\n  {name}: {reason}" for name, reason in failures)
             raise EngineError(f"no engine can run {workload.name}:{reasons}")
         found = _classes(built[0], example)
-        labels = labels or labels_of(workload)
         if found != len(labels.names):
             raise ValueError(f"{workload.name} has {found} outputs, and {len(labels.names)} labels")
         made = Subject(
@@ -186,9 +194,13 @@ class TrainedOn:
     """The data that a checkpoint's network was trained on, as its header states it."""
 
     data: str
+    """Its path as it was given, or the name of a built-in set."""
     train: str
     """Fingerprint of the pictures that it was trained on."""
     seed: int
+    val_share: float | None
+    """Share of the pictures that was split off for validation, and ``seed`` of that, as
+    ``open_dataset`` takes them."""
 
     @classmethod
     def of(cls, file: Path) -> TrainedOn | None:
@@ -197,12 +209,16 @@ class TrainedOn:
             with safetensors.safe_open(file, framework="pt") as opened:
                 text = (opened.metadata() or {}).get("training", "")
             training = read_object(text)
-            data = training["data"]
-            made = cls(data["name"], data["train"], training["recipe"]["seed"])
+            data, recipe = training["data"], training["recipe"]
+            said = {
+                "data": data["name"],
+                "train": data["train"],
+                "seed": recipe["seed"],
+                "val_share": recipe["val_share"],
+            }
+            return parsed(said, cls, "training")
         except (OSError, safetensors.SafetensorError, RecordError, KeyError, TypeError):
             return None
-        kinds = [type(one) for one in (made.data, made.train, made.seed)]
-        return made if kinds == [str, str, int] else None
 
 
 def is_compiled(name: str) -> bool:

@@ -112,16 +112,19 @@ def _attempt(
         **own.options(file, row),
     }
     notes = []
+    chosen_by_user = "training" in file.metadata  # a checkpoint: whoever trained it chose them
     for option, value in needed.items():
         if option not in chosen and getattr(row, option) != value:
             chosen[option] = value
-            notes.append(f"{option}={value!r}, which these weights need")
+            if not chosen_by_user:
+                notes.append(f"{option}={value!r}, which these weights need")
         elif chosen.get(option, value) != value:
             notes.append(f"{option}={chosen[option]!r} as requested; these weights need {value!r}")
     classes = translation.num_classes
     if "num_classes" not in chosen and classes not in (0, row.num_classes) and not features_only:
         chosen["num_classes"] = classes
-        notes.append(f"num_classes={classes}, as in the file")
+        if not chosen_by_user:
+            notes.append(f"num_classes={classes}, as in the file")
     config = configure(name, **chosen)
     without: Without = None
     if features_only:

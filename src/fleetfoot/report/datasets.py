@@ -32,7 +32,8 @@ def opened(found: Inspection) -> str:
     said = f"{what} {number}" if found.quick else f"{number} {what}"
     if found.stopped:
         said += f" of {found.pictures:,} (stopped)"
-    return f"{said} in {duration(found.seconds)}"
+    time = duration(found.seconds) if found.seconds >= 1 else "less than a second"
+    return f"{said} in {time}"
 
 
 PART_TITLES = ("part", "pictures", "classes", "least", "median", "most")
@@ -98,5 +99,5 @@ def print_card(console: Console, found: Inspection) -> None:
     if lines.row_count:
         console.print()
         console.print(lines)
-    if not any(one.level == "wrong" for one in said) and not found.quick and not found.stopped:
+    if all(one.level == "note" for one in said) and not found.quick and not found.stopped:
         console.print(Text("nothing wrong was found", "green"))

@@ -20,6 +20,13 @@ LETTERS = 18
 """Letters of a class's name beside the matrix."""
 SHADES = (0.01, 0.05, 0.15, 0.4)
 """Shares of a class's pictures at which a box becomes darker; most confusions are rare."""
+SLANT = math.radians(50)
+"""Angle of the names above the matrix."""
+
+
+def _extent(name: str, size: int) -> float:
+    """Length of a name in pixels; names of classes have wide letters and hyphens."""
+    return 1.1 * ADVANCE * size * len(name)
 
 
 def short(name: str, most: int = LETTERS) -> str:
@@ -45,6 +52,10 @@ def shown_classes(counts: Tally, most: int) -> list[int]:
     return sorted(chosen) or present[:most]
 
 
+TRUTH = "true class"
+"""Title of the rows."""
+
+
 def matrix(record: EvaluationRecord, *, narrow: bool) -> Element:
     """Number of pictures by true class and best guess. The shade is the share of the true class's
     pictures; right answers lie on the diagonal."""
@@ -52,24 +63,25 @@ def matrix(record: EvaluationRecord, *, narrow: bool) -> Element:
     chosen = shown_classes(counts, MOST_NARROW if narrow else MOST_WIDE)
     images = {one.number: one.images for one in counts.per_class}
     names = [short(record.classes[number]) for number in chosen]
-    letters = max(map(len, names), default=1)
     size = 10 if narrow else 11
     width = 350 if narrow else 620
-    left = ADVANCE * size * letters + 14
-    cell = min(46.0, (width - left - 6) / max(1, len(chosen)))
-    slanted = ADVANCE * size * letters * math.sin(math.radians(50)) + 22
+    longest = max((_extent(name, size) for name in names), default=0)
+    left = max(longest, _extent(TRUTH, size)) + 12
+    slanted = [_extent(name, size) * math.cos(SLANT) for name in names]
+    over = max((one - 12 * n for n, one in enumerate(reversed(slanted))), default=0)
+    cell = min(72.0, (width - left - over - 4) / max(1, len(chosen)))
+    top = 20 + longest * math.sin(SLANT) + 14
     side = cell * len(chosen)
-    right = left + side + ADVANCE * size * letters * math.cos(math.radians(50))
     parts = [
-        label(0, slanted - 8, "true class", "title"),
-        label(left + side / 2, 11, "best guess", "title middle"),
+        label(0, top - 8, TRUTH, "title"),
+        label(left, 11, "best guess", "title"),
     ]
     for row, truth in enumerate(chosen):
-        y = slanted + row * cell
+        y = top + row * cell
         parts.append(label(left - 7, y + cell / 2 + 4, names[row], "tick end"))
-        at = (round(left + row * cell + cell / 2 + 2, 1), round(slanted - 6, 1))
+        at = (round(left + row * cell + cell / 2 + 2, 1), round(top - 6, 1))
         text = label(0, 0, names[row], "tick")
-        text.set("transform", f"translate({at[0]} {at[1]}) rotate(-50)")
+        text.set("transform", f"translate({at[0]} {at[1]}) rotate({-math.degrees(SLANT):g})")
         parts.append(text)
         for column, guess in enumerate(chosen):
             count = counts.pairs[truth, guess]
@@ -101,7 +113,7 @@ def matrix(record: EvaluationRecord, *, narrow: bool) -> Element:
         "svg",
         *parts,
         class_="chart narrow" if narrow else "chart wide",
-        viewBox=f"0 0 {max(width, math.ceil(right))} {math.ceil(slanted + side + 4)}",
+        viewBox=f"0 0 {width} {math.ceil(top + side + 4)}",
         role="img",
         aria_label="Number of pictures by true class and best guess",
     )

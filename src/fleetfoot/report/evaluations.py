@@ -51,7 +51,10 @@ def scope(record: EvaluationRecord) -> str:
 def setting(record: EvaluationRecord) -> str:
     """Form and engine in words."""
     threads = counted(record.threads, "thread")
-    return f"{record.form}, on {record.engine} {record.engine_version}, {threads}"
+    parts = [record.form, f"on {record.engine} {record.engine_version}", threads]
+    parts += [record.precision] * (record.precision != "float32")
+    parts += [record.device] * (record.device != "cpu")
+    return ", ".join(parts)
 
 
 def preprocessing(record: EvaluationRecord) -> str:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,9 +16,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.choose.pick import Tracing
-from fleetfoot.measure.run import Case, Event, Failed, Notice, Preparing, RoundDone
 from fleetfoot.report.summary import digits
+
+if TYPE_CHECKING:  # these load torch, which what is shown without it need not wait for
+    from fleetfoot.choose.pick import Tracing
+    from fleetfoot.measure.run import Case, Event
 
 QUIET_S = 15.0
 """Least seconds between two lines of one stage without a terminal."""
@@ -62,6 +65,9 @@ class Progress:
             self._live.stop()
 
     def __call__(self, event: Event | Tracing) -> None:
+        from fleetfoot.choose.pick import Tracing
+        from fleetfoot.measure.run import Failed, Notice, Preparing, RoundDone
+
         if isinstance(event, Tracing):
             self._show("tracing", event.number, event.of, event.model, {})
         elif isinstance(event, Preparing):

@@ -57,7 +57,7 @@ def html(outcome: Outcome, dataset: Dataset, settings: Settings, preset: Setting
         figures=markup(*_figures(outcome)),
         epochs=markup(*_epochs(outcome)),
         data=markup(*_data(outcome, dataset)),
-        settings=markup(_settings(settings, preset)),
+        settings=markup(settings_list(settings, preset)),
         how=markup(_how(outcome, settings)),
     )
 
@@ -219,15 +219,17 @@ def _data(outcome: Outcome, dataset: Dataset) -> list[Element]:
         ("classes", f"{len(dataset.classes):,}: {classes}"),
         *(("note", note) for note in dataset.notes),
     ]
-    return [node("section", node("h2", "Data"), _list(named))]
+    return [node("section", node("h2", "Data"), definitions(named))]
 
 
-def _list(named: Sequence[tuple[str, str]]) -> Element:
+def definitions(named: Sequence[tuple[str, str]]) -> Element:
+    """Names and what is said of each."""
     rows = [part for name, text in named for part in (node("dt", name), node("dd", text))]
     return node("dl", *rows)
 
 
-def _settings(settings: Settings, preset: Settings) -> Element:
+def settings_list(settings: Settings, preset: Settings) -> Element:
+    """Every setting; those that differ from ``preset`` stand out."""
     rows = []
     for line in listed(settings, preset):
         value = node("dd", line.value or "-")
@@ -256,4 +258,4 @@ def _how(outcome: Outcome, settings: Settings) -> Element:
         ("recipe", settings.recipe.about.source),
         ("weights", str(outcome.checkpoint)),
     ]
-    return _list(named)
+    return definitions(named)

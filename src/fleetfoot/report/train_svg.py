@@ -25,7 +25,7 @@ class Series:
     points: Sequence[tuple[int, float]]
 
 
-class _Fine(Scale):
+class FineScale(Scale):
     """A linear scale with round values of any size."""
 
     def ticks(self, most: int = 8) -> list[float]:
@@ -56,8 +56,8 @@ def curves(
     first, last = min(epochs), max(epochs)
     side = 0.02 * (last - first) or 0.5
     area = Box(52, 26, width - 14, height - 42)
-    x = _Fine(first - side, last + side, area.x0, area.x1, False)
-    y = _Fine(least, high + margin, area.y1, area.y0, False)
+    x = FineScale(first - side, last + side, area.x0, area.x1, False)
+    y = FineScale(least, high + margin, area.y1, area.y0, False)
     parts = axes(_Whole(x.low, x.high, x.start, x.end, False), y, area, "epoch", y_title)
     if best is not None:
         parts.append(node("path", class_="guide", d=f"M{x(best)} {area.y0}V{area.y1}"))
@@ -89,7 +89,7 @@ def curves(
     )
 
 
-class _Whole(_Fine):
+class _Whole(FineScale):
     """A scale of whole numbers."""
 
     def ticks(self, most: int = 8) -> list[float]:

@@ -188,11 +188,8 @@ def _preprocess(name: str, module: nn.Module, recipe: Recipe) -> Preprocess:
         changes["crop_pct"] = recipe.crop_pct
     elif size <= SMALL and fresh and not recipe.init.weights:
         changes["crop_pct"] = 1.0
-    if recipe.bgr:
-        changes |= {
-            "channel_order": "bgr", "mean": (0.0,) * 3, "std": (1.0,) * 3, "pixel_scale": 1.0,
-        }  # fmt: skip
-    return replace(base, **changes)
+    made = replace(base, **changes)
+    return made.bgr_bytes() if recipe.bgr else made
 
 
 def _channels(module: nn.Module) -> int:

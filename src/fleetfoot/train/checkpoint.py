@@ -122,7 +122,9 @@ class Training:
     skipped: tuple[int, ...] = ()
     """Numbers of updates whose pictures are left out, because the loss was not finite there."""
     rollbacks: int = 0
-    """Rollbacks to this checkpoint."""
+    """Rollbacks that followed one another within an epoch."""
+    rolled_back_at: int = 0
+    """Update whose loss led to the last of them."""
     bad_images: tuple[tuple[str, str], ...] = ()
     """Path and fault of each picture that could not be used."""
     scaler: Mapping[str, float] | None = None

@@ -17,6 +17,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from fleetfoot.errors import CheckpointError, CorruptFileError, RecordError
 from fleetfoot.files import flush_folder, locked
@@ -26,6 +27,8 @@ from fleetfoot.train.checkpoint import Checkpoint
 CHECKPOINTS = "checkpoints"
 BEST, LAST = "best.safetensors", "last.safetensors"
 LOCK = ".lock"
+_locks: set[IO[Any]] = set()
+"""Open files of the locks that this process holds."""
 _NAME = re.compile(r"update-(\d{8,})\.safetensors")
 
 
@@ -58,7 +61,11 @@ class Folder:
                 stack.enter_context(locked(file))
             except RecordError as error:
                 raise CheckpointError(f"two runs cannot share a folder: {error}") from None
-            yield
+            _locks.add(file)
+            try:
+                yield
+            finally:
+                _locks.discard(file)
 
     def files(self) -> list[tuple[int, Path]]:
         """Update and path of every checkpoint, in order."""
@@ -125,6 +132,18 @@ class Folder:
         """Removes what a process that was killed while it wrote has left."""
         for path in (*self.checkpoints.glob(".*.part"), *self.path.glob(".*.part")):
             path.unlink(missing_ok=True)
+
+
+def _leave_locks() -> None:
+    """Closes the locks in a process that was just forked, for example one that decodes pictures:
+    otherwise it would hold them, for a moment, after the run was killed, and a run that goes on at
+    once would be refused."""
+    while _locks:
+        _locks.pop().close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks)
 
 
 def _link(source: Path, name: Path) -> None:

@@ -160,7 +160,8 @@ def curves(history: Sequence[Epoch]) -> bytes:
     """Loss, accuracy and learning rate by epoch, as a PNG file."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = Figure(figsize=(10, 3.4))
+    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.15, top=0.9, wspace=0.25)
     loss, accuracy, rate = figure.subplots(1, 3)
     epochs = [row.epoch + 1 for row in history]
 

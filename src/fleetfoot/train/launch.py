@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ from fleetfoot.cores import usable_cores
 from fleetfoot.data.dataset import Dataset
 from fleetfoot.errors import FleetfootError, ToldElsewhereError, TrainingError, first_line
 from fleetfoot.files import write_text
+from fleetfoot.train.config import Run
 from fleetfoot.train.events import Begun, Event, OnEvent
 from fleetfoot.train.place import Place, mark
 
@@ -72,12 +74,18 @@ class Team:
                         f"0 on {host}, {other.get(name)} in process {rank} on {other_host}"
                     )
 
-    def check_run(self, folder: Path, dataset: Dataset) -> None:
-        """Checks that all processes have the same pictures and versions, and share ``folder``.
+    def check_run(self, folder: Path, dataset: Dataset, run: Run) -> None:
+        """Checks that all processes have the same pictures and versions, share ``folder``, and do
+        not share a GPU.
 
         Raises:
-            TrainingError: one of them does not.
+            TrainingError: it is not so.
         """
+        if self.place.local_world > 1 and run.device.startswith("cuda:"):
+            raise TrainingError(
+                f"{self.place.local_world} processes of this machine cannot share {run.device}; "
+                "with --device cuda each has a GPU of its own"
+            )
         pictures = dataset.train.fingerprint if dataset.train else ""
         self.check_same(
             {
@@ -121,8 +129,9 @@ class Team:
         lost = isinstance(error, RuntimeError) and not isinstance(error, FleetfootError)
         with suppress(Exception):  # whatever befalls the store, an error is to be told
             if lost:  # it may be that another process has ended; that one knows why
-                with suppress(RuntimeError):
-                    self.store.wait(["error"], timedelta(seconds=HEARD_S))
+                end = time.monotonic() + HEARD_S
+                while not self.store.check(["error"]) and time.monotonic() < end:
+                    time.sleep(0.05)  # where a signal of the launcher ends this process quietly
             mine = f"process {self.place.rank} on {socket.gethostname()}: {first_line(error)}"
             first = self.store.compare_set("error", "", mine).decode()
             if first != mine:

@@ -33,6 +33,10 @@ from fleetfoot.train.sync_batchnorm import synchronised
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
+GROUP = "@group"
+"""Start of the name under which what an optimiser keeps for a whole group is saved; no parameter
+has it."""
+
 
 def seed_of(*parts: int | str) -> int:
     """A seed that depends on every part."""
@@ -229,6 +233,12 @@ class Learner:
             kept |= {
                 f"{name}.{key}": value for key, value in state.items() if isinstance(value, Tensor)
             }
+        for index, group in enumerate(self.optimiser.param_groups):
+            kept |= {
+                f"{GROUP}{index}.{key}": value
+                for key, value in group.items()
+                if isinstance(value, Tensor) and key not in self._fixed(group)
+            }
         return {
             "weights": self.module.state_dict(),
             "average": {} if self.average is None else self.average.module.state_dict(),
@@ -242,7 +252,11 @@ class Learner:
             for name, state in self._states()
         }
         groups = [
-            {key: value for key, value in group.items() if key not in self._fixed(group)}
+            {
+                key: value
+                for key, value in group.items()
+                if key not in self._fixed(group) and not isinstance(value, Tensor)
+            }
             for group in self.optimiser.param_groups
         ]
         return {
@@ -284,6 +298,7 @@ class Learner:
         for key, tensor in found.optimiser.items():
             name, _, entry = key.rpartition(".")
             states.setdefault(name, {})[entry] = tensor
+        groups = [states.pop(f"{GROUP}{i}", {}) for i in range(len(self.optimiser.param_groups))]
         for name, numbers in found.training.optimiser.get("state", {}).items():
             states.setdefault(name, {}).update(numbers)
         raw = self.optimiser.state_dict()
@@ -295,8 +310,10 @@ class Learner:
             )
         raw["state"] = {i: states[name] for i, name in enumerate(named) if name in states}
         kept = found.training.optimiser.get("groups", [])
-        for group, numbers in zip(raw["param_groups"], kept, strict=False):
+        for group, numbers in zip(groups, kept, strict=False):
             group.update(numbers)
+        for group, state in zip(raw["param_groups"], groups, strict=True):
+            group.update(state)
         try:
             self.optimiser.load_state_dict(raw)
         except (ValueError, KeyError) as error:

@@ -143,7 +143,12 @@ def train(
         )
         asked = stack.enter_context(interrupts.asked_to_stop())
         session.begin(found)
-        interrupted = session.go(asked)
+        try:
+            interrupted = session.go(asked)
+        except RuntimeError as error:  # a process that was asked to stop may have lost the others
+            if asked.name and processes.world > 1:
+                raise interrupts.Interrupted(asked.name) from error
+            raise
         test = None if interrupted else session.test()
         if journal is not None:
             journal.draw(session.history)

@@ -10,13 +10,11 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from fleetfoot.cores import usable_cores
 from fleetfoot.errors import TrainingError
 from fleetfoot.files import read_text, write_text
-from fleetfoot.train.config import Run
 
 JOB = ".job"
 """File in a run's folder that names the job that began it."""
@@ -42,22 +40,6 @@ class Place:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
-
-    def device(self, name: str) -> str:
-        """The device of this process: each has a GPU of its own.
-
-        >>> Place(rank=5, world=8, local_rank=1, local_world=4).device("cuda")
-        'cuda:1'
-        """
-        return f"cuda:{self.local_rank}" if name == "cuda" else name
-
-    def run(self, run: Run) -> Run:
-        """The settings of a run in this process: its device, and its share of the machine's cores
-        for decoding, if no number of workers is set."""
-        workers = run.workers
-        if workers is None:
-            workers = max(1, min(usable_cores() // self.local_world, 16))
-        return replace(run, device=self.device(run.device), workers=workers)
 
 
 def here(environ: Mapping[str, str] = os.environ) -> Place | None:

@@ -7,7 +7,7 @@ signal, the time, a loss) is agreed on after each update; the first process alon
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import Any, NoReturn
@@ -50,8 +50,11 @@ LOOK_EVERY = 16
 """Updates on a GPU between two looks at the losses: each look waits for the GPU."""
 TELL_S = 0.5
 """Least seconds between two ``Updated`` events."""
+FEW_PICTURES = 512
+"""Pictures of an evaluation below which other processes would take longer to start than to
+decode."""
 MOST_ROLLBACKS = 3
-"""Rollbacks to one checkpoint; then the run ends."""
+"""Rollbacks that follow one another within an epoch; then the run ends."""
 SIGNALS = ("", *NAMES)
 
 
@@ -111,12 +114,13 @@ class Session:
         self.best: Best | None = None
         self.history: list[Epoch] = []
         self.skipped: frozenset[int] = frozenset()
-        self.rollbacks = 0
+        self.rollbacks = self.rolled_back_at = 0
         self.bad_images: dict[str, str] = {}
         self.reestimated = False
 
         self._pending: list[tuple[int, Tensor]] = []
         self._began = self._saved = self._told = time.monotonic()
+        self._versions = environment.versions()
         self._saved_update = -1
         """Updates done in the last checkpoint of this process."""
         self._trained_s, self._trained_updates = 0.0, 0
@@ -216,11 +220,14 @@ class Session:
                 raise Unfed from error
             if batch is None:
                 return
-            for bad in batch.bad:
-                if bad.path not in self.bad_images:
-                    self.bad_images[bad.path] = bad.reason
-                    self.tell(BadImage(path=bad.path, reason=bad.reason))
+            self._note_bad(batch)
             yield batch
+
+    def _note_bad(self, batch: Batch) -> None:
+        for bad in batch.bad:
+            if bad.path not in self.bad_images:
+                self.bad_images[bad.path] = bad.reason
+                self.tell(BadImage(path=bad.path, reason=bad.reason))
 
     def _at_border(self) -> bool:
         """Whether an epoch, or the run, ends after the updates that are done."""
@@ -293,14 +300,14 @@ class Session:
         figures: dict[str, float | None] = {}
         began = time.monotonic()
         if self.evaluated is not None and (last or (epoch + 1) % self.run.eval_every == 0):
-            kinds = [("eval", self.learner.module)]
+            modules = {"eval": self.learner.module}
             if self.learner.average is not None:
-                kinds.append(("ema", self.learner.average.module))
-            for kind, module in kinds:
-                tally, stopped = self.evaluate(module, self.evaluated, asked)
-                if tally is None:
-                    self._save()
-                    return stopped
+                modules["ema"] = self.learner.average.module
+            tallies, stopped = self.evaluate(list(modules.values()), self.evaluated, asked)
+            if stopped:
+                self._save()
+                return stopped
+            for kind, tally in zip(modules, tallies, strict=True):
                 figures |= {
                     f"{kind}_loss": tally.loss,
                     f"{kind}_top1": tally.top(1),
@@ -340,24 +347,26 @@ class Session:
             self.bad_images = found | self.bad_images
 
     def evaluate(
-        self, module: nn.Module, split: Split, asked: Asked | None = None
-    ) -> tuple[Tally | None, str]:
-        """The tally of a network on pictures, over all processes; or None and the name of the
-        signal that came meanwhile."""
-        self.processes.copy_from_first_(module.state_dict().values())
-        tally, mode = Tally(len(self.dataset.classes)), module.training
-        module.eval()
+        self, modules: Sequence[nn.Module], split: Split, asked: Asked | None = None
+    ) -> tuple[list[Tally], str]:
+        """The tally of each network on the same pictures, over all processes; or none, and the name
+        of the signal that came meanwhile."""
+        tallies = [Tally(len(self.dataset.classes)) for _ in modules]
+        modes = [module.training for module in modules]
+        for module in modules:
+            self.processes.copy_from_first_(module.state_dict().values())
+            module.eval()
         batches = evaluation_batches(
             split,
             preprocess=self.built.preprocess,
             batch=max(1, self.recipe.batch // self.processes.world),
-            workers=self.run.workers,
+            workers=0 if len(split) < FEW_PICTURES else self.run.workers,
             rank=self.processes.rank,
             world=self.processes.world,
             on_bad=self.run.on_bad_image,
             pin_memory=self.learner.device.type == "cuda",
         )
-        stop = 0
+        stop, done = 0, 0
         try:
             with closing(batches), torch.no_grad():
                 while True:
@@ -368,18 +377,27 @@ class Session:
                         break
                     if batch is None:
                         continue
-                    with self.learner.autocast():
-                        logits = module(self.learner.normalised(batch.pixels))
-                    tally.update(logits, batch.labels)
-                    self.tell(Evaluating(done=tally.images * self.processes.world, of=len(split)))
+                    x = self.learner.normalised(batch.pixels)
+                    for module, tally in zip(modules, tallies, strict=True):
+                        with self.learner.autocast():
+                            logits = module(x)
+                        tally.update(logits, batch.labels)
+                    self._note_bad(batch)
+                    done += len(batch.labels) * self.processes.world
+                    self.tell(Evaluating(done=min(done, len(split)), of=len(split)))
         finally:
-            module.train(mode)
+            for module, mode in zip(modules, modes, strict=True):
+                module.train(mode)
         if stop:
-            return None, SIGNALS[stop]
+            return [], SIGNALS[stop]
+        return [self._whole(tally) for tally in tallies], ""
+
+    def _whole(self, tally: Tally) -> Tally:
+        """The tally of all processes."""
         whole = Tally(tally.classes)
         for part in self.processes.gathered(tally.as_json()):
             whole = whole + Tally.from_json(part)
-        return whole, ""
+        return whole
 
     def test(self) -> Mapping[str, Any] | None:
         """Figures of the best weights on the test pictures, if they are other ones than those that
@@ -392,8 +410,7 @@ class Session:
             path = self.folder.path / BEST
             found = checkpoint.read(path)
             module.load_state_dict(found.weights if average is None else found.average)
-        tally, _ = self.evaluate(module, self.dataset.test)
-        assert tally is not None
+        (tally,), _ = self.evaluate([module], self.dataset.test)
         return tally.figures()
 
     def _reestimate(self) -> None:
@@ -422,8 +439,6 @@ class Session:
         if not self.learner.is_finite():
             self.tell(Notice(f"not saved after update {self.update}: weights are not finite"))
             return
-        if self.update != self._saved_update:
-            self.rollbacks = 0  # those were to another checkpoint
         numbers = self.learner.numbers()
         made = Checkpoint(
             model=self.built.name,
@@ -442,9 +457,10 @@ class Session:
                 history=tuple(self.history),
                 skipped=tuple(sorted(self.skipped)),
                 rollbacks=self.rollbacks,
+                rolled_back_at=self.rolled_back_at,
                 bad_images=tuple(self.bad_images.items()),
                 reestimated=self.reestimated,
-                versions=environment.versions(),
+                versions=self._versions,
                 **numbers,
             ),
             **self.learner.tensors(),
@@ -460,7 +476,8 @@ class Session:
         self.update, self.epochs = state.update, state.epochs
         self.loss_sum, self.loss_count = state.loss_sum, state.loss_count
         self.best, self.history = state.best, list(state.history)
-        self.skipped, self.rollbacks = frozenset(state.skipped), state.rollbacks
+        self.skipped = frozenset(state.skipped)
+        self.rollbacks, self.rolled_back_at = state.rollbacks, state.rolled_back_at
         self.bad_images = dict(state.bad_images)
         self.reestimated = state.reestimated and self.update == self.course.total_updates
         per_epoch = self.order.updates_per_epoch
@@ -478,13 +495,14 @@ class Session:
         the weights.
 
         Raises:
-            TrainingError: the run should stop at such a loss, or it has gone back to the same
-                checkpoint too often.
+            TrainingError: the run should stop at such a loss, or it has gone back too often.
         """
         good = self.folder.last_good(lambda text: self.tell(Notice(text)))
         assert good is not None, "a run begins with a checkpoint"
         path, found = good
-        to, times = found.training.update, found.training.rollbacks + 1
+        to = found.training.update
+        again = self.rollbacks and at - self.rolled_back_at < self.order.updates_per_epoch
+        times = self.rollbacks + 1 if again else 1
         advice = (
             "Try a lower learning rate (--set optim.lr=...), a limit for the gradient (--set "
             "optim.clip=1) or --set precision=float32"
@@ -497,14 +515,15 @@ class Session:
             )
         if times > MOST_ROLLBACKS:
             raise TrainingError(
-                f"the loss of update {at} is not finite, and neither were {MOST_ROLLBACKS} before "
-                f"it since {path}, although the run went back each time. {advice}"
+                f"the loss of update {at} is not finite, and neither were {MOST_ROLLBACKS} shortly "
+                f"before it; each time the run went back and left out the pictures. The last "
+                f"checkpoint is {path}. {advice}"
             )
         self.processes.wait()  # until all have read it
         self._take(found)
         skipped = tuple(n for n in (at - 1, at) if n >= to)
         self.skipped |= set(skipped)
-        self.rollbacks = times
+        self.rollbacks, self.rolled_back_at = times, at
         self._save()  # so that a run that is killed now does not begin to count again
         self.tell(RolledBack(at=at, to=to, skipped=skipped))
 

@@ -20,8 +20,9 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import yaml
@@ -93,10 +94,11 @@ def changed(recipe: Recipe, changes: Iterable[str]) -> Recipe:
     return Settings(recipe).changed(changes).recipe
 
 
-def names() -> dict[str, Any]:
+@cache
+def names() -> Mapping[str, Any]:
     """The type of every setting by its dotted name."""
     found = {name: hint for name, hint in _leaves(Recipe, "") if _root(name) not in UNSETTABLE}
-    return found | dict(_leaves(Run, "run."))
+    return types.MappingProxyType(found | dict(_leaves(Run, "run.")))
 
 
 # ---- Showing
@@ -110,11 +112,6 @@ class Line:
     value: str
     preset: str | None
     """The preset's value, if it is another one."""
-
-    def __str__(self) -> str:
-        return f"{self.name} = {self.value}" + (
-            "" if self.preset is None else f"    (preset: {self.preset})"
-        )
 
 
 def listed(settings: Settings, preset: Settings) -> list[Line]:

@@ -22,12 +22,21 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 from fleetfoot.data.dataset import Dataset
 from fleetfoot.errors import CheckpointError, MissingExtraError, RecordError, TrainingError
-from fleetfoot.files import locked, read_json, to_json, write_text
+from fleetfoot.files import (
+    locked,
+    plain,
+    read_json,
+    read_object,
+    read_text,
+    to_json,
+    write_text,
+)
 from fleetfoot.train.checkpoint import Epoch
 from fleetfoot.train.config import Recipe
 from fleetfoot.train.events import EpochDone, Event
@@ -39,6 +48,8 @@ from fleetfoot.train.space import Axis
 SEARCH, JOURNAL, TRIALS, SUMMARY, LOCK = (
     "sweep.json", "study.journal", "trials", "summary.csv", ".lock"
 )  # fmt: skip
+VALUES = "values.json"
+"""File in a trial's folder with the values that were drawn for it."""
 STUDY = "fleetfoot"
 RANDOM_TRIALS = 10
 """Finished trials before the search leans on them; until then it draws at random."""
@@ -169,7 +180,7 @@ def sweep(
         TrainingError: the data set has no validation pictures.
         ValueError: a number is out of range.
     """
-    optuna = _optuna()
+    optuna = optuna_package()
     if trials < 1:
         raise ValueError(f"trials must be 1 or more, not {trials}")
     if prune_after is not None and prune_after < 1:
@@ -178,18 +189,19 @@ def sweep(
     search = searched(model, dataset, settings, varied, seed, prune_after, options or {})
     run = replace(settings.run, keep=1)
     with ExitStack() as stack:
-        stack.enter_context(_held(place))
-        stack.enter_context(_quiet(optuna))
-        _take_up(place, search)
+        stack.enter_context(held(place))
+        stack.enter_context(quiet(optuna))
+        take_up(place, search)
         storage = open_storage(place, optuna)
         while True:
             study = optuna.load_study(study_name=STUDY, storage=storage)  # it caches its trials
-            number = len(study.trials)
-            if number >= trials:
-                return _outcome(place, search, study, trials, "")
-            values = suggested(study, number, varied, seed)
+            if len(study.trials) >= trials:
+                return outcome(place, search, study, trials, "")
+            done = {tried.number for tried in tried_of(study)}
+            number = next(number for number in count() if number not in done)
+            values = drawn(place, study, number, varied, seed)
             into = trial_folder(place, number)
-            before = _history(into)
+            before = history(into)
             on_event(TrialBegun(number=number, trials=trials, values=values, resumed=bool(before)))
             watch = Watch(study, before, prune_after, on_event)
             state: State = "complete"
@@ -197,7 +209,7 @@ def sweep(
             try:
                 changed = settings.changed(f"{name}={value}" for name, value in values.items())
                 watch.check()
-                outcome = train(
+                ended = train(
                     model,
                     dataset,
                     changed.recipe,
@@ -208,8 +220,8 @@ def sweep(
                     accept_licence=accept_licence,
                     on_event=watch,
                 )
-                if outcome.interrupted:
-                    return _outcome(place, search, study, trials, outcome.interrupted)
+                if ended.interrupted:
+                    return outcome(place, search, study, trials, ended.interrupted)
             except Pruned:
                 state = "pruned"
             except CheckpointError:
@@ -226,11 +238,7 @@ def sweep(
                 reason=reason,
             )
             study.add_trial(frozen(tried, varied, watch.reports, optuna))
-            all_tried = tried_of(study)
-            _tidy(place, all_tried)
-            write_text(place / SUMMARY, summary(all_tried, varied))
-            best = best_of(all_tried)
-            is_best = best is not None and best.number == number
+            is_best = settle(place, study, varied, number)
             on_event(TrialDone(tried=tried, trials=trials, is_best=is_best))
 
 
@@ -257,7 +265,7 @@ def searched(
         )
     return Search(
         model=model,
-        options=dict(options),
+        options=plain(dict(options)),  # as they are read back
         data=dataset.name,
         train_pictures=dataset.train.fingerprint,
         val_pictures=dataset.val.fingerprint,
@@ -332,10 +340,22 @@ def open_storage(folder: Path, optuna: Any) -> Any:
     return storage
 
 
+def drawn(
+    place: Path, study: Any, number: int, varied: tuple[Axis, ...], seed: int
+) -> Mapping[str, str]:
+    """The values of a trial: those in its folder, if it was begun before; otherwise new ones."""
+    file = trial_folder(place, number) / VALUES
+    if file.exists():
+        return read_object(read_text(file))
+    values = suggested(study, number, varied, seed)
+    write_text(file, to_json(values) + "\n")
+    return values
+
+
 def suggested(study: Any, number: int, varied: tuple[Axis, ...], seed: int) -> dict[str, str]:
     """The values of a trial: drawn at random at first, later by the tree-structured Parzen
     estimator (Bergstra et al. 2011), which prefers the surroundings of good values."""
-    optuna = _optuna()
+    optuna = optuna_package()
     trial = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
     trial.number = number
     values = {}
@@ -353,7 +373,7 @@ def is_hopeless(study: Any, reports: Mapping[int, float], after: int) -> bool:
     """Whether a trial's best accuracy so far is below the median of the others' at that epoch."""
     if not reports:
         return False
-    optuna = _optuna()
+    optuna = optuna_package()
     trial = optuna.trial.create_trial(
         state=optuna.trial.TrialState.RUNNING, intermediate_values=dict(reports)
     )
@@ -388,6 +408,7 @@ def frozen(
         },
         distributions={axis.name: distribution(axis, optuna) for axis in varied},
         user_attrs={
+            "number": tried.number,
             "values": dict(tried.values),
             "top1": tried.top1,
             "epochs": tried.epochs,
@@ -406,10 +427,11 @@ def _within(axis: Axis, value: float) -> float:
 def tried_of(study: Any) -> tuple[Tried, ...]:
     """The finished trials of a study."""
     states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-    return tuple(
-        Tried(number=one.number, state=states[one.state.name], **one.user_attrs)
+    found = (
+        Tried(state=states[one.state.name], **one.user_attrs)
         for one in study.get_trials(deepcopy=False)
     )
+    return tuple(sorted(found, key=lambda tried: tried.number))
 
 
 def best_of(trials: tuple[Tried, ...]) -> Tried | None:
@@ -423,7 +445,7 @@ def best_of(trials: tuple[Tried, ...]) -> Tried | None:
 
 
 @contextmanager
-def _held(place: Path) -> Iterator[None]:
+def held(place: Path) -> Iterator[None]:
     """Makes the folder if there is none, and keeps other sweeps out of it while this lasts."""
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -440,7 +462,7 @@ def _held(place: Path) -> Iterator[None]:
         yield
 
 
-def _take_up(place: Path, search: Search) -> None:
+def take_up(place: Path, search: Search) -> None:
     """Writes what is searched, or checks that the folder's sweep searches the same.
 
     Raises:
@@ -468,10 +490,20 @@ def _take_up(place: Path, search: Search) -> None:
         )
 
 
-def _history(folder: Path) -> tuple[Epoch, ...]:
+def history(folder: Path) -> tuple[Epoch, ...]:
     """The finished epochs of a trial that was interrupted."""
     found = Folder(folder).last_good(lambda text: None)
     return () if found is None else found[1].training.history
+
+
+def settle(place: Path, study: Any, varied: tuple[Axis, ...], number: int) -> bool:
+    """Brings the folder in line with the finished trials, after one more. Returns whether this one
+    is the best."""
+    trials = tried_of(study)
+    _tidy(place, trials)
+    write_text(place / SUMMARY, summary(trials, varied))
+    best = best_of(trials)
+    return best is not None and best.number == number
 
 
 def _tidy(place: Path, trials: tuple[Tried, ...]) -> None:
@@ -501,9 +533,7 @@ def summary(trials: tuple[Tried, ...], varied: tuple[Axis, ...]) -> str:
     return text.getvalue()
 
 
-def _outcome(
-    place: Path, search: Search, study: Any, wanted: int, interrupted: str
-) -> SweepOutcome:
+def outcome(place: Path, search: Search, study: Any, wanted: int, interrupted: str) -> SweepOutcome:
     trials = tried_of(study)
     return SweepOutcome(
         folder=place,
@@ -515,7 +545,7 @@ def _outcome(
     )
 
 
-def _optuna() -> Any:
+def optuna_package() -> Any:
     try:
         import optuna
         import optuna.storages.journal
@@ -525,7 +555,7 @@ def _optuna() -> Any:
 
 
 @contextmanager
-def _quiet(optuna: Any) -> Iterator[None]:
+def quiet(optuna: Any) -> Iterator[None]:
     """Optuna's own lines about each trial are not shown while this lasts."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

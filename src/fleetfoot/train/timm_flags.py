@@ -34,8 +34,8 @@ class Flag:
 
     to: str | Several
     """Name of the setting, or what makes the changes; "" if another flag reads it."""
-    values: int | None = 1
-    """Number of values; 0 for a switch, None for any number."""
+    values: int = 1
+    """Number of values; 0 for a switch."""
     optional: bool = False
     """Whether the values may be left out."""
 
@@ -175,7 +175,7 @@ FLAGS: dict[str, Flag] = {
     "--initial-checkpoint": Flag("init.weights"),
     "--opt": Flag(_optimiser),
     "--opt-eps": Flag("optim.eps"),
-    "--opt-betas": Flag(lambda values, given: [f"optim.betas={','.join(values)}"], None),
+    "--opt-betas": Flag(lambda values, given: [f"optim.betas={','.join(values)}"], 2),
     "--momentum": Flag("optim.momentum"),
     "--weight-decay": Flag("optim.weight_decay"),
     "--clip-grad": Flag("optim.clip"),
@@ -195,8 +195,8 @@ FLAGS: dict[str, Flag] = {
     "--cooldown-epochs": Flag("schedule.cooldown"),
     "--decay-rate": Flag(_decay_rate),
     "--no-aug": Flag(_no_augmentation, 0),
-    "--scale": Flag(lambda values, given: [f"augment.scale={','.join(values)}"], None),
-    "--ratio": Flag(lambda values, given: [f"augment.ratio={','.join(values)}"], None),
+    "--scale": Flag(lambda values, given: [f"augment.scale={','.join(values)}"], 2),
+    "--ratio": Flag(lambda values, given: [f"augment.ratio={','.join(values)}"], 2),
     "--hflip": Flag("augment.flip"),
     "--vflip": Flag(_one("--vflip", 0)),
     "--color-jitter": Flag("augment.colour_jitter"),
@@ -346,17 +346,22 @@ def _split(arguments: Iterable[str]) -> dict[str, tuple[str, ...]]:
             raise ValueError(f"timm's {flag} has no equivalent here{reason}")
         if flag not in FLAGS and flag not in OTHERS:
             raise UnknownNameError.of("option or flag of timm's", flag, [*FLAGS, *OTHERS])
-        known = FLAGS.get(flag, Flag(""))
-        count = known.values
-        values: list[str] = []
-        while words and not _is_flag(words[0]) and (count is None or len(values) < count):
-            values.append(words.pop(0))
-        if len(values) < (1 if count is None else count) and not known.optional:
-            raise ValueError(
-                f"{flag} needs {'a value' if count in (1, None) else f'{count} values'}"
-            )
-        found[flag] = tuple(values)
+        kind, count = FLAGS.get(flag, Flag("")), taken(flag, words)
+        if count < kind.values and not kind.optional:
+            needed = "a value" if kind.values == 1 else f"{kind.values} values"
+            raise ValueError(f"{flag} needs {needed}")
+        found[flag] = tuple(words[:count])
+        del words[:count]
     return found
+
+
+def taken(flag: str, words: Sequence[str]) -> int:
+    """How many of the words after a flag, given by its long name, are its values."""
+    most = FLAGS[flag].values if flag in FLAGS else int(flag in OTHERS)
+    count = 0
+    while count < min(most, len(words)) and not _is_flag(words[count]):
+        count += 1
+    return count
 
 
 def _is_flag(word: str) -> bool:

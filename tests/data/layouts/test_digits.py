@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from fleetfoot.data.layouts import open_dataset
-from fleetfoot.errors import DatasetError, MissingExtraError
+from fleetfoot.errors import DatasetError
 
 
 def test_the_digits_are_scikit_learns_in_fixed_parts():
@@ -34,11 +32,3 @@ def test_the_digits_are_scikit_learns_in_fixed_parts():
 def test_a_share_of_the_digits_is_refused():
     with pytest.raises(DatasetError, match="parts of this set are fixed"):
         open_dataset(val_share=0.3)
-
-
-def test_without_scikit_learn_the_message_says_how_to_install_it(monkeypatch):
-    for name in [n for n in sys.modules if n.split(".")[0] == "sklearn"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(MissingExtraError, match="scikit-learn"):
-        open_dataset()

@@ -158,6 +158,9 @@ def test_files_of_other_kinds_are_counted(tmp_path):
         (["train/_annotations.coco.json", "train/1.png"], "looks like COCO"),
         (["JPEGImages/1.jpg", "Annotations/1.xml"], "looks like Pascal VOC"),
         (["annotations/1.xml", "images/1.png"], "looks like Pascal VOC"),
+        (["Images/1.jpg", "Masks/1.png"], "boxes or masks beside pictures (masks and images)"),
+        (["images/1.jpg", "labels.csv"], "if labels.csv lists their classes, give"),
+        (["train/1.png", "train/metadata.csv"], "'train/metadata.csv' may list the classes"),
         (["train/1.png", "trainannot/1.png"], "segmentation (train and trainannot)"),
         (["data_batch_1", "test_batch", "batches.meta"], "CIFAR as Python pickles"),
         (["cifar-10-batches-py/data_batch_1"], "CIFAR as Python pickles"),
@@ -196,6 +199,15 @@ def test_a_test_part_without_classes_is_not_used(tmp_path):
 def test_other_folders_beside_the_parts_are_noted(tmp_path):
     found = open_dataset(write(tmp_path, *PARTS, "extra/a/1.png"))
     assert found.notes == ("not used: 'extra' beside test, train, val",)
+
+
+def test_a_tar_from_which_the_folders_were_unpacked_is_not_the_set(tmp_path):
+    write(tmp_path, *PARTS, "pets.tar", "labels.csv")
+    found = open_dataset(tmp_path)
+    assert len(found.train) == 3
+    assert found.notes == ("not used: 'labels.csv', 'pets.tar', beside the folders",)
+    found = open_dataset(write(tmp_path / "flat", *CLASSES, "pets.tar"))
+    assert found.notes == ("not used: 'pets.tar', beside the folders",)
 
 
 def test_a_class_named_train_among_others_is_a_class(tmp_path):

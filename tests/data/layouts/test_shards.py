@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fleetfoot.data.layouts import open_dataset, tars
+from fleetfoot.data.layouts import shards as shards_
 from fleetfoot.data.layouts.shards import _expanded
 from fleetfoot.errors import DatasetError, ImageError
 from pictures_on_disk import picture, tar
@@ -329,8 +330,8 @@ def test_many_chained_headers_are_an_error(tmp_path):
 
 def test_what_a_tar_holds_is_read_once_until_it_changes(tmp_path, monkeypatch):
     path, reads = tar(tmp_path / "train.tar", samples("01")), []
-    real = tars._read
-    monkeypatch.setattr(tars, "_read", lambda path: reads.append(path) or real(path))
+    real = shards_._read
+    monkeypatch.setattr(shards_, "_read", lambda path: reads.append(path) or real(path))
     first, again = (open_dataset(path, val_share=0) for _ in range(2))
     assert len(reads) == 1
     assert first.train.fingerprint == again.train.fingerprint

@@ -76,7 +76,8 @@ def open_dataset(
     if os.path.isdir(text):
         if saved.is_saved(text):
             return saved.open_saved(text, val_share=val_share, seed=seed)
-        if found := shards.find_shards(text):
+        found = shards.find_shards(text)
+        if found and not folders.hold_pictures(text):
             return shards.open_shards(text, found, val_share=val_share, seed=seed)
         return folders.open_folders(text, val_share=val_share, seed=seed)
     lower = text.lower()

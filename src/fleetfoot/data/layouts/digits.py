@@ -8,7 +8,6 @@ repository, https://doi.org/10.24432/C50P49; scikit-learn has its test part.
 from __future__ import annotations
 
 import io
-from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from PIL import Image
 from fleetfoot.data.dataset import Dataset, Split
 from fleetfoot.data.layouts.assembly import Part, assemble, split_off
 from fleetfoot.data.pictures import InMemory, Texts
-from fleetfoot.errors import DatasetError, MissingExtraError
+from fleetfoot.errors import DatasetError
 
 NAME = "digits"
 LEVELS = 16
@@ -32,15 +31,12 @@ def open_digits(val_share: float | None = None) -> Dataset:
     """The digits, as PNG files in memory. Their parts are fixed: no seed and no share changes them.
 
     Raises:
-        MissingExtraError: scikit-learn is not installed.
         DatasetError: a share is given.
     """
     if val_share:
         raise DatasetError(f"{NAME}: the parts of this set are fixed; leave the share away")
-    try:
-        load_digits = import_module("sklearn.datasets").load_digits
-    except ImportError as error:
-        raise MissingExtraError.of("the data set 'digits'", "scikit-learn", "train") from error
+    from sklearn.datasets import load_digits  # takes a second to import
+
     raw = load_digits()
     files = [_png(np.rint(image * (255 / LEVELS)).astype(np.uint8)) for image in raw.images]
     pictures = InMemory(Texts(f"{NAME}/{i:04}.png" for i in range(len(files))), tuple(files))

@@ -41,21 +41,22 @@ class Tree:
     circles: list[str] = field(default_factory=list)
     """Links to a folder above them."""
 
-    def add(self, root: str, below: str, above: frozenset[tuple[int, int]] = frozenset()) -> None:
+    def add(self, root: str, below: str) -> None:
         """Adds everything in and below the folder ``below`` of ``root``."""
-        path = os.path.join(root, below)
-        state = os.stat(path)
-        here = (state.st_dev, state.st_ino)
-        if here in above:
-            self.circles.append(below)
-            return
-        found = read_folder(path)
-        self.pictures += [os.path.join(below, name) for name in found.pictures]
-        self.dangling += [os.path.join(below, name) for name in found.dangling]
-        self.others.update(os.path.splitext(name)[1].lower() for name in found.others)
-        self.hidden.update(found.hidden)
-        for name in found.folders:
-            self.add(root, os.path.join(below, name), above | {here})
+        left: list[tuple[str, frozenset[tuple[int, int]]]] = [(below, frozenset())]
+        while left:
+            folder, above = left.pop()
+            found = read_folder(os.path.join(root, folder))
+            if found.identity in above:
+                self.circles.append(folder)
+                continue
+            self.pictures += [os.path.join(folder, name) for name in found.pictures]
+            self.dangling += [os.path.join(folder, name) for name in found.dangling]
+            self.others.update(os.path.splitext(name)[1].lower() for name in found.others)
+            self.hidden.update(found.hidden)
+            left += [
+                (os.path.join(folder, name), above | {found.identity}) for name in found.folders
+            ]
 
     def notes(self) -> list[str]:
         """What a user should know about the files that are not used, or cannot be."""
@@ -87,6 +88,17 @@ class Tree:
         return said
 
 
+def hold_pictures(where: str) -> bool:
+    """Whether the folders in ``where``, or the folders in these, hold pictures themselves: then a
+    tar beside them, from which they may have been unpacked, is not the data set."""
+    for name in read_folder(where).folders:
+        folder = read_folder(os.path.join(where, name))
+        below = (read_folder(os.path.join(folder.path, one)) for one in folder.folders)
+        if folder.pictures or any(one.pictures for one in below):
+            return True
+    return False
+
+
 def open_folders(where: str, *, val_share: float | None, seed: int) -> Dataset:
     """The data set in a folder that holds parts or classes as folders.
 
@@ -100,7 +112,7 @@ def open_folders(where: str, *, val_share: float | None, seed: int) -> Dataset:
     parts = {name: part for name in top.folders if (part := part_of(name))}
     with_classes = [name for name in parts if inside[name].folders]
     if with_classes:
-        return _open_parts(where, parts, inside, val_share=val_share, seed=seed)
+        return _open_parts(where, top, parts, inside, val_share=val_share, seed=seed)
     if parts and len(parts) == len([n for n in top.folders if inside[n].pictures]):
         raise DatasetError(_flat_parts(where, parts, inside))
     return _open_classes(where, top, inside, val_share=val_share, seed=seed)
@@ -108,6 +120,7 @@ def open_folders(where: str, *, val_share: float | None, seed: int) -> Dataset:
 
 def _open_parts(
     where: str,
+    top: Folder,
     parts: dict[str, str],
     inside: dict[str, Folder],
     *,
@@ -141,6 +154,7 @@ def _open_parts(
     rest = [name for name in inside if name not in parts]
     if rest:
         said.append(f"not used: {listed(rest)} beside {', '.join(parts)}")
+    said += _unused_sources(top)
     named = {part: folder for folder, part in parts.items()}
     names = ", ".join(f"{named[part]}/<class>" for part in made)
     return assemble(
@@ -165,7 +179,12 @@ def _open_classes(
     if not top.folders:
         raise DatasetError(_flat(where, top))
     _check_depth(where, inside)
-    said, tree = [], Tree()
+    if len(top.folders) == 1 and (lists := _lists(top)):
+        raise DatasetError(
+            f"{where}: a single folder with pictures, '{top.folders[0]}'; if {lists[0]} lists "
+            f"their classes, give {os.path.join(where, lists[0])}"
+        )
+    said, tree = _unused_sources(top), Tree()
     part = _read_classes(where, [(name, name) for name in top.folders], tree, may_lack=False)
     if top.pictures:
         said.append(
@@ -244,15 +263,27 @@ def _check_depth(where: str, inside: dict[str, Folder]) -> None:
         )
 
 
+def _lists(folder: Folder) -> list[str]:
+    """Files in a folder that may list pictures and classes."""
+    kinds = (".csv", ".tsv", ".jsonl", ".ndjson")
+    return [name for name in folder.others if name.lower().endswith(kinds)]
+
+
+def _unused_sources(top: Folder) -> list[str]:
+    """A note on files beside the folders that could be a data set of their own."""
+    found = [*_lists(top), *(name for name in top.others if name.lower().endswith(".tar"))]
+    return [f"not used: {listed(found)}, beside the folders"] if found else []
+
+
 def _flat(where: str, top: Folder) -> str:
     """What to say of a folder that holds no folders."""
-    tables = [n for n in top.others if n.lower().endswith((".csv", ".tsv", ".jsonl", ".ndjson"))]
+    lists = _lists(top)
     if not top.pictures and not top.others:
         return f"{where}: the folder is empty"
     found = counted(len(top.pictures), "picture") if top.pictures else f"files {listed(top.others)}"
     text = f"{where}: {found} without folders, so the classes are not known; "
-    if tables:
-        return text + f"if {tables[0]} lists them, give {os.path.join(where, tables[0])}"
+    if lists:
+        return text + f"if {lists[0]} lists them, give {os.path.join(where, lists[0])}"
     parent = os.path.dirname(os.path.abspath(where))
     try:
         beside = [n for n in read_folder(parent).folders if read_folder(f"{parent}/{n}").pictures]
@@ -280,6 +311,9 @@ def _without_classes(name: str, folder: Folder) -> str:
 
 def _flat_parts(where: str, parts: dict[str, str], inside: dict[str, Folder]) -> str:
     found = "; ".join(f"{name}: {counted(len(inside[name].pictures), 'picture')}" for name in parts)
+    lists = [os.path.join(name, one) for name in parts for one in _lists(inside[name])]
+    if lists:
+        found += f"; {listed(lists)} may list the classes: give such a list itself"
     return (
         f"{where}: the parts hold pictures without class folders ({found}), so the classes are not "
         "known; move each picture into <part>/<class>/, or list pictures and classes in a CSV file "

@@ -20,6 +20,8 @@ class Folder:
     """What one folder holds itself, without what its folders hold."""
 
     path: str
+    identity: tuple[int, int] = (0, 0)
+    """Device and number, which are the same for a folder and a link to it."""
     folders: list[str] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -37,6 +39,8 @@ def read_folder(path: str) -> Folder:
     """
     found = Folder(path)
     try:
+        state = os.stat(path)
+        found.identity = (state.st_dev, state.st_ino)
         with os.scandir(path) as entries:
             for entry in entries:
                 _sort_in(found, entry)

@@ -14,6 +14,12 @@ BOXES = (
     "CSV file with the columns path and label"
 )
 
+IMAGES = frozenset("images imgs img image jpegimages leftimg8bit photos".split())
+LABELS = frozenset(
+    "annotations annotation annots labels masks mask gtfine segmentationclass".split()
+)
+"""Names of folders, in lower case, that hold pictures, and boxes or masks of these."""
+
 _COCO = re.compile(
     r"((instances|captions|panoptic|person_keypoints|stuff)_.*|_annotations\.coco)\.json"
 )
@@ -80,6 +86,8 @@ def _boxes(files: Sequence[str], folders: Sequence[str], lower: Mapping[str, Fol
         return f"COCO ({found[0]})"
     if "images" in lower and "labels" in lower:
         return "YOLO (images and labels)"
+    if (images := lower.keys() & IMAGES) and (labels := lower.keys() & LABELS):
+        return f"boxes or masks beside pictures ({min(labels)} and {min(images)})"
     if found := [name for name in files if name.lower() in ("data.yaml", "data.yml")]:
         return f"YOLO ({found[0]})"
     for name, folder in lower.items():

@@ -35,14 +35,16 @@ from fleetfoot.data.layouts.assembly import (
     listed,
     part_of,
 )
-from fleetfoot.data.layouts.tars import Contents, Member, Stored, contents
+from fleetfoot.data.layouts.tars import BLOCK, Member, Stored, contents
 from fleetfoot.data.pictures import Numbers, Texts
 from fleetfoot.data.sources import Source
-from fleetfoot.errors import DatasetError, counted, visible
-from fleetfoot.files import read_text
+from fleetfoot.errors import DatasetError, RecordError, counted, visible
+from fleetfoot.files import open_regular, parsed, read_text, remembered
 
 SUFFIX = ".tar"
 CLASSES = "classes.txt"
+LABELS = (".cls", ".json")
+"""Suffixes of the files that state a class, the best first."""
 LABEL_FIELDS = ("label", "cls", "class", "target")
 """Fields of ``.json`` that hold the class, the first that is there."""
 
@@ -51,6 +53,9 @@ MOST_LABEL_BYTES = 2**20
 
 MOST_SHARDS = 100_000
 """Most files that one pattern with braces may stand for."""
+
+VERSION = 1
+"""Number of the way in which shards are read; another one makes kept answers invalid."""
 
 READERS = 8
 """Threads that read the headers of shards, so that a slow disk is asked for several at once."""
@@ -160,7 +165,8 @@ def open_shards(where: str, paths: Sequence[str], *, val_share: float | None, se
     Raises:
         DatasetError: a shard is not a tar or is damaged, or a sample lacks its picture or class.
     """
-    twice = [name for name, n in Counter(map(os.path.basename, paths)).items() if n > 1]
+    if twice := [path for path, times in Counter(paths).items() if times > 1]:
+        raise DatasetError(f"{where}: a shard is named twice: {listed(twice)}")
     by_part: dict[str, list[str]] = {}
     for path in paths:
         by_part.setdefault(_part(path), []).append(path)
@@ -171,10 +177,8 @@ def open_shards(where: str, paths: Sequence[str], *, val_share: float | None, se
                 f"{by_part[''][0]}; name each after its part, for example train-0001.tar"
             )
         by_part = {"train": by_part[""]}
-    if twice and len(set(paths)) < len(paths):
-        raise DatasetError(f"{where}: a shard is named twice: {listed(twice)}")
     with ThreadPoolExecutor(READERS) as pool:
-        read = dict(zip(paths, pool.map(_samples, paths), strict=True))
+        read = dict(zip(paths, pool.map(samples, paths), strict=True))
     classes = _classes(paths)
     numbered = all(label.isdecimal() for found in read.values() for label in found.labels)
     parts = {
@@ -201,55 +205,96 @@ def _part(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Samples:
+class Samples:
     """The samples of one shard."""
 
     pictures: tuple[Member, ...]
     labels: tuple[str, ...]
     """Class of each picture, as it is written."""
     source: str
-    """Suffix of the files that the classes were read from."""
-    whole: bool
+    """Suffix of the files that the classes were read from; "" without any sample."""
     passed: tuple[str, ...]
     """Suffixes of files that were passed over."""
+    whole: bool
+    """Whether the shard ends with the mark of a tar's end."""
 
 
-def _samples(path: str) -> _Samples:
+def samples(path: str) -> Samples:
+    """The samples of a shard. The answer is kept in the cache until the shard changes.
+
+    Raises:
+        DatasetError: it is no tar, is damaged, or a sample lacks its picture or class.
+    """
+    try:
+        state = os.stat(path)
+        question = {
+            "version": VERSION,
+            "path": os.path.abspath(path),
+            "bytes": state.st_size,
+            "changed_ns": state.st_mtime_ns,
+            "inode": state.st_ino,
+        }
+        return remembered(
+            "shards", question, lambda: _read(path), read=lambda raw: _kept(raw, state.st_size)
+        )
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _kept(raw: object, size: int) -> Samples:
+    """``Samples`` from the cache's JSON.
+
+    Raises:
+        RecordError: ``samples`` cannot have kept this.
+    """
+    found = parsed(raw, Samples)
+    end = 0
+    for picture in found.pictures:
+        # a header stands before each file, and files begin at a multiple of its size
+        first = picture.offset >= end + BLOCK and picture.offset % BLOCK == 0
+        if not first or not 0 <= picture.size <= size - picture.offset:
+            raise RecordError("a picture that lies outside the shard or over another")
+        end = picture.offset + picture.size
+    if len(found.labels) != len(found.pictures) or not all(found.labels):
+        raise RecordError("pictures without a class")
+    if bool(found.pictures) != (found.source in LABELS):
+        raise RecordError(f"no source of classes: {found.source!r}")
+    return found
+
+
+def _read(path: str) -> Samples:
     """Reads a shard's headers, and the classes of its samples."""
-    held: Contents = contents(path)
+    held = contents(path)
     pictures: list[Member] = []
     labels: list[str] = []
     passed: dict[str, None] = {}
     source = ""
     seen: set[str] = set()
-    try:
-        with open(path, "rb") as file:
-            for key, files in _grouped(held.members):
-                if key in seen:
-                    raise DatasetError(
-                        f"{path}: the files of sample {visible(key)!r} do not follow each other, "
-                        "or two samples have one name; sort the files by name when making the tar"
-                    )
-                seen.add(key)
-                picture, suffix = _picture(path, key, files)
-                if picture is None:
-                    passed.update(dict.fromkeys(files))
-                    continue
-                kind = next((kind for kind in (".cls", ".json") if kind in files), "")
-                if not kind:
-                    raise DatasetError(
-                        f"{path}: sample {visible(key)!r} has {listed(files)}, and neither .cls "
-                        "nor .json with its class"
-                    )
-                member = files[kind]
-                file.seek(member.offset)
-                labels.append(_label(path, member, file.read(min(member.size, MOST_LABEL_BYTES))))
-                pictures.append(picture)
-                source = kind
-                passed.update(dict.fromkeys(s for s in files if s not in (suffix, kind)))
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return _Samples(tuple(pictures), tuple(labels), source, held.whole, tuple(passed))
+    with open_regular(path) as file:
+        for key, files in _grouped(held.members):
+            if key in seen:
+                raise DatasetError(
+                    f"{path}: the files of sample {visible(key)!r} do not follow each other, or "
+                    "two samples have one name; sort the files by name when making the tar"
+                )
+            seen.add(key)
+            picture, suffix = _picture(path, key, files)
+            if picture is None:
+                passed.update(dict.fromkeys(files))
+                continue
+            kind = next((kind for kind in LABELS if kind in files), "")
+            if not kind:
+                raise DatasetError(
+                    f"{path}: sample {visible(key)!r} has {listed(files)}, and neither .cls nor "
+                    ".json with its class"
+                )
+            member = files[kind]
+            file.seek(member.offset)
+            labels.append(_label(path, member, file.read(min(member.size, MOST_LABEL_BYTES))))
+            pictures.append(picture)
+            source = kind
+            passed.update(dict.fromkeys(s for s in files if s not in (suffix, kind)))
+    return Samples(tuple(pictures), tuple(labels), source, tuple(passed), held.whole)
 
 
 def _grouped(members: Sequence[Member]) -> Iterator[tuple[str, dict[str, Member]]]:
@@ -333,7 +378,7 @@ def _classes(paths: Sequence[str]) -> tuple[str, ...] | None:
 
 def _one_part(
     paths: Sequence[str],
-    read: dict[str, _Samples],
+    read: dict[str, Samples],
     classes: tuple[str, ...] | None,
     numbered: bool,
 ) -> Part:
@@ -374,7 +419,7 @@ def _numbers(parts: dict[str, Part]) -> tuple[str, ...]:
 
 
 def _layout(
-    by_part: dict[str, list[str]], read: dict[str, _Samples], classes: tuple[str, ...] | None
+    by_part: dict[str, list[str]], read: dict[str, Samples], classes: tuple[str, ...] | None
 ) -> str:
     counts = ", ".join(f"{len(by_part[part])} {part}" for part in PARTS if part in by_part)
     sources = " and ".join(sorted({found.source for found in read.values() if found.source}))
@@ -382,7 +427,7 @@ def _layout(
     return f"WebDataset shards ({counts}), classes from {sources or 'no file'}{named}"
 
 
-def _notes(read: dict[str, _Samples]) -> list[str]:
+def _notes(read: dict[str, Samples]) -> list[str]:
     open_ended = [path for path, found in read.items() if not found.whole]
     passed = sorted({suffix for found in read.values() for suffix in found.passed})
     said = []

@@ -1,8 +1,7 @@
 """Where the files within a tar lie, so that any of them can be read without unpacking.
 
-The headers are read once for each tar, and what they say is kept in the cache. A tar is only ever
-read: names in it are names, never paths, so an absolute one, or one with "..", does no harm. Links,
-devices and sparse files have no bytes of their own and are refused.
+A tar is only ever read: names in it are names, never paths, so an absolute one, or one with "..",
+does no harm. Links, devices and sparse files have no bytes of their own and are refused.
 """
 
 from __future__ import annotations
@@ -11,15 +10,14 @@ import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from fleetfoot.errors import DatasetError, RecordError, visible
-from fleetfoot.files import open_regular, remembered
+from fleetfoot.errors import DatasetError, counted, visible
+from fleetfoot.files import open_regular
 
-VERSION = 1
-"""Number of the way in which tars are read; another one makes kept answers invalid."""
-
-RECORD_BYTES = 20 * tarfile.BLOCKSIZE
+BLOCK = tarfile.BLOCKSIZE
+"""Size of a header in bytes; files are filled up to a multiple of it."""
+RECORD_BYTES = 20 * BLOCK
 """Size to a multiple of which tar fills its files with zeros."""
 
 MOST_HEADER_BYTES = 64 * 2**10
@@ -72,61 +70,6 @@ class Stored:
         return data
 
 
-def contents(path: str) -> Contents:
-    """The files within a tar. The answer is kept in the cache until the tar changes.
-
-    Raises:
-        DatasetError: it is no tar, is compressed or cut off, or holds something that is no file.
-    """
-    try:
-        state = os.stat(path)
-        question = {
-            "version": VERSION,
-            "path": os.path.abspath(path),
-            "bytes": state.st_size,
-            "changed_ns": state.st_mtime_ns,
-            "inode": state.st_ino,
-        }
-        return remembered(
-            "shards",
-            question,
-            lambda: _read(path),
-            read=lambda raw: _kept(raw, state.st_size),
-            write=lambda made: {
-                "whole": made.whole,
-                "members": [[m.name, m.offset, m.size] for m in made.members],
-            },
-        )
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _kept(raw: Any, size: int) -> Contents:
-    """``Contents`` from the cache's JSON.
-
-    Raises:
-        RecordError: ``contents`` cannot have kept this.
-    """
-    kinds = (str, int, int)
-    try:
-        whole, rows = raw["whole"], raw["members"]
-        right = set(raw) == {"whole", "members"} and type(whole) is bool
-        right = right and all(tuple(map(type, row)) == kinds for row in rows)
-    except (TypeError, KeyError):
-        right = False
-    if not right:
-        raise RecordError("not the contents of a tar")
-    members = tuple(Member(*row) for row in rows)
-    end = 0
-    for member in members:
-        begins = member.offset % tarfile.BLOCKSIZE == 0
-        begins = begins and member.offset >= end + tarfile.BLOCKSIZE  # its header
-        if not (begins and 0 <= member.size <= size - member.offset):
-            raise RecordError("a file that lies outside the tar or over another")
-        end = member.offset + member.size
-    return Contents(members, whole)
-
-
 class _Headers:
     """A tar's file that gives no more than a header at once: a header may state a size of
     gigabytes for a name."""
@@ -142,7 +85,13 @@ class _Headers:
         return self._file.read(size)
 
 
-def _read(path: str) -> Contents:
+def contents(path: str) -> Contents:
+    """The files within a tar, by its headers.
+
+    Raises:
+        DatasetError: it is no tar, is compressed or cut off, or holds something that is no file.
+        OSError: it cannot be read.
+    """
     with open_regular(path) as file:
         start = file.read(8)
         for sign, (name, command) in COMPRESSED.items():
@@ -162,7 +111,7 @@ def _read(path: str) -> Contents:
                         members.append(_member(path, info, members, size))
                 end = tar.offset
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
-            place = f" after {len(members):,} files" if members else ""
+            place = f" after {counted(len(members), 'file')}" if members else ""
             raise DatasetError(
                 f"{path}: damaged or cut off, or not a tar{place}: {error}; copy or make it again"
             ) from error
@@ -199,8 +148,8 @@ def _ends(path: str, file: BinaryIO, end: int) -> bool:
     """
     file.seek(end)
     rest = file.read(RECORD_BYTES)
-    block = rest[: tarfile.BLOCKSIZE]
-    if block.strip(b"\0") or 0 < len(block) < tarfile.BLOCKSIZE:
+    block = rest[:BLOCK]
+    if block.strip(b"\0") or 0 < len(block) < BLOCK:
         raise DatasetError(
             f"{path}: a wrong header at byte {end:,}: damaged or cut off; copy or make it again"
         )

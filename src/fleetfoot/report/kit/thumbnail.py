@@ -19,7 +19,7 @@ def thumbnail(source: Source, side: int = SIDE) -> str | None:
     """A picture as a ``data:`` address of a JPEG file, or of a PNG file if the picture is smaller
     than ``side``, which is enlarged with sharp pixels; None if it cannot be read."""
     try:
-        image = source.open().image
+        image = source.open(least_side=side).image
     except (ImageError, OSError):
         return None
     file = io.BytesIO()

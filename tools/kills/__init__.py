@@ -23,17 +23,18 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,7 +65,7 @@ PLACES = ("update", "evaluate", "half", "written", "named", "row", "any")
 CLASSES = ("dark", "light", "striped", "spotted")
 TRAINED, EVALUATED = 50, 10
 MODEL = "fasternet_t0"
-OPTIONS: dict[str, Any] = {"width": 8, "depths": [1, 1, 1, 1], "head_width": 16, "act": "relu"}
+OPTIONS: dict[str, Any] = {"width": 8, "depths": (1, 1, 1, 1), "head_width": 16, "act": "relu"}
 RECIPE = Recipe(
     name="kills",
     epochs=3,
@@ -83,6 +84,11 @@ RECIPE = Recipe(
 )
 """Three epochs of three updates."""
 RUN = Run(workers=2, threads=1, save_updates=1, save_seconds=1e9)
+PRELOADED = (
+    "tools.kills", "fleetfoot.train.loop", "torch._dynamo", "timm.data.auto_augment",
+    "matplotlib.backends.backend_agg",
+)  # fmt: skip
+"""What every run imports: the server of the processes imports it once."""
 MOST_S = 300
 """Seconds after which a run is taken to hang."""
 
@@ -125,29 +131,36 @@ def dataset() -> Dataset:
 # ---- The run, in a process of its own
 
 
-def child(task: dict[str, Any]) -> None:
-    """Begins the run, or goes on with it, and is killed where the task says."""
+def child(task: dict[str, Any], told: Connection) -> None:
+    """Begins the run, or goes on with it, and is killed where the task says. ``told`` is sent a
+    word when the run has begun, and the traceback of an error."""
     from fleetfoot.train.loop import train
 
     torch.set_num_threads(1)
+    # this process's own way to start is forkserver, and each worker would import torch
+    multiprocessing.set_start_method("fork", force=True)
     if task["kill"] is not None:
         _arm(Kill(**task["kill"]))
     settings = task["settings"]
-    recipe = replace(RECIPE, **settings.get("recipe", {}))
 
     def tell(event: object) -> None:
-        print(type(event).__name__, flush=True)
+        if type(event).__name__ == "Begun":
+            told.send("begun")
 
-    train(
-        MODEL,
-        dataset(),
-        recipe,
-        replace(RUN, **settings.get("run", {})),
-        task["folder"],
-        options={**OPTIONS, "depths": tuple(OPTIONS["depths"])},
-        resume="if_any",
-        on_event=tell,
-    )
+    try:
+        train(
+            MODEL,
+            dataset(),
+            replace(RECIPE, **settings.get("recipe", {})),
+            replace(RUN, **settings.get("run", {})),
+            task["folder"],
+            options=OPTIONS,
+            resume="if_any",
+            on_event=tell,
+        )
+    except BaseException:
+        told.send(traceback.format_exc())
+        raise SystemExit(1) from None
 
 
 def die() -> NoReturn:
@@ -245,29 +258,39 @@ def run(
         "kill": None if kill is None else asdict(kill),
         "settings": settings or {},
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tools.kills", "--child", json.dumps(task)],
-        cwd=Path(__file__).parents[1],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if kill is not None and kill.place == "any":
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(kill.at)
-        process.kill()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=child, args=(task, there))
+    process.start()
+    there.close()
     try:
-        _, said = process.communicate(timeout=MOST_S)
-    except subprocess.TimeoutExpired:
+        if kill is not None and kill.place == "any" and here.poll(MOST_S):
+            time.sleep(kill.at)
+            process.kill()
+        process.join(MOST_S)
+        if process.exitcode is None:
+            raise RuntimeError(f"a run hangs in {folder} after {kill}")
+        said = _told(here)
+    finally:
         process.kill()
-        raise RuntimeError(f"a run hangs in {folder} after {kill}") from None
-    if process.returncode == -signal.SIGKILL:
+        process.join()
+        here.close()
+    if process.exitcode == -signal.SIGKILL:
         return True
-    if process.returncode:
-        raise RuntimeError(f"a run failed in {folder} after {kill}: {said[-2000:]}")
+    if process.exitcode:
+        raise RuntimeError(f"a run failed in {folder} after {kill}: {said}")
     return False
+
+
+def _told(here: Connection) -> str:
+    said = ""
+    try:
+        while here.poll(0):
+            said = here.recv()
+    except EOFError:
+        pass
+    return said
 
 
 def end(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -358,11 +381,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=100, help="number of kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", type=Path, help="JSON file to write")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    if given.child is not None:
-        child(json.loads(given.child))
-        return 0
     record = many(given.count, seed=given.seed, say=lambda text: print(text, flush=True))
     if given.record is not None:
         write_text(given.record, json.dumps(record, indent=1) + "\n")
@@ -371,7 +390,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "them in runs that ended equal, bit for bit"
     )
     return 0 if record["equal"] == record["runs"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
