@@ -375,3 +375,14 @@ def test_the_network_must_be_the_same(tmp_path):
     trained(tmp_path, on_event=stop_after(1))
     with pytest.raises(CheckpointError, match=r"the run trains Small, not fasternet_t0"):
         trained(tmp_path, model="fasternet_t0", recipe=changed(size=32), resume="required")
+
+
+@pytest.mark.slow  # TensorBoard takes seconds to import
+def test_tensorboard_has_every_epoch(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained(tmp_path, tensorboard=True, on_event=stop_after(4))
+    trained(tmp_path, tensorboard=True, resume="required")
+    read = EventAccumulator(str(tmp_path / "tensorboard"))
+    read.Reload()
+    assert [point.step for point in read.Scalars("eval/top1")] == [3, 6, 9]

@@ -342,6 +342,7 @@ def many(count: int, *, seed: int, say: Callable[[str], None]) -> dict[str, Any]
     draws = random.Random(seed)
     rows: list[dict[str, Any]] = []
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    commit = environment.commit()
     with tempfile.TemporaryDirectory() as place:
         base = Path(place)
         run(base / "undisturbed")
@@ -371,7 +372,7 @@ def many(count: int, *, seed: int, say: Callable[[str], None]) -> dict[str, Any]
         "model": {"name": MODEL, **OPTIONS},
         "machine": environment.machine(),
         "versions": environment.versions(),
-        "commit": environment.commit(),
+        "commit": commit,
         "rows": rows,
     }
 

@@ -56,11 +56,13 @@ class Journal:
         args: str,
         *,
         history: Sequence[Epoch] = (),
+        update: int = 0,
         tensorboard: bool = False,
     ) -> None:
         """Args:
         args: the settings, as YAML.
         history: the epochs that are done, if the run goes on.
+        update: the updates that are done.
         tensorboard: write TensorBoard's files too.
 
         Raises:
@@ -68,7 +70,7 @@ class Journal:
             CheckpointError: the folder cannot be written.
         """
         self.folder = folder
-        self._board = _board(folder, history) if tensorboard else None
+        self._board = _board(folder, update) if tensorboard else None
         try:
             write_text(folder / ARGS, args)
             write_text(folder / SUMMARY, summary(history))
@@ -147,13 +149,13 @@ def _lines(file: Path, history: Sequence[Epoch]) -> list[str]:
     return [*kept, *(_line(EpochDone(row, is_best=False)) for row in missing)]
 
 
-def _board(folder: Path, history: Sequence[Epoch]) -> Any:
+def _board(folder: Path, update: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingExtraError.of("--tensorboard", "tensorboard", "tensorboard") from None
-    done = history[-1].update if history else 0
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=done or None)
+    # what an earlier part of the run wrote of later updates does not count
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=update + 1)
 
 
 def curves(history: Sequence[Epoch]) -> bytes:

@@ -131,6 +131,7 @@ def train(
                 place.path,
                 to_yaml(Settings(recipe, run), model=built.name, data=dataset.name),
                 history=() if found is None else found.training.history,
+                update=0 if found is None else found.training.update,
                 tensorboard=tensorboard,
             )
             stack.callback(journal.close)
