@@ -25,6 +25,7 @@ FIRST_WORDS = {
     "info fasternet_t0": "reading about fasternet_t0",
     "compile fasternet_t0": "loading fasternet_t0",
     "predict fasternet_t0 a.png": "loading fasternet_t0",
+    "eval fasternet_t0 a": "loading fasternet_t0",
     "features fasternet_t0 a.png": "loading fasternet_t0",
     "pick --max-ms 10": "loading the networks",
     "bench fasternet_t0": "loading the networks",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.errors import CheckpointError, CorruptFileError, KeyMismatchError
-from fleetfoot.models import create_model
+from fleetfoot.models import create_model, inspect_weights
 from fleetfoot.network import resolve
 from fleetfoot.predict import Predictor
 from fleetfoot.train import checkpoint as ck
@@ -237,3 +237,19 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert file.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_inspection_names_the_network_and_groups_the_rest(tmp_path, caplog):
+    file = tmp_path / "update.safetensors"
+    state = {f"stem.{i}.exp_avg": torch.zeros(2) for i in range(9)}
+    ck.write(file, made(optimiser=state))
+    found = inspect_weights(file)
+    assert [(fit.name, fit.num_classes) for fit in found.fits] == [("fasternet_t0", 3)]
+    assert "optim.* (9 entries)" in found.beside
+    assert len(found.beside) < 4
+
+    with caplog.at_level("INFO", logger="fleetfoot"):
+        resolve(str(file))
+    (line,) = caplog.messages
+    assert "its averaged weights" in line
+    assert len(line) < 400  # neither every tensor of the optimiser nor every option

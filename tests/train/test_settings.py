@@ -11,6 +11,7 @@ from fleetfoot.errors import RecordError, UnknownNameError
 from fleetfoot.train.config import Optim, Recipe, Run, Schedule
 from fleetfoot.train.recipes import RECIPES
 from fleetfoot.train.settings import (
+    Line,
     Settings,
     changed,
     from_yaml,
@@ -165,9 +166,9 @@ def test_differences_from_the_preset_are_marked():
     settings = preset.changed(["optim.lr=1e-2", "run.workers=2"])
     lines = {line.name: line for line in listed(settings, preset)}
     assert len(lines) == len(names())
-    assert str(lines["optim.lr"]) == "optim.lr = 0.01    (preset: 0.004)"
-    assert str(lines["epochs"]) == "epochs = 300"
-    assert str(lines["phases"]) == "phases = 280:192,300:224"
+    assert lines["optim.lr"] == Line("optim.lr", "0.01", "0.004")
+    assert lines["epochs"] == Line("epochs", "300", None)
+    assert lines["phases"] == Line("phases", "280:192,300:224", None)
     assert [line.name for line in lines.values() if line.preset] == ["optim.lr", "run.workers"]
 
 

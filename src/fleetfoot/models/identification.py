@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fleetfoot.errors import visible
 from fleetfoot.models.catalogue import list_models, skeleton, variant
+from fleetfoot.weights import own
 from fleetfoot.weights.files import WeightsFile, read
 from fleetfoot.weights.layout import Layout
 from fleetfoot.weights.loading import (
@@ -22,6 +23,7 @@ from fleetfoot.weights.loading import (
     rename,
     translations,
 )
+from fleetfoot.weights.nest import MANY
 
 SHOWN_KEYS = 5
 """Number of keys that an inspection shows."""
@@ -129,13 +131,13 @@ def inspect_weights(path: str | os.PathLike[str], key: str | None = None) -> Ins
     """
     file = read(path, key)
     part, layouts = recognised(file)
-    fits = tuple(identify(file))
+    fits = _stated_fits(part) or tuple(identify(file))
     trunks = () if fits else tuple(fit.name for fit in identify(file, without=HEAD))
     return Inspection(
         path=str(path),
         format=file.format,
         wrappers=part.wrappers,
-        beside=part.beside,
+        beside=_grouped(part.beside),
         tensors=len(part.state),
         params=part.params,
         layouts=tuple(f"{layout.name} ({layout.family})" for layout in layouts),
@@ -145,4 +147,31 @@ def inspect_weights(path: str | os.PathLike[str], key: str | None = None) -> Ins
         keys=() if layouts else tuple(map(visible, list(part.state)[:SHOWN_KEYS])),
         notes=next(translations(file, layouts[0].family)).notes if layouts else (),
         licence=file.metadata.get("licence", "unknown"),
+    )
+
+
+def _stated_fits(part: WeightsFile) -> tuple[Fit, ...]:
+    """The network of the catalogue that the header of a file in our own layout states, if its
+    tensors fit with the options that it states."""
+    name = part.metadata.get("model", "") if "fleetfoot" in part.metadata else ""
+    if name not in list_models():
+        return ()
+    family, row = variant(name)
+    for translation in translations(part, family.name):
+        classes = translation.num_classes
+        config = replace(row, num_classes=classes, **own.options(part, row))
+        if not translation.problems(skeleton(family, config)):
+            return (Fit(name, translation.layout.name, classes),)
+    return ()
+
+
+def _grouped(names: Iterable[str]) -> tuple[str, ...]:
+    """Names, those that many share the start of as one: ``optim.* (120 entries)``."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.partition(".")[0], []).append(name)
+    return tuple(
+        one
+        for start, found in groups.items()
+        for one in (found if len(found) < MANY else [f"{start}.* ({len(found)} entries)"])
     )

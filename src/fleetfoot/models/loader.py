@@ -112,7 +112,7 @@ def _attempt(
         **own.options(file, row),
     }
     notes = []
-    chosen_by_user = "training" in file.metadata  # a checkpoint: whoever trained it chose them
+    chosen_by_user = own.is_checkpoint(file.metadata)  # whoever trained it chose them
     for option, value in needed.items():
         if option not in chosen and getattr(row, option) != value:
             chosen[option] = value

@@ -52,6 +52,10 @@ def shown_classes(counts: Tally, most: int) -> list[int]:
     return sorted(chosen) or present[:most]
 
 
+TRUTH = "true class"
+"""Title of the rows."""
+
+
 def matrix(record: EvaluationRecord, *, narrow: bool) -> Element:
     """Number of pictures by true class and best guess. The shade is the share of the true class's
     pictures; right answers lie on the diagonal."""
@@ -62,14 +66,14 @@ def matrix(record: EvaluationRecord, *, narrow: bool) -> Element:
     size = 10 if narrow else 11
     width = 350 if narrow else 620
     longest = max((_extent(name, size) for name in names), default=0)
-    left = longest + 12
+    left = max(longest, _extent(TRUTH, size)) + 12
     slanted = [_extent(name, size) * math.cos(SLANT) for name in names]
     over = max((one - 12 * n for n, one in enumerate(reversed(slanted))), default=0)
     cell = min(72.0, (width - left - over - 4) / max(1, len(chosen)))
     top = 20 + longest * math.sin(SLANT) + 14
     side = cell * len(chosen)
     parts = [
-        label(0, top - 8, "true class", "title"),
+        label(0, top - 8, TRUTH, "title"),
         label(left, 11, "best guess", "title"),
     ]
     for row, truth in enumerate(chosen):

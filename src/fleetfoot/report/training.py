@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -31,6 +32,7 @@ from fleetfoot.train.events import (
     Updated,
 )
 from fleetfoot.train.loop import Outcome
+from fleetfoot.train.settings import Line
 
 SHOWN_BAD = 5
 """Bad pictures that are named; the rest is counted."""
@@ -189,6 +191,22 @@ def record(outcome: Outcome) -> dict[str, Any]:
     } | {"finished": outcome.finished}
 
 
-def settings_text(lines: Iterable[Any]) -> str:
-    """The resolved settings, one a line."""
-    return "\n".join(f"  {line}" for line in lines)
+def settings_text(lines: Iterable[Line], width: int = 100) -> str:
+    """The resolved settings, a paragraph for each part of the tree. A setting that differs from the
+    recipe has the recipe's value in brackets."""
+    parts: dict[str, list[str]] = {}
+    for line in lines:
+        part, _, name = line.name.rpartition(".")
+        before = "" if line.preset is None else f" (recipe: {line.preset})"
+        parts.setdefault(part, []).append(f"{name}={line.value}{before}")
+    return "\n".join(
+        textwrap.fill(
+            " ".join([f"{part}:", *values] if part else values),
+            width=width,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for part, values in parts.items()
+    )

@@ -113,11 +113,6 @@ class Line:
     preset: str | None
     """The preset's value, if it is another one."""
 
-    def __str__(self) -> str:
-        return f"{self.name} = {self.value}" + (
-            "" if self.preset is None else f"    (preset: {self.preset})"
-        )
-
 
 def listed(settings: Settings, preset: Settings) -> list[Line]:
     """Every setting, with the preset's value if it differs."""
@@ -217,6 +212,7 @@ _EFFECTS = {
     "run.threads": _ROUNDING,
     "run.channels_last": _ROUNDING,
     "run.compile": _ROUNDING,
+    "run.deterministic": _ROUNDING,
     "run.device": _ROUNDING,
     "run.sync_bn": "batch norms see other pictures",
     "optim.accumulate": "batch norms see parts of another size",

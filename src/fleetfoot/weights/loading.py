@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fleetfoot.errors import CorruptFileError, KeyMismatchError, visible
+from fleetfoot.weights import own
 from fleetfoot.weights.files import WeightsFile
 from fleetfoot.weights.layout import Layout, ours
 from fleetfoot.weights.layouts import LAYOUTS
@@ -171,7 +172,9 @@ class Translation:
 
     def _outside(self) -> tuple[str, ...]:
         nest = self.file.nest
-        return () if nest is None else nest.outside(self.file.prefix)
+        if nest is None or own.is_checkpoint(self.file.metadata):
+            return ()  # the other parts of a checkpoint are no surprise
+        return nest.outside(self.file.prefix)
 
     def _chosen(self, expected: Mapping[str, Tensor], without: Without) -> _Chosen:
         """The tensors that go into a network with ``expected``, without those it does not need."""
@@ -276,7 +279,12 @@ def translations(
         )
     for place in found:
         part = file.below(place.prefix)
-        yield replace(rename(part, place.layout), notes=_choice(place, found))
+        if own.is_checkpoint(file.metadata):
+            said = "its averaged weights (others: key=model, --key model)"
+            notes = (said,) * averaged(place.prefix)
+        else:
+            notes = _choice(place, found)
+        yield replace(rename(part, place.layout), notes=notes)
 
 
 def translate(file: WeightsFile, family: str, known: Sequence[Layout] = ()) -> Translation:

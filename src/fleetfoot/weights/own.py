@@ -43,6 +43,11 @@ def header(
     }
 
 
+def is_checkpoint(metadata: Mapping[str, str]) -> bool:
+    """Whether a file's header is that of a checkpoint (``train.checkpoint``)."""
+    return "fleetfoot" in metadata and "training" in metadata
+
+
 def options(file: WeightsFile, like: Any) -> dict[str, Any]:
     """The config's fields that the file's header states; ``like`` is the config of the network.
 
