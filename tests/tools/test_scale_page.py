@@ -35,7 +35,7 @@ def test_the_link_is_that_of_the_smallest_and_the_largest_sum(record):
 
 def test_a_prediction_begins_with_two_processes_apart_and_is_set_beside_one_run(record):
     row = Row(
-        model="mobilenetv1_025", size=64, batch=16, alone_s=(0.1,), beside_s=(0.2, 0.3, 0.25),
+        model="mobilenetv1_025", size=64, batch=16, alone_s=(0.1,), beside_s=(0.25, 0.3, 0.35),
         together_s=(0.4,), synchronised_s=(0.5,),
     )  # fmt: skip
     sent = traffic(traced(row.model, row.size, 100), sync_bn=True)

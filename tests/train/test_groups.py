@@ -185,6 +185,17 @@ def test_a_copy_of_a_frozen_network_is_frozen():
     assert list(twin.state_dict()) == names
 
 
+@pytest.mark.parametrize("stages", [0, 1])
+def test_all_batch_norms_can_keep_their_statistics(stages):
+    model = trained_(create_model("mobilenetv2_010", num_classes=5))
+    frozen = freeze_(model, stages, all_norms=True)
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    model.train()(torch.randn(4, 3, 32, 32))
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    free = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert free == {name for name, _ in model.named_parameters()} - set(frozen)
+
+
 @pytest.mark.parametrize("stages", [5, -1])
 def test_the_head_cannot_be_frozen(stages):
     model = create_model("fasternet_t0", num_classes=5)

@@ -46,7 +46,7 @@ class Progress:
         self._console = console
         self._live: Live | None = None
         self._said = time.monotonic()
-        self._bad = 0
+        self._bad = self._epochs = 0
         self._now: Updated | None = None
         self._words = ""
 
@@ -69,6 +69,7 @@ class Progress:
         if isinstance(event, Notice):
             self._say(f"note: {visible(event.text)}")
         elif isinstance(event, Begun):
+            self._epochs = event.epochs
             done = f", {event.update:,} of them done" if event.resumed else ""
             self._say(
                 f"{event.updates:,} updates of {event.batch:,} pictures in {event.epochs:,} "
@@ -81,8 +82,7 @@ class Progress:
             self._words = f"evaluating: {event.done:,} of {event.of:,} pictures"
             self._show()
         elif isinstance(event, EpochDone):
-            total = self._now.epochs if self._now else 0
-            self._say(epoch_text(event.row, total, is_best=event.is_best))
+            self._say(epoch_text(event.row, self._epochs, is_best=event.is_best))
         elif isinstance(event, BadImage):
             self._bad += 1
             if self._bad <= SHOWN_BAD:

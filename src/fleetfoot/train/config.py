@@ -139,6 +139,9 @@ class Init:
     freeze: int = 0
     """Number of stages, after the stem, whose parameters and batch-norm statistics stay; the stem
     is frozen with the first."""
+    norms: Literal["learn", "keep"] = "learn"
+    """``keep``: every batch norm keeps the statistics of ``weights``, for batches or sets so small
+    that new ones would be worse, or for weights whose batch norms were folded."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,16 +153,23 @@ def _depthwise_kernels(model: nn.Module) -> frozenset[str]:
 # ---- Freezing
 
 
-def freeze_(model: nn.Module, stages: int) -> tuple[str, ...]:
+def freeze_(model: nn.Module, stages: int, *, all_norms: bool = False) -> tuple[str, ...]:
     """Freezes the stem and the first ``stages`` stages: their parameters receive no gradient, and
     their batch norms stay in eval mode when ``train()`` is called on the network. 0 changes
     nothing. Returns the names of the frozen parameters.
 
     Synchronised batch norms must be made before: converting a network makes new modules.
 
+    Args:
+        all_norms: every batch norm of the network stays in eval mode; those outside the frozen
+            stages go on learning their weights and biases.
+
     Raises:
         ValueError: the network has fewer stages, so that its head would be frozen.
     """
+    if all_norms:
+        for module in model.modules():
+            _hold_(module)
     if stages == 0:
         return ()
     depths = parameter_depths(model)
@@ -178,9 +185,15 @@ def freeze_(model: nn.Module, stages: int) -> tuple[str, ...]:
         parameters[name].requires_grad_(False)
     for place, module in model.named_modules():
         if isinstance(module, _BatchNorm) and _depth_of(place, depths) <= stages:
-            module.__class__ = _frozen_kind(type(module))  # type: ignore[assignment, arg-type]
-            module.eval()
+            _hold_(module)
     return tuple(frozen)
+
+
+def _hold_(module: nn.Module) -> None:
+    """Lets a batch norm stay in eval mode; does nothing to other modules."""
+    if isinstance(module, _BatchNorm) and not is_frozen(module):
+        module.__class__ = _frozen_kind(type(module))  # type: ignore[assignment, arg-type]
+        module.eval()
 
 
 def is_frozen(norm: nn.Module) -> bool:

@@ -68,7 +68,7 @@ class Learner:
         module = built.module
         if run.sync_bn and processes.world > 1:
             module = synchronised(module, self.device)
-        self.frozen = freeze_(module, recipe.init.freeze)
+        self.frozen = freeze_(module, recipe.init.freeze, all_norms=recipe.init.norms == "keep")
         set_momentum_(module, recipe.bn_momentum)
         module.to(device=self.device, dtype=self.dtype)
         if run.channels_last:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from fleetfoot.cores import usable_cores
 from fleetfoot.data.layouts import open_dataset
 from fleetfoot.errors import (
     FleetfootError,
@@ -107,7 +108,7 @@ def train_on_ray(
     on_gpu = job.settings.run.device.startswith("cuda")
     job = replace(job, name=uuid.uuid4().hex)
     # Ray leaves its handlers of signals behind; ``handled`` puts back those that were there
-    with handled(), connected(ray), _followed(folder / EVENTS, on_event):
+    with handled(), connected(ray, processes), _followed(folder / EVENTS, on_event):
         trainer = TorchTrainer(
             _work,
             train_loop_config={"job": job},
@@ -143,16 +144,24 @@ def imported() -> Any:
 
 
 @contextmanager
-def connected(ray: Any) -> Iterator[None]:
-    """A connection to a cluster while this lasts; one that is there is used, and stays."""
+def connected(ray: Any, processes: int) -> Iterator[None]:
+    """A connection to a cluster while this lasts; one that is there is used, and stays.
+
+    Args:
+        processes: processes for which a cluster of this machine alone has room.
+    """
     if ray.is_initialized():
         yield
         return
-    ray.init(
-        address=os.environ.get("RAY_ADDRESS", "local"),
-        include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
-        log_to_driver=False,
-    )
+    if address := os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address, log_to_driver=False)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=max(processes, usable_cores()),
+            include_dashboard=False,
+            log_to_driver=False,
+        )
     try:
         yield
     finally:

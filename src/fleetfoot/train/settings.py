@@ -212,6 +212,7 @@ _EFFECTS = {
     "run.threads": _ROUNDING,
     "run.channels_last": _ROUNDING,
     "run.compile": _ROUNDING,
+    "run.deterministic": _ROUNDING,
     "run.device": _ROUNDING,
     "run.sync_bn": "batch norms see other pictures",
     "optim.accumulate": "batch norms see parts of another size",

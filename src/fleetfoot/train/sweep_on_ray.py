@@ -78,7 +78,7 @@ def sweep_on_ray(
         left = trials - len(keeper.study().trials)
         if left > 0:
             stack.enter_context(handled())  # Ray leaves its own handlers of signals behind
-            stack.enter_context(connected(ray))
+            stack.enter_context(connected(ray, parallel))
             on_gpu = job.settings.run.device.startswith("cuda")
             tuner = tune.Tuner(
                 tune.with_resources(

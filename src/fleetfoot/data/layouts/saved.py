@@ -19,7 +19,7 @@ from fleetfoot.data.layouts.tables import COLUMNS
 from fleetfoot.data.pictures import Numbers
 from fleetfoot.data.sources import Source
 from fleetfoot.errors import DatasetError, MissingExtraError
-from fleetfoot.files import open_regular
+from fleetfoot.files import read_bytes
 
 
 def is_saved(folder: str) -> bool:
@@ -156,8 +156,7 @@ class Cell:
         if data is None:
             if not value["path"]:
                 raise OSError("the set holds neither its bytes nor its path")
-            with open_regular(value["path"]) as file:
-                data = file.read(max_bytes + 1)
+            data = read_bytes(value["path"], most=max_bytes)
         if len(data) > max_bytes:
             raise OSError(f"more than the limit of {max_bytes:,} bytes (max_bytes)")
         return data
