@@ -183,7 +183,8 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Threads of the training process. Default: all usable cores.",
+            help="Threads of the training process. Default: all usable cores; 1 for the digits' "
+            "small network.",
             rich_help_panel=RUNNING,
         ),
     ] = None,
@@ -292,7 +293,8 @@ def train(
     if threads is None and found is None and on == "here":
         from fleetfoot.cores import usable_cores
 
-        threads = max(1, usable_cores() // (place.local_world if place else 1))
+        small = builtin and model is None  # two threads gain nothing, and crawl on a busy core
+        threads = 1 if small else max(1, usable_cores() // (place.local_world if place else 1))
     given = {
         "epochs": epochs, "batch": batch, "optim.lr": lr, "size": size, "seed": seed,
         "init.weights": "" if weights == "none" else weights, "val_share": val_share,
