@@ -3,8 +3,10 @@ lie."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,11 +26,23 @@ def fixed_seed_and_one_thread():
 
 @pytest.fixture(autouse=True)
 def handlers_of_signals_stay():
-    """A handler that a test leaves behind may end the process in a later one."""
+    """A handler that a test leaves behind, in Python or in the system, may end the process in a
+    later one."""
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    before = [signal.getsignal(number) for number in numbers]
+    before = [(signal.getsignal(number), _handler_address(number)) for number in numbers]
     yield
-    assert [signal.getsignal(number) for number in numbers] == before
+    after = [(signal.getsignal(number), _handler_address(number)) for number in numbers]
+    assert after == before
+
+
+def _handler_address(number: int) -> int:
+    """Address of the function that the system calls at a signal; 0 if it is the default, or
+    unknown here. A library may set one that Python does not know of."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    action = (ctypes.c_void_p * 64)()  # more than any struct sigaction, which begins with it
+    ctypes.CDLL(None).sigaction(number, None, action)
+    return action[0] or 0
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
-"""Two or more real processes for tests: forked ones, which begin quickly, joined by gloo."""
+"""Two or more real processes for tests, joined by gloo. They come from a server that has imported
+torch: this process may have run autograd, whose threads a fork would not have."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def in_processes(
     Args:
         store: a file that does not exist yet, by which the processes find each other.
     """
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fleetfoot.train.loop", "fleetfoot.data.layouts"])
     pipes, processes = [], []
     for rank in range(count):
         here, there = context.Pipe(duplex=False)

@@ -344,7 +344,7 @@ def train(
     if as_json:
         echo_json(record(outcome))
     else:
-        console().print(card(outcome, data=data or ""), soft_wrap=True)
+        console().print(card(outcome, data=data or ""), soft_wrap=True, crop=False)
     if outcome.interrupted:
         raise typer.Exit(exit_code(outcome.interrupted))
 

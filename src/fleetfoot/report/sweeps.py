@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.errors import counted, visible
+from fleetfoot.report.kit.terminal import command_text
 from fleetfoot.report.live import duration
 from fleetfoot.report.training import Progress
 from fleetfoot.train.events import Begun, EpochDone, Event, Notice
@@ -116,7 +117,7 @@ def print_card(console: Console, outcome: SweepOutcome, *, pictures: int, comman
         console.print(_table(ranked(outcome.trials)[:SHOWN]))
     if outcome.best is not None:
         console.print(Text("Next", "bold"))
-        console.print(Text(f"  {command} {set_line(outcome.best)}"), soft_wrap=True)
+        console.print(command_text(f"{command} {set_line(outcome.best)}"), crop=False)
     console.print(Text(f"  folder: {visible(outcome.folder)}"), soft_wrap=True)
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.errors import visible
-from fleetfoot.report.kit.terminal import rows
+from fleetfoot.report.kit.terminal import command_text, rows
 from fleetfoot.report.live import QUIET_S, duration
 from fleetfoot.report.summary import digits
 from fleetfoot.train.checkpoint import Epoch
@@ -163,7 +163,7 @@ def card(outcome: Outcome, *, data: str, pictures: str = "") -> RenderableType:
     named["page"] = visible(outcome.folder / "report.html")
     title = "Interrupted" if outcome.interrupted else "Trained"
     parts: list[RenderableType] = [Text(title, "bold"), rows(named), Text(""), Text("Next", "bold")]
-    parts += [Text(f"  {command}") for command in next_commands(outcome, data, pictures)]
+    parts += [command_text(command) for command in next_commands(outcome, data, pictures)]
     return Group(*parts)
 
 

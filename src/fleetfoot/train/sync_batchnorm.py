@@ -2,9 +2,10 @@
 
 On GPUs they are torch's own SyncBatchNorm, which refuses the CPU; here is one for it. A layer sends
 2 C values in the forward pass (mean and sum of squares about it, which all processes gather) and
-2 C in the backward pass (the sums of dy and of dy x̂, which they add up).
+2 C in the backward pass (the sums of dy and of dy z, which they add up).
 
 B batch · C channels · H W space · n values of a channel in a process · R processes
+z normalised x: (x - mean) / √(var + eps)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class _Normalise(torch.autograd.Function):
     """x -> y = (x - mean) / √(var + eps) · weight + bias, mean and var over all processes.
 
-    dx = weight / √(var + eps) · (dy - E[dy] - x̂ E[dy x̂]),  E over all processes
+    dx = weight / √(var + eps) · (dy - E[dy] - z E[dy z]),  E over all processes
     """
 
     @staticmethod

@@ -149,3 +149,9 @@ def _breaks(line: Text, width: int) -> list[int]:
             start += max(1, width)
             found.append(start)
     return [place for place in found if 0 < place < len(line)]
+
+
+def command_text(command: str) -> Text:
+    """A command to copy, which stays on one line however narrow the terminal is. Print it with
+    ``crop=False``."""
+    return Text(f"  {command}", no_wrap=True, overflow="ignore")
