@@ -151,7 +151,8 @@ def _breaks(line: Text, width: int) -> list[int]:
     return [place for place in found if 0 < place < len(line)]
 
 
-def command_text(command: str) -> Text:
+def command_text(command: str) -> RenderableType:
     """A command to copy, which stays on one line however narrow the terminal is. Print it with
     ``crop=False``."""
-    return Text(f"  {command}", no_wrap=True, overflow="ignore")
+    # in a group, because print joins texts into one that wraps
+    return Group(Text(f"  {command}", no_wrap=True, overflow="ignore"))
