@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from fleetfoot.cli.commands import app
 from fleetfoot.cli.train import free_folder, split_flags
 from fleetfoot.errors import CheckpointError, UnknownNameError
+from fleetfoot.interrupts import exit_code
 from fleetfoot.train import checkpoint
 from fleetfoot.train.recipes import recipe as recipe_named
 from fleetfoot.train.settings import from_yaml
@@ -125,7 +126,8 @@ def test_a_network_of_a_users_file_must_be_named_again(fleetfoot):
 
 
 @pytest.mark.slow
-def test_a_signal_ends_the_command_with_its_exit_code_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_command_with_its_exit_code_and_says_how_to_go_on(name, tmp_path):
     words = [sys.executable, "-m", "fleetfoot", "train", *SHORT, "--epochs", "1000"]
     process = subprocess.Popen(
         [*words, "--output", "run"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -135,7 +137,7 @@ def test_a_signal_ends_the_command_with_its_exit_code_and_says_how_to_go_on(tmp_
         assert process.poll() is None
         time.sleep(0.1)
     time.sleep(1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(getattr(signal, name))
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 143, err
+    assert process.returncode == exit_code(name), err
     assert "fleetfoot train --resume run" in out
