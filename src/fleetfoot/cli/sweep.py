@@ -8,10 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleetfoot.cli import complete
-from fleetfoot.cli.network import FORMS, option_pair
+from fleetfoot.cli.network import option_pair
 from fleetfoot.cli.status import working
-from fleetfoot.cli.train import MODEL, SMALL, preset_of, settings_of
+from fleetfoot.cli.train import SMALL, preset_of, settings_of
+from fleetfoot.cli.training import (
+    MODEL,
+    RUNNING,
+    AcceptLicence,
+    Batch,
+    Device,
+    Epochs,
+    Model,
+    Option,
+    Size,
+    Threads,
+    ValShare,
+    Weights,
+    Workers,
+    default_threads,
+)
 from fleetfoot.cli.values import check_output
 from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
@@ -24,7 +39,8 @@ if TYPE_CHECKING:
 
 SWEEPS = "sweeps"
 """Folder of the sweeps without ``--output``."""
-SEARCHING, RUNNING = "The search", "How it runs"
+SEARCHING = "The search"
+"""Panel of the help."""
 
 
 def sweep(
@@ -44,15 +60,7 @@ def sweep(
         ),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Runs in all.")] = 20,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help=FORMS + f" Default: {MODEL}; for the digits, a smaller one of its kind.",
-            autocompletion=complete.networks,
-        ),
-    ] = None,
+    model: Model = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -67,36 +75,13 @@ def sweep(
             "--set", metavar="NAME=VALUE", help="A setting that all runs share; repeatable."
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the pictures in each run.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures of one update.")] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width of the input, in pixels.")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights to begin with: 'pretrained', a file, or 'none'. Default: the recipe's."
-        ),
-    ] = None,
-    accept_licence: Annotated[
-        bool,
-        typer.Option("--accept-licence", help="Accept a licence that allows research only."),
-    ] = False,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE", help="A field of the network's configuration; repeatable."
-        ),
-    ] = None,
-    val_share: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the training pictures by which settings are judged, if the data set has "
-            "no validation part. Default: 0.1."
-        ),
-    ] = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    size: Size = None,
+    weights: Weights = None,
+    accept_licence: AcceptLicence = False,
+    option: Option = None,
+    val_share: ValShare = None,
     seed: Annotated[
         int,
         typer.Option(
@@ -127,29 +112,9 @@ def sweep(
         int,
         typer.Option(min=1, help="With --on ray: most runs at once.", rich_help_panel=RUNNING),
     ] = 4,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Processes that decode pictures. Default: one a core.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Device to run on, for example 'cpu' or 'cuda'. Default: cuda if there is one.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Threads of the training process. Default: all usable cores.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
+    workers: Workers = None,
+    device: Device = None,
+    threads: Threads = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -173,7 +138,6 @@ def sweep(
         import torch
 
         from fleetfoot.cli.models import plan_stem
-        from fleetfoot.cores import usable_cores
         from fleetfoot.data.layouts import open_dataset
         from fleetfoot.report.kit.terminal import console
         from fleetfoot.report.sweep_page import write_page
@@ -183,13 +147,15 @@ def sweep(
         from fleetfoot.train.sweep import sweep as search
 
     builtin = data is None
+    if threads is None:
+        threads = default_threads(data, model) if on == "here" else 1
     name = model or MODEL
     options: dict[str, Any] = dict(SMALL) if builtin and model is None else {}
     options |= dict(map(option_pair, option or ()))
     given = {
         "epochs": epochs, "batch": batch, "optim.lr": None, "size": size,
         "init.weights": "" if weights == "none" else weights, "val_share": val_share,
-        "run.workers": workers, "run.threads": threads or (usable_cores() if on == "here" else 1),
+        "run.workers": workers, "run.threads": threads,
         "run.device": device or ("cuda" if torch.cuda.is_available() else "cpu"),
     }  # fmt: skip
     before = Settings(preset_of(recipe, model, builtin=builtin))

@@ -8,10 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleetfoot.cli import complete
 from fleetfoot.cli.launching import TogetherCommand, agreed_folder, start_here
-from fleetfoot.cli.network import FORMS, option_pair
+from fleetfoot.cli.network import option_pair
 from fleetfoot.cli.status import working
+from fleetfoot.cli.training import (
+    DATA,
+    MODEL,
+    RUNNING,
+    AcceptLicence,
+    Batch,
+    Device,
+    Epochs,
+    Model,
+    Option,
+    Size,
+    Threads,
+    ValShare,
+    Weights,
+    Workers,
+    default_threads,
+)
 from fleetfoot.cli.values import check_output
 from fleetfoot.interrupts import exit_code
 from fleetfoot.streams import echo, echo_json
@@ -21,14 +37,11 @@ if TYPE_CHECKING:
     from fleetfoot.train.checkpoint import Checkpoint
     from fleetfoot.train.settings import Settings
 
-MODEL = "fasternet_t0"
 SMALL: dict[str, Any] = {"width": 16, "depths": (1, 1, 2, 1), "head_width": 256}
 """Options of the default network for the digits: 0.1 M parameters."""
 RECIPE = "finetune"
 RUNS = "runs"
 """Folder of the runs without ``--output``."""
-
-RUNNING, DATA = "How it runs", "The data"
 
 
 class TrainCommand(TogetherCommand):
@@ -95,15 +108,7 @@ def train(
             "labels; 'fleetfoot data DATA' shows what it holds. Default: scikit-learn's digits."
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help=FORMS + f" Default: {MODEL}; for the digits, a smaller one of its kind.",
-            autocompletion=complete.networks,
-        ),
-    ] = None,
+    model: Model = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -123,39 +128,15 @@ def train(
             "are printed at the start, and docs/recipes.md explains them.",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures of one update.")] = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate, as it is.")] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width of the input, in pixels.")
-    ] = None,
+    size: Size = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random draw.")] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights to begin with: 'pretrained', a file, or 'none'. Default: the recipe's."
-        ),
-    ] = None,
-    accept_licence: Annotated[
-        bool,
-        typer.Option("--accept-licence", help="Accept a licence that allows research only."),
-    ] = False,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="A field of the network's configuration, for example small_input=true; "
-            "repeatable.",
-        ),
-    ] = None,
-    val_share: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the training pictures that is evaluated instead, if the data set has no "
-            "such part. Default: 0.1.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    weights: Weights = None,
+    accept_licence: AcceptLicence = False,
+    option: Option = None,
+    val_share: ValShare = None,
     on_bad_image: Annotated[
         str | None,
         typer.Option(
@@ -164,30 +145,9 @@ def train(
             rich_help_panel=DATA,
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Processes that decode pictures. Default: one a core.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Device to run on, for example 'cpu' or 'cuda'. Default: cuda if there is one.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Threads of the training process. Default: all usable cores; 1 for the digits' "
-            "small network.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
+    workers: Workers = None,
+    device: Device = None,
+    threads: Threads = None,
     on_nan: Annotated[
         str | None,
         typer.Option(
@@ -291,10 +251,7 @@ def train(
     if device is None and found is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if threads is None and found is None and on == "here":
-        from fleetfoot.cores import usable_cores
-
-        small = builtin and model is None  # two threads gain nothing, and crawl on a busy core
-        threads = 1 if small else max(1, usable_cores() // (place.local_world if place else 1))
+        threads = default_threads(data, model, processes=place.local_world if place else 1)
     given = {
         "epochs": epochs, "batch": batch, "optim.lr": lr, "size": size, "seed": seed,
         "init.weights": "" if weights == "none" else weights, "val_share": val_share,

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -29,6 +29,9 @@ STEPS_TO_KNOW = 4
 """Steps of a stage after which the time of the rest is estimated."""
 
 
+View = TypeVar("View", bound="LiveView")
+
+
 def duration(seconds: float) -> str:
     """A time in words, to the second below a minute and to the half minute above.
 
@@ -40,16 +43,14 @@ def duration(seconds: float) -> str:
     return f"{math.ceil(seconds / 30) / 2:g} min"
 
 
-class Progress:
-    """A context that receives the events of a run and shows its progress."""
+class LiveView:
+    """A context with a live display in its console, if that is a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
-        self._last = ("", float("-inf"))
-        self._stage = ("", 0.0)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self: View) -> View:
         if self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
@@ -63,6 +64,15 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+
+class Progress(LiveView):
+    """A context that receives the events of a run and shows its progress."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._last = ("", float("-inf"))
+        self._stage = ("", 0.0)
 
     def __call__(self, event: Event | Tracing) -> None:
         from fleetfoot.choose.pick import Tracing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any
 
 from rich import box
@@ -23,25 +22,9 @@ SHOWN = 10
 """Trials in the card; ``summary.csv`` has all."""
 
 
-class SweepProgress:
+class SweepProgress(Progress):
     """A context that receives the events of a sweep and shows them: a line for each trial, and in a
     terminal the progress within it."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._within = Progress(console)
-
-    def __enter__(self) -> SweepProgress:
-        self._within.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._within.__exit__(kind, error, at)
 
     def __call__(self, event: Event | TrialBegun | TrialDone) -> None:
         if isinstance(event, TrialBegun):
@@ -52,10 +35,7 @@ class SweepProgress:
         elif isinstance(event, TrialDone):
             self._say(f"  {ended_text(event.tried)}{' (best)' if event.is_best else ''}")
         elif not isinstance(event, Begun | EpochDone | Notice):
-            self._within(event)
-
-    def _say(self, text: str) -> None:
-        self._console.print(Text(text))
+            super().__call__(event)
 
 
 def values_text(values: Mapping[str, str]) -> str:

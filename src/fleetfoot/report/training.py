@@ -7,18 +7,16 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from fleetfoot.errors import visible
 from fleetfoot.report.kit.terminal import command_text, rows
-from fleetfoot.report.live import QUIET_S, duration
+from fleetfoot.report.live import QUIET_S, LiveView, duration
 from fleetfoot.report.summary import digits
 from fleetfoot.train.checkpoint import Epoch
 from fleetfoot.train.events import (
@@ -38,32 +36,16 @@ SHOWN_BAD = 5
 """Bad pictures that are named; the rest is counted."""
 
 
-class Progress:
+class Progress(LiveView):
     """A context that receives the events of a run and shows them: in a terminal a bar over the last
     epochs, elsewhere a line for each epoch, and now and then one within a long epoch."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live: Live | None = None
+        super().__init__(console)
         self._said = time.monotonic()
         self._bad = self._epochs = 0
         self._now: Updated | None = None
         self._words = ""
-
-    def __enter__(self) -> Progress:
-        if self._console.is_terminal:
-            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Notice):
