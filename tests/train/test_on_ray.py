@@ -45,6 +45,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 @pytest.fixture(scope="module")
 def cluster():
     pytest.importorskip("ray")
+    before = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():  # those of Ray and of what it imports
         warnings.simplefilter("ignore")
         ray = imported()
@@ -54,6 +55,7 @@ def cluster():
         )  # fmt: skip
         yield ray
         ray.shutdown()
+    signal.signal(signal.SIGTERM, before)  # Ray leaves one of its own
 
 
 @pytest.mark.slow
