@@ -1,7 +1,7 @@
 """Training beside timm's ``train.py``: the same network, pictures, recipe, steps and seeds.
 
-    python -m tools.beside_timm run benchmarks/training/cifar10.json --script train.py --data DATA
-    python -m tools.beside_timm page docs/beside-timm.md benchmarks/training
+    python -m tools.beside_timm run RECORD.json --script train.py --data DATA -- FLAGS OF BOTH
+    python -m tools.beside_timm page docs/beside-timm.md benchmarks/beside-timm
 
 ``train.py`` is timm's own, unchanged (github.com/huggingface/pytorch-image-models); the wheel does
 not hold it. Both get the same flags, timm's. The pictures are written to a folder first, which both
@@ -299,7 +299,11 @@ def verdict(record: Comparison) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run what the record lacks")
+    run = commands.add_parser(
+        "run",
+        usage="%(prog)s RECORD --script train.py --data DATA [options] -- FLAGS OF BOTH",
+        help="run what the record lacks",
+    )
     run.add_argument("record", type=Path)
     run.add_argument("--script", type=Path, required=True, help="timm's train.py")
     run.add_argument("--data", required=True, help="any data set that fleetfoot train takes")
@@ -308,11 +312,12 @@ def main() -> None:
     run.add_argument("--option", action="append", metavar="NAME=VALUE")
     run.add_argument("--epochs", type=int, default=5)
     run.add_argument("--seeds", default="0,1,2")
-    run.add_argument("flags", nargs="*", help="timm's flags, for both, after --")
     page = commands.add_parser("page", help="make the page")
     page.add_argument("page", type=Path)
     page.add_argument("records", type=Path, help="folder of records")
-    given = parser.parse_args()
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    given, flags = parser.parse_args(words[:end]), words[end + 1 :]
     if given.command == "page":
         files = sorted(given.records.glob("*.json"))
         update_between_markers(given.page, markdown([read_json(f, Comparison) for f in files]))
@@ -325,7 +330,7 @@ def main() -> None:
         name=given.name,
         model=given.model,
         options={key: json.loads(value) for key, value in options.items()},
-        flags=(*given.flags, "--epochs", str(given.epochs)),
+        flags=(*flags, "--epochs", str(given.epochs)),
         epochs=given.epochs,
         pictures={
             "train": len(dataset.train),

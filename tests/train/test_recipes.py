@@ -8,7 +8,7 @@ from fleetfoot.errors import UnknownNameError
 from fleetfoot.models import configure, list_models
 from fleetfoot.network import native_size
 from fleetfoot.train import limits
-from fleetfoot.train.config import Run
+from fleetfoot.train.config import Recipe, Run
 from fleetfoot.train.recipes import RECIPES, recipe, recipe_of
 
 
@@ -65,3 +65,7 @@ def test_what_has_none_is_told_what_there_is():
 def test_the_teacher_of_fastvit_exists():
     (teacher,) = {r.distil.teacher for r in RECIPES.values() if r.distil.teacher}
     assert native_size(teacher) == 224
+
+
+def test_custom_has_every_default():
+    assert recipe("custom") == Recipe()

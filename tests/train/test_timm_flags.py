@@ -11,7 +11,7 @@ from fleetfoot.errors import UnknownNameError
 from fleetfoot.train.recipes import RECIPES
 from fleetfoot.train.schedules import Schedules
 from fleetfoot.train.settings import Settings, names
-from fleetfoot.train.timm_flags import FLAGS, OTHERS, SHORT, WITHOUT, from_timm_flags
+from fleetfoot.train.timm_flags import FLAGS, OTHERS, SHORT, WITHOUT, from_timm_flags, taken
 
 TIMM = """
 --aa --amp --amp-dtype --aug-repeats --aug-splits --batch-size --bce-loss --bce-pos-weight
@@ -163,3 +163,8 @@ def test_what_has_no_equivalent_says_so(text, message):
 def test_an_unknown_flag_has_its_own_error():
     with pytest.raises(UnknownNameError):
         read("--lrr 1")
+
+
+def test_all_values_of_a_flag_without_an_equivalent_are_its_own():
+    assert taken("--mean", ["0.5", "0.5", "0.5", "--lr", "1"]) == 3
+    assert taken("--lr", ["0.5", "data"]) == 1

@@ -114,9 +114,9 @@ def train(
         typer.Option(
             "--recipe",
             "-r",
-            help="Settings to begin with: 'finetune', 'quick', 'cifar', 'digits'; a network's "
-            "name for its authors' recipe; or 'authors', that of --model. Default: 'finetune'; "
-            "'digits' for the digits.",
+            help="Settings to begin with: 'finetune', 'quick', 'cifar' or 'digits'; 'custom', the "
+            "defaults; a network's name for its authors' recipe; or 'authors', that of --model. "
+            "Default: 'finetune'; 'digits' for the digits.",
         ),
     ] = None,
     changes: Annotated[

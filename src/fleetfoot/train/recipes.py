@@ -418,14 +418,20 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 """Every recipe by its name."""
 
 
+CUSTOM = Recipe()
+"""What a recipe of your own begins with."""
+
+
 def recipe(name: str) -> Recipe:
-    """The recipe with this name.
+    """The recipe with this name; ``custom`` has the default of every setting.
 
     Raises:
         UnknownNameError: there is none.
     """
+    if name == CUSTOM.name:
+        return CUSTOM
     if name not in RECIPES:
-        raise UnknownNameError.of("recipe", name, RECIPES)
+        raise UnknownNameError.of("recipe", name, [*RECIPES, CUSTOM.name])
     return RECIPES[name]
 
 

@@ -357,7 +357,10 @@ def _split(arguments: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 def taken(flag: str, words: Sequence[str]) -> int:
     """How many of the words after a flag, given by its long name, are its values."""
-    most = FLAGS[flag].values if flag in FLAGS else int(flag in OTHERS)
+    if flag in WITHOUT:  # all of them, so that the reason is told and not that they are too many
+        most = len(words)
+    else:
+        most = FLAGS[flag].values if flag in FLAGS else int(flag in OTHERS)
     count = 0
     while count < min(most, len(words)) and not _is_flag(words[count]):
         count += 1
