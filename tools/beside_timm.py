@@ -30,6 +30,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, median, stdev
 
+from scipy import stats
+
 from fleetfoot.data.dataset import Dataset, Split
 from fleetfoot.data.layouts import open_dataset
 from fleetfoot.files import read_json, write_text
@@ -39,8 +41,6 @@ from fleetfoot.report.record_tables import markdown_table
 from fleetfoot.report.summary import digits
 
 OURS, TIMM = "fleetfoot", "timm"
-T_975 = {2: 12.706, 4: 2.776, 6: 2.447, 8: 2.306, 10: 2.228, 18: 2.101}
-"""Student's t for a 95 % interval, by degrees of freedom."""
 SAMPLE_S = 0.25
 
 
@@ -227,8 +227,7 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, f
     if count < 2 or len(theirs) != count:
         return gap, math.inf
     spread = math.sqrt((stdev(ours) ** 2 + stdev(theirs) ** 2) / count)
-    freedom = 2 * (count - 1)
-    return gap, T_975[max(key for key in T_975 if key <= freedom)] * spread
+    return gap, float(stats.t.ppf(0.975, 2 * (count - 1))) * spread
 
 
 def markdown(records: Sequence[Comparison]) -> str:

@@ -189,14 +189,15 @@ def test_damage_is_seen(tmp_path, kind):
 
 
 def test_a_file_of_weights_is_no_checkpoint(tmp_path):
-    from fleetfoot.weights.files import write
+    from fleetfoot.weights.files import read, write
+    from fleetfoot.weights.own import is_checkpoint
 
     write(tmp_path / "w.safetensors", {"a": torch.zeros(2)})
     with pytest.raises(CheckpointError, match=r"init\.weights="):
         ck.read(tmp_path / "w.safetensors")
-    assert not ck.is_checkpoint(tmp_path / "w.safetensors")
+    assert not is_checkpoint(read(tmp_path / "w.safetensors").metadata)
     ck.write(tmp_path / "c.safetensors", made())
-    assert ck.is_checkpoint(tmp_path / "c.safetensors")
+    assert is_checkpoint(read(tmp_path / "c.safetensors").metadata)
 
 
 @pytest.mark.parametrize(

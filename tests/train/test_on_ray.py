@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from fleetfoot.errors import MissingExtraError, TrainingError
+from fleetfoot.interrupts import handled
 from fleetfoot.train import checkpoint
 from fleetfoot.train.config import Ema, Optim, Recipe, Run
 from fleetfoot.train.events import Begun, EpochDone
@@ -45,8 +46,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 @pytest.fixture(scope="module")
 def cluster():
     pytest.importorskip("ray")
-    before = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():  # those of Ray and of what it imports
+    with handled(), warnings.catch_warnings():  # Ray's handlers, and its warnings
         warnings.simplefilter("ignore")
         ray = imported()
         ray.init(
@@ -55,7 +55,6 @@ def cluster():
         )  # fmt: skip
         yield ray
         ray.shutdown()
-    signal.signal(signal.SIGTERM, before)  # Ray leaves one of its own
 
 
 @pytest.mark.slow

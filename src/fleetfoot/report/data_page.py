@@ -50,6 +50,7 @@ def html(found: Inspection, dataset: Dataset, *, on_progress: Progress | None = 
         title=visible(found.name),
         when=f"fleetfoot data · {title(found)}",
         pictures=True,
+        script="classes",
         head=markup(*_head(found)),
         look=markup(*_look(found)),
         copies=markup(*_copies(found, pictures)),
@@ -259,7 +260,6 @@ def _classes(found: Inspection) -> Element:
             cell.append(bar(counts[label] / most if most else 0.0))
             cells.append(cell)
         row = node("th", visible(name), scope="row", data_v=f"{label:09}")
-        row.set("data-name", visible(name))
         rows.append(node("tr", row, *cells))
     return table("Pictures of each class", heads, rows, id="classes")
 

@@ -70,6 +70,7 @@ def html(
         title=title(record),
         when=f"fleetfoot eval · {record.form} · {moment(record.started)}",
         pictures=True,
+        script="classes",
         head=markup(*_head(evaluations)),
         engines=markup(*_engines(evaluations)),
         charts=markup(*_charts(record)),

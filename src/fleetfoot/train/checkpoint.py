@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -287,12 +286,3 @@ def _training(path: Path, metadata: Mapping[str, str]) -> Training:
         return parsed(raw, Training, "training")
     except RecordError as error:
         raise CheckpointError(f"{by}, whose settings differ: {error}. {instead}") from error
-
-
-def is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Whether a safetensors file holds the state of a run; its tensors are not read."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return "training" in (file.metadata() or {})
-    except Exception:  # whatever it is, it is no checkpoint
-        return False

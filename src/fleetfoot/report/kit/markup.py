@@ -52,6 +52,7 @@ def page(
     title: str,
     when: str,
     pictures: bool = False,
+    script: str = "",
     **parts: str,
 ) -> str:
     """The page from the template ``name``.html, complete in one text.
@@ -61,17 +62,18 @@ def page(
         colours: CSS rules that follow the sheets.
         title, when: plain text, escaped here.
         pictures: whether the page shows pictures, which it contains as ``data:`` addresses.
+        script: name of the page's script. Default: that of the template.
         parts: markup, by its name in the template.
     """
-    script = "".join(_asset(file) for file in ("common.js", f"{name}.js"))
+    code = "".join(_asset(f"{file}.js") for file in ("common", script or name))
     sheet = "".join(map(_asset, sheets)) + colours
     return Template(_asset(f"{name}.html")).substitute(
-        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(sheet)}"
+        policy=f"default-src 'none'; script-src {_hash(code)}; style-src {_hash(sheet)}"
         + "; img-src data:" * pictures,
         title=escape(title),
         when=escape(when),
         sheet=sheet,
-        script=script,
+        script=code,
         **parts,
     )
 

@@ -8,7 +8,7 @@
     const words = byId("find").value.toLowerCase().split(/\s+/).filter(Boolean);
     let seen = 0;
     for (const row of rows) {
-      const text = row.firstElementChild.dataset.name.toLowerCase();
+      const text = row.firstElementChild.textContent.toLowerCase();
       row.hidden = !words.every((word) => text.includes(word));
       seen += !row.hidden;
     }
