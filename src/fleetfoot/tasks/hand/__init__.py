@@ -1,0 +1,1 @@
+"""Hands: joints and a mesh from one picture."""
