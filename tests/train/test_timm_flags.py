@@ -100,6 +100,7 @@ def test_a_command_of_timms():
         ("--no-aug", {"augment.crop": "none", "augment.flip": 0.0}),
         ("--aug-repeats 3 --recount 1 --vflip 0.", {"augment.repeats": 3}),
         ("--aug-repeats 0", {"augment.repeats": 1}),
+        ("--crop-pct 0.95", {"crop_pct": 0.95}),
         ("--bce-loss --bce-target-thresh 0.2", {"loss.kind": "bce", "loss.threshold": 0.2}),
         ("--mixup 0.2 --mixup-off-epoch 5", {"mix.until": 5}),
         ("--mixup 0.2 --mixup-off-epoch 0", {"mix.until": None}),

@@ -216,6 +216,7 @@ FLAGS: dict[str, Flag] = {
     "--mixup-off-epoch": Flag(_off_epoch),
     "--smoothing": Flag("loss.smoothing"),
     "--train-interpolation": Flag("augment.interpolation"),
+    "--crop-pct": Flag("crop_pct"),
     "--drop": Flag("drop"),
     "--drop-path": Flag("drop_path"),
     "--bn-momentum": Flag("bn_momentum"),
@@ -253,7 +254,7 @@ OTHERS = ("--model", "--data-dir", "--output", "--resume")
 
 _REASONS = {
     "the network and the data set decide it": """
-        --crop-pct --mean --std --interpolation --in-chans --num-classes --gp --model-kwargs
+        --mean --std --interpolation --in-chans --num-classes --gp --model-kwargs
         --bn-eps --fast-norm --head-init-scale --head-init-bias""",
     "the layout of the data is recognised": """
         --dataset --train-split --val-split --train-num-samples --val-num-samples --class-map
