@@ -131,14 +131,13 @@ def with_maps(count: int = 5, factor: int = 1) -> Scenes:
 
 
 def with_hands(count: int = 3, size: int = 64, seed: int = 0) -> Scenes:
-    """A part with 21 joints as grey dots on black, seen from so far away that a metre is 100 pixels
-    at every joint."""
+    """A part with hands on noise, seen from so far away that a metre is 100 pixels at every
+    joint."""
     rng = np.random.default_rng(seed)
     files, targets = [], []
     for _ in range(count):
         joints = rng.uniform(-0.2, 0.2, (21, 3))
         points = 100 * joints[:, :2] + size / 2
-        pixels = np.zeros((size, size, 3), np.uint8)
-        files.append(pixels)
+        files.append(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
         targets.append(Hand(joints=joints, vertices=rng.uniform(-1, 1, (7, 3)), points=points))
     return part(files, targets)

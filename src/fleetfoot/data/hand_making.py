@@ -18,7 +18,7 @@ from fleetfoot.data import composing
 from fleetfoot.data.making import Bytes
 from fleetfoot.data.placement import Placement
 from fleetfoot.data.preprocess import Preprocess
-from fleetfoot.data.scene_settings import AugmentedPart, written
+from fleetfoot.data.scene_settings import AugmentedPart
 from fleetfoot.data.scenes import Hand
 from fleetfoot.tasks.network import Task
 
@@ -86,7 +86,7 @@ class AugmentedHands(AugmentedPart):
         pixels, points = move.apply(image, hand.points, preprocess, self.fill)
         if settings.photometric:
             pixels = composing.distorted(pixels, settings.photometric, draws("colours"))
-        written(out, pixels, preprocess)
+        preprocess.write(out, pixels)
         return made_hand(hand, points, move.turn)
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -265,6 +266,16 @@ class Preprocess:
         resized = self.resize(image, *self.resized_size(image.height, image.width))
         made = self._bordered(resized) if self.resize_mode == "letterbox" else self._crop(resized)
         return made.flip(0) if self.channel_order == "bgr" else made
+
+    def write(self, out: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+        """Writes an RGB picture, (H, W, 3), or a grey one, (H, W), into an input of the same size,
+        (C, H, W), channels in the network's order. An input of one channel takes the first of
+        three equal ones."""
+        if self.channels == 1:
+            out[0] = pixels if pixels.ndim == 2 else pixels[:, :, 0]
+        else:
+            ordered = pixels[:, :, ::-1] if self.channel_order == "bgr" else pixels
+            np.copyto(out, ordered.transpose(2, 0, 1))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Scales and normalises bytes. (C, H, W) or (B, C, H, W) uint8 -> the same shape, float32

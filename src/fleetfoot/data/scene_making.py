@@ -20,7 +20,7 @@ from fleetfoot.data.hand_making import MadeHand, made_hand
 from fleetfoot.data.making import Bytes
 from fleetfoot.data.placement import Placement
 from fleetfoot.data.preprocess import Preprocess
-from fleetfoot.data.scene_settings import AugmentedPart, Draws, written
+from fleetfoot.data.scene_settings import AugmentedPart, Draws
 from fleetfoot.data.scenes import Hand, Scenes
 from fleetfoot.errors import ImageError
 
@@ -154,7 +154,7 @@ class AugmentedScenes(AugmentedPart):
         pixels = shown.pixels
         if settings.photometric:
             pixels = composing.distorted(pixels, settings.photometric, draws("colours"))
-        written(out, pixels, preprocess)
+        preprocess.write(out, pixels)
         return made(shown.known)
 
     def _single(self, number: int, preprocess: Preprocess, draws: Draws, place: str) -> Annotated:

@@ -12,12 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from fleetfoot.data.augment import number as key
-from fleetfoot.data.making import Bytes
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.data.scenes import Scenes, Target
 from fleetfoot.data.settings import Scene
@@ -211,13 +208,3 @@ class AugmentedPart:
     def draws(self, epoch: int, number: int, repeat: int) -> Draws:
         """The generators for one picture."""
         return lambda use: random.Random(key(use, self.seed, epoch, number, repeat))
-
-
-def written(out: Bytes, pixels: NDArray[np.uint8], preprocess: Preprocess) -> None:
-    """Writes an RGB picture, (H, W, 3), into an input, (C, H, W). A grey input takes one of three
-    equal channels."""
-    if preprocess.channels == 1:
-        out[0] = pixels[:, :, 0]
-    else:
-        ordered = pixels[:, :, ::-1] if preprocess.channel_order == "bgr" else pixels
-        np.copyto(out, ordered.transpose(2, 0, 1))
