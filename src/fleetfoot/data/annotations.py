@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fleetfoot.data.scenes import IGNORED, Hand, LabelMap, Target
 
 Boxes = NDArray[np.float64]
-Array = TypeVar("Array", bound=NDArray[Any])
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -150,13 +150,12 @@ def areas(boxes: Boxes) -> NDArray[np.float64]:
     return sides[:, 0] * sides[:, 1]
 
 
-def sampled(planes: Array, height: int, width: int) -> Array:
+def sampled(planes: NDArray[Kind], height: int, width: int) -> NDArray[Kind]:
     """The pixels under the centres of those of a picture of that size. (..., H', W') -> (..., H,
     W)"""
     rows = _under(planes.shape[-2], height)
     columns = _under(planes.shape[-1], width)
-    made: Array = planes[..., rows[:, None], columns]
-    return made
+    return planes[..., rows[:, None], columns]
 
 
 def _under(side: int, new: int) -> NDArray[np.int64]:
@@ -169,8 +168,8 @@ def _under(side: int, new: int) -> NDArray[np.int64]:
 
 
 def framed(
-    array: Array, left: int, top: int, height: int, width: int, *, fill: Any, axis: int = 0
-) -> Array:
+    array: NDArray[Kind], left: int, top: int, height: int, width: int, *, fill: Any, axis: int = 0
+) -> NDArray[Kind]:
     """A rectangle of a picture or of planes, and ``fill`` where it reaches beyond them.
 
     >>> framed(np.array([[1, 2], [3, 4]]), 1, -1, 2, 2, fill=0).tolist()
@@ -190,7 +189,7 @@ def framed(
     ]
     part = array[(*before, *seen)]
     if part.shape[axis : axis + 2] == (height, width):
-        return part  # type: ignore[return-value]
+        return part
     made = np.empty((*array.shape[:axis], height, width, *array.shape[axis + 2 :]), array.dtype)
     made[...] = fill
     if part.size:
@@ -199,4 +198,4 @@ def framed(
             for one, start in zip(seen, (top, left), strict=True)
         ]
         made[(*before, *shown)] = part
-    return made  # type: ignore[return-value]
+    return made

@@ -122,7 +122,7 @@ def mosaic(
         left, top = x * right, y * below
         here = (slice(top, top + high), slice(left, left + wide))
         pixels[here] = part.pixels
-        if classes is not None:
+        if classes is not None and part.known.map is not None:
             classes[here] = part.known.map
         parts.append(part.known.framed(-left, -top, height, width))
     known = parts[0].beside(*parts[1:])
@@ -171,7 +171,7 @@ def overlapping(boxes: Boxes, height: int, width: int, draws: random.Random) -> 
 def centred(boxes: Boxes, part: Rectangle) -> NDArray[np.bool_]:
     """Whether the centre of each box lies in the rectangle. (n, 4) -> (n,)"""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside: NDArray[np.bool_] = ((centres > part[:2]) & (centres < part[2:])).all(axis=1)
+    inside: NDArray[np.bool_] = np.all((centres > part[:2]) & (centres < part[2:]), axis=1)
     return inside
 
 

@@ -77,7 +77,7 @@ def made(known: Annotations) -> MadeObjects | MadeMap:
     be seen are left out."""
     if known.map is not None:
         return MadeMap(map=np.ascontiguousarray(known.map))
-    large = (known.boxes[:, 2:] - known.boxes[:, :2] >= LEAST_SIDE).all(axis=1)
+    large = np.all(known.boxes[:, 2:] - known.boxes[:, :2] >= LEAST_SIDE, axis=1)
     known = known.kept(large)
     return MadeObjects(
         boxes=known.boxes.astype(np.float32),
