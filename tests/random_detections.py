@@ -37,16 +37,17 @@ class Scene:
     found: Detections
 
 
-def scenes(
-    seed: int, count: int = 12, *, masks: bool = False, most: int = 12, side: int = 256
-) -> Iterator[Scene]:
-    """Pictures of different sizes. Some have no objects, some objects are crowds, several
-    detections of some objects have equal scores, and class 3 is on no picture. Numbers of pictures
-    have gaps."""
+def scenes(seed: int, count: int = 12, *, masks: bool = False, digits: int = 1) -> Iterator[Scene]:
+    """Pictures of different sizes. Some have no objects, some objects are crowds, and class 3 is on
+    no picture. Numbers of pictures have gaps.
+
+    Args:
+        digits: decimals of the scores; with one, many are equal.
+    """
     rng = np.random.default_rng(seed)
     for place in range(count):
-        height, width = (int(n) for n in rng.integers(side // 2, side, 2))
-        n = 0 if place % 5 == 4 else int(rng.integers(1, most))
+        height, width = (int(n) for n in rng.integers(128, 256, 2))
+        n = 0 if place % 5 == 4 else int(rng.integers(1, 12))
         boxes = _boxes(rng, n, height, width)
         classes = rng.integers(0, CLASSES - 1, n)
         crowd = rng.random(n) < 0.2
@@ -61,7 +62,8 @@ def scenes(
             areas=areas.reshape(-1),
             masks=tuple(drawings) if masks else None,
         )
-        yield Scene(place * 3 + 1, (height, width), truth, _found(rng, truth, height, width, masks))
+        found = _found(rng, truth, (height, width), masks, digits)
+        yield Scene(place * 3 + 1, (height, width), truth, found)
 
 
 def _boxes(rng: np.random.Generator, n: int, height: int, width: int) -> np.ndarray:
@@ -71,10 +73,11 @@ def _boxes(rng: np.random.Generator, n: int, height: int, width: int) -> np.ndar
 
 
 def _found(
-    rng: np.random.Generator, truth: Objects, height: int, width: int, masks: bool
+    rng: np.random.Generator, truth: Objects, size: tuple[int, int], masks: bool, digits: int
 ) -> Detections:
     """Each object twice on average, moved by up to a fifth of its size, sometimes as another class;
     and boxes where there is nothing."""
+    height, width = size
     times = rng.integers(0, 4, len(truth))
     near = np.repeat(truth.boxes, times, axis=0)
     sides = np.tile(near[:, 2:] - near[:, :2], 2)
@@ -85,7 +88,7 @@ def _found(
     )
     swapped = rng.random(len(classes)) < 0.15
     classes[swapped] = rng.integers(0, CLASSES, int(swapped.sum()))
-    scores = np.round(rng.random(len(boxes)), 1).astype(np.float32)  # so that some are equal
+    scores = np.round(rng.random(len(boxes)), digits).astype(np.float32)
     order = np.argsort(-scores, kind="stable")
     drawn = np.zeros((len(boxes), height, width), bool)
     for number, box in enumerate(boxes[order].tolist()):

@@ -492,6 +492,21 @@ def _evaluated(meter: Meter, kind: Kind) -> Precision:
     return Precision(np.array(judge.eval["precision"]), np.array(judge.eval["recall"]))
 
 
+def overlaps(seen: Seen, kind: Kind, rows: NDArray[np.int64], own: NDArray[np.int64]) -> Numbers:
+    """Intersection over union of detections (n,) and objects (G,) of a picture; for a crowd, the
+    share of the detection that lies in it. (n, G)"""
+    if not len(rows) or not len(own):
+        return np.zeros((len(rows), len(own)))
+    if kind == "masks":
+        found = [_rle(seen, seen.found_masks[n]) for n in rows]
+        truth = [_rle(seen, seen.masks[n]) for n in own]
+    else:
+        found = [_sides(seen.found_boxes[n]) for n in rows]
+        truth = [_sides(seen.boxes[n]) for n in own]
+    shares = _coco().mask.iou(found, truth, seen.crowd[own].astype(int).tolist())
+    return np.asarray(shares, np.float64).reshape(len(rows), len(own))
+
+
 def _sides(box: Numbers) -> list[float]:
     """Left and top edge, width and height."""
     left, top, right, bottom = box.tolist()
