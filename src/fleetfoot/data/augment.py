@@ -412,10 +412,6 @@ def _filter(interpolation: str, draws: random.Random) -> Image.Resampling:
     )
 
 
-@lru_cache(maxsize=16)
 def _fill(preprocess: Preprocess, mode: str) -> tuple[int, ...] | int:
-    """The mean of the pictures in bytes, in the order of the picture's own channels."""
-    mean = preprocess.mean[::-1] if preprocess.channel_order == "bgr" else preprocess.mean
-    scale = 1 / preprocess.pixel_scale  # exactly 255 for 1 / 255
-    fill = tuple(min(255, round(scale * value)) for value in mean)
-    return fill[0] if mode == "L" else fill
+    """``preprocess.fill`` in the form that the policies take."""
+    return preprocess.fill[0] if mode == "L" else preprocess.fill
