@@ -507,6 +507,12 @@ def overlaps(seen: Seen, kind: Kind, rows: NDArray[np.int64], own: NDArray[np.in
     return np.asarray(shares, np.float64).reshape(len(rows), len(own))
 
 
+def pixels(seen: Seen, counts: str) -> NDArray[np.bool_]:
+    """A mask of a picture from its run lengths, (H, W)."""
+    drawn: NDArray[np.uint8] = _coco().mask.decode(_rle(seen, counts))
+    return drawn.astype(np.bool_)
+
+
 def _sides(box: Numbers) -> list[float]:
     """Left and top edge, width and height."""
     left, top, right, bottom = box.tolist()
