@@ -29,7 +29,7 @@ def judged(evaluation: TaskEvaluation, judge: DetectJudge) -> TaskEvaluation:
     return TaskEvaluation(record, TaskAnswers(judge=judge, names=names, errors={}))
 
 
-def random(seed: int, kept: float = 1.0, count: int = 30) -> DetectJudge:
+def random(seed: int, kept: float = 1.0, count: int = 16) -> DetectJudge:
     """Answers for the same pictures; without a share of the detections."""
     rng = np.random.default_rng(1)
     given = []
@@ -52,7 +52,7 @@ def test_a_network_that_misses_half_is_worse_beyond_noise():
     back = compare(judged(base, random(0, kept=0.4)), judged(base, random(0)))
     assert back.verdict == "better"
     raw = back.as_json()
-    assert (raw["verdict"], raw["images"], raw["task"]) == ("better", 30, "detect")
+    assert (raw["verdict"], raw["images"], raw["task"]) == ("better", 16, "detect")
     assert raw["figures"][0]["difference"] == pytest.approx(-difference.value)
 
 

@@ -74,7 +74,7 @@ def test_what_was_found_missed_confused_and_made_up():
     assert verdict.missed.tolist() == [2]
     assert verdict.errors == 4
     assert verdict.f1 == pytest.approx(2 / (4 + 3))  # 4 detections and 3 objects are judged
-    counts = confusion(meter, 0.4)
+    counts = confusion(meter, {0: verdict})
     expected = np.zeros((4, 4), int)
     expected[0, 0] = expected[1, 2] = expected[2, 3] = expected[3, 0] = expected[3, 1] = 1
     assert counts.tolist() == expected.tolist()

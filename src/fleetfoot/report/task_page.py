@@ -178,7 +178,7 @@ def _charts(evaluation: TaskEvaluation) -> list[Element]:
                     else node("p", "Grey: one class each. Black: their mean.", class_="small"),
                 )
             )
-        counts = matching.confusion(judge.meter, judge.score)
+        counts = matching.confusion(judge.meter, judge.verdicts)
         remark = (
             f"Detections from a score of {judge.score:.2f} on. The last column holds objects that "
             "nothing found, the last row detections where nothing is."

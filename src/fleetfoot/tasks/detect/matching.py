@@ -10,6 +10,7 @@ n detections · G objects · T thresholds · P pictures · K classes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -269,13 +270,17 @@ def judged(seen: Seen, score: float, kind: Kind = "boxes") -> Verdict:
     )
 
 
-def confusion(meter: Meter, score: float, kind: Kind = "boxes") -> Rows:
+def confusion(meter: Meter, verdicts: Mapping[int, Verdict]) -> Rows:
     """Number of objects by true class (row) and class under which they were found (column); the
     last row holds detections of nothing, the last column objects that nothing found, (K + 1, K +
-    1)."""
+    1).
+
+    Args:
+        verdicts: what ``judged`` says of each picture, by its number.
+    """
     counts = np.zeros((meter.classes + 1,) * 2, np.int64)
-    for seen in meter.pictures.values():
-        verdict = judged(seen, score, kind)
+    for number, verdict in verdicts.items():
+        seen = meter.pictures[number]
         labels, found = seen.classes, seen.found_classes
         for truth, guess in (
             (labels[verdict.found], found[verdict.right]),
