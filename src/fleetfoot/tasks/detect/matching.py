@@ -49,7 +49,7 @@ class Matches:
         """(T, n)"""
         return self.taken >= 0
 
-    @property
+    @cached_property
     def counted(self) -> NDArray[np.bool_]:
         """Whether a detection is right or wrong, and not in a crowd, (T, n)."""
         return self.taken >= -1
