@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
 from fleetfoot import engines
+from fleetfoot.data.scenes import SceneSet
 from fleetfoot.errors import EngineError, ImageError, RecordError
 from fleetfoot.evaluate import task_record
 from fleetfoot.evaluate.record import PICTURES, RECORD, is_evaluation
@@ -24,11 +26,30 @@ from tests.spots import BLUE, FIVE, GREEN, RED
 pytest.importorskip("faster_coco_eval")
 
 
-def evaluated(given=None, *, masks: bool = False, batch: int = 2, names=("eager",), form="folded",
-              workload: Workload | None = None, **options) -> list[TaskEvaluation]:  # fmt: skip
+def evaluated(given=None, **options) -> list[TaskEvaluation]:
+    """The evaluations of the spot detector, or of another network, by engine. Those without any
+    option are made once: nobody changes them."""
+    return _evaluated(given, **options) if given is not None or options else list(_usual())
+
+
+@cache
+def _usual() -> tuple[TaskEvaluation, ...]:
+    return tuple(_evaluated(None))
+
+
+def _evaluated(
+    given: SceneSet | None,
+    *,
+    masks: bool = False,
+    batch: int = 2,
+    names: tuple[str, ...] = ("eager",),
+    form: str = "folded",
+    workload: Workload | None = None,
+    **options: object,
+) -> list[TaskEvaluation]:
     held = given or spots.scenes(*FIVE, masks=masks)
-    with of_task(workload or spots.detector(masks=masks), batch=batch, names=names,
-                 form=form) as subject:  # fmt: skip
+    workload = workload or spots.detector(masks=masks)
+    with of_task(workload, batch=batch, names=names, form=form) as subject:
         classes = classes_of(subject.network, held.name, held.classes, subject.name)
         return evaluate(subject, held, held.test, classes, **options)
 
@@ -76,7 +97,7 @@ def test_the_interval_holds_the_figure_and_draws_repeat():
     ((record, _),) = evaluated()
     low, high = record.intervals["ap"]
     assert low < record.figures["ap"] < high
-    assert evaluated()[0].record.intervals == record.intervals
+    assert evaluated(batch=5)[0].record.intervals == record.intervals
 
 
 def test_a_picture_that_cannot_be_used_is_left_out_or_stops():
@@ -186,7 +207,7 @@ def test_a_record_returns_from_its_folder(tmp_path):
     assert found.answers.names == made.answers.names
     first, second, *_ = (tmp_path / PICTURES).read_text().splitlines()[1:]
     assert first == "0.png,2,2,2,0,0,0,100,"
-    assert second.startswith("1.png,,,,,,,,not a picture")
+    assert second.startswith('1.png,,,,,,,,"not a picture')
 
 
 @pytest.mark.parametrize(
