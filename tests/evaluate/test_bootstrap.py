@@ -5,23 +5,32 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fleetfoot.evaluate import bootstrap
 from fleetfoot.evaluate.bootstrap import DRAWS, differences, drawn, intervals
 
 
 def mean_of(values: np.ndarray):
-    def figures(weights: np.ndarray) -> dict[str, float]:
-        return {"mean": float(weights @ values / weights.sum())}
+    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"mean": weights @ values / weights.sum(axis=1)}
 
     return figures
 
 
 def test_each_draw_has_as_many_pictures_and_repeats():
-    draws = list(drawn(7))
-    assert len(draws) == DRAWS
-    assert all(weights.sum() == 7 for weights in draws)
-    assert all(np.array_equal(a, b) for a, b in zip(draws, drawn(7), strict=True))
+    draws = np.concatenate(list(drawn(7)))
+    assert draws.shape == (DRAWS, 7)
+    assert (draws.sum(axis=1) == 7).all()
+    assert np.array_equal(draws, np.concatenate(list(drawn(7))))
     mean = np.mean(draws, axis=0)
     np.testing.assert_allclose(mean, 1, atol=5 * np.sqrt(6 / 7 / DRAWS))  # five standard errors
+
+
+def test_how_many_sets_are_held_at_a_time_does_not_matter(monkeypatch):
+    whole = np.concatenate(list(drawn(9)))
+    monkeypatch.setattr(bootstrap, "AT_ONCE", 100)
+    parts = list(drawn(9))
+    assert max(map(len, parts)) == 11
+    assert np.array_equal(np.concatenate(parts), whole)
 
 
 def test_the_interval_of_a_mean_is_the_usual_one():
@@ -34,8 +43,9 @@ def test_the_interval_of_a_mean_is_the_usual_one():
 
 
 def test_a_figure_that_some_draw_lacks_has_no_interval():
-    def figures(weights: np.ndarray) -> dict[str, float]:
-        return {"sure": 1.0, "rare": 1.0 if weights[0] else float("nan")}
+    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+        rare = np.where(weights[:, 0] > 0, 1.0, np.nan)
+        return {"sure": np.ones(len(weights)), "rare": rare}
 
     assert set(intervals(figures, 3)) == {"sure"}
     assert intervals(figures, 1) == {}

@@ -128,11 +128,8 @@ def test_boxes_drawn_on_another_picture_are_refused():
     assert (record.images, list(answers.errors)) == (1, [0])
 
 
-@pytest.mark.parametrize(
-    "engine",
-    ["native", pytest.param("onnxruntime", marks=pytest.mark.slow),
-     pytest.param("openvino", marks=pytest.mark.slow)],
-)  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "openvino"])
 def test_engines_see_the_same_pictures_and_agree(engine):
     if (reason := engines.available()[engine]) is not None:
         pytest.skip(reason)

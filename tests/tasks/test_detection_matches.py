@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fleetfoot.tasks.detect import matching
 from fleetfoot.tasks.detect.matching import confusion, judged, match
 from fleetfoot.tasks.detect.metric import Meter
 from tests.random_detections import CLASSES, scenes
@@ -25,10 +26,12 @@ def test_average_precision_by_class_and_threshold_is_cocos(seed, masks):
         if by_threshold[0] < 0:
             by_threshold[:] = np.nan
         # the same quotients, whose sum is taken in another order
-        np.testing.assert_allclose(found.average_precision()[:, number], by_threshold, atol=1e-12)
+        np.testing.assert_allclose(
+            found.average_precision()[0, :, number], by_threshold, atol=1e-12
+        )
     figures = found.figures()
     for name in ("ap", "ap50", "ap75"):
-        assert figures[name] == pytest.approx(expected.figures()[name], abs=1e-10)
+        assert figures[name].tolist() == pytest.approx([expected.figures()[name]], abs=1e-10)
 
 
 def test_weights_count_pictures_that_often():
@@ -41,10 +44,20 @@ def test_weights_count_pictures_that_often():
         for again in range(times):
             meter.update(one.number * 10 + again, one.found, one.truth, size=one.size)
     whole = match(metered(*given))
-    assert whole.figures(weights) == pytest.approx(match(meter).figures(), abs=1e-10)
-    assert whole.figures(weights) != whole.figures()
-    nothing = whole.figures(np.zeros(8, np.int64))
-    assert all(np.isnan(value) for value in nothing.values())
+    sets = np.stack([weights, np.ones(8, np.int64), np.zeros(8, np.int64)])
+    found, repeated, once = whole.figures(sets), match(meter).figures(), whole.figures()
+    for name in ("ap", "ap50", "ap75"):
+        assert found[name][0] == pytest.approx(repeated[name][0], abs=1e-10)
+        assert found[name][1] == once[name][0] != found[name][0]
+        assert np.isnan(found[name][2])
+
+
+def test_how_many_are_summed_at_a_time_does_not_matter(monkeypatch):
+    whole = match(metered(*scenes(6, 8)))
+    sets = np.random.default_rng(0).integers(0, 4, (9, 8))
+    expected = whole.average_precision(sets)
+    monkeypatch.setattr(matching, "_AT_ONCE", 30)
+    np.testing.assert_array_equal(whole.average_precision(sets), expected)
 
 
 def picture(found, truth) -> Meter:
@@ -116,5 +129,7 @@ def test_detections_of_equal_score_are_shown_together():
 
 def test_nothing_was_found_at_all():
     found = match(picture(detections(), objects((0, 0, 20, 20))))
-    assert found.figures() == {"ap": 0, "ap50": 0, "ap75": 0}
+    assert {name: value.tolist() for name, value in found.figures().items()} == {
+        "ap": [0], "ap50": [0], "ap75": [0],
+    }  # fmt: skip
     assert found.best_score() == 1.0

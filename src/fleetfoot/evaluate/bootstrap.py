@@ -6,7 +6,7 @@ with replacement, as many as there are, and the figures of each such set are com
 middle 95 % of them are the interval. Two networks are compared on the same draws, which keeps what
 is hard for both out of the difference.
 
-P pictures
+P pictures · R sets of pictures
 """
 
 from __future__ import annotations
@@ -26,18 +26,30 @@ METHOD = (
     "one when the 95 % interval leaves out 0"
 )
 
+AT_ONCE = 2**22
+"""Weights that are held at a time."""
+
 Weights = NDArray[np.int64]
-Figures = Callable[[Weights], Mapping[str, float]]
-"""Figures by name if each picture counts as often as its weight says, (P,); NaN for a figure that
-there is none of."""
+Numbers = NDArray[np.float64]
+Figures = Callable[[Weights], Mapping[str, Numbers]]
+"""Figures of R sets by name, (R,), if each picture counts as often as its weight in the set says,
+(R, P); NaN for a figure that there is none of."""
+
+
+def once(pictures: int) -> Weights:
+    """The weights of the set that holds each picture once, (1, P)."""
+    return np.ones((1, pictures), np.int64)
 
 
 def drawn(pictures: int) -> Iterator[Weights]:
-    """How often each picture is in each set that is drawn, (P,)."""
+    """How often each picture is in each set that is drawn, some sets at a time, (R, P)."""
     rng = np.random.default_rng(SEED)
     shares = np.full(pictures, 1 / pictures)
-    for _ in range(DRAWS):
-        yield rng.multinomial(pictures, shares)
+    left = DRAWS
+    while left:
+        count = min(left, max(1, AT_ONCE // pictures))
+        yield rng.multinomial(pictures, shares, size=count)
+        left -= count
 
 
 def intervals(figures: Figures, pictures: int) -> dict[str, tuple[float, float]]:
@@ -45,7 +57,7 @@ def intervals(figures: Figures, pictures: int) -> dict[str, tuple[float, float]]
     for a figure that is missing in some draw."""
     if pictures < 2:
         return {}
-    whole = figures(np.ones(pictures, np.int64))
+    whole = {name: float(value[0]) for name, value in figures(once(pictures)).items()}
     columns = _table(figures, pictures, list(whole))
     return {
         name: _interval(column, whole[name])
@@ -70,8 +82,11 @@ class Difference:
 
 def differences(before: Figures, after: Figures, pictures: int) -> dict[str, Difference]:
     """The difference of each figure that both have."""
-    every = np.ones(pictures, np.int64)
-    one, other = before(every), after(every)
+    every = once(pictures)
+    one, other = (
+        {name: float(value[0]) for name, value in figures(every).items()}
+        for figures in (before, after)
+    )
     names = [
         name for name in one if name in other and not (np.isnan(one[name]) or np.isnan(other[name]))
     ]
@@ -88,13 +103,13 @@ def differences(before: Figures, after: Figures, pictures: int) -> dict[str, Dif
     return made
 
 
-def _table(figures: Figures, pictures: int, names: list[str]) -> dict[str, NDArray[np.float64]]:
+def _table(figures: Figures, pictures: int, names: list[str]) -> dict[str, Numbers]:
     """The figures of every draw, by name."""
-    rows = [figures(weights) for weights in drawn(pictures)]
-    return {name: np.array([row[name] for row in rows]) for name in names}
+    parts = [figures(weights) for weights in drawn(pictures)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
-def _interval(column: NDArray[np.float64], value: float) -> tuple[float, float]:
+def _interval(column: Numbers, value: float) -> tuple[float, float]:
     """The middle 95 %, widened to the value itself: average precision is a little higher in sets
     in which pictures repeat."""
     low, high = np.quantile(column, (LEVEL / 2, 1 - LEVEL / 2)).tolist()

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from fleetfoot.errors import RecordError
-from fleetfoot.evaluate.bootstrap import METHOD, Difference, Figures, Weights, differences
+from fleetfoot.evaluate.bootstrap import (
+    METHOD,
+    Difference,
+    Figures,
+    Numbers,
+    Weights,
+    differences,
+    once,
+)
 from fleetfoot.evaluate.compare import Verdict, changed, check_pictures, facts
 from fleetfoot.evaluate.judges.base import Judge, Metric
 from fleetfoot.evaluate.task_record import TaskEvaluation, TaskRecord
@@ -95,13 +103,13 @@ def compare(before: TaskEvaluation, after: TaskEvaluation) -> TaskComparison:
         raise RecordError(
             "these evaluations cannot be compared: nothing on their pictures has a figure in both"
         )
-    every = np.ones(len(numbers), np.int64)
+    every = once(len(numbers))
     return TaskComparison(
         before=one,
         after=other,
         metrics=metrics,
         found=found,
-        values=(first(every), second(every)),
+        values=(_single(first(every)), _single(second(every))),
         images=len(numbers),
         left_out=one.images + one.unreadable - len(numbers),
     )
@@ -111,9 +119,13 @@ def _common(judge: Judge, numbers: list[int]) -> Figures:
     """The figures of some of the judge's pictures, by their weights."""
     places = np.searchsorted(judge.numbers, numbers)
 
-    def figures(weights: Weights) -> Mapping[str, float]:
-        whole = np.zeros(len(judge.numbers), np.int64)
-        whole[places] = weights
+    def figures(weights: Weights) -> Mapping[str, Numbers]:
+        whole = np.zeros((len(weights), len(judge.numbers)), np.int64)
+        whole[:, places] = weights
         return judge.weighted(whole)
 
     return figures
+
+
+def _single(figures: Mapping[str, Numbers]) -> dict[str, float]:
+    return {name: float(value[0]) for name, value in figures.items()}

@@ -1,6 +1,6 @@
 """What every task's judge has in common: the meter of the task, and what follows from it.
 
-P pictures
+P pictures · R sets of pictures
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fleetfoot.data.placement import Placement
 from fleetfoot.data.scenes import Scenes, SceneSet, Target
-from fleetfoot.evaluate.bootstrap import Weights
+from fleetfoot.evaluate.bootstrap import Numbers, Weights
 from fleetfoot.tasks.network import Task, TaskNetwork
 
 
@@ -129,9 +129,9 @@ class Judge(ABC):
         return sorted(self.meter.pictures)
 
     @abstractmethod
-    def weighted(self, weights: Weights) -> Mapping[str, float]:
-        """The figures that have intervals if each picture counts as often as its weight says, (P,);
-        NaN for none."""
+    def weighted(self, weights: Weights) -> Mapping[str, Numbers]:
+        """The figures that have intervals, in each of R sets in which each picture counts as often
+        as its weight says, (R, P); NaN for none. (R,)"""
 
     @abstractmethod
     def per_class(self) -> Sequence[Mapping[str, float | int | None]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fleetfoot.data.placement import Placement
 from fleetfoot.data.scenes import Objects, Scenes, SceneSet, Target
-from fleetfoot.evaluate.bootstrap import Weights
+from fleetfoot.evaluate.bootstrap import Numbers, Weights
 from fleetfoot.evaluate.judges.base import Judge, Metric
 from fleetfoot.tasks.detect import matching
 from fleetfoot.tasks.detect.detections import Detections
@@ -114,8 +114,8 @@ class DetectJudge(Judge):
     def precision(self, kind: Kind = "boxes") -> Precision:
         return self._precisions[kind]
 
-    def weighted(self, weights: Weights) -> Mapping[str, float]:
-        made: dict[str, float] = {}
+    def weighted(self, weights: Weights) -> Mapping[str, Numbers]:
+        made: dict[str, Numbers] = {}
         for kind, matches in self.matches.items():
             prefix = "mask_" if kind == "masks" else ""
             made |= {f"{prefix}{k}": value for k, value in matches.figures(weights).items()}

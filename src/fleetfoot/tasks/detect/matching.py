@@ -5,7 +5,7 @@ overlaps most, of those that no surer detection took. One that lies in a crowd i
 wrong. From the matches follow average precision for any weights of the pictures, which intervals
 need; the score above which boxes are best shown; and what is taken for what.
 
-n detections · G objects · T thresholds · P pictures · K classes
+n detections · G objects · T thresholds · P pictures · K classes · R sets of pictures
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from fleetfoot.tasks.detect.metric import LIMITS, THRESHOLDS, Kind, Meter, Numbe
 
 _OVERLAPS = np.minimum(np.linspace(0.5, 0.95, len(THRESHOLDS)), 1 - 1e-10)
 _RECALLS = np.linspace(0.0, 1.0, 101)
+_AT_ONCE = 2**22
+"""Detections, in all sets of pictures, that are summed at a time."""
 
 Rows = NDArray[np.int64]
 
@@ -67,39 +69,42 @@ class Matches:
         return made
 
     def average_precision(self, weights: Rows | None = None) -> Numbers:
-        """Average precision as a share, by threshold and class, (T, K); NaN for a class without
+        """Average precision as a share, by threshold and class, (R, T, K); NaN for a class without
         objects.
 
         Args:
-            weights: how often each picture counts, (P,). Default: once.
+            weights: how often each picture counts, in each of R sets, (R, P). Default: once, in one
+                set.
         """
         if weights is None:
-            weights = np.ones(len(self.numbers), np.int64)
+            weights = np.ones((1, len(self.numbers)), np.int64)
         totals = weights @ self.objects
-        times = weights[self.places]
-        made = np.full((len(THRESHOLDS), len(totals)), np.nan)
+        made = np.full((len(weights), len(THRESHOLDS), totals.shape[1]), np.nan)
         for number, (first, last, hits, plain) in enumerate(self._by_class):
-            if not totals[number]:
+            if not totals[:, number].any():
                 continue
-            own = times[first:last]
-            sums = np.cumsum(own)
-            for at, rows in enumerate(hits):
-                if not plain:
-                    sums = np.cumsum(own * self.counted[at, first:last])
-                made[at, number] = _area(np.cumsum(own[rows]), sums[rows], int(totals[number]))
+            step = max(1, _AT_ONCE // max(1, last - first))
+            for start in range(0, len(weights), step):
+                some = slice(start, start + step)
+                own = weights[some, self.places[first:last]]
+                sums = np.cumsum(own, axis=1)
+                for at, rows in enumerate(hits):
+                    if not plain:
+                        sums = np.cumsum(own * self.counted[at, first:last], axis=1)
+                    right = np.cumsum(own[:, rows], axis=1)
+                    made[some, at, number] = _area(right, sums[:, rows], totals[some, number])
         return made
 
-    def figures(self, weights: Rows | None = None) -> dict[str, float]:
-        """AP, AP50 and AP75 in percent; NaN if there is no object."""
-        found = self.average_precision(weights)
-        known = found[:, ~np.isnan(found[0])]
-        if not known.size:
-            return dict.fromkeys(("ap", "ap50", "ap75"), float("nan"))
-        by_threshold = 100 * known.mean(axis=1)
+    def figures(self, weights: Rows | None = None) -> dict[str, Numbers]:
+        """AP, AP50 and AP75 of each set in percent, (R,); NaN if it has no object."""
+        found = 100 * self.average_precision(weights)
+        known = ~np.isnan(found)
+        with np.errstate(invalid="ignore"):
+            means = np.where(known, found, 0).sum(axis=2) / known.sum(axis=2)
         return {
-            "ap": float(by_threshold.mean()),
-            "ap50": float(by_threshold[0]),
-            "ap75": float(by_threshold[THRESHOLDS.index(0.75)]),
+            "ap": means.mean(axis=1),
+            "ap50": means[:, 0],
+            "ap75": means[:, THRESHOLDS.index(0.75)],
         }
 
     def best_score(self) -> float:
@@ -117,20 +122,23 @@ class Matches:
         return float(scores[np.argmax(f1)])
 
 
-def _area(right: Rows, found: Rows, objects: int) -> float:
-    """Area under a curve of precision by recall, as COCO reads it off: the mean of the highest
-    precision at or above each of 101 levels of recall.
+def _area(right: Rows, found: Rows, objects: Rows) -> Numbers:
+    """Area under curves of precision by recall, as COCO reads it off: the mean of the highest
+    precision at or above each of 101 levels of recall; NaN without objects. (R,)
 
     Args:
-        right: number of right detections up to each right one.
-        found: number of all detections up to each of these.
+        right: number of right detections up to each right one, (R, n).
+        found: number of all detections up to each of these, (R, n).
+        objects: number of objects, (R,).
     """
-    if not len(right):
-        return 0.0
     precision = right / (found + np.spacing(1))
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(right / objects, _RECALLS, side="left")
-    return float(best[places[places < len(best)]].sum() / len(_RECALLS))
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    recall = right / np.maximum(objects, 1)[:, None]
+    reached = np.searchsorted(_RECALLS, recall, side="right")  # levels at or below it
+    steps = np.diff(reached, axis=1, prepend=0)
+    areas: Numbers = (best * steps).sum(axis=1) / len(_RECALLS)
+    areas[objects == 0] = np.nan
+    return areas
 
 
 def match(meter: Meter, kind: Kind = "boxes") -> Matches:
