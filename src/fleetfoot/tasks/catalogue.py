@@ -37,7 +37,18 @@ class Head:
         return made
 
 
-HEADS: dict[str, Head] = {row.name: row for row in ()}
+_ROWS = (
+    Head(
+        name="handmesh",
+        task="hand",
+        place="fleetfoot.tasks.hand.network:HandMesh",
+        backbone="fastvit_ma36",
+        num_classes=0,
+        paper="https://arxiv.org/abs/2403.01813",
+    ),
+)
+
+HEADS: dict[str, Head] = {row.name: row for row in _ROWS}
 
 
 def is_task(name: str) -> bool:
