@@ -99,11 +99,12 @@ def open_hand_folder(
     Raises:
         DatasetError: a file cannot be used, or does not fit the pictures beside it.
     """
-    parts = {part: _part(where, part, file) for part, file in found.items()}
-    counts = {part: scenes.targets[0].vertices.shape[0] for part, scenes in parts.items()}
+    tables = {part: read_hands(os.path.join(where, file)) for part, file in found.items()}
+    counts = {part: table.vertices.shape[1] for part, table in tables.items()}
     if len({*counts.values()}) > 1:
         sizes = ", ".join(f"{count} in {part}" for part, count in counts.items())
         raise DatasetError(f"{visible(where)}: meshes differ in their number of vertices: {sizes}")
+    parts = {part: _part(where, part, file, tables[part]) for part, file in found.items()}
     share = VAL_SHARE if val_share is None else val_share
     layout = f"pictures with joints and vertices ({', '.join(found.values())})"
     if "val" in parts and val_share:
@@ -113,14 +114,20 @@ def open_hand_folder(
     if "train" in parts and "val" not in parts and share:
         parts["train"], parts["val"] = _split_off(where, parts["train"], share, seed)
         layout += f"; val is a share of {share:g} of train (seed {seed})"
-    return SceneSet(name=where, task="hand", layout=layout, classes=(), **parts)
+    return SceneSet(
+        name=where,
+        task="hand",
+        layout=layout,
+        classes=(),
+        train=parts.get("train"),
+        val=parts.get("val"),
+        test=parts.get("test"),
+    )
 
 
-def _part(where: str, part: str, file: str) -> Scenes:
+def _part(where: str, part: str, file: str, rows: HandTable) -> Scenes:
     path = os.path.join(where, file)
-    folder = os.path.dirname(path)
-    names = read_folder(folder).pictures
-    rows = read_hands(path)
+    names = read_folder(os.path.dirname(path)).pictures
     if len(names) != len(rows):
         raise DatasetError(
             f"{visible(path)}: {counted(len(rows), 'row')}, and {counted(len(names), 'picture')} "

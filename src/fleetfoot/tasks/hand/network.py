@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -95,7 +95,7 @@ class HandMesh(TaskNetwork):
             )
         if depth < 1:
             raise ValueError(f"depth must be 1 or more, not {depth}")
-        extra = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+        extra: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
         self.backbone = models.create_model(
             backbone,
             features_only=True,
@@ -105,7 +105,7 @@ class HandMesh(TaskNetwork):
             in_chans=in_chans,
             **extra,
         )
-        info: FeatureInfoList = self.backbone.feature_info
+        info = cast(FeatureInfoList, self.backbone.feature_info)
         self.head = MeshHead(info.channels(), mesh, sizes, depth)
         self.num_classes = 0
         self.pretrained_cfg = _preprocessing(self.backbone, input_size)
@@ -279,7 +279,7 @@ def _sizes(mesh: Topology) -> dict[str, Any]:
 
 def _preprocessing(backbone: nn.Module, input_size: int) -> PretrainedConfig:
     """The backbone's means and deviations; the whole picture, at the network's size."""
-    known: PretrainedConfig = backbone.pretrained_cfg
+    known = cast(PretrainedConfig, backbone.pretrained_cfg)
     return replace(
         untrained(input_size),
         crop_pct=1.0,

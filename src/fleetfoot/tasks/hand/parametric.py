@@ -73,7 +73,8 @@ def _capsules() -> tuple[Capsules, NDArray[np.int64]]:
         add(_CARPUS[finger], joints[0], _PALM_RADIUS, _RADII[finger, 0] + 1e-3, 0)
         for bone in range(3):
             body = 1 + 3 * finger + bone
-            add(joints[bone], joints[bone + 1], *_RADII[finger, bone : bone + 2], body)
+            first, last = _RADII[finger, bone : bone + 2]
+            add(joints[bone], joints[bone + 1], first, last, body)
     for start in _FOREARM:
         low = np.array([0.9 * start[0], _CUT, 0.0])
         add(start, low, _WRIST_RADIUS, _WRIST_RADIUS + 1e-3, 0)
