@@ -6,6 +6,7 @@ alone for the backbone of its paper: ``ssdlite:fasternet_t0``, ``fcos:timm:resne
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -42,11 +43,43 @@ class Head:
 
     def build(self, backbone: str, **options: Any) -> TaskNetwork:
         module, _, name = self.place.partition(":")
-        made: TaskNetwork = getattr(import_module(module), name)(backbone=backbone, **options)
-        return made
+        kind: type[TaskNetwork] = getattr(import_module(module), name)
+        known = inspect.signature(kind).parameters
+        for option in options:
+            if option not in known:
+                raise UnknownNameError.of(f"option of {self.name}", option, known)
+        return kind(backbone=backbone, **options)
 
 
-HEADS: dict[str, Head] = {row.name: row for row in ()}
+HEADS: dict[str, Head] = {
+    row.name: row
+    for row in (
+        Head(
+            name="fcos",
+            task="detect",
+            place="fleetfoot.tasks.detect.fcos:FCOS",
+            backbone="timm:resnet50",
+            num_classes=80,
+            paper="https://arxiv.org/abs/1904.01355",
+        ),
+        Head(
+            name="fasterrcnn",
+            task="detect",
+            place="fleetfoot.tasks.detect.rcnn:FasterRCNN",
+            backbone="timm:resnet50",
+            num_classes=80,
+            paper="https://arxiv.org/abs/1506.01497",
+        ),
+        Head(
+            name="maskrcnn",
+            task="detect",
+            place="fleetfoot.tasks.detect.rcnn:MaskRCNN",
+            backbone="timm:resnet50",
+            num_classes=80,
+            paper="https://arxiv.org/abs/1703.06870",
+        ),
+    )
+}
 
 
 def is_task(name: str) -> bool:
