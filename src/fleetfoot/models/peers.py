@@ -306,6 +306,7 @@ def _of_timm(bare: str) -> tuple[PretrainedConfig, ...]:
             continue
         top1, source = published_top1(f"timm:{full}") or (None, "")
         licence = cfg.license or "unstated"
+        height, width = cfg.input_size[-2:]
         rows.append(
             PretrainedConfig(
                 tag=cfg.tag or "",
@@ -317,7 +318,7 @@ def _of_timm(bare: str) -> tuple[PretrainedConfig, ...]:
                 research_only=licence not in FREE_LICENCES,
                 top1=top1,
                 top1_source=source,
-                input_size=cfg.input_size[-1],
+                input_size=height if height == width else (height, width),
                 crop_pct=cfg.crop_pct,
                 resize_mode="squash" if cfg.crop_mode == "squash" else "shortest",
                 interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",

@@ -1,0 +1,9 @@
+"""What each task's answers are judged by."""
+
+from __future__ import annotations
+
+from fleetfoot.evaluate.judges.base import Judge
+from fleetfoot.evaluate.judges.detect import DetectJudge
+
+JUDGES: dict[str, type[Judge]] = {kind.task: kind for kind in (DetectJudge,)}
+"""The judge of each task."""
