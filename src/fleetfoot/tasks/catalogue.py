@@ -102,6 +102,14 @@ HEADS: dict[str, Head] = {
             num_classes=150,
             paper="https://arxiv.org/abs/1901.02446",
         ),
+        Head(
+            name="handmesh",
+            task="hand",
+            place="fleetfoot.tasks.hand.network:HandMesh",
+            backbone="fastvit_ma36",
+            num_classes=0,
+            paper="https://arxiv.org/abs/2403.01813",
+        ),
     )
 }
 
