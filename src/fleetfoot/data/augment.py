@@ -108,12 +108,7 @@ class Augmentation:
         random numbers changed: ``kept_generators`` around many pictures costs less than around each
         of them."""
         made = self._augmented(image, epoch=epoch, index=index, repeat=repeat)
-        pixels = np.asarray(made)  # (H, W) or (H, W, 3)
-        if pixels.ndim == 2:
-            out[0] = pixels
-        else:
-            ordered = pixels[:, :, ::-1] if self.preprocess.channel_order == "bgr" else pixels
-            np.copyto(out, ordered.transpose(2, 0, 1))
+        self.preprocess.write(out, np.asarray(made))
 
     def _augmented(self, image: Image.Image, *, epoch: int, index: int, repeat: int) -> Image.Image:
         """The augmented picture, RGB or grey."""

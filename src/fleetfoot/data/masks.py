@@ -84,6 +84,16 @@ def _walked(ring: Corners) -> tuple[Counts, Counts]:
     return np.where(flat[edge], first, other), np.where(flat[edge], other, first)
 
 
+def area_within(ring: Sequence[float]) -> float:
+    """The area within a polygon, by the trapezium under each of its edges.
+
+    >>> area_within([0, 0, 4, 0, 4, 3])
+    6.0
+    """
+    x, y = ring[0::2], ring[1::2]
+    return abs(sum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(len(x)))) / 2
+
+
 @dataclass(frozen=True, eq=False)
 class Runs:
     """Lengths of runs of pixels down the columns, in turn without and with the object.
@@ -172,6 +182,10 @@ class Masks(Sequence[Mask | None]):
             return None
         height, width = self.sizes[index].tolist()
         return Runs(self.counts[first:last].astype(np.int64), height, width)
+
+    def held(self) -> NDArray[np.bool_]:
+        """Whether each object has a mask, (M,)."""
+        return (np.diff(self.polygon_ends, prepend=0) + np.diff(self.count_ends, prepend=0)) > 0
 
     def described(self, index: int) -> bytes:
         """Bytes that change if the mask does."""

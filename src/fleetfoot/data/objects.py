@@ -87,11 +87,21 @@ class ObjectTable:
             raw += [self.masks.described(row) for row in rows.tolist()]
         return b"".join(len(one).to_bytes(8, "little") + one for one in raw)
 
+    def file(self, index: int) -> str:
+        """The file that holds the labels of a picture."""
+        return self.files[0] if len(self.files) == 1 else self.files[index]
+
     def place(self, number: int) -> str:
         """Where an object's label stands, for messages."""
         picture = int(np.searchsorted(self.starts, number, side="right")) - 1
-        file = self.files[0] if len(self.files) == 1 else self.files[picture]
-        return f"{file}, {self.noun} {self.numbers[number]}"
+        return f"{self.file(picture)}, {self.noun} {self.numbers[number]}"
+
+    def with_mask(self) -> NDArray[np.bool_]:
+        """Whether each object has a mask, (M,)."""
+        if self.masks is None:
+            return np.zeros(len(self.classes), dtype=bool)
+        held = self.masks.held()
+        return held if self.rows is None else held[self.rows]
 
     def chosen(self, pictures: Numbers) -> ObjectTable:
         """The table of the pictures with these numbers, in this order. Masks are not copied."""

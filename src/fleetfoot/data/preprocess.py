@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
@@ -183,6 +184,32 @@ class Preprocess:
         scale = 1 / self.pixel_scale  # exactly 255 for 1 / 255
         return tuple(min(255, round(scale * value)) for value in mean)
 
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a picture of that size after the resize.
+
+        Raises:
+            ValueError: the picture is so narrow that its resized form would not fit in memory.
+        """
+        to = self.resized
+        if self.resize_mode == "squash":
+            new = to if isinstance(to, tuple) else (to, to)
+        elif self.resize_mode == "letterbox":
+            ratio = min(self.height / height, self.width / width)
+            new = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+        elif isinstance(to, tuple):  # as in timm: the smallest size that covers both sides
+            ratio = min(height / to[0], width / to[1])
+            new = (round(height / ratio), round(width / ratio))
+        elif width <= height:
+            new = (int(to * height / width), to)
+        else:
+            new = (to, int(to * width / height))
+        if new[0] * new[1] > RESIZED_PIXELS:
+            raise ValueError(
+                f"{width} × {height} is too narrow: its shorter side at {to} pixels "
+                f"would make it {new[1]} × {new[0]}"
+            )
+        return new
+
     def placement(self, height: int, width: int) -> Placement:
         """Where a picture of that size lies in the network's input.
 
@@ -192,7 +219,7 @@ class Preprocess:
         Raises:
             ValueError: the picture is so narrow that its resized form would not fit in memory.
         """
-        new_height, new_width = self._resized_size(height, width)
+        new_height, new_width = self.resized_size(height, width)
         if self.resize_mode == "letterbox":
             left = top = 0
         else:
@@ -236,9 +263,19 @@ class Preprocess:
         if image.mode != "RGB":
             raise ValueError(f"the picture must be RGB, not {image.mode}")
         image = image if self.channels == 3 else image.convert("L")
-        resized = self.resize(image, *self._resized_size(image.height, image.width))
+        resized = self.resize(image, *self.resized_size(image.height, image.width))
         made = self._bordered(resized) if self.resize_mode == "letterbox" else self._crop(resized)
         return made.flip(0) if self.channel_order == "bgr" else made
+
+    def write(self, out: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+        """Writes an RGB picture, (H, W, 3), or a grey one, (H, W), into an input of the same size,
+        (C, H, W), channels in the network's order. An input of one channel takes the first of
+        three equal ones."""
+        if self.channels == 1:
+            out[0] = pixels if pixels.ndim == 2 else pixels[:, :, 0]
+        else:
+            ordered = pixels[:, :, ::-1] if self.channel_order == "bgr" else pixels
+            np.copyto(out, ordered.transpose(2, 0, 1))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Scales and normalises bytes. (C, H, W) or (B, C, H, W) uint8 -> the same shape, float32
@@ -261,28 +298,6 @@ class Preprocess:
             align_corners=False,
         )
         return stretched[0].round_().clamp_(0, 255).byte()
-
-    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of a picture of that size after the resize."""
-        to = self.resized
-        if self.resize_mode == "squash":
-            new = to if isinstance(to, tuple) else (to, to)
-        elif self.resize_mode == "letterbox":
-            ratio = min(self.height / height, self.width / width)
-            new = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-        elif isinstance(to, tuple):  # as in timm: the smallest size that covers both sides
-            ratio = min(height / to[0], width / to[1])
-            new = (round(height / ratio), round(width / ratio))
-        elif width <= height:
-            new = (int(to * height / width), to)
-        else:
-            new = (to, int(to * width / height))
-        if new[0] * new[1] > RESIZED_PIXELS:
-            raise ValueError(
-                f"{width} × {height} is too narrow: its shorter side at {to} pixels "
-                f"would make it {new[1]} × {new[0]}"
-            )
-        return new
 
     def _crop(self, pixels: Tensor) -> Tensor:
         """The centre of a picture, black if the picture is smaller. (C, H', W') -> (C, H, W)"""

@@ -16,10 +16,12 @@ from fleetfoot.data.dataset import Dataset
 from fleetfoot.data.layouts import digits, folders, saved, shards, tables
 from fleetfoot.data.layouts.assembly import VAL_SHARE
 from fleetfoot.data.layouts.paths import no_data_set, refuse_addresses
-from fleetfoot.data.layouts.scenes import open_scenes
+from fleetfoot.data.layouts.scenes import layouts_of, open_scenes
+from fleetfoot.data.scenes import SceneSet
 from fleetfoot.errors import DatasetError, visible
+from fleetfoot.tasks.network import Task
 
-__all__ = ["VAL_SHARE", "open_dataset", "open_scenes"]
+__all__ = ["VAL_SHARE", "open_any", "open_dataset", "open_scenes"]
 
 _PACKED = (
     ".tar.gz",
@@ -77,3 +79,33 @@ def open_dataset(
     raise DatasetError(
         no_data_set(text, "give a folder of class folders, tar shards, or a CSV or JSONL file")
     )
+
+
+def open_any(
+    where: str | os.PathLike[str] | None,
+    task: str | None = None,
+    *,
+    val_share: float | None = None,
+    seed: int = 0,
+) -> Dataset | SceneSet:
+    """The set at ``where``, for whatever task it is. Other arguments are those of ``open_dataset``.
+
+    Args:
+        task: ``classify``, ``detect`` or ``segment``. Default: as the layout says.
+
+    Raises:
+        DatasetError: as the function for the task raises it.
+    """
+    if task in ("detect", "segment"):
+        if where is None:
+            raise DatasetError(f"for --task {task}, give a path; the digits have one class each")
+        wanted: Task = "detect" if task == "detect" else "segment"
+        return open_scenes(where, wanted, val_share=val_share, seed=seed)
+    if (
+        task is None
+        and where is not None
+        and os.path.exists(where)
+        and layouts_of(os.fspath(where))
+    ):
+        return open_scenes(where, val_share=val_share, seed=seed)
+    return open_dataset(where, val_share=val_share, seed=seed)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from fleetfoot.data.layouts.assembly import listed
 from fleetfoot.data.layouts.paths import no_data_set, refuse_addresses
-from fleetfoot.data.layouts.scenes import coco, maps
+from fleetfoot.data.layouts.scenes import coco, maps, voc, yolo
 from fleetfoot.data.scenes import SceneSet
 from fleetfoot.errors import DatasetError
 from fleetfoot.tasks.network import Task
@@ -50,6 +50,17 @@ def layouts_of(where: str) -> list[Layout]:
                 lambda **options: coco.open_coco(where, files, where, **options),
             )
         )
+    if by := yolo.find_yolo(where):
+        found.append(_yolo(where, by))
+    if labels := voc.find_voc(where):
+        found.append(
+            Layout(
+                f"Pascal VOC ({labels[0].labels or 'XML files'})",
+                "detect",
+                "",
+                lambda **options: voc.open_voc(where, labels, **options),
+            )
+        )
     if pairs := maps.find_maps(where):
         found.append(
             Layout(
@@ -77,7 +88,17 @@ def _of_file(where: str) -> list[Layout]:
                 lambda **options: coco.open_coco(where, {part: name}, root or ".", **options),
             )
         ]
-    return []
+    by = yolo.find_yolo(where)
+    return [_yolo(where, by)] if by else []
+
+
+def _yolo(where: str, by: str) -> Layout:
+    return Layout(
+        f"YOLO ({os.path.basename(by) if os.path.isfile(by) else 'images and labels'})",
+        "detect",
+        by if os.path.isfile(by) else "",
+        lambda **options: yolo.open_yolo(where, by, **options),
+    )
 
 
 def open_scenes(

@@ -12,6 +12,7 @@ import numpy as np
 from fleetfoot.data.dataset import Pictures
 from fleetfoot.data.label_maps import LabelMaps
 from fleetfoot.data.layouts.assembly import (
+    PARTS,
     VAL_SHARE,
     classes_of,
     differing_in_capitals,
@@ -23,6 +24,7 @@ from fleetfoot.data.objects import ObjectTable
 from fleetfoot.data.pictures import Chosen
 from fleetfoot.data.scenes import Scenes, SceneSet
 from fleetfoot.errors import DatasetError, counted, visible
+from fleetfoot.files import read_text
 from fleetfoot.tasks.network import Task
 
 
@@ -168,6 +170,21 @@ def _split_off(where: str, train: Scenes, share: float, seed: int) -> tuple[Scen
         assert isinstance(targets, ObjectTable | LabelMaps)
         parts.append(Scenes(name, Chosen(train.pictures, chosen), targets.chosen(chosen)))
     return parts[0], parts[1]
+
+
+def part_lists(folder: str) -> dict[str, list[str]]:
+    """Names of each part's pictures, from VOC's ``train.txt``, ``val.txt`` and so on; if there is
+    no ``train.txt``, ``trainval.txt`` takes its place."""
+    found = {}
+    for part, words in {**PARTS, "train": (*PARTS["train"], "trainval")}.items():
+        paths = [os.path.join(folder, f"{word}.txt") for word in words]
+        if path := next((path for path in paths if os.path.isfile(path)), None):
+            try:
+                lines = read_text(path).splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise DatasetError(f"{path}: cannot be read: {error}") from error
+            found[part] = [line.split()[0] for line in lines if line.strip()]
+    return found
 
 
 def presence(part: str, folder: str, names: Sequence[str], shown: str) -> list[str]:

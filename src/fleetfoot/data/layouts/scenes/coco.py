@@ -22,12 +22,12 @@ from typing import Any
 from fleetfoot.data.layouts.assembly import PARTS, listed
 from fleetfoot.data.layouts.listing import read_folder
 from fleetfoot.data.layouts.scenes.building import ScenePart, assemble_scenes, presence
-from fleetfoot.data.masks import unpacked
+from fleetfoot.data.masks import area_within, unpacked
 from fleetfoot.data.objects import ObjectList
 from fleetfoot.data.pictures import Files, Texts
 from fleetfoot.data.scenes import SceneSet
 from fleetfoot.errors import DatasetError, counted, visible
-from fleetfoot.files import read_bytes
+from fleetfoot.files import open_regular, read_bytes
 
 MOST_BYTES = 4 * 2**30
 """Largest file that is read; COCO's ``instances_train2017.json`` has 0.45 GB."""
@@ -36,6 +36,7 @@ _INSTANCES = re.compile(r"instances_.*\.json|_annotations\.coco\.json", re.IGNOR
 _OTHERS = re.compile(
     r"(captions|panoptic|person_keypoints|stuff|image_info)_.*\.json", re.IGNORECASE
 )
+_LISTS = re.compile(rb'"(images|annotations|categories|info|licenses)"\s*:\s*[\[{]')
 
 WRONG = (KeyError, TypeError, ValueError, OverflowError, AttributeError)
 """What reading a row raises if it lacks a field, or a field is of another kind."""
@@ -61,23 +62,35 @@ def find_coco(where: str) -> dict[str, str]:
         DatasetError: a part has several files.
     """
     top = read_folder(where)
-    inside = {name: read_folder(os.path.join(where, name)) for name in top.folders}
     for folder in ("annotations", "Annotations", "labels", ""):
-        held = inside.get(folder) if folder else top
-        if held is None:
+        if folder and folder not in top.folders:
             continue
+        held = read_folder(os.path.join(where, folder)) if folder else top
         names = [name for name in held.others if name.lower().endswith(".json")]
-        names = [name for name in names if not _OTHERS.fullmatch(name)]
-        if found := _by_part(where, {name: os.path.join(folder, name) for name in names}):
+        paths = {name: os.path.join(folder, name) for name in names if not _OTHERS.fullmatch(name)}
+        paths = {name: path for name, path in paths.items() if _may_be(where, path)}
+        if found := _by_part(where, paths):
             return found
     found = {}
-    for name, held in inside.items():
+    for name in filter(part_within, top.folders):
+        held = read_folder(os.path.join(where, name))
         jsons = [one for one in held.others if _INSTANCES.fullmatch(one)]
         if (part := part_within(name)) and jsons:
             if part in found:
                 raise DatasetError(_two(where, part, [found[part], os.path.join(name, jsons[0])]))
             found[part] = os.path.join(name, jsons[0])
     return found
+
+
+def _may_be(where: str, path: str) -> bool:
+    """Whether a file is called as COCO calls such files, or begins as they do."""
+    if _INSTANCES.fullmatch(os.path.basename(path)):
+        return True
+    try:
+        with open_regular(os.path.join(where, path)) as file:
+            return _LISTS.search(file.read(4096)) is not None
+    except OSError:
+        return False
 
 
 def _by_part(where: str, paths: Mapping[str, str]) -> dict[str, str]:
@@ -247,8 +260,8 @@ def _folder_of(root: str, part: str, path: str, names: Sequence[str]) -> str:
     folders = [place or "." for place in tried if os.path.isdir(os.path.join(root, place))]
     raise DatasetError(
         f"{os.path.join(root, path)}: its pictures, for example '{visible(names[0])}', are not "
-        f"there; looked in {listed(folders, 12)} below {root}; move the folder of the pictures there, or correct "
-        "file_name"
+        f"there; looked in {listed(folders, 12)} below {root}; move the folder of the pictures "
+        "there, or correct file_name"
     )
 
 
@@ -257,7 +270,8 @@ def _objects(
 ) -> tuple[ObjectList, list[str]]:
     """All objects, sorted by picture, and notes."""
     place = {key: number for number, key in enumerate(images)}
-    rows, strays = [], []
+    rows: list[Row] = []
+    strays: list[Row] = []
     for row in raw["annotations"]:
         (rows if row["image_id"] in place else strays).append(row)
     rows.sort(key=lambda row: place[row["image_id"]])
@@ -361,16 +375,6 @@ def _around(rings: Iterable[Sequence[float]]) -> tuple[float, float, float, floa
     x = [value for ring in rings for value in ring[0::2]]
     y = [value for ring in rings for value in ring[1::2]]
     return min(x), min(y), max(x), max(y)
-
-
-def area_within(ring: Sequence[float]) -> float:
-    """The area within a polygon, by the trapezium under each of its edges.
-
-    >>> area_within([0, 0, 4, 0, 4, 3])
-    6.0
-    """
-    x, y = ring[0::2], ring[1::2]
-    return abs(sum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(len(x)))) / 2
 
 
 def _runs(raw: Row) -> tuple[list[int], tuple[int, int]]:

@@ -25,12 +25,11 @@ import numpy as np
 from fleetfoot.data.label_maps import LabelMaps
 from fleetfoot.data.layouts.assembly import PARTS, listed, part_of
 from fleetfoot.data.layouts.listing import Folder, read_folder
-from fleetfoot.data.layouts.scenes.building import ScenePart, assemble_scenes
+from fleetfoot.data.layouts.scenes.building import ScenePart, assemble_scenes, part_lists
 from fleetfoot.data.layouts.scenes.class_lists import NAMES, VOC, Legend, legend, read_names
 from fleetfoot.data.pictures import Files, Texts
 from fleetfoot.data.scenes import LabelMap, SceneSet
 from fleetfoot.errors import DatasetError, ImageError, counted, visible
-from fleetfoot.files import read_text
 
 PICTURES = ("images", "imgs", "img", "image", "JPEGImages", "photos", "PNGImages")
 MAPS = ("masks", "mask", "labels", "annotations", "annots", "SegmentationClass", "gt", "label")
@@ -76,18 +75,6 @@ def _voc(where: str, top: Folder) -> Iterator[Pair]:
         yield Pair(part, "JPEGImages", "SegmentationClass", frozenset(names))
     if not os.path.isdir(lists):
         yield Pair("train", "JPEGImages", "SegmentationClass")
-
-
-def part_lists(folder: str) -> dict[str, list[str]]:
-    """Names of each part's pictures, from VOC's ``train.txt``, ``val.txt`` and so on; if there is
-    no ``train.txt``, ``trainval.txt`` takes its place."""
-    found = {}
-    for part, words in {**PARTS, "train": (*PARTS["train"], "trainval")}.items():
-        paths = [os.path.join(folder, f"{word}.txt") for word in words]
-        if path := next((path for path in paths if os.path.isfile(path)), None):
-            lines = read_text(path).splitlines()
-            found[part] = [line.split()[0] for line in lines if line.strip()]
-    return found
 
 
 def _annot(top: Folder) -> Iterator[Pair]:
@@ -199,12 +186,13 @@ def _values(where: str, pair: Pair) -> str:
     folder = os.path.join(where, pair.maps)
     files = Files(folder, Texts(read_folder(folder).pictures))
     found: set[int] = set()
-    for index in _spread(len(files)):
+    chosen = _spread(len(files))
+    for index in chosen:
         try:
             found |= set(np.unique(LabelMap(source=files[index]).values()).tolist())
         except ImageError as error:
             return f"{visible(error)}"
-    return f"Values in {SAMPLE} of them: {', '.join(map(str, sorted(found)))}"
+    return f"Values in {len(chosen)} of them: {', '.join(map(str, sorted(found)))}"
 
 
 def _spread(count: int) -> list[int]:
