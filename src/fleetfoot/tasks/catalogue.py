@@ -37,7 +37,35 @@ class Head:
         return made
 
 
-HEADS: dict[str, Head] = {row.name: row for row in ()}
+HEADS: dict[str, Head] = {
+    row.name: row
+    for row in (
+        Head(
+            name="lraspp",
+            task="segment",
+            place="fleetfoot.tasks.segment.lraspp:LRASPP",
+            backbone="mobilenetv3_large_100",
+            num_classes=21,
+            paper="https://arxiv.org/abs/1905.02244",
+        ),
+        Head(
+            name="deeplabv3",
+            task="segment",
+            place="fleetfoot.tasks.segment.deeplabv3:DeepLabV3",
+            backbone="mobilenetv2_100",
+            num_classes=21,
+            paper="https://arxiv.org/abs/1706.05587",
+        ),
+        Head(
+            name="semantic_fpn",
+            task="segment",
+            place="fleetfoot.tasks.segment.semantic_fpn:SemanticFPN",
+            backbone="fastvit_sa12",
+            num_classes=150,
+            paper="https://arxiv.org/abs/1901.02446",
+        ),
+    )
+}
 
 
 def is_task(name: str) -> bool:
