@@ -3,8 +3,8 @@
 Average precision and mean intersection over union are no means over pictures, so no formula gives
 their interval. Efron 1979, "Bootstrap methods: another look at the jackknife": pictures are drawn
 with replacement, as many as there are, and the figures of each such set are computed anew; the
-middle 95 % of them are the interval, after their mean is moved to the figure itself. Two networks are compared on the same draws, which keeps what
-is hard for both out of the difference.
+middle 95 % of them are the interval, after their mean is moved to the figure itself. Two networks
+are compared on the same draws, which keeps what is hard for both out of the difference.
 
 P pictures · R sets of pictures
 """
