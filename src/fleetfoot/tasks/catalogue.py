@@ -6,6 +6,7 @@ alone for the backbone of its paper: ``ssdlite:fasternet_t0``, ``fcos:timm:resne
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from fleetfoot import models
+from fleetfoot.errors import UnknownNameError
 from fleetfoot.tasks.network import Task, TaskNetwork
 
 
@@ -33,11 +35,35 @@ class Head:
 
     def build(self, backbone: str, **options: Any) -> TaskNetwork:
         module, _, name = self.place.partition(":")
-        made: TaskNetwork = getattr(import_module(module), name)(backbone=backbone, **options)
-        return made
+        kind: type[TaskNetwork] = getattr(import_module(module), name)
+        known = inspect.signature(kind).parameters
+        for option in options:
+            if option not in known:
+                raise UnknownNameError.of(f"option of {self.name}", option, known)
+        return kind(backbone=backbone, **options)
 
 
-HEADS: dict[str, Head] = {row.name: row for row in ()}
+HEADS: dict[str, Head] = {
+    row.name: row
+    for row in (
+        Head(
+            name="ssdlite",
+            task="detect",
+            place="fleetfoot.tasks.detect.ssdlite:SSDLite",
+            backbone="mobilenetv3_large_100",
+            num_classes=90,
+            paper="https://arxiv.org/abs/1905.02244",
+        ),
+        Head(
+            name="onestage",
+            task="detect",
+            place="fleetfoot.tasks.detect.onestage:OneStage",
+            backbone="fasternet_t0",
+            num_classes=80,
+            paper="https://arxiv.org/abs/2108.07755",
+        ),
+    )
+}
 
 
 def is_task(name: str) -> bool:
