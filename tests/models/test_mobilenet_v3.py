@@ -7,13 +7,6 @@ from functools import cache
 import pytest
 import timm
 import torch
-from mobilenet_parity import (
-    assert_same_gradients,
-    assert_same_maps,
-    assert_same_outputs,
-    renamed,
-    torchvision_names,
-)
 from torch import Tensor, nn
 from torchvision.models.mobilenetv3 import MobileNetV3 as TorchvisionMobileNetV3
 from torchvision.models.mobilenetv3 import _mobilenet_v3_conf
@@ -24,6 +17,13 @@ from fleetfoot.ops.conv import SamePadConv2d
 from fleetfoot.ops.separable import InvertedResidual
 from fleetfoot.ops.squeeze_excite import SqueezeExcite
 from helpers import trainable, trained_
+from mobilenet_parity import (
+    assert_same_gradients,
+    assert_same_maps,
+    assert_same_outputs,
+    renamed,
+    torchvision_names,
+)
 from oracle_macs import macs_of
 
 FIGURES = {  # params, MACs at 224 pixels
