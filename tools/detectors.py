@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -41,7 +42,7 @@ FASTERNET = (
 )
 """FasterNet's table 3 (https://arxiv.org/abs/2303.03667)."""
 
-TORCHVISION = {
+TORCHVISION: dict[str, tuple[dict[str, Any], int]] = {
     "fcos:timm:resnet50": ({"num_classes": 91}, 32_269_600),
     "fasterrcnn:timm:resnet50": ({"num_classes": 90}, 41_755_286),
     "maskrcnn:timm:resnet50": ({"num_classes": 90}, 44_401_393),

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from fleetfoot.data.hands.folder import find_hands, open_hand_folder
+from fleetfoot.data.hands.folder import find_hands
+from fleetfoot.data.layouts import open_any, open_scenes
 from fleetfoot.errors import DatasetError
 
 
@@ -28,7 +29,7 @@ def filled(folder, held, pictures=None):
 
 
 def opened(folder, **options):
-    return open_hand_folder(str(folder), find_hands(str(folder)), **options)
+    return open_scenes(folder, **options)
 
 
 def test_parts_are_found_with_their_files(tmp_path):
@@ -129,6 +130,24 @@ def test_shares_that_cannot_be_are_named(tmp_path):
         filled(tmp_path / "two" / part, rows(2))
     with pytest.raises(DatasetError, match="has a validation part of its own"):
         opened(tmp_path / "two", val_share=0.5)
+
+
+def test_the_built_in_set_goes_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for found in (open_scenes("hands"), open_any("hands"), open_any("hands", "hand")):
+        assert (found.name, found.task, len(found.val)) == ("hands", "hand", 400)
+    with pytest.raises(DatasetError, match="parts of this set are fixed"):
+        open_scenes("hands", val_share=0.2)
+    with pytest.raises(DatasetError, match="for --task hand, give a path, or 'hands'"):
+        open_any(None, "hand")
+    filled(tmp_path / "hands", rows(10))
+    assert len(open_any("hands", val_share=0).train) == 10  # a path of that name comes first
+
+
+def test_a_set_of_hands_is_for_no_other_task(tmp_path):
+    filled(tmp_path, rows(4))
+    with pytest.raises(DatasetError, match="which is for --task hand, not for detect"):
+        open_scenes(tmp_path, "detect")
 
 
 def test_a_folder_without_such_a_file_is_no_set_of_hands(tmp_path):

@@ -10,6 +10,8 @@ import pytest
 from fleetfoot.data.hands import open_hands
 from fleetfoot.data.hands.rasteriser import normals, rasterise
 from fleetfoot.data.hands.scenes import FOCAL, Drawing
+from fleetfoot.data.preprocess import Preprocess
+from fleetfoot.data.scene_making import PlainScenes
 from fleetfoot.tasks.hand.parametric import parametric_hand
 from fleetfoot.tasks.hand.surface import Capsules, surface
 
@@ -129,6 +131,22 @@ def test_the_picture_shows_the_hand_where_its_joints_are():
         outside[max(int(low[1]), 0) : int(high[1]), max(int(low[0]), 0) : int(high[0])] = False
         # beyond the joints there is the cut of the forearm at most
         assert changed[outside].sum() < 0.1 * changed.sum()
+
+
+def test_an_evaluations_input_is_the_picture_and_its_hand_from_the_wrist():
+    part = open_hands(counts=SMALL, size=96).val
+    maker = PlainScenes(
+        scenes=part, preprocess=Preprocess(size=48, crop_pct=1.0, resize_mode="letterbox")
+    )
+    out = np.zeros(maker.shape(epoch=0, update=0), np.uint8)
+    made = maker.write(out, 1, epoch=0, update=0, repeat=0)
+    hand = part.targets[1]
+    assert np.allclose(made.points, hand.points / 2, atol=1e-4)  # float32
+    assert np.allclose(made.joints, hand.joints - hand.joints[0], atol=1e-7)
+    assert np.allclose(made.vertices, hand.vertices - hand.joints[0], atol=1e-7)
+    whole = np.asarray(part.pictures[1].open().image, float)
+    halved = whole.reshape(48, 2, 48, 2, 3).mean((1, 3)).transpose(2, 0, 1)
+    assert np.abs(out - halved).mean() < 3  # Pillow's filter is wider than two pixels
 
 
 def test_hands_can_be_sent_to_other_processes():

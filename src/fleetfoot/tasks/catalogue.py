@@ -69,6 +69,22 @@ HEADS: dict[str, Head] = {
     row.name: row
     for row in (
         Head(
+            name="ssdlite",
+            task="detect",
+            place="fleetfoot.tasks.detect.ssdlite:SSDLite",
+            backbone="mobilenetv3_large_100",
+            num_classes=90,
+            paper="https://arxiv.org/abs/1905.02244",
+        ),
+        Head(
+            name="onestage",
+            task="detect",
+            place="fleetfoot.tasks.detect.onestage:OneStage",
+            backbone="fasternet_t0",
+            num_classes=80,
+            paper="https://arxiv.org/abs/2108.07755",
+        ),
+        Head(
             name="fcos",
             task="detect",
             place="fleetfoot.tasks.detect.fcos:FCOS",

@@ -40,6 +40,7 @@ def test_it_is_a_network_of_a_task():
     assert model.task == "hand"
     assert model.num_classes == 0
     assert model.pretrained_cfg.input_size == 224
+    assert model.pretrained_cfg.resize_mode == "letterbox"  # the whole picture, in its shape
     assert set(model.parts()) == {"backbone", "neck", "head"}
     assert all(hasattr(model, name) for names in model.parts().values() for name in names)
 

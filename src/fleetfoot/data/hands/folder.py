@@ -14,7 +14,6 @@ N pictures · V vertices
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 
@@ -23,7 +22,8 @@ from numpy.typing import NDArray
 
 from fleetfoot.data.layouts.assembly import VAL_SHARE, part_of
 from fleetfoot.data.layouts.listing import read_folder
-from fleetfoot.data.pictures import Chosen, Files, Texts
+from fleetfoot.data.layouts.scenes.building import split_off
+from fleetfoot.data.pictures import Files, Texts
 from fleetfoot.data.scenes import Hand, Scenes, SceneSet
 from fleetfoot.errors import DatasetError, WeightsError, counted, visible
 from fleetfoot.tasks.hand.topology import JOINTS, SPAN
@@ -112,7 +112,7 @@ def open_hand_folder(
             f"{visible(where)} has a validation part of its own; leave the share away"
         )
     if "train" in parts and "val" not in parts and share:
-        parts["train"], parts["val"] = _split_off(where, parts["train"], share, seed)
+        parts["train"], parts["val"] = split_off(where, parts["train"], share, seed)
         layout += f"; val is a share of {share:g} of train (seed {seed})"
     return SceneSet(
         name=where,
@@ -170,26 +170,3 @@ def read_hands(path: str) -> HandTable:
             f"{extents[odd[0]]:g}; give them in metres"
         )
     return HandTable(**rows)
-
-
-def _split_off(where: str, train: Scenes, share: float, seed: int) -> tuple[Scenes, Scenes]:
-    """What stays in ``train``, and a share of its pictures as ``val``, decided by the seed and each
-    picture's name."""
-    number = len(train)
-    if number < 2:
-        raise DatasetError(
-            f"{visible(where)}: train has a single picture, so that none can be kept for "
-            "validation; add pictures, or give a share of 0"
-        )
-    order = np.array(sorted(range(number), key=lambda i: _draw(seed, train.pictures.name(i))))
-    count = min(max(1, round(share * number)), number - 1)
-    assert isinstance(train.targets, HandTable)
-    parts = []
-    for name, chosen in (("train", np.sort(order[count:])), ("val", np.sort(order[:count]))):
-        parts.append(Scenes(name, Chosen(train.pictures, chosen), train.targets.chosen(chosen)))
-    return parts[0], parts[1]
-
-
-def _draw(seed: int, name: str) -> bytes:
-    text = f"{seed}\0{name}".encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(text, digest_size=8).digest()

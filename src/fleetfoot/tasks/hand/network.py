@@ -283,6 +283,7 @@ def _preprocessing(backbone: nn.Module, input_size: int) -> PretrainedConfig:
     return replace(
         untrained(input_size),
         crop_pct=1.0,
+        resize_mode="letterbox",
         mean=known.mean,
         std=known.std,
         interpolation=known.interpolation,
