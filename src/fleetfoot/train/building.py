@@ -87,7 +87,7 @@ def build(
     preprocess = _preprocess(name, module, recipe)
     licence = getattr(getattr(module, "pretrained_cfg", None), "licence", "")
     row = replace(
-        untrained(preprocess.height),
+        untrained(preprocess.size),
         source="file",
         crop_pct=preprocess.crop_pct,
         resize_mode=preprocess.resize_mode,
