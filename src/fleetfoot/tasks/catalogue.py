@@ -6,6 +6,7 @@ alone for the backbone of its paper: ``ssdlite:fasternet_t0``, ``fcos:timm:resne
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -42,11 +43,91 @@ class Head:
 
     def build(self, backbone: str, **options: Any) -> TaskNetwork:
         module, _, name = self.place.partition(":")
-        made: TaskNetwork = getattr(import_module(module), name)(backbone=backbone, **options)
-        return made
+        kind: type[TaskNetwork] = getattr(import_module(module), name)
+        known = inspect.signature(kind).parameters
+        for option in options:
+            if option not in known:
+                raise UnknownNameError.of(f"option of {self.name}", option, known)
+        return kind(backbone=backbone, **options)
 
 
-HEADS: dict[str, Head] = {row.name: row for row in ()}
+HEADS: dict[str, Head] = {
+    row.name: row
+    for row in (
+        Head(
+            name="ssdlite",
+            task="detect",
+            place="fleetfoot.tasks.detect.ssdlite:SSDLite",
+            backbone="mobilenetv3_large_100",
+            num_classes=90,
+            paper="https://arxiv.org/abs/1905.02244",
+        ),
+        Head(
+            name="onestage",
+            task="detect",
+            place="fleetfoot.tasks.detect.onestage:OneStage",
+            backbone="fasternet_t0",
+            num_classes=80,
+            paper="https://arxiv.org/abs/2108.07755",
+        ),
+        Head(
+            name="fcos",
+            task="detect",
+            place="fleetfoot.tasks.detect.fcos:FCOS",
+            backbone="timm:resnet50",
+            num_classes=80,
+            paper="https://arxiv.org/abs/1904.01355",
+        ),
+        Head(
+            name="fasterrcnn",
+            task="detect",
+            place="fleetfoot.tasks.detect.rcnn:FasterRCNN",
+            backbone="timm:resnet50",
+            num_classes=80,
+            paper="https://arxiv.org/abs/1506.01497",
+        ),
+        Head(
+            name="maskrcnn",
+            task="detect",
+            place="fleetfoot.tasks.detect.rcnn:MaskRCNN",
+            backbone="timm:resnet50",
+            num_classes=80,
+            paper="https://arxiv.org/abs/1703.06870",
+        ),
+        Head(
+            name="lraspp",
+            task="segment",
+            place="fleetfoot.tasks.segment.lraspp:LRASPP",
+            backbone="mobilenetv3_large_100",
+            num_classes=21,
+            paper="https://arxiv.org/abs/1905.02244",
+        ),
+        Head(
+            name="deeplabv3",
+            task="segment",
+            place="fleetfoot.tasks.segment.deeplabv3:DeepLabV3",
+            backbone="mobilenetv2_100",
+            num_classes=21,
+            paper="https://arxiv.org/abs/1706.05587",
+        ),
+        Head(
+            name="semantic_fpn",
+            task="segment",
+            place="fleetfoot.tasks.segment.semantic_fpn:SemanticFPN",
+            backbone="fastvit_sa12",
+            num_classes=150,
+            paper="https://arxiv.org/abs/1901.02446",
+        ),
+        Head(
+            name="handmesh",
+            task="hand",
+            place="fleetfoot.tasks.hand.network:HandMesh",
+            backbone="fastvit_ma36",
+            num_classes=0,
+            paper="https://arxiv.org/abs/2403.01813",
+        ),
+    )
+}
 
 
 def is_task(name: str) -> bool:

@@ -63,11 +63,7 @@ def with_weights(
     fresh: tuple[str, ...] = ()
     if stated.get("num_classes", model.num_classes) != model.num_classes:
         before = _shapes(build, {**asked, "num_classes": stated["num_classes"]})
-        fresh = tuple(
-            key
-            for key, tensor in expected.items()
-            if before.get(key) != tensor.shape
-        )
+        fresh = tuple(key for key, tensor in expected.items() if before.get(key) != tensor.shape)
     found = own_translations(type(model).__name__, expected, file)
     fit = fitting(found, expected, without=fresh or None)
     notes = [f"fresh for {model.num_classes} classes instead of {len(labels)}"] if fresh else []
