@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fleetfoot.data.scenes import Objects, Scenes, SceneSet
+from fleetfoot.data.scenes import IGNORED, LabelMap, Objects, Scenes, SceneSet
 from fleetfoot.data.sources import Source
 from fleetfoot.network import Workload
 from fleetfoot.tasks.detect.detections import Detections
 from fleetfoot.tasks.network import TaskNetwork
+from fleetfoot.tasks.segment.network import Segmenter
 from fleetfoot.weights.pretrained import PretrainedConfig
 
 CLASSES = ("red", "green", "blue")
@@ -75,6 +76,27 @@ class SpotDetector(TaskNetwork):
                 )
             )
         return answers
+
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        return {"backbone": ("backbone",), "neck": (), "head": ("head",)}
+
+
+class SpotSegmenter(Segmenter):
+    """Gives each pixel the colour that it has most of, or black."""
+
+    def __init__(self, *, blind: bool = False) -> None:
+        """Makes the network; ``blind`` for green."""
+        super().__init__()
+        self.backbone = nn.AvgPool2d(1)
+        self.head = nn.Conv2d(3, 4, 1)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.eye(4, 3).roll(1, 0)[..., None, None])
+            self.head.bias.copy_(torch.tensor([0.5, 0.0, -9.0 if blind else 0.0, 0.0]))
+        self.num_classes = 4
+        self.pretrained_cfg = config(labels=("black", *CLASSES))
+
+    def head_logits(self, maps: Tensor) -> Tensor:
+        return self.head(maps)
 
     def parts(self) -> dict[str, tuple[str, ...]]:
         return {"backbone": ("backbone",), "neck": (), "head": ("head",)}
@@ -165,6 +187,37 @@ def scenes(
                     test=part)  # fmt: skip
 
 
+class Maps:
+    """The class of each pixel of each picture: black, and its spots as they are said to be. The
+    picture's last row of pixels is of no class."""
+
+    def __init__(self, spots: Sequence[Sequence[Spot]]) -> None:
+        self._spots = spots
+
+    def __len__(self) -> int:
+        return len(self._spots)
+
+    def __getitem__(self, index: int) -> LabelMap:
+        numbers = np.zeros((HEIGHT, WIDTH), np.uint8)
+        for spot in self._spots[index]:
+            numbers[Rectangle(box_of(spot)).drawn(HEIGHT, WIDTH)] = spot[2] + 1
+        numbers[-1] = IGNORED
+        file = io.BytesIO()
+        Image.fromarray(numbers).save(file, "PNG")
+        return LabelMap(source=Source(f"{index}-map.png", file.getvalue()))
+
+    def described(self, index: int) -> bytes:
+        return repr(self._spots[index]).encode()
+
+
+def maps(*pictures: tuple[Sequence[Spot], Sequence[Spot]]) -> SceneSet:
+    """A set of label maps, given as ``scenes`` takes them."""
+    files = Files([picture(shown) for shown, _ in pictures])
+    part = Scenes("test", files, Maps([said for _, said in pictures]))
+    classes = ("black", *CLASSES)
+    return SceneSet(name="maps", task="segment", layout="in memory", classes=classes, test=part)
+
+
 RED, GREEN, BLUE = (0, 0, 0), (1, 2, 1), (3, 3, 2)
 FIVE = (
     ((RED, GREEN), (RED, GREEN)),
@@ -178,3 +231,7 @@ FIVE = (
 
 def detector(**options: Any) -> Workload:
     return Workload.of("spots", SpotDetector(**options).eval(), size=SIDE)
+
+
+def segmenter(**options: Any) -> Workload:
+    return Workload.of("pixels", SpotSegmenter(**options).eval(), size=SIDE)

@@ -52,6 +52,17 @@ def test_a_figure_that_some_draw_lacks_has_no_interval():
     assert intervals(figures, 0) == {}
 
 
+def test_the_draws_are_moved_to_the_figure_itself():
+    """The share of different pictures in a set is 1, and about 1 - 1/e in every draw."""
+
+    def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"different": (weights > 0).mean(axis=1)}
+
+    low, high = intervals(figures, 50)["different"]
+    assert low < 1 < high < 1.2
+    assert intervals(figures, 50, {"different": 1.0})["different"] == (low, 1.0)
+
+
 def test_what_is_hard_for_both_is_no_noise_between_them():
     """Two networks that differ by the same on every picture differ for certain, however much the
     pictures do."""

@@ -7,7 +7,6 @@ from functools import cache
 import pytest
 import timm
 import torch
-from mobilenet_parity import assert_same_gradients, assert_same_maps, assert_same_outputs, renamed
 from torch import Tensor, nn
 from torchvision.models.mobilenetv3 import MobileNetV3 as TorchvisionMobileNetV3
 from torchvision.models.mobilenetv3 import _mobilenet_v3_conf
@@ -18,6 +17,13 @@ from fleetfoot.ops.conv import SamePadConv2d
 from fleetfoot.ops.separable import InvertedResidual
 from fleetfoot.ops.squeeze_excite import SqueezeExcite
 from helpers import trainable, trained_
+from mobilenet_parity import (
+    assert_same_gradients,
+    assert_same_maps,
+    assert_same_outputs,
+    renamed,
+    torchvision_names,
+)
 from oracle_macs import macs_of
 
 FIGURES = {  # params, MACs at 224 pixels
@@ -80,34 +86,6 @@ def timm_names(size: str, minimal: bool) -> list[tuple[str, str]]:
     return names
 
 
-def torchvision_names(size: str) -> list[tuple[str, str]]:
-    """Our modules beside torchvision's, which are one list of blocks, each one list of layers."""
-    names = [("stem.0", "features.0.0"), ("stem.1", "features.0.1")]
-    number = 1
-    for stage, rows in enumerate(TABLES[size]):
-        for block, row in enumerate(rows):
-            parts = ["depthwise", "project"]
-            if number > 1:
-                parts.insert(0, "expand")
-            if row.squeeze:
-                parts.insert(-1, "squeeze_excite")
-            for i, part in enumerate(parts):
-                ours, theirs = f"stages.{stage}.{block}.{part}", f"features.{number}.block.{i}"
-                inner = [("reduce", "fc1"), ("expand", "fc2")]
-                if part != "squeeze_excite":
-                    inner = [("0", "0"), ("1", "1")]
-                names += [(f"{ours}.{mine}", f"{theirs}.{other}") for mine, other in inner]
-            number += 1
-    end = f"stages.4.{len(TABLES[size][-1])}"
-    names += [
-        (f"{end}.0", f"features.{number}.0"),
-        (f"{end}.1", f"features.{number}.1"),
-        ("head.body.conv", "classifier.0"),
-        ("head.classifier", "classifier.3"),
-    ]
-    return names
-
-
 def as_timm(name: str, **options):
     """Ours and timm's network with the same weights, and the pairs of their modules."""
     theirs = trained_(timm.create_model(TIMM[name])).double().eval()
@@ -117,12 +95,15 @@ def as_timm(name: str, **options):
     return ours, theirs, names
 
 
-def as_torchvision(name: str):
+def as_torchvision(name: str, reduced_tail: bool = False):
     """torchvision's network with its own norms, without its dropout, and ours with its weights."""
     size, width = TORCHVISION[name]
-    rows, last = _mobilenet_v3_conf(f"mobilenet_v3_{size}", width_mult=width)
+    rows, last = _mobilenet_v3_conf(
+        f"mobilenet_v3_{size}", width_mult=width, reduced_tail=reduced_tail
+    )
     theirs = trained_(TorchvisionMobileNetV3(rows, last, dropout=0.0)).double().eval()
-    ours = create_model(name, norm_eps=1e-3, norm_momentum=0.01).double().eval()
+    chosen = {"norm_eps": 1e-3, "norm_momentum": 0.01, "reduced_tail": reduced_tail}
+    ours = create_model(name, **chosen).double().eval()
     names = torchvision_names(size)
     state = renamed(theirs.state_dict(), names)
     key = "head.body.conv.weight"  # a 1×1 here, a linear layer there
@@ -182,9 +163,10 @@ def test_outputs_equal_timms_with_tensorflows_padding_at_a_size_that_halves_unev
     assert_same_outputs(ours, theirs, size=75)
 
 
+@pytest.mark.parametrize("reduced_tail", [False, True])
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_outputs_equal_torchvisions(name):
-    ours, theirs, _ = as_torchvision(name)
+def test_outputs_equal_torchvisions(name, reduced_tail):
+    ours, theirs, _ = as_torchvision(name, reduced_tail)
     assert_same_outputs(ours, theirs)
 
 

@@ -255,8 +255,8 @@ def evaluate(
     known = TrainedOn.of(file) if file is not None else None
     kind = task or stated_task(model, file)
     if kind != "classify":
-        given = {"--csv": as_csv, "--real-labels": real_labels, "--among": among != "network"}
-        if odd := [name for name, value in given.items() if value]:
+        only = {"--csv": as_csv, "--real-labels": real_labels, "--among": among != "network"}
+        if odd := [name for name, value in only.items() if value]:
             raise typer.BadParameter(f"{odd[0]} is for --task classify, and this is for {kind}")
         if compiled:
             raise typer.BadParameter(

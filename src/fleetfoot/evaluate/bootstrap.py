@@ -3,8 +3,8 @@
 Average precision and mean intersection over union are no means over pictures, so no formula gives
 their interval. Efron 1979, "Bootstrap methods: another look at the jackknife": pictures are drawn
 with replacement, as many as there are, and the figures of each such set are computed anew; the
-middle 95 % of them are the interval. Two networks are compared on the same draws, which keeps what
-is hard for both out of the difference.
+middle 95 % of them are the interval, after their mean is moved to the figure itself. Two networks
+are compared on the same draws, which keeps what is hard for both out of the difference.
 
 P pictures · R sets of pictures
 """
@@ -52,18 +52,26 @@ def drawn(pictures: int) -> Iterator[Weights]:
         left -= count
 
 
-def intervals(figures: Figures, pictures: int) -> dict[str, tuple[float, float]]:
+def intervals(
+    figures: Figures, pictures: int, ceilings: Mapping[str, float] | None = None
+) -> dict[str, tuple[float, float]]:
     """The 95 % interval of each figure: low, high. Without two pictures there is none, and neither
-    for a figure that is missing in some draw."""
+    for a figure that is missing in some draw.
+
+    Args:
+        ceilings: the highest possible value of a figure, by its name. Default: there is none. No
+            figure is below 0.
+    """
     if pictures < 2:
         return {}
     whole = {name: float(value[0]) for name, value in figures(once(pictures)).items()}
-    columns = _table(figures, pictures, list(whole))
-    return {
-        name: _interval(column, whole[name])
-        for name, column in columns.items()
-        if not np.isnan([*column, whole[name]]).any()
-    }
+    made = {}
+    for name, column in _table(figures, pictures, list(whole)).items():
+        if np.isnan([*column, whole[name]]).any():
+            continue
+        low, high = _interval(column, whole[name])
+        made[name] = max(0.0, low), min((ceilings or {}).get(name, np.inf), high)
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +118,7 @@ def _table(figures: Figures, pictures: int, names: list[str]) -> dict[str, Numbe
 
 
 def _interval(column: Numbers, value: float) -> tuple[float, float]:
-    """The middle 95 %, widened to the value itself: average precision is a little higher in sets
-    in which pictures repeat."""
-    low, high = np.quantile(column, (LEVEL / 2, 1 - LEVEL / 2)).tolist()
+    """The middle 95 % of the draws, moved so that their mean is the value itself: sets in which
+    pictures repeat have a higher average precision, by points if classes have few objects."""
+    low, high = (np.quantile(column, (LEVEL / 2, 1 - LEVEL / 2)) + value - column.mean()).tolist()
     return min(low, value), max(high, value)

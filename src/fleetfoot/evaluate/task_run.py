@@ -136,7 +136,7 @@ def evaluate(
             images=len(judge.numbers),
             unreadable=len(errors),
             figures=judge.figures(),
-            intervals=intervals(judge.weighted, len(judge.numbers)),
+            intervals=intervals(judge.weighted, len(judge.numbers), judge.ceilings),
             per_class=tuple(dict(row) for row in judge.per_class()),
             score=judge.score,
             times={"fixed": median(run.fixed_s), "decode": median(run.decode_s)},

@@ -15,6 +15,8 @@ from fleetfoot.report.kit.markup import label, node
 
 COLOURED = 8
 """Classes whose curves have a colour each; more are grey."""
+BOLD = 0.64
+"""Mean advance of a bold letter in em."""
 LABELLED = 14
 """Boxes on a picture that are labelled; more would hide each other."""
 NOTHING = "(nothing)"
@@ -104,7 +106,7 @@ def boxes(found: Sequence[Box], height: int, width: int) -> Element:
         for one in found:
             left, top, right, _ = one.edges
             text = short(one.name, 22)
-            long = 0.56 * size * len(text)
+            long = BOLD * size * len(text)
             x = max(2.0, min(left, width - long))
             y = top - 0.3 * size if top > 1.3 * size else top + size
             made = label(x, y, text, one.kind)

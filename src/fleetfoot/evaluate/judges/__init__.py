@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fleetfoot.evaluate.judges.base import Judge
 from fleetfoot.evaluate.judges.detect import DetectJudge
+from fleetfoot.evaluate.judges.segment import SegmentJudge
 
-JUDGES: dict[str, type[Judge]] = {kind.task: kind for kind in (DetectJudge,)}
+JUDGES: dict[str, type[Judge]] = {kind.task: kind for kind in (DetectJudge, SegmentJudge)}
 """The judge of each task."""

@@ -29,6 +29,7 @@ class Metric:
     says: str
     """What it means, in a few words."""
     unit: str = "%"
+    """``%``; "" for a share from 0 to 1; or a unit of length."""
     rises: bool = True
     """Whether a higher number is a better one."""
 
@@ -122,6 +123,12 @@ class Judge(ABC):
         """The metrics of which there is a figure."""
         figures = self.figures()
         return tuple(one for one in self.metrics if figures.get(one.name) is not None)
+
+    @property
+    def ceilings(self) -> dict[str, float]:
+        """The highest possible value of each figure that has one."""
+        highest = {"%": 100.0, "": 1.0}
+        return {one.name: highest[one.unit] for one in self.metrics if one.unit in highest}
 
     @property
     def numbers(self) -> list[int]:

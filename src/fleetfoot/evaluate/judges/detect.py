@@ -133,7 +133,7 @@ class DetectJudge(Judge):
     def rows(self) -> dict[int, dict[str, float | int | None]]:
         made: dict[int, dict[str, float | int | None]] = {}
         for number, verdict in self.verdicts.items():
-            right, wrong, other = map(len, (verdict.right, verdict.wrong, verdict.confused))
+            right, wrong, other = len(verdict.right), len(verdict.wrong), len(verdict.confused)
             made[number] = {
                 "objects": right + len(verdict.missed) + other,
                 "shown": right + wrong + other + len(verdict.in_crowd),

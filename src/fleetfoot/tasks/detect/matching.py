@@ -244,8 +244,10 @@ def judged(seen: Seen, score: float, kind: Kind = "boxes") -> Verdict:
     Objects and detections that agree in class are paired first, as average precision pairs them; of
     the rest, those of different classes that overlap most are taken for each other.
     """
-    right, found, crowd = [], [], []
-    rest = []
+    right: list[int] = []
+    found: list[int] = []
+    crowd: list[int] = []
+    rest: list[int] = []
     for label in np.unique(seen.found_classes).tolist():
         rows = surest(seen, label)
         rows = rows[seen.scores[rows] >= score]

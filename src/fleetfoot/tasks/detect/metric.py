@@ -389,7 +389,9 @@ def _seen(one: dict[str, Any]) -> Seen:
         "boxes": np.float64, "classes": np.int64, "crowd": np.bool_, "areas": np.float64,
         "found_boxes": np.float64, "found_classes": np.int64, "scores": np.float64,
     }  # fmt: skip
-    made = {name: np.array(one[name], kind) for name, kind in kinds.items()}
+    made: dict[str, NDArray[Any]] = {
+        name: np.array(one[name], kind) for name, kind in kinds.items()
+    }
     for name in ("boxes", "found_boxes"):
         made[name] = made[name].reshape(-1, 4)
     counts = [len(made[name]) for name in ("boxes", "classes", "crowd", "areas")]
@@ -498,8 +500,8 @@ def overlaps(seen: Seen, kind: Kind, rows: NDArray[np.int64], own: NDArray[np.in
     if not len(rows) or not len(own):
         return np.zeros((len(rows), len(own)))
     if kind == "masks":
-        found = [_rle(seen, seen.found_masks[n]) for n in rows]
-        truth = [_rle(seen, seen.masks[n]) for n in own]
+        found: list[Any] = [_rle(seen, seen.found_masks[n]) for n in rows]
+        truth: list[Any] = [_rle(seen, seen.masks[n]) for n in own]
     else:
         found = [_sides(seen.found_boxes[n]) for n in rows]
         truth = [_sides(seen.boxes[n]) for n in own]
