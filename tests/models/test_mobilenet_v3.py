@@ -95,12 +95,15 @@ def as_timm(name: str, **options):
     return ours, theirs, names
 
 
-def as_torchvision(name: str):
+def as_torchvision(name: str, reduced_tail: bool = False):
     """torchvision's network with its own norms, without its dropout, and ours with its weights."""
     size, width = TORCHVISION[name]
-    rows, last = _mobilenet_v3_conf(f"mobilenet_v3_{size}", width_mult=width)
+    rows, last = _mobilenet_v3_conf(
+        f"mobilenet_v3_{size}", width_mult=width, reduced_tail=reduced_tail
+    )
     theirs = trained_(TorchvisionMobileNetV3(rows, last, dropout=0.0)).double().eval()
-    ours = create_model(name, norm_eps=1e-3, norm_momentum=0.01).double().eval()
+    chosen = {"norm_eps": 1e-3, "norm_momentum": 0.01, "reduced_tail": reduced_tail}
+    ours = create_model(name, **chosen).double().eval()
     names = torchvision_names(size)
     state = renamed(theirs.state_dict(), names)
     key = "head.body.conv.weight"  # a 1×1 here, a linear layer there
@@ -160,9 +163,10 @@ def test_outputs_equal_timms_with_tensorflows_padding_at_a_size_that_halves_unev
     assert_same_outputs(ours, theirs, size=75)
 
 
+@pytest.mark.parametrize("reduced_tail", [False, True])
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_outputs_equal_torchvisions(name):
-    ours, theirs, _ = as_torchvision(name)
+def test_outputs_equal_torchvisions(name, reduced_tail):
+    ours, theirs, _ = as_torchvision(name, reduced_tail)
     assert_same_outputs(ours, theirs)
 
 

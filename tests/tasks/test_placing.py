@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,22 @@ def test_masks_have_the_pictures_pixels():
     expected = torch.zeros(50, 100, dtype=torch.bool)
     expected[6:10, 8:12] = True
     assert torch.equal(answer.masks[1], expected)
+
+
+def test_masks_over_boxes_are_drawn_at_the_pictures_size():
+    soft = torch.zeros(3, 28, 28)
+    soft[0, :, :14] = 1  # the left half of its box
+    soft[1:] = 1
+    boxes = np.array([[0.0, 7, 40, 27], [40, 20, 60, 40], [0, np.nan, 5, 9]])
+    answer = in_picture(replace(found(boxes), soft_masks=soft), PLACED)
+    assert answer.masks.shape == (3, 50, 100)
+    assert answer.soft_masks is None
+    left = answer.masks[0]  # its box is 80 x 40 in the picture; a cell of the grid is 3 wide
+    assert left[2:38, 3:38].all()
+    assert not left[:, 43:].any()
+    # the second box goes beyond the picture on both sides: its mask fills what is left of it
+    assert answer.masks[1][28:, 82:].all()
+    assert not answer.masks[1][:24].any()
 
 
 def test_detections_of_nothing():

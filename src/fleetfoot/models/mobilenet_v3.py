@@ -51,6 +51,9 @@ class MobileNetV3Config(MobileNetConfig):
     """Which channels ``width`` multiplies. "ratio": the blocks' ends; each block expands its own
     input by the table's ratio, the head keeps its width, and the stem its 16 channels below width
     0.75 (TensorFlow, timm). "columns": every column of the table, stem and head (torchvision)."""
+    reduced_tail: bool = False
+    """Whether the last stage and the head have half the channels, all but the expansion that enters
+    the stage, as the paper's section 6.3 does for detection."""
     minimal: bool = False
     """Whether it is the minimalistic form: no squeeze-excite, ReLU for hard-swish, 3×3 for 5×5."""
 
@@ -124,6 +127,15 @@ SMALL: tuple[tuple[BneckRow, ...], ...] = (
 
 TABLES = {"large": LARGE, "small": SMALL}
 
+
+def _halved(rows: tuple[BneckRow, ...]) -> tuple[BneckRow, ...]:
+    """The last stage with half the channels; the first expansion belongs to the stage before."""
+    return tuple(
+        row._replace(expanded=row.expanded // (2 if i else 1), channels=row.channels // 2)
+        for i, row in enumerate(rows)
+    )
+
+
 STEM = 16
 LAST = 6
 """Widening of the 1×1 that ends the last stage, over the block before it."""
@@ -175,6 +187,8 @@ class MobileNetV3(Backbone):
 
         by_ratio = config.scaling == "ratio"
         table = TABLES[config.size]
+        if config.reduced_tail:
+            table = (*table[:-1], _halved(table[-1]))
         narrow = table[-1][-1].channels
         last = scaled(LAST * narrow) if by_ratio else LAST * scaled(narrow)
         stem = STEM if by_ratio and config.width < 0.75 else scaled(STEM)
@@ -215,7 +229,8 @@ class MobileNetV3(Backbone):
             self.stages.append(stage)
         stage.append(config.brick(late)(channels, last))
 
-        wide = config.head_width if by_ratio else scaled(config.head_width)
+        head_width = config.head_width // (2 if config.reduced_tail else 1)
+        wide = head_width if by_ratio else scaled(head_width)
         body = nn.Sequential()
         body.add_module("pool", nn.AdaptiveAvgPool2d(1))
         body.add_module("conv", nn.Conv2d(last, wide, 1))

@@ -34,8 +34,12 @@ FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
 
 
 def is_peer(name: str) -> bool:
-    """Whether ``name`` carries a library's prefix."""
-    return ":" in name
+    """Whether ``name`` carries a library's prefix.
+
+    >>> is_peer("timm:resnet18"), is_peer("fasternet_t0"), is_peer("ssdlite:timm:resnet18")
+    (True, False, False)
+    """
+    return name.startswith(tuple(f"{library}:" for library in PREFIXES))
 
 
 def of_name(bare: str) -> list[str]:

@@ -59,6 +59,11 @@ class TaskNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    def whole(self) -> nn.Module:
+        """The network as it is counted: the fixed part, and what has weights after it, on a fixed
+        amount of work. Its ``note`` says how much, if there is any."""
+        return self
+
     def parts(self) -> dict[str, tuple[str, ...]]:
         """Names of the submodules of each part of the network, in the order in which they run:
         ``backbone``, ``neck`` and ``head``; what decodes has none."""

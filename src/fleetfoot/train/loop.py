@@ -24,14 +24,17 @@ from fleetfoot.errors import CheckpointError, TrainingError
 from fleetfoot.machine import environment
 from fleetfoot.network import Workload
 from fleetfoot.train import checkpoint
-from fleetfoot.train.building import build
+from fleetfoot.train.building import Built, build
 from fleetfoot.train.checkpoint import Best, Checkpoint, Data, Epoch
+from fleetfoot.train.classification import Classification
 from fleetfoot.train.config import Recipe, Run
 from fleetfoot.train.distil import Teacher
 from fleetfoot.train.events import Event, Notice, OnEvent
+from fleetfoot.train.figures import Kind
 from fleetfoot.train.folder import BEST, LAST, Folder
 from fleetfoot.train.journal import Journal
 from fleetfoot.train.learner import check_device
+from fleetfoot.train.objectives import Objective
 from fleetfoot.train.processes import Processes
 from fleetfoot.train.session import Session
 from fleetfoot.train.settings import Settings, safe_changes, to_yaml
@@ -45,6 +48,7 @@ class Outcome:
 
     folder: Path
     model: str
+    task: Kind = "classify"
     update: int
     """Updates done."""
     updates: int
@@ -122,6 +126,7 @@ def train(
         )
         for note in () if found else built.notes:
             tell(Notice(f"{built.name}: {note}"))
+        objective = _objective(built, recipe, accept_licence)
         data = _data(dataset)
         if found is not None:
             _check_same(found, built.name, data, recipe, run, tell)
@@ -130,18 +135,14 @@ def train(
             journal = Journal(
                 place.path,
                 to_yaml(Settings(recipe, run), model=built.name, data=dataset.name),
+                task=objective.task,
                 history=() if found is None else found.training.history,
                 update=0 if found is None else found.training.update,
                 tensorboard=tensorboard,
             )
             stack.callback(journal.close)
             tell = _both(journal.note, on_event)
-        teacher = None
-        if recipe.distil.teacher:
-            teacher = Teacher.of(recipe.distil, accept_licence=accept_licence)
-        session = Session(
-            built, dataset, data, recipe, run, place, processes, journal, tell, teacher
-        )
+        session = Session(objective, dataset, data, run, place, processes, journal, tell)
         asked = stack.enter_context(interrupts.asked_to_stop())
         session.begin(found)
         try:
@@ -156,6 +157,7 @@ def train(
         return Outcome(
             folder=place.path,
             model=built.name,
+            task=objective.task,
             update=session.update,
             updates=session.course.total_updates,
             interrupted=interrupted,
@@ -167,6 +169,13 @@ def train(
             bad_images=tuple(session.bad_images.items()),
             checkpoint=place.path / (LAST if session.best is None else BEST),
         )
+
+
+def _objective(built: Built, recipe: Recipe, accept_licence: bool) -> Objective:
+    teacher = None
+    if recipe.distil.teacher:
+        teacher = Teacher.of(recipe.distil, accept_licence=accept_licence)
+    return Classification(built, recipe, teacher)
 
 
 def _parts(dataset: Dataset) -> str:

@@ -72,6 +72,15 @@ def peer_options(file: WeightsFile) -> dict[str, Any]:
     )
 
 
+def any_options(file: WeightsFile) -> dict[str, Any]:
+    """The options of a network of a task that the file's header states, as plain values.
+
+    Raises:
+        CorruptFileError: the header's entry is no JSON object.
+    """
+    return _object(file, "options")
+
+
 def preprocessing(file: WeightsFile) -> dict[str, Any]:
     """The fields of ``PretrainedConfig`` that the file's header states.
 

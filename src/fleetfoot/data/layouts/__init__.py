@@ -11,12 +11,13 @@
 from __future__ import annotations
 
 import os
+from typing import cast, get_args
 
 from fleetfoot.data.dataset import Dataset
 from fleetfoot.data.layouts import digits, folders, saved, shards, tables
 from fleetfoot.data.layouts.assembly import VAL_SHARE
 from fleetfoot.data.layouts.paths import no_data_set, refuse_addresses
-from fleetfoot.data.layouts.scenes import layouts_of, open_scenes
+from fleetfoot.data.layouts.scenes import is_drawn, layouts_of, open_scenes
 from fleetfoot.data.scenes import SceneSet
 from fleetfoot.errors import DatasetError, visible
 from fleetfoot.tasks.network import Task
@@ -91,21 +92,20 @@ def open_any(
     """The set at ``where``, for whatever task it is. Other arguments are those of ``open_dataset``.
 
     Args:
-        task: ``classify``, ``detect`` or ``segment``. Default: as the layout says.
+        task: ``classify``, ``detect``, ``segment`` or ``hand``. Default: as the layout says.
 
     Raises:
         DatasetError: as the function for the task raises it.
     """
-    if task in ("detect", "segment"):
+    if task in get_args(Task):
         if where is None:
-            raise DatasetError(f"for --task {task}, give a path; the digits have one class each")
-        wanted: Task = "detect" if task == "detect" else "segment"
-        return open_scenes(where, wanted, val_share=val_share, seed=seed)
-    if (
-        task is None
-        and where is not None
-        and os.path.exists(where)
-        and layouts_of(os.fspath(where))
-    ):
+            give = "give a path, or 'hands'" if task == "hand" else "give a path"
+            raise DatasetError(f"for --task {task}, {give}; the digits have one class each")
+        return open_scenes(where, cast(Task, task), val_share=val_share, seed=seed)
+    if task is None and where is not None and _holds_scenes(os.fspath(where)):
         return open_scenes(where, val_share=val_share, seed=seed)
     return open_dataset(where, val_share=val_share, seed=seed)
+
+
+def _holds_scenes(where: str) -> bool:
+    return is_drawn(where) or (os.path.exists(where) and bool(layouts_of(where)))

@@ -1,4 +1,4 @@
-"""From a path to a set for detection or segmentation: which layout it is, and what it holds.
+"""From a path to a set for detection, segmentation or hands: which layout it is, and what it holds.
 
 | what is given | layout |
 |---|---|
@@ -6,6 +6,9 @@
 | a folder with ``data.yaml``, or with ``images`` and ``labels``; such a ``data.yaml`` | YOLO |
 | a folder with ``JPEGImages`` and ``Annotations``, or with XML files beside its pictures | Pascal VOC |
 | a folder of pictures and a folder of maps, and a list of classes | label maps |
+| a folder of pictures with ``hands.safetensors`` or ``hands.npz``, itself or in its parts | hands |
+
+The word ``hands`` means the built-in set of drawn hands, unless there is such a path.
 """  # noqa: E501  # a row of a table cannot be broken
 
 from __future__ import annotations
@@ -13,7 +16,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
+from fleetfoot.data.hands import folder, open_hands
+from fleetfoot.data.hands.scenes import NAME
 from fleetfoot.data.layouts.assembly import listed
 from fleetfoot.data.layouts.paths import no_data_set, refuse_addresses
 from fleetfoot.data.layouts.scenes import coco, maps, voc, yolo
@@ -70,6 +76,15 @@ def layouts_of(where: str) -> list[Layout]:
                 lambda **options: maps.open_maps(where, pairs, **options),
             )
         )
+    if hands := folder.find_hands(where):
+        found.append(
+            Layout(
+                f"hands ({next(iter(hands.values()))})",
+                "hand",
+                "",
+                lambda **options: folder.open_hand_folder(where, hands, **options),
+            )
+        )
     return found
 
 
@@ -112,7 +127,8 @@ def open_scenes(
 
     Args:
         where: a folder, or a file that describes the set.
-        task: ``detect`` or ``segment``. Default: what the set is for; ``detect`` if it is for both.
+        task: ``detect``, ``segment`` or ``hand``. Default: what the set is for; ``detect`` if it is
+            for several.
         val_share: share of the training pictures that becomes the validation part, if the set has
             none of its own. 0: none is split off. Default: ``VAL_SHARE``.
         seed: decides, with each picture's name, which pictures these are.
@@ -125,10 +141,15 @@ def open_scenes(
         raise ValueError(f"val_share must be below 1 and not below 0, not {val_share}")
     text = os.fspath(where)
     refuse_addresses(text)
+    if is_drawn(text) and task in (None, "hand"):
+        if val_share:
+            raise DatasetError(f"{text}: the parts of this set are fixed; leave the share away")
+        return open_hands()
     found = layouts_of(text)
     if not found:
         raise DatasetError(_nothing(text))
-    wanted = task or ("detect" if any(one.task == "detect" for one in found) else "segment")
+    held = {one.task for one in found}
+    wanted = task or next(one for one in get_args(Task) if one in held)
     fitting = [one for one in found if one.task == wanted]
     if not fitting:
         raise DatasetError(
@@ -145,12 +166,18 @@ def open_scenes(
     return fitting[0].open(val_share=val_share, seed=seed)
 
 
+def is_drawn(text: str) -> bool:
+    """Whether this names the built-in set of drawn hands."""
+    return text == NAME and not os.path.lexists(text)
+
+
 def _nothing(text: str) -> str:
     """What to say of a path at which no layout was recognised."""
     if not os.path.isdir(text):
         return no_data_set(text, "give a folder, COCO's .json, or YOLO's data.yaml")
     return (
-        f"{text}: no boxes, masks or label maps were recognised; known are COCO "
+        f"{text}: no boxes, masks, label maps or hands were recognised; known are COCO "
         "(annotations/instances_*.json), YOLO (data.yaml, images and labels), Pascal VOC "
-        "(JPEGImages and Annotations), and label maps (images and masks, with classes.txt)"
+        "(JPEGImages and Annotations), label maps (images and masks, with classes.txt), and hands "
+        "(pictures with hands.safetensors)"
     )

@@ -6,8 +6,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fleetfoot.data.dataset import Pictures
 from fleetfoot.data.label_maps import LabelMaps
@@ -22,10 +24,16 @@ from fleetfoot.data.layouts.assembly import (
 from fleetfoot.data.layouts.listing import read_folder
 from fleetfoot.data.objects import ObjectTable
 from fleetfoot.data.pictures import Chosen
-from fleetfoot.data.scenes import Scenes, SceneSet
+from fleetfoot.data.scenes import Scenes, SceneSet, Targets
 from fleetfoot.errors import DatasetError, counted, visible
 from fleetfoot.files import read_text
 from fleetfoot.tasks.network import Task
+
+
+class _Table(Protocol):
+    """What a layout knows of its pictures."""
+
+    def chosen(self, pictures: NDArray[np.int64]) -> Targets: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +85,7 @@ def assemble_scenes(
         )
     share = VAL_SHARE if val_share is None else val_share
     if "train" in splits and "val" not in splits and share:
-        splits["train"], splits["val"] = _split_off(where, splits["train"], share, seed)
+        splits["train"], splits["val"] = split_off(where, splits["train"], share, seed)
         layout += f"; val is a share of {share:g} of train (seed {seed})"
     for split in splits.values():
         said += _lacking(split, classes)
@@ -152,9 +160,13 @@ def _lacking(split: Scenes, classes: Sequence[str]) -> list[str]:
     ]
 
 
-def _split_off(where: str, train: Scenes, share: float, seed: int) -> tuple[Scenes, Scenes]:
+def split_off(where: str, train: Scenes, share: float, seed: int) -> tuple[Scenes, Scenes]:
     """What stays in ``train``, and a share of its pictures as ``val``. A picture's place is decided
-    by the seed and its name, as in ``assembly.split_off``."""
+    by the seed and its name, as in ``assembly.split_off``.
+
+    Raises:
+        DatasetError: there is a single picture.
+    """
     number = len(train)
     if number < 2:
         raise DatasetError(
@@ -166,9 +178,8 @@ def _split_off(where: str, train: Scenes, share: float, seed: int) -> tuple[Scen
     count = min(max(1, round(share * number)), number - 1)
     parts = []
     for name, chosen in (("train", np.sort(order[count:])), ("val", np.sort(order[:count]))):
-        targets = train.targets
-        assert isinstance(targets, ObjectTable | LabelMaps)
-        parts.append(Scenes(name, Chosen(train.pictures, chosen), targets.chosen(chosen)))
+        targets = cast(_Table, train.targets).chosen(chosen)
+        parts.append(Scenes(name, Chosen(train.pictures, chosen), targets))
     return parts[0], parts[1]
 
 
