@@ -14,6 +14,7 @@ from fleetfoot.errors import counted, visible
 from fleetfoot.evaluate.bootstrap import METHOD
 from fleetfoot.evaluate.judges.base import Metric
 from fleetfoot.evaluate.judges.detect import DetectJudge
+from fleetfoot.evaluate.judges.hand import HandJudge
 from fleetfoot.evaluate.task_compare import compare
 from fleetfoot.evaluate.task_record import TaskEvaluation, TaskRecord
 from fleetfoot.report import task_sheet
@@ -191,6 +192,10 @@ def _charts(evaluation: TaskEvaluation) -> list[Element]:
             "nothing found, the last row detections where nothing is."
         )
         figures.insert(0, _confused(counts, names, remark, objects=True))
+    elif isinstance(judge, HandJudge):
+        errors = sorted(row["pa_mpjpe"] or 0.0 for row in judge.rows().values())
+        caption = "How many hands are within so many millimetres"
+        figures.append(_within(caption, errors, "PA-MPJPE, mm"))
     elif record.task == "segment":
         remark = "Percent of the pixels of the true class."
         figures.append(_confused(judge.meter.matrix, names, remark, objects=False))
@@ -256,6 +261,8 @@ def _worst(evaluation: TaskEvaluation, part: Scenes | None, answers: Answers) ->
     legend: list[Element] = []
     if isinstance(judge, DetectJudge):
         cards = task_sheet.detections(evaluation, part)
+    elif isinstance(judge, HandJudge):
+        cards = task_sheet.hands(evaluation, part, answers(numbers))
     else:
         cards = task_sheet.label_maps(evaluation, part, answers(numbers))
         legend = [_legend(list(enumerate(map(visible, record.classes))))]

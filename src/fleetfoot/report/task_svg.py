@@ -123,6 +123,35 @@ def boxes(found: Sequence[Box], height: int, width: int) -> Element:
     )
 
 
+BONES = tuple((joint - 1 if (joint - 1) % 4 else 0, joint) for joint in range(1, 21))
+"""Pairs of joints between which a skeleton has a bone: the wrist, then four joints a finger."""
+
+
+def skeletons(hands: Sequence[tuple[str, NDArray[np.float64]]], height: int, width: int) -> Element:
+    """Joints and bones of hands as a layer over a picture of that size.
+
+    Args:
+        hands: CSS class and joints (21, 2) of each, in pixels.
+    """
+    parts = []
+    for kind, points in hands:
+        rows = np.round(points, 1).tolist()
+        line = "".join(f"M{rows[a][0]} {rows[a][1]}L{rows[b][0]} {rows[b][1]}" for a, b in BONES)
+        parts.append(node("path", class_=f"bone {kind}", d=line))
+        size = max(height, width) / 90
+        parts += [node("circle", class_=f"joint {kind}", cx=x, cy=y, r=round(size, 1))
+                  for x, y in rows]  # fmt: skip
+    return node(
+        "svg",
+        *parts,
+        class_="over",
+        viewBox=f"0 0 {width} {height}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label="joints",
+    )
+
+
 def confusion(
     counts: NDArray[np.int64], classes: Sequence[str], *, objects: bool, narrow: bool
 ) -> Element:
