@@ -109,7 +109,7 @@ def test_losses_equal_torchvisions(pair):
         ("mobilenetv3_small_100", True, 288),  # 48 widened six times
         ("mobilenetv2_035", True, 192),  # 32 widened six times
         ("fasternet_t0", False, 160),  # the map of stride 16
-        ("timm:resnet18", False, 256),
+        ("timm:mobilenetv3_small_050", False, 24),
     ],
 )
 def test_any_backbone_with_strides_16_and_32(backbone, tapped, channels):
@@ -216,6 +216,7 @@ def test_wrong_options_are_named(options, words):
         create_model("ssdlite", num_classes=3, **options)
 
 
+@pytest.mark.slow
 def test_the_fused_network_is_a_detector_with_the_same_outputs():
     net = create_model("ssdlite:mobilenetv3_small_100", num_classes=3, input_size=96)
     net = trained_(net).double().eval()
