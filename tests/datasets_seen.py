@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fleetfoot.data.inspection import Group, Inspection, Place, Spread, Unreadable
+from fleetfoot.data.inspection import Inspection
+from fleetfoot.data.survey import Group, Place, Spread, Unreadable
 
 
 def seen(**changes: Any) -> Inspection:

@@ -34,8 +34,8 @@ class Trainer:
         for epoch in range(len(self.history(folder)), recipe.epochs):
             top1 = 90 - 8 * abs(math.log10(recipe.optim.lr) + 2) - 9 * recipe.mix.mixup + epoch
             row = Epoch(
-                epoch=epoch, update=epoch + 1, train_loss=1.0, eval_top1=top1, lr=0.1, size=8,
-                images_per_s=1.0, seconds=epoch + 1.0,
+                epoch=epoch, update=epoch + 1, train_loss=1.0, figures={"eval_top1": top1},
+                lr=0.1, size=8, images_per_s=1.0, seconds=epoch + 1.0,
             )  # fmt: skip
             if self.kill_at == (number, epoch):
                 self.kill_at = None

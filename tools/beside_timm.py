@@ -4,7 +4,8 @@
     python -m tools.beside_timm page docs/beside-timm.md benchmarks/beside-timm
 
 ``train.py`` is timm's own, unchanged (github.com/huggingface/pytorch-image-models); the wheel does
-not hold it. Both get the same flags, timm's. The pictures are written to a folder first, which both
+not hold it. Both get the same flags, timm's, and those defaults of timm's that fleetfoot does not
+have. The pictures are written to a folder first, which both
 read; each run is a process, and the two take turns at being first. Memory is the most that a
 process and its children held together (proportional set size, sampled), so pages that they share
 count once. Linux only.
@@ -42,6 +43,13 @@ from fleetfoot.report.summary import digits
 
 OURS, TIMM = "fleetfoot", "timm"
 SAMPLE_S = 0.25
+DEFAULTS = {
+    "--color-jitter": "0.4",
+    "--smoothing": "0.1",
+    "--train-interpolation": "random",
+    "--warmup-lr": "1e-5",
+}
+"""timm's defaults, as text, that fleetfoot's recipe ``custom`` does not have (timm 1.0.31)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +91,17 @@ class Comparison:
 
 
 # ---- Running
+
+
+def with_defaults(flags: Sequence[str]) -> tuple[str, ...]:
+    """The flags, and each of ``DEFAULTS`` that they do not state.
+
+    >>> with_defaults(["--smoothing", "0", "--lr", "1"])[:6]
+    ('--color-jitter', '0.4', '--train-interpolation', 'random', '--warmup-lr', '1e-5')
+    """
+    stated = {word.partition("=")[0] for word in flags}
+    added = [pair for pair in DEFAULTS.items() if pair[0] not in stated]
+    return (*(word for pair in added for word in pair), *flags)
 
 
 def compare(file: Path, *, script: Path, plan: Comparison, seeds: Sequence[int], data: str) -> None:
@@ -329,7 +348,7 @@ def main() -> None:
         name=given.name,
         model=given.model,
         options={key: json.loads(value) for key, value in options.items()},
-        flags=(*flags, "--epochs", str(given.epochs)),
+        flags=(*with_defaults(flags), "--epochs", str(given.epochs)),
         epochs=given.epochs,
         pictures={
             "train": len(dataset.train),

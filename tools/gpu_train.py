@@ -33,7 +33,6 @@ from timm.data.loader import create_loader
 from timm.optim._optim_factory import create_optimizer_v2
 from torch import Tensor, nn
 
-from fleetfoot.data.augment import Augmentation
 from fleetfoot.data.dataset import Dataset
 from fleetfoot.data.layouts import open_dataset
 from fleetfoot.data.loader import Batch, training_batches
@@ -44,6 +43,7 @@ from fleetfoot.machine import environment
 from fleetfoot.models import create_model
 from fleetfoot.train import checkpoint
 from fleetfoot.train.building import Built, build
+from fleetfoot.train.classification import Classification
 from fleetfoot.train.config import Optim, Recipe, Run, Schedule
 from fleetfoot.train.folder import Folder
 from fleetfoot.train.learner import Learner
@@ -279,14 +279,17 @@ class Ours(Side):
         built: Built = build(network, dataset.classes, self.recipe)
         self.built = built
         run = Run(device=plan.device, channels_last=variant.channels_last, compile=variant.compile)
-        self.learner = Learner(built, self.recipe, run, self.order, Processes.here())
+        self.learner = Learner(
+            Classification(built, self.recipe), run, self.order, Processes.here()
+        )
         self.number = 0
 
     def synthetic(self) -> Iterator[Batch]:
+        targets = tuple(self.labels.tolist())
         while True:
             indices = torch.arange(self.plan.batch)
             yield Batch(
-                update=0, part=0, epoch=0, pixels=self.pixels, labels=self.labels, indices=indices,
+                update=0, part=0, epoch=0, pixels=self.pixels, targets=targets, indices=indices,
                 repeats=torch.zeros_like(indices),
             )  # fmt: skip
 
@@ -295,10 +298,7 @@ class Ours(Side):
         return training_batches(
             self.dataset.train,
             order=self.order,
-            augmentation=Augmentation(
-                augment=self.recipe.augment, preprocess=self.built.preprocess,
-                phases=(), size=self.plan.size, seed=0,
-            ),
+            maker=self.learner.objective.training(self.dataset.train),
             first_update=0,
             last_update=self.plan.updates + 1,
             workers=self.plan.workers,

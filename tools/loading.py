@@ -35,6 +35,7 @@ from torch import Tensor
 
 from fleetfoot.cores import usable_cores
 from fleetfoot.data.augment import Augmentation, posterize
+from fleetfoot.data.class_making import AugmentedClasses
 from fleetfoot.data.dataset import Split
 from fleetfoot.data.loader import training_batches
 from fleetfoot.data.order import Order
@@ -134,7 +135,7 @@ class Bench:
             training_batches(
                 split,
                 order=pictures,
-                augmentation=made,
+                maker=AugmentedClasses(split, made),
                 first_update=0,
                 last_update=sys.maxsize,
                 workers=self.workers,

@@ -32,6 +32,7 @@ from fleetfoot.report import update_between_markers
 from fleetfoot.report.record_tables import markdown_table
 from fleetfoot.report.summary import digits
 from fleetfoot.train.building import build
+from fleetfoot.train.classification import Classification
 from fleetfoot.train.config import Optim, Recipe, Run
 from fleetfoot.train.learner import Learner
 from fleetfoot.train.processes import Processes
@@ -181,13 +182,14 @@ def _updates(name: str, size: int, batch: int, mode: str, rank: int) -> Callable
     )
     run = Run(sync_bn=mode == "synchronised", threads=1)
     order = Order(examples=recipe.batch, batch=recipe.batch, seed=0)
-    learner = Learner(build(name, CLASSES, recipe), recipe, run, order, processes)
+    objective = Classification(build(name, CLASSES, recipe), recipe)
+    learner = Learner(objective, run, order, processes)
     fixed = Batch(
         update=0,
         part=0,
         epoch=0,
         pixels=torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8),
-        labels=torch.arange(batch) % len(CLASSES),
+        targets=tuple(number % len(CLASSES) for number in range(batch)),
         indices=torch.arange(batch),
         repeats=torch.zeros(batch, dtype=torch.int64),
     )

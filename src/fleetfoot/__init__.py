@@ -14,7 +14,7 @@ __version__ = "0.2.0"
 
 _HOME = {
     "configure": "fleetfoot.models",
-    "create_model": "fleetfoot.models",
+    "create_model": "fleetfoot.tasks.catalogue",
     "list_models": "fleetfoot.models",
     "model_info": "fleetfoot.models",
 }

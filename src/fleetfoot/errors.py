@@ -21,6 +21,7 @@ FleetfootError
 │   ├── LackingError       one operator that the engine lacks, while a network is lowered
 │   └── UnsupportedOperatorError  operators of the network that the engine lacks; all are listed
 ├── NoneFitsError        no network within the limits of ``pick`` (also a ValueError)
+├── TopologyError        a file of a hand's mesh that cannot be used
 ├── DatasetError         a data set whose layout is not known, or in which something is wrong
 ├── ImageError           a picture that cannot be used (``path`` and the reason)
 ├── LoadingError         a process that reads pictures for training died
@@ -265,6 +266,10 @@ class NoneFitsError(FleetfootError, ValueError):
 class DatasetError(FleetfootError):
     """A data set cannot be used as it lies on disk: the message says what was found, and how to go
     on."""
+
+
+class TopologyError(FleetfootError):
+    """The vertices, faces or joints of a hand's mesh cannot be used; all that is wrong is named."""
 
 
 class ImageError(FleetfootError):

@@ -106,3 +106,21 @@ def test_what_is_wrong_is_said(own):
     assert isinstance(run(f"{own}:nothing").exception, UnknownNameError)
     assert isinstance(run("absent.py:build").exception, FactoryError)
     assert run(f"{own}:build", "--json", "--csv").exit_code == 2
+
+
+DETECTOR = """
+from fleetfoot.tasks.catalogue import create_model
+
+def build():
+    return create_model(
+        "fasterrcnn:fasternet_t0", channels=16, box_width=8, proposals=(20, 10), input_size=64
+    )
+"""
+
+
+def test_a_detector_is_counted_with_its_second_stage(tmp_path):
+    (tmp_path / "detector.py").write_text(DETECTOR)
+    text = run(f"{tmp_path / 'detector.py'}:build").stdout
+    assert "input (1, 3, 64, 64)" in text
+    assert "10 regions a picture" in text
+    assert "roi_heads.box_head" in text

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from fleetfoot.cli import app
 from fleetfoot.cli.process import run_app
 from pictures_on_disk import write
+from scenes_on_disk import camvid, coco
 
 
 @pytest.fixture(autouse=True)
@@ -82,13 +83,13 @@ def test_exit_code_2_for_what_is_no_data_set(tmp_path, monkeypatch, capsys):
 
 SLOW_PICTURES = """
 import sys, time
-from fleetfoot.data import inspection
-real = inspection._look
+from fleetfoot.data import survey
+real = survey._look
 def slow(*given):
     print("looking", file=sys.stderr, flush=True)
     time.sleep(0.05)
     return real(*given)
-inspection._look, inspection.CHUNK = slow, 1
+survey._look, survey.CHUNK = slow, 1
 sys.argv[1:] = ["data", sys.argv[1], "--json", "--threads", "1"]
 from fleetfoot.cli import main
 main()
@@ -109,3 +110,26 @@ def test_an_interrupt_reports_what_was_seen(folder):
     assert record["stopped"]
     assert record["opened"] < 24
     assert any("stopped after" in one["text"] for one in record["concerns"])
+
+
+def test_a_set_with_boxes_is_recognised(tmp_path, tmp_path_factory):
+    page = tmp_path_factory.mktemp("out") / "page.html"
+    done = run(coco(tmp_path), "--json", "--html", page)
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert record["task"] == "detect"
+    assert record["counts"] == {"train": [1, 2], "val": [1, 1]}
+    assert record["faults"] == []
+    assert "Pictures with their labels" in page.read_text(encoding="utf-8")
+    done = run(tmp_path)
+    assert "2 classes, 4 pictures, 5 objects" in done.stdout
+
+
+def test_the_task_can_be_stated(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["fleetfoot", "data", str(coco(tmp_path)), "--task", "classify"]
+    )
+    assert run_app(app) == 2
+    assert "this looks like COCO" in capsys.readouterr().err
+    assert "none of classify, detect, segment" in run(tmp_path, "--task", "pose").output
+    assert json.loads(run(camvid(tmp_path / "maps"), "--json").stdout)["task"] == "segment"

@@ -8,7 +8,7 @@ import pytest
 
 from datasets_seen import group, seen, unreadable
 from fleetfoot.data.concerns import concerns
-from fleetfoot.data.inspection import Leak
+from fleetfoot.data.survey import Leak
 
 
 def said(found, level):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fleetfoot.data import inspection
+from fleetfoot.data import survey
 from fleetfoot.data.inspection import Inspection, inspect
 from fleetfoot.data.layouts import open_dataset
 from fleetfoot.errors import ImageError
@@ -110,19 +110,19 @@ def test_repeated_pictures_are_found_within_and_across_parts(folder):
 
 
 def test_the_quick_form_reads_headers_of_a_sample(folder, monkeypatch):
-    monkeypatch.setattr(inspection, "SAMPLE", 5)
-    monkeypatch.setattr(inspection, "open_image", None)  # nothing is decoded
+    monkeypatch.setattr(survey, "SAMPLE", 5)
+    monkeypatch.setattr(survey, "open_image", None)  # nothing is decoded
     found = inspect(open_dataset(folder), quick=True)
     assert (found.quick, found.opened, found.stopped, found.groups) == (True, 5, False, ())
     assert found.counts["train"] == (3, 3)
-    monkeypatch.setattr(inspection, "SAMPLE", 1000)
+    monkeypatch.setattr(survey, "SAMPLE", 1000)
     found = inspect(open_dataset(folder), quick=True)
     assert found.opened == 14
     assert [one.place.name for one in found.unreadable] == ["val/b/empty.png"]
 
 
 def test_it_can_be_stopped_and_reports_what_it_saw(tmp_path, monkeypatch):
-    monkeypatch.setattr(inspection, "CHUNK", 1)
+    monkeypatch.setattr(survey, "CHUNK", 1)
     write(tmp_path, *(f"{name}/{i}.png" for name in "ab" for i in range(40)))
     seen = []
     found = inspect(
@@ -139,7 +139,7 @@ def test_it_can_be_stopped_and_reports_what_it_saw(tmp_path, monkeypatch):
 
 
 def test_what_was_seen_when_it_stops_comes_from_all_parts(tmp_path):
-    rows = [row for row in inspection._shuffled(64 * 32)]
+    rows = [row for row in survey._shuffled(64 * 32)]
     assert sorted(number for row in rows for number in row) == list(range(64 * 32))
     assert {row.start // 1024 for row in rows[:16]} == {0, 1}
 

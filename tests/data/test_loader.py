@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from fleetfoot.data.augment import Augmentation
+from fleetfoot.data.class_making import AugmentedClasses, PlainClasses
 from fleetfoot.data.dataset import Split
 from fleetfoot.data.loader import Batch, evaluation_batches, training_batches
 from fleetfoot.data.order import Order
@@ -53,15 +54,16 @@ def split_of(count: int = 40, *, bad: tuple[int, ...] = ()) -> Split:
 
 
 def training(split: Split | None = None, **fields) -> list[Batch]:
+    split = split or split_of()
     given = {
         "order": ORDER,
-        "augmentation": AUGMENTATION,
+        "maker": AugmentedClasses(split, AUGMENTATION),
         "first_update": 0,
         "last_update": 5,
         "workers": 0,
         "start_method": "fork",
     }
-    return list(training_batches(split or split_of(), **given | fields))
+    return list(training_batches(split, **given | fields))
 
 
 def same(ours: list[Batch], others: list[Batch]) -> bool:
@@ -142,7 +144,7 @@ def test_batches_that_are_kept_stay_as_they_were():
         training_batches(
             split_of(),
             order=ORDER,
-            augmentation=AUGMENTATION,
+            maker=AugmentedClasses(split_of(), AUGMENTATION),
             first_update=0,
             last_update=40,
             workers=2,
@@ -159,7 +161,7 @@ def test_memory_is_used_again():
     for batch in training_batches(
         split_of(),
         order=ORDER,
-        augmentation=AUGMENTATION,
+        maker=AugmentedClasses(split_of(), AUGMENTATION),
         first_update=0,
         last_update=40,
         workers=2,
@@ -182,9 +184,36 @@ def test_pinned_pixels_are_a_copy(workers, monkeypatch):
 def test_phases_change_the_size_between_epochs():
     phases = (Phase(until=1, size=16), Phase(until=2, size=32))
     growing = Augmentation(augment=Augment(), preprocess=PREPROCESS, size=24, phases=phases, seed=4)
-    alone = training(augmentation=growing)
+    maker = AugmentedClasses(split_of(), growing)
+    alone = training(maker=maker)
     assert [batch.pixels.shape[2] for batch in alone] == [16, 16, 16, 32, 32]
-    assert same(training(augmentation=growing, workers=2), alone)
+    assert same(training(maker=maker, workers=2), alone)
+
+
+class Sizes:
+    """A maker whose inputs have another size in each update; its answer names what it was asked."""
+
+    largest = 3 * 40 * 24
+
+    def shape(self, *, epoch, update):
+        return 3, 16 + 6 * (update % 5), 24
+
+    def write(self, out, number, *, epoch, update, repeat):
+        out[:] = (number + 7 * update + repeat) % 256
+        return np.array([number, epoch, update, repeat])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_maker_decides_size_and_answer_by_the_update(workers):
+    for batch in training(maker=Sizes(), workers=workers):
+        pictures, repeats = ORDER.update(batch.update)
+        assert batch.pixels.shape == (12, 3, 16 + 6 * (batch.update % 5), 24)
+        values = (pictures + 7 * batch.update + repeats) % 256
+        assert torch.equal(batch.pixels[:, 0, 0, 0], torch.from_numpy(values.astype(np.uint8)))
+        assert np.array_equal(
+            np.stack(batch.targets),
+            [[n, batch.epoch, batch.update, r] for n, r in zip(pictures, repeats, strict=True)],
+        )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -196,7 +225,7 @@ def test_evaluation_reads_every_picture_once_as_preprocessing_gives_it(workers):
             for rank in range(world)
             for batch in evaluation_batches(
                 split,
-                preprocess=PREPROCESS,
+                maker=PlainClasses(split, PREPROCESS),
                 batch=8,
                 workers=workers,
                 rank=rank,
@@ -210,9 +239,13 @@ def test_evaluation_reads_every_picture_once_as_preprocessing_gives_it(workers):
         assert torch.equal(torch.cat([batch.pixels for batch in batches]), torch.stack(expected))
     assert [
         len(batch.labels)
-        for batch in evaluation_batches(split, preprocess=PREPROCESS, batch=8, workers=0)
+        for batch in evaluation_batches(
+            split, maker=PlainClasses(split, PREPROCESS), batch=8, workers=0
+        )
     ] == [8, 8, 5]
-    assert [*evaluation_batches(split_of(0), preprocess=PREPROCESS, batch=8, workers=workers)] == []
+    none = split_of(0)
+    maker = PlainClasses(none, PREPROCESS)
+    assert [*evaluation_batches(none, maker=maker, batch=8, workers=workers)] == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -246,10 +279,11 @@ def test_a_bad_picture_is_replaced_by_the_next_good_one_and_named(workers):
 def test_stop_raises_at_the_batch_that_holds_the_bad_picture(workers):
     order = Order(examples=40, batch=8, seed=4)
     first_bad = int(order.update(2)[0][5])
+    split = split_of(bad=(first_bad,))
     batches = training_batches(
-        split_of(bad=(first_bad,)),
+        split,
         order=order,
-        augmentation=AUGMENTATION,
+        maker=AugmentedClasses(split, AUGMENTATION),
         first_update=0,
         last_update=5,
         workers=workers,
@@ -268,8 +302,9 @@ def test_a_split_without_a_good_picture_is_called_so(workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_leaves_a_bad_picture_out(workers):
-    fields = {"preprocess": PREPROCESS, "batch": 8, "workers": workers, "start_method": "fork"}
     split = split_of(20, bad=(0, 9, 10))
+    maker = PlainClasses(split, PREPROCESS)
+    fields = {"maker": maker, "batch": 8, "workers": workers, "start_method": "fork"}
     batches = list(evaluation_batches(split, on_bad="skip", **fields))
     assert [len(batch.labels) for batch in batches] == [7, 6, 4]
     assert [one.index for batch in batches for one in batch.bad] == [0, 9, 10]
@@ -286,7 +321,8 @@ def test_a_picture_that_preprocessing_refuses_is_a_bad_one():
     Image.new("RGB", (1, 60_000)).save(file, "PNG")
     pictures = InMemory(Texts(["narrow.png"]), (file.getvalue(),))
     narrow = Split("val", pictures, np.zeros(1, np.int64))
-    fields = {"preprocess": Preprocess(size=224), "batch": 8, "workers": 0}
+    maker = PlainClasses(narrow, Preprocess(size=224))
+    fields = {"maker": maker, "batch": 8, "workers": 0}
     (batch,) = evaluation_batches(narrow, on_bad="skip", **fields)
     assert batch.pixels.shape == (0, 3, 224, 224)
     assert "too narrow" in batch.bad[0].reason
@@ -295,7 +331,7 @@ def test_a_picture_that_preprocessing_refuses_is_a_bad_one():
 def endless(**fields):
     given = {
         "order": ORDER,
-        "augmentation": AUGMENTATION,
+        "maker": AugmentedClasses(split_of(), AUGMENTATION),
         "first_update": 0,
         "last_update": 10**9,
         "workers": 2,
@@ -472,4 +508,4 @@ def test_evaluation_names_an_argument_out_of_range():
         ({"batch": 4, "rank": 1}, "rank must be from 0 to 0, not 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            evaluation_batches(split_of(4), preprocess=PREPROCESS, **fields)
+            evaluation_batches(split_of(4), maker=PlainClasses(split_of(4), PREPROCESS), **fields)

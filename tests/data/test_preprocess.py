@@ -120,6 +120,58 @@ def test_a_batch_is_normalised_as_each_picture_is():
     assert torch.equal(batch, torch.stack([process(image) for image in images]))
 
 
+@pytest.mark.parametrize("picture", [(500, 375), (375, 500), (31, 47), (640, 64), (1, 999)])
+@pytest.mark.parametrize("size", [224, (96, 160)])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_letterbox_keeps_the_shape_and_adds_the_mean_at_the_right_or_the_bottom(
+    picture, size, order
+):
+    process = Preprocess(size=size, crop_pct=1, resize_mode="letterbox", channel_order=order)
+    width, height = picture
+    ratio = min(process.height / height, process.width / width)
+    new = max(1, round(height * ratio)), max(1, round(width * ratio))
+    assert process.height == new[0] or process.width == new[1]
+    image = noise(*picture)
+    resized = torchvision.transforms.v2.functional.resize(image, list(new))
+    shown = torchvision.transforms.v2.functional.pil_to_tensor(resized)
+    shown = shown.flip(0) if order == "bgr" else shown
+
+    made = process.pixels(image)
+    assert torch.equal(made[:, : new[0], : new[1]], shown)
+    # half a byte, in units of the smallest deviation: the mean is rounded to bytes
+    within = 0.5 / 255 / 0.224 + 1e-6
+    normal = process(image)
+    assert normal[:, new[0] :].abs().amax() <= within if new[0] < process.height else True
+    assert normal[:, :, new[1] :].abs().amax() <= within if new[1] < process.width else True
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        ({"size": 64, "crop_pct": 1, "resize_mode": "letterbox"}, (64, 64)),
+        ({"size": (128, 256), "crop_pct": 1, "resize_mode": "squash"}, (128, 256)),
+        ({"size": 32, "crop_pct": 0.5}, (32, 32)),
+        ({"size": (128, 64), "crop_pct": 1}, (128, 64)),
+        ({"size": 96, "crop_pct": 1.5}, (96, 96)),
+    ],
+)
+def test_the_placement_says_where_a_rectangle_of_the_picture_lies(fields, size):
+    """Every resize here is by a power of two, so that the rectangle's edges fall between pixels."""
+    process = Preprocess(**fields, mean=(0, 0, 0), std=(1, 1, 1))
+    pixels = np.zeros((64, 128, 3), np.uint8)
+    pixels[24:40, 56:72] = 255
+    lit = process.pixels(Image.fromarray(pixels))[0].numpy() > 127
+    assert lit.shape == size
+    rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
+    found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+    placed = process.placement(64, 128)
+    box = np.array([[56.0, 24.0, 72.0, 40.0]])
+    assert placed.to_input(box).tolist() == [found]
+    assert placed.to_picture(placed.to_input(box)).tolist() == box.tolist()
+    assert (placed.height, placed.width) == (64, 128)
+
+
 def test_a_picture_whose_resized_form_would_fill_the_memory_is_refused():
     with pytest.raises(ValueError, match=r"1 × 100000 is too narrow.*256 × 25600000"):
         Preprocess()(Image.new("RGB", (1, 100_000)))
@@ -138,7 +190,8 @@ def test_only_rgb_goes_in():
         ({"crop_pct": 87.5}, "at most 2, not 87.5"),
         ({"interpolation": "cubic"}, "interpolation must be bilinear or bicubic, not 'cubic'"),
         ({"channel_order": "gbr"}, "channel_order must be rgb or bgr"),
-        ({"resize_mode": "border"}, "resize_mode must be shortest or squash"),
+        ({"resize_mode": "border"}, "resize_mode must be shortest or squash or letterbox"),
+        ({"resize_mode": "letterbox"}, "letterbox shows the whole picture, so crop_pct must be 1"),
         ({"pixel_scale": 0}, "pixel_scale must be above 0"),
         ({"mean": (0.5,)}, "mean must be three numbers"),
         ({"std": (1, 1, float("nan"))}, "std must be three numbers"),
@@ -148,6 +201,14 @@ def test_only_rgb_goes_in():
 def test_a_field_out_of_range_is_named(fields, message):
     with pytest.raises(ValueError, match=message):
         Preprocess(**fields)
+
+
+def test_a_network_may_state_height_and_width():
+    model = nn.Identity()
+    model.pretrained_cfg = PretrainedConfig(
+        tag="own", source="file", input_size=(96, 160), crop_pct=1.0, resize_mode="letterbox"
+    )
+    assert Preprocess.of(model) == Preprocess(size=(96, 160), crop_pct=1, resize_mode="letterbox")
 
 
 def test_it_is_what_the_weights_were_scored_with():

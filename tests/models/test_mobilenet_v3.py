@@ -7,7 +7,6 @@ from functools import cache
 import pytest
 import timm
 import torch
-from mobilenet_parity import assert_same_gradients, assert_same_maps, assert_same_outputs, renamed
 from torch import Tensor, nn
 from torchvision.models.mobilenetv3 import MobileNetV3 as TorchvisionMobileNetV3
 from torchvision.models.mobilenetv3 import _mobilenet_v3_conf
@@ -18,6 +17,13 @@ from fleetfoot.ops.conv import SamePadConv2d
 from fleetfoot.ops.separable import InvertedResidual
 from fleetfoot.ops.squeeze_excite import SqueezeExcite
 from helpers import trainable, trained_
+from mobilenet_parity import (
+    assert_same_gradients,
+    assert_same_maps,
+    assert_same_outputs,
+    renamed,
+    torchvision_names,
+)
 from oracle_macs import macs_of
 
 FIGURES = {  # params, MACs at 224 pixels
@@ -76,34 +82,6 @@ def timm_names(size: str, minimal: bool) -> list[tuple[str, str]]:
         (f"{end}.1", f"blocks.{group + 1}.0.bn1"),
         ("head.body.conv", "conv_head"),
         ("head.classifier", "classifier"),
-    ]
-    return names
-
-
-def torchvision_names(size: str) -> list[tuple[str, str]]:
-    """Our modules beside torchvision's, which are one list of blocks, each one list of layers."""
-    names = [("stem.0", "features.0.0"), ("stem.1", "features.0.1")]
-    number = 1
-    for stage, rows in enumerate(TABLES[size]):
-        for block, row in enumerate(rows):
-            parts = ["depthwise", "project"]
-            if number > 1:
-                parts.insert(0, "expand")
-            if row.squeeze:
-                parts.insert(-1, "squeeze_excite")
-            for i, part in enumerate(parts):
-                ours, theirs = f"stages.{stage}.{block}.{part}", f"features.{number}.block.{i}"
-                inner = [("reduce", "fc1"), ("expand", "fc2")]
-                if part != "squeeze_excite":
-                    inner = [("0", "0"), ("1", "1")]
-                names += [(f"{ours}.{mine}", f"{theirs}.{other}") for mine, other in inner]
-            number += 1
-    end = f"stages.4.{len(TABLES[size][-1])}"
-    names += [
-        (f"{end}.0", f"features.{number}.0"),
-        (f"{end}.1", f"features.{number}.1"),
-        ("head.body.conv", "classifier.0"),
-        ("head.classifier", "classifier.3"),
     ]
     return names
 

@@ -27,10 +27,10 @@ def epochs(*top1: float | None, ema: bool = False) -> tuple[Epoch, ...]:
             epoch=n,
             update=10 * (n + 1),
             train_loss=2.0 / (n + 1),
-            eval_loss=None if value is None else 1.0,
-            eval_top1=value,
-            eval_top5=None if value is None else 99.0,
-            ema_top1=value if ema else None,
+            figures={}
+            if value is None
+            else {"eval_loss": 1.0, "eval_top1": value, "eval_top5": 99.0}
+            | ({"ema_top1": value} if ema else {}),
             lr=1e-3 / (n + 1),
             size=32,
             images_per_s=100.0 + n,
@@ -50,7 +50,9 @@ def outcome(*top1: float | None, **changes) -> Outcome:
         updates=10 * len(top1),
         interrupted="",
         history=epochs(*top1),
-        best=Best(update=10 * (best + 1), epoch=best, top1=max(known), loss=1.0) if known else None,
+        best=Best(update=10 * (best + 1), epoch=best, figure="top1", value=max(known), loss=1.0)
+        if known
+        else None,
         test=None,
         seconds=60.0,
         ended="2026-11-28T04:00:00+00:00",

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tools.beside_timm import difference
+from tools.beside_timm import DEFAULTS, difference, with_defaults
 
 
 def test_the_interval_of_two_means_is_students():
@@ -18,3 +18,11 @@ def test_the_interval_of_two_means_is_students():
 
 def test_one_run_of_each_has_no_interval():
     assert difference([92.0], [91.0]) == (1.0, math.inf)
+
+
+def test_both_get_timms_defaults_that_are_not_ours_unless_they_are_stated():
+    made = with_defaults(["--smoothing", "0", "--opt", "sgd"])
+    assert made[-4:] == ("--smoothing", "0", "--opt", "sgd")
+    assert dict(zip(made[:-4:2], made[1:-4:2], strict=True)) == {
+        flag: value for flag, value in DEFAULTS.items() if flag != "--smoothing"
+    }

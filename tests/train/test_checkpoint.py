@@ -50,7 +50,7 @@ def made(**changes) -> ck.Checkpoint:
                 epoch=0,
                 update=617,
                 train_loss=1 / 3,
-                eval_top1=50.0,
+                figures={"eval_top1": 50.0},
                 lr=1e-3,
                 size=32,
                 images_per_s=9.0,
@@ -203,7 +203,7 @@ def test_a_file_of_weights_is_no_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda raw: raw | {"format": 2}, r"another form than this version reads \(1\)"),
+        (lambda raw: raw | {"format": 3}, r"another form than this version reads \(2\)"),
         (
             lambda raw: raw | {"recipe": raw["recipe"] | {"sparkle": 1}},
             r"unknown field training\.recipe\.sparkle",
@@ -211,17 +211,43 @@ def test_a_file_of_weights_is_no_checkpoint(tmp_path):
     ],
 )
 def test_what_another_version_wrote_is_refused_by_name(tmp_path, change, said):
-    ck.write(tmp_path / "a.safetensors", made())
-    with safetensors.safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+    written_otherwise(tmp_path / "b.safetensors", change)
+    with pytest.raises(CheckpointError, match=f"fleetfoot 9.9.*{said}"):
+        ck.read(tmp_path / "b.safetensors")
+    assert read_weights(tmp_path / "b.safetensors", "model").params  # its weights stay usable
+
+
+def written_otherwise(path: Path, change) -> None:
+    """Writes a checkpoint whose state of the run was changed, as another version would."""
+    ck.write(path, made())
+    with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         tensors = {key: file.get_tensor(key) for key in file.keys()}
     metadata["training"] = json.dumps(change(json.loads(metadata["training"])))
     metadata["fleetfoot"] = "9.9"
     metadata["hash"] = ck.digest(tensors, metadata)
-    safetensors.torch.save_file(tensors, tmp_path / "b.safetensors", metadata=metadata)
-    with pytest.raises(CheckpointError, match=f"fleetfoot 9.9.*{said}"):
-        ck.read(tmp_path / "b.safetensors")
-    assert read_weights(tmp_path / "b.safetensors", "model").params  # its weights stay usable
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
+
+
+def test_a_checkpoint_from_before_other_tasks_is_read(tmp_path):
+    def before(raw):
+        measured = {
+            "eval_loss": 0.5, "eval_top1": 50.0, "eval_top5": 100.0,
+            "ema_loss": None, "ema_top1": None, "ema_top5": None,
+        }  # fmt: skip
+        (row,) = raw["history"]
+        del row["figures"], raw["data"]["task"]
+        best = {"update": 617, "epoch": 0, "top1": 50.0, "loss": 0.5}
+        return raw | {"format": 1, "history": [row | measured], "best": best}
+
+    written_otherwise(tmp_path / "old.safetensors", before)
+    found = ck.read(tmp_path / "old.safetensors").training
+    expected = made().training
+    assert found.data == expected.data
+    assert found.recipe == expected.recipe
+    (row,), (given,) = found.history, expected.history
+    assert row == replace(given, figures={"eval_loss": 0.5, "eval_top1": 50.0, "eval_top5": 100.0})
+    assert found.best == ck.Best(update=617, epoch=0, figure="top1", value=50.0, loss=0.5)
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):

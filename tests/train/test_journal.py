@@ -9,22 +9,35 @@ from PIL import Image
 
 from fleetfoot.train.checkpoint import Epoch
 from fleetfoot.train.events import EpochDone, Saved
-from fleetfoot.train.journal import COLUMNS, Journal, curves, summary
+from fleetfoot.train.figures import columns
+from fleetfoot.train.journal import Journal, curves, summary
 
 
 def epoch(number: int, **figures) -> Epoch:
-    given = {
-        "update": 10 * (number + 1), "train_loss": 2.0 / (number + 1), "eval_loss": 1.5,
-        "eval_top1": 50.0 + number, "eval_top5": 90.0, "lr": 1e-3, "size": 32,
-        "images_per_s": 100.0, "seconds": 10.0,
-    }  # fmt: skip
-    return Epoch(epoch=number, **given | figures)
+    measured = {"eval_loss": 1.5, "eval_top1": 50.0 + number, "eval_top5": 90.0}
+    return Epoch(
+        epoch=number,
+        update=10 * (number + 1),
+        train_loss=2.0 / (number + 1),
+        figures=measured | figures,
+        lr=1e-3,
+        size=32,
+        images_per_s=100.0,
+        seconds=10.0,
+    )
 
 
 def test_the_summary_has_timms_columns_first_and_nothing_for_what_is_unknown():
     text = summary([epoch(0), epoch(1, eval_loss=None, eval_top1=None, eval_top5=None)])
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert COLUMNS[:6] == ("epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5", "lr")
+    assert columns("classify")[:6] == (
+        "epoch",
+        "train_loss",
+        "eval_loss",
+        "eval_top1",
+        "eval_top5",
+        "lr",
+    )
     assert (rows[0]["epoch"], float(rows[0]["eval_top1"])) == ("0", 50.0)
     assert (rows[1]["eval_top1"], rows[1]["ema_top1"]) == ("", "")
     assert float(rows[1]["train_loss"]) == 1.0

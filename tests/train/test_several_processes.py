@@ -122,8 +122,9 @@ def test_parameters_equal_those_of_one_process(world, norm, accumulate, digits, 
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9, msg=name)
     for part in parts:
-        assert part[3][0].eval_top1 == row.eval_top1
-        assert part[3][0].eval_loss == pytest.approx(row.eval_loss, rel=1e-9)
+        figures, expected = part[3][0].figures, row.figures
+        assert figures["eval_top1"] == expected["eval_top1"]
+        assert figures["eval_loss"] == pytest.approx(expected["eval_loss"], rel=1e-9)
         assert part[3][0].train_loss == pytest.approx(row.train_loss, rel=1e-9)
 
 

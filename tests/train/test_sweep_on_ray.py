@@ -43,7 +43,7 @@ def run(made: Keeper, number: int, trainer: Trainer, folder) -> None:
 
     def watch(event):
         row = event.row
-        if made.report(Report(number, row.epoch + 1, row.eval_top1, row.seconds)):
+        if made.report(Report(number, row.epoch + 1, row.figure("top1"), row.seconds)):
             raise Stopped
 
     try:

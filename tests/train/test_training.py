@@ -139,8 +139,8 @@ def test_the_last_ones_and_the_best_stay(tmp_path):
     assert updates == sorted({outcome.best.update, 8, 9})
     best = checkpoint.read(tmp_path / "best.safetensors").training
     assert best.update == outcome.best.update
-    top1 = [row.ema_top1 for row in outcome.history]
-    assert outcome.best.top1 == max(top1)
+    top1 = [row.figures["ema_top1"] for row in outcome.history]
+    assert (outcome.best.figure, outcome.best.value) == ("top1", max(top1))
 
 
 # ---- Damage, and places that cannot be written

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from fleetfoot.errors import FoldError
+from fleetfoot.models import create_model
 from fleetfoot.transform import certificate, fold_batchnorm, fuse
+from fleetfoot.transform.certificate import guesses
 from fleetfoot.transform.fold import is_batchnorm
 from helpers import trained_
 
@@ -537,3 +539,10 @@ def test_what_a_forward_keeps_for_its_next_call_is_not_kept_in_float64(branch):
     assert not fused.left
     assert fused.model(IMAGE).dtype == torch.float32
     same(fused, model)
+
+
+def test_a_network_for_small_pictures_is_proved_at_its_own_size():
+    small = create_model("shufflenet_v2_x0_5", input_size=32, num_classes=10)
+    large = create_model("shufflenet_v2_x0_5", num_classes=10)
+    assert tuple(next(guesses(small)).shape) == (1, 3, 32, 32)
+    assert tuple(next(guesses(large)).shape) == (1, 3, 128, 128)

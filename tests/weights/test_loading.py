@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from fleetfoot.errors import CorruptFileError, KeyMismatchError, UnknownNameErro
 from fleetfoot.models import convert, identify, inspect_weights, model_info
 from fleetfoot.weights.files import read, write
 from fleetfoot.weights.loading import load
+from fleetfoot.weights.own import header
+from fleetfoot.weights.pretrained import untrained
 from helpers import trained_
 from keras_by_hand import keras_arrays
 
@@ -197,6 +200,14 @@ def test_what_keys_do_not_show_can_be_said_when_converting(tmp_path):
     assert loaded.config.input_size == loaded.pretrained_cfg.input_size == 32
 
 
+def test_height_and_width_of_an_input_come_back(model, tmp_path):
+    row = replace(untrained((96, 160)), crop_pct=1.0, resize_mode="letterbox")
+    path = tmp_path / "ours.safetensors"
+    write(path, model.state_dict(), header(SMALL, {}, row, "a test"))
+    loaded = create_model(SMALL, weights=path).pretrained_cfg
+    assert (loaded.input_size, loaded.resize_mode) == ((96, 160), "letterbox")
+
+
 def test_half_precision_files_load_into_the_networks_own(model, tmp_path):
     half = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     loaded = create_model(SMALL, weights=_saved(tmp_path / "half", half))
@@ -214,6 +225,8 @@ def test_half_precision_files_load_into_the_networks_own(model, tmp_path):
         ("options", json.dumps({"num_classes": 5})),
         ("preprocessing", json.dumps({"mean": [0.5]})),
         ("preprocessing", json.dumps({"licence": "mine"})),
+        ("preprocessing", json.dumps({"input_size": [224, 224, 3]})),
+        ("preprocessing", json.dumps({"input_size": "224"})),
     ],
 )
 def test_a_header_of_ours_that_is_unsound_is_refused(model, entry, text, tmp_path):

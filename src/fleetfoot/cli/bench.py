@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -250,17 +251,32 @@ def compare(
 
 def _compare_accuracy(before: Path, after: Path, fail_if_worse: bool, as_json: bool) -> None:
     with working("reading the evaluations"):
+        from fleetfoot.evaluate import record, task_compare, task_record
         from fleetfoot.evaluate.compare import compare as compare_evaluations
-        from fleetfoot.evaluate.record import read
         from fleetfoot.report.evaluations import print_accuracy_comparison
         from fleetfoot.report.kit.terminal import console
+        from fleetfoot.report.task_evaluations import print_task_comparison
 
-        found = compare_evaluations(read(before), read(after))
+        tasks = [task_record.task_of(where) for where in (before, after)]
+        if tasks[0] != tasks[1]:
+            raise typer.BadParameter(
+                f"{before} is an evaluation of {tasks[0]}, and {after} one of {tasks[1]}; compare "
+                "two of one task"
+            )
+        verdict: str
+        if tasks[0] == "classify":
+            pair = compare_evaluations(record.read(before), record.read(after))
+            verdict, raw = pair.paired.verdict, pair.as_json()
+            show = partial(print_accuracy_comparison, console(), pair)
+        else:
+            found = task_compare.compare(task_record.read(before), task_record.read(after))
+            verdict, raw = found.verdict, found.as_json()
+            show = partial(print_task_comparison, console(), found)
     if as_json:
-        echo_json(found.as_json())
+        echo_json(raw)
     else:
-        print_accuracy_comparison(console(), found)
-    if fail_if_worse and found.paired.verdict == "worse":
+        show()
+    if fail_if_worse and verdict == "worse":
         echo("the accuracy is lower, beyond noise", err=True)
         raise typer.Exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -40,6 +41,8 @@ def count(
 ) -> None:
     """Count a network's parameters, operations, memory traffic and activation memory.
 
+    A detector is counted whole: the card says on how many regions its second stage runs.
+
     The weights are random and the image is black. This matters only if shapes depend on values, for
     example in a detector; the card then says so.
     """
@@ -50,6 +53,7 @@ def count(
         from fleetfoot.count import trace
         from fleetfoot.report.counts import print_card, print_modules, record, to_csv
         from fleetfoot.report.kit.terminal import console
+        from fleetfoot.tasks.network import TaskNetwork
 
         made = resolved(
             model,
@@ -61,7 +65,10 @@ def count(
             key=key,
             option=option,
         )
-        found = trace(made.module, made.arguments)
+        module = made.module.whole() if isinstance(made.module, TaskNetwork) else made.module
+        found = trace(module, made.arguments)
+        if (note := getattr(module, "note", "")) and not found.note:
+            found = replace(found, note=note)
     if as_json:
         echo_json({**made.record(), **record(found, depth)})
     elif as_csv:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleetfoot.cli import complete
+from fleetfoot.cli.eval_scenes import chosen, evaluate_scenes, stated_task
 from fleetfoot.cli.models import plan_stem
 from fleetfoot.cli.network import (
     PANEL,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 ENGINE, CLASSES = "The engine", "The classes"
 FORMS, AMONG, ON_BAD = ("folded", "training"), ("network", "data"), ("stop", "skip")
+TASKS = ("classify", "detect", "segment", "hand")
 
 
 def evaluate(
@@ -60,7 +62,16 @@ def evaluate(
         str | None,
         typer.Argument(
             help="Labelled pictures: a folder of class folders, tar shards, or a CSV or JSONL "
-            "file. Default: what a checkpoint was trained on; otherwise scikit-learn's digits."
+            "file; for another task, a COCO, YOLO or VOC set, or label maps. Default: what a "
+            "checkpoint was trained on; otherwise scikit-learn's digits."
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What the network is for: 'detect', 'segment', 'hand' or 'classify'. Default: "
+            "what its name or checkpoint says, otherwise classify.",
+            autocompletion=complete.one_of(*TASKS),
         ),
     ] = None,
     split: Annotated[
@@ -118,8 +129,13 @@ def evaluate(
         ),
     ] = None,
     batch: Annotated[
-        int, typer.Option(min=1, help="Batch size, in pictures.", rich_help_panel=ENGINE)
-    ] = 8,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Batch size, in pictures. Default: 8; 1 for a task other than classify.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -189,15 +205,17 @@ def evaluate(
     channel_order: ChannelOrder = None,
     pixel_scale: PixelScale = None,
 ) -> None:
-    """Judge a network on labelled pictures: accuracy, classes, confusions, calibration.
+    """Judge a network on labelled pictures: accuracy, classes, confusions, calibration; or boxes,
+    masks, label maps and hands by the field's own figures.
 
-    Writes evaluation.json, pictures.csv (the guesses for each picture) and a page into a folder;
+    Writes evaluation.json, pictures.csv (what is said of each picture) and a page into a folder;
     with several engines, a folder for each.
     """
     for name, value, choices in (
-        ("--form", form, FORMS), ("--among", among, AMONG), ("--on-bad-image", on_bad_image, ON_BAD)
+        ("--form", form, FORMS), ("--among", among, AMONG),
+        ("--on-bad-image", on_bad_image, ON_BAD), ("--task", task, TASKS),
     ):  # fmt: skip
-        if value not in choices:
+        if value is not None and value not in choices:
             raise typer.BadParameter(f"{name} is {' or '.join(choices)}, not {value!r}")
     folder = _folder(output, model)
     check_output(as_csv, option="--csv")
@@ -235,6 +253,48 @@ def evaluate(
     threads = threads or usable_cores()
     file = weights or (Path(model) if is_weights(model) and not compiled else None)
     known = TrainedOn.of(file) if file is not None else None
+    kind = task or stated_task(model, file)
+    if kind != "classify":
+        only = {"--csv": as_csv, "--real-labels": real_labels, "--among": among != "network"}
+        if odd := [name for name, value in only.items() if value]:
+            raise typer.BadParameter(f"{odd[0]} is for --task classify, and this is for {kind}")
+        if compiled:
+            raise typer.BadParameter(
+                f"{model} is compiled, which holds no decoding for --task {kind}; name the network "
+                "or its checkpoint, and --engine"
+            )
+        extra = [] if num_classes is None else [f"num_classes={num_classes}"]
+        evaluate_scenes(
+            model,
+            data,
+            task=kind,  # type: ignore[arg-type]
+            split=split,
+            folder=folder,
+            as_json=as_json,
+            on_bad=on_bad_image,  # type: ignore[arg-type]
+            known=known,
+            is_random=file is None and not is_file(model),
+            classes=classes,
+            labels=labels,
+            pixels=pixels,
+            network=lambda: resolved(
+                model,
+                size=size,
+                channels=channels,
+                weights=weights,
+                key=key,
+                pretrained=pretrained,
+                accept_licence=accept_licence,
+                option=[*(option or ()), *extra],
+            ),
+            form=form,  # type: ignore[arg-type]
+            names=_engines(engine, device),
+            threads=threads,
+            precision=precision,
+            device=device,
+            batch=batch or 1,
+        )
+        return
     with working("opening the data"):
         dataset, part = _data(data, split, known)
 
@@ -258,7 +318,7 @@ def evaluate(
             if odd := [name for name, value in given.items() if value]:
                 raise typer.BadParameter(f"{model} is compiled; it takes no {odd[0]}")
             subject = of_compiled(
-                Path(model), threads=threads, batch=batch, labels=labels, overrides=pixels
+                Path(model), threads=threads, batch=batch or 8, labels=labels, overrides=pixels
             )
             matched = matched_with(subject.name, subject.labels)
         else:
@@ -284,7 +344,7 @@ def evaluate(
                 threads=threads,
                 precision=precision,
                 device=device,
-                batch=batch,
+                batch=batch or 8,
                 labels=names,
                 overrides=pixels,
                 on_build=lambda name: say(f"building {name} for {model}"),
@@ -370,11 +430,4 @@ def _data(where: str | None, split: str | None, known: TrainedOn | None) -> tupl
     else:
         whole = where is not None and split != "val"
         dataset = open_dataset(where, val_share=0 if whole else None)
-    parts = {one.name: one for one in dataset.splits}
-    if split is not None and split not in parts:
-        raise typer.BadParameter(
-            f"--split {split}: {dataset.name} has {' and '.join(parts)} ({dataset.layout})"
-        )
-    if split is None and list(parts) == ["train"]:  # it is not in parts
-        return dataset, replace(parts["train"], name="all")
-    return dataset, parts[split or next(n for n in ("test", "val", "train") if n in parts)]
+    return dataset, chosen(dataset, split)

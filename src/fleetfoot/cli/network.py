@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PANEL = "The network"
 
 FORMS = (
-    "A name, for example 'fastvit_t8', 'timm:resnet18' or 'torchvision:resnet50'; your own as "
+    "A name, for example 'fastvit_t8', 'timm:resnet18' or 'ssdlite:fasternet_t0'; your own as "
     "'path.py:factory' or 'path.py:Net(depth=2)'; or a file of weights."
 )
 

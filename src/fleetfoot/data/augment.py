@@ -108,12 +108,7 @@ class Augmentation:
         random numbers changed: ``kept_generators`` around many pictures costs less than around each
         of them."""
         made = self._augmented(image, epoch=epoch, index=index, repeat=repeat)
-        pixels = np.asarray(made)  # (H, W) or (H, W, 3)
-        if pixels.ndim == 2:
-            out[0] = pixels
-        else:
-            ordered = pixels[:, :, ::-1] if self.preprocess.channel_order == "bgr" else pixels
-            np.copyto(out, ordered.transpose(2, 0, 1))
+        self.preprocess.write(out, np.asarray(made))
 
     def _augmented(self, image: Image.Image, *, epoch: int, index: int, repeat: int) -> Image.Image:
         """The augmented picture, RGB or grey."""
@@ -412,10 +407,6 @@ def _filter(interpolation: str, draws: random.Random) -> Image.Resampling:
     )
 
 
-@lru_cache(maxsize=16)
 def _fill(preprocess: Preprocess, mode: str) -> tuple[int, ...] | int:
-    """The mean of the pictures in bytes, in the order of the picture's own channels."""
-    mean = preprocess.mean[::-1] if preprocess.channel_order == "bgr" else preprocess.mean
-    scale = 1 / preprocess.pixel_scale  # exactly 255 for 1 / 255
-    fill = tuple(min(255, round(scale * value)) for value in mean)
-    return fill[0] if mode == "L" else fill
+    """``preprocess.fill`` in the form that the policies take."""
+    return preprocess.fill[0] if mode == "L" else preprocess.fill

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from fleetfoot.data.inspection import Group, Inspection
+from fleetfoot.data.inspection import Inspection
+from fleetfoot.data.scene_inspection import FAULTS, SceneInspection
+from fleetfoot.data.survey import Group, Level, Survey
 from fleetfoot.errors import counted, visible
-
-Level = Literal["wrong", "doubt", "note"]
 
 IMBALANCE = 10
 """Largest class over smallest class of train, from which on it is a doubt."""
 FEW = 10
-"""Pictures of a class in train, below which it is a doubt."""
+"""Pictures or objects of a class in train, below which it is a doubt."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +22,20 @@ class Concern:
     """One sentence on a data set."""
 
     level: Level
-    """``wrong``: an accuracy will be wrong, or a picture cannot be used; ``doubt``: likely to hurt;
-    ``note``: to be known."""
     text: str
 
 
-def concerns(found: Inspection) -> tuple[Concern, ...]:
+def concerns(found: Survey) -> tuple[Concern, ...]:
     """What to look at, the gravest first."""
-    said = [*_wrong(found), *_doubts(found), *_notes(found)]
+    said = [*_wrong(found), *_repeats(found), *_notes(found)]
+    if isinstance(found, Inspection):
+        said += _uneven(found.classes, found.counts.get("train", ()), "picture")
+    if isinstance(found, SceneInspection):
+        said = [*_faults(found), *said, *_scenes(found)]
     return tuple(sorted(said, key=lambda one: ("wrong", "doubt", "note").index(one.level)))
 
 
-def _wrong(found: Inspection) -> Iterator[Concern]:
+def _wrong(found: Survey) -> Iterator[Concern]:
     for leak in found.leaks:
         total = leak.equal + leak.alike
         verb = "is" if total == 1 else "are"
@@ -69,7 +70,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
 
 
-def _confused(found: Inspection, groups: Iterable[Group]) -> str:
+def _confused(found: Survey, groups: Iterable[Group]) -> str:
     pairs = Counter(tuple(sorted(group.classes)) for group in groups)
     named = [
         " and ".join(f"'{visible(found.classes[label])}'" for label in labels)
@@ -78,8 +79,8 @@ def _confused(found: Inspection, groups: Iterable[Group]) -> str:
     return "; ".join(named) + ("; and others" if len(pairs) > 3 else "")
 
 
-def _doubts(found: Inspection) -> Iterator[Concern]:
-    for split, counts in found.counts.items():
+def _repeats(found: Survey) -> Iterator[Concern]:
+    for split in found.parts:
         repeated = [
             [place for place in group.places if place.split == split] for group in found.groups
         ]
@@ -90,36 +91,80 @@ def _doubts(found: Inspection) -> Iterator[Concern]:
                 f"{counted(len(spare), 'picture')} of {split} that repeat others of {split}, or "
                 "look like them",
             )
-        if split != "train":
-            continue
-        full = {label: number for label, number in enumerate(counts) if number}
-        if not full:
-            continue
-        least, most = min(full, key=full.__getitem__), max(full, key=full.__getitem__)
-        if full[most] >= IMBALANCE * full[least]:
+
+
+def _uneven(classes: Sequence[str], counts: Sequence[int], noun: str) -> Iterator[Concern]:
+    """Classes of train with few pictures or objects, in themselves or beside others."""
+    full = {label: number for label, number in enumerate(counts) if number}
+    if not full:
+        return
+    least, most = min(full, key=full.__getitem__), max(full, key=full.__getitem__)
+    if full[most] >= IMBALANCE * full[least]:
+        yield Concern(
+            "doubt",
+            f"the classes of train are uneven: '{visible(classes[most])}' has "
+            f"{counted(full[most], noun)}, '{visible(classes[least])}' has {full[least]:,}",
+        )
+    few = [classes[label] for label, number in full.items() if number < FEW]
+    if few:
+        yield Concern(
+            "doubt",
+            f"{counted(len(few), 'class', 'classes')} of train with fewer than {FEW} {noun}s, "
+            f"for example '{visible(few[0])}'",
+        )
+
+
+def _faults(found: SceneInspection) -> Iterator[Concern]:
+    """One sentence for each kind of fault that occurs."""
+    for kind, (level, words) in FAULTS.items():
+        faults = [one for one in found.faults if one.kind == kind]
+        if faults:
+            first = faults[0]
             yield Concern(
-                "doubt",
-                f"the classes of train are uneven: '{visible(found.classes[most])}' has "
-                f"{counted(full[most], 'picture')}, '{visible(found.classes[least])}' has "
-                f"{full[least]:,}",
-            )
-        few = [found.classes[label] for label, number in full.items() if number < FEW]
-        if few:
-            yield Concern(
-                "doubt",
-                f"{counted(len(few), 'class', 'classes')} of train with fewer than {FEW} pictures, "
-                f"for example '{visible(few[0])}'",
+                level,
+                f"{counted(len(faults), 'label')}: {words}, for example "
+                f"{visible(first.place.name)} ({visible(first.where)}): {visible(first.text)}; "
+                "correct or remove them",
             )
 
 
-def _notes(found: Inspection) -> Iterator[Concern]:
+def _scenes(found: SceneInspection) -> Iterator[Concern]:
+    """What to say of the objects or pixels of a set."""
+    boxes = found.task == "detect"
+    holding = found.holding.get("train", ())
+    yield from _uneven(
+        found.classes,
+        found.counts.get("train", ()) if boxes else holding,
+        "object" if boxes else "picture",
+    )
+    for name, number in found.empty.items():
+        if number:
+            yield Concern(
+                "note",
+                f"{number:,} of {counted(found.lengths[name], 'picture')} of {name} without "
+                f"{'an object' if boxes else 'a labelled pixel'}",
+            )
+    for name, number in found.crowds.items():
+        if number:
+            yield Concern(
+                "note",
+                f"{counted(number, 'object')} of {name} that stand for many (crowds): they are "
+                "neither trained on nor judged",
+            )
+
+
+def _notes(found: Survey) -> Iterator[Concern]:
+    told = isinstance(found, SceneInspection)  # the faults tell of each box that is left out
     for note in found.notes:
-        yield Concern("doubt" if "no picture of" in note else "note", note)
+        if told and note.startswith("left out") and "whose box" in note:
+            continue
+        doubtful = "no picture of" in note or "no object of" in note or note.startswith("left out")
+        yield Concern("doubt" if doubtful else "note", note)
     good = found.opened - len(found.unreadable)
     if found.smaller:
         yield Concern(
             "note",
-            f"{found.smaller:,} of {counted(good, 'picture')} ({100 * found.smaller / good:.0f} %) "
+            f"{found.smaller:,} of {counted(good, 'picture')} ({_percent(found.smaller / good)} %) "
             f"have a side below {found.size} pixels and are enlarged when trained at that size",
         )
     for remark in found.remarks:

@@ -31,6 +31,8 @@ class Decoded:
     path: str
     pixels: Tensor | None = None
     error: str = ""
+    size: tuple[int, int] = (0, 0)
+    """Height and width of the picture itself, in pixels."""
     notes: tuple[str, ...] = ()
     """What was done to the picture, for example ``transparent: laid over white``."""
 
@@ -41,7 +43,13 @@ def decode(
     """Reads, checks, resizes and crops one picture; a fault goes into ``error``."""
     try:
         picture = source.open(max_pixels=max_pixels, max_bytes=max_bytes)
-        return Decoded(source.path, preprocess.pixels(picture.image), notes=picture.notes)
+        image = picture.image
+        return Decoded(
+            source.path,
+            preprocess.pixels(image),
+            size=(image.height, image.width),
+            notes=picture.notes,
+        )
     except ImageError as error:
         return Decoded(source.path, error=error.reason)
     except ValueError as error:  # the picture is too narrow to be resized

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,9 @@ MAX_PIXELS = 89_478_485
 
 MAX_BYTES = 256 * 2**20
 """Default limit of a file's size."""
+
+HEADER_BYTES = 2**16
+"""Bytes of a file that are read first if only its header is wanted."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """Formats that are accepted, by Pillow's names. Pillow's other plugins never get a file."""
@@ -154,16 +159,30 @@ def read_image(path: Path, name: str, max_bytes: int) -> bytes:
     Raises:
         ImageError: the file cannot be read, or is larger than ``max_bytes``.
     """
+    with _told(path, name), open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise ImageError(name, f"{size:,} bytes, over the limit of {max_bytes:,} (max_bytes)")
+        # not max_bytes: Python sets aside what it is asked for, which takes longer than a small
+        # picture does. Some file systems state no size
+        return file.read((size or max_bytes) + 1)
+
+
+def read_start(path: Path, name: str) -> bytes:
+    """The first bytes of a picture's file, which mostly hold its header.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    with _told(path, name), open_regular(path) as file:
+        return file.read(HEADER_BYTES)
+
+
+@contextmanager
+def _told(path: Path, name: str) -> Iterator[None]:
+    """Turns an error of reading a picture's file into an ``ImageError`` that says what it is."""
     try:
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > max_bytes:
-                raise ImageError(
-                    name, f"{size:,} bytes, over the limit of {max_bytes:,} (max_bytes)"
-                )
-            # not max_bytes: Python sets aside what it is asked for, which takes longer than a
-            # small picture does. Some file systems state no size
-            return file.read((size or max_bytes) + 1)
+        yield
     except FileNotFoundError as error:
         if path.is_symlink():
             raise ImageError(name, f"a link to {os.readlink(path)}, which is not there") from error
@@ -191,6 +210,20 @@ def open_header(data: bytes, name: str) -> Image.Image:
         raise ImageError(name, f"too large for PIL.Image.MAX_IMAGE_PIXELS: {error}") from error
     except Exception as error:  # see _decode
         raise ImageError(name, f"broken header: {error}") from error
+
+
+def upright_size(data: bytes, name: str) -> tuple[int, int]:
+    """Height and width of a picture after it was turned upright, from its header alone.
+
+    Raises:
+        ImageError: this is not a picture of a known format.
+    """
+    image = open_header(data, name)
+    try:
+        turned = image.getexif().get(ORIENTATION, 1) in range(5, 9)
+    except Exception:  # broken metadata leads Pillow to any of them; the picture is not turned
+        turned = False
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def _other_format(data: bytes, name: str) -> str:

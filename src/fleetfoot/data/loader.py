@@ -1,4 +1,4 @@
-"""Batches of pictures, decoded and augmented by other processes.
+"""Batches of pictures and the answers that are wanted for them, made by other processes.
 
 What a batch holds follows from its number alone, so any number of workers gives the same bytes, and
 reading can begin at any update. The pictures of a batch are divided among the workers, which write
@@ -17,7 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fleetfoot.cores import usable_cores
-from fleetfoot.data.augment import Augmentation, Bytes, kept_generators
-from fleetfoot.data.dataset import Split
+from fleetfoot.data.augment import kept_generators
+from fleetfoot.data.dataset import Pictures
+from fleetfoot.data.making import Bytes, Maker
 from fleetfoot.data.order import Order
-from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.data.workers import Workers
 from fleetfoot.errors import ImageError
 
@@ -45,19 +45,31 @@ SPARE = 2
 """Batches that the caller may hold, beside those made ahead, before their pixels are copied."""
 
 
+class Part(Protocol):
+    """One part of a data set, as far as reading needs it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def pictures(self) -> Pictures: ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class BadPicture:
     """A picture that cannot be used."""
 
     index: int
-    """Number of the picture in its split."""
+    """Number of the picture in its part."""
     path: str
     reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Pictures and their classes."""
+    """Pictures, and what a network should answer."""
 
     update: int
     """Number of the update; in an evaluation, of the batch."""
@@ -66,15 +78,20 @@ class Batch:
     epoch: int
     pixels: Tensor
     """(b, C, H, W) uint8, in the network's order of channels, neither normalised nor erased."""
-    labels: Tensor
-    """(b,) int64"""
+    targets: tuple[Any, ...]
+    """What the maker returned for each picture, b of them: for classification the class."""
     indices: Tensor
-    """Number of each picture in the split, (b,) int64."""
+    """Number of each picture in its part, (b,) int64."""
     repeats: Tensor
     """Number of each picture's copy in the epoch, (b,) int64."""
     bad: tuple[BadPicture, ...] = ()
-    """Pictures that could not be used. Training takes the next good one of the split instead;
+    """Pictures that could not be used. Training takes the next good one of the part instead;
     evaluation leaves them out."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The classes of a batch for classification, (b,) int64."""
+        return torch.tensor(self.targets, dtype=torch.int64)
 
 
 def default_workers() -> int:
@@ -85,10 +102,10 @@ def default_workers() -> int:
 
 
 def training_batches(
-    split: Split,
+    split: Part,
     *,
     order: Order,
-    augmentation: Augmentation,
+    maker: Maker,
     first_update: int,
     last_update: int,
     rank: int = 0,
@@ -107,7 +124,7 @@ def training_batches(
     Args:
         split: the pictures.
         order: which of them each update sees.
-        augmentation: makes the network's input from a picture.
+        maker: makes the network's input, and the answer that is wanted, from a picture.
         first_update: number of the first update.
         last_update: number of the first update that is not read.
         rank: number of this process among those that train.
@@ -115,7 +132,7 @@ def training_batches(
         parts: parts in which each process's share of an update goes through the network.
         workers: processes that decode; 0: this one does. Default: one a core.
         on_bad: what becomes of a picture that cannot be used: ``skip`` takes the next good one of
-            the split instead, and names it in the batch; ``stop`` raises.
+            the part instead, and names it in the batch; ``stop`` raises.
         start_method: fork, spawn or forkserver. Default: that of Python's ``multiprocessing``.
         pin_memory: whether the pixels lie where a GPU can fetch them by itself.
 
@@ -139,14 +156,14 @@ def training_batches(
         for update in range(first_update, last_update)
         for part in range(parts)
     )
-    reader = _Reader(split, augmentation, on_bad, order.batch // (world * parts))
+    reader = _Reader(split, maker, on_bad, True, order.batch // (world * parts))
     return _batches(reader, wanted, _count(workers), _known(start_method), pin_memory)
 
 
 def evaluation_batches(
-    split: Split,
+    split: Part,
     *,
-    preprocess: Preprocess,
+    maker: Maker,
     batch: int,
     workers: int | None = None,
     rank: int = 0,
@@ -155,7 +172,7 @@ def evaluation_batches(
     start_method: str | None = None,
     pin_memory: bool = False,
 ) -> Generator[Batch, None, None]:
-    """Every picture of the split once, in order, as ``preprocess.pixels`` gives it.
+    """Every picture of the part once, in order, as ``maker`` writes it; epoch and repeat are 0.
 
     Process ``rank`` of ``world`` reads the pictures of one stretch. The last batch may be smaller;
     so is one with a bad picture, which is left out. The other arguments are those of
@@ -176,7 +193,7 @@ def evaluation_batches(
         for number, first in enumerate(range(stretch.start, stretch.stop, batch))
         for indices in [np.arange(first, min(first + batch, stretch.stop))]
     )
-    reader = _Reader(split, preprocess, on_bad, max(1, min(batch, len(split))))
+    reader = _Reader(split, maker, on_bad, False, max(1, min(batch, len(split))))
     return _batches(reader, wanted, _count(workers), _known(start_method), pin_memory)
 
 
@@ -197,6 +214,7 @@ class _Stretch(NamedTuple):
     batch: int
     """Number of the batch among those that are read."""
     epoch: int
+    update: int
     first: int
     last: int
 
@@ -207,6 +225,8 @@ class _Answer:
 
     batch: int
     first: int
+    targets: tuple[Any, ...]
+    """The answer that is wanted in each place; None if no picture can be used there."""
     others: dict[int, int]
     """Places of the batch that another picture fills than the wanted one, and its number, or
     ``NONE``."""
@@ -217,9 +237,11 @@ class _Answer:
 class _Reader:
     """Opens pictures and writes what the network will see."""
 
-    split: Split
-    transform: Augmentation | Preprocess
+    part: Part
+    maker: Maker
     on_bad: OnBad
+    replaces: bool
+    """Whether a bad picture that is skipped is replaced by another one."""
     most: int
     """Pictures of the largest batch."""
 
@@ -227,65 +249,55 @@ class _Reader:
         if self.on_bad not in ("skip", "stop"):
             raise ValueError(f"on_bad must be skip or stop, not {self.on_bad!r}")
 
-    def shape(self, epoch: int) -> tuple[int, int, int]:
-        """(C, H, W)"""
-        made = self.transform
-        if isinstance(made, Augmentation):
-            return made.shape(epoch)
-        return made.channels, made.height, made.width
-
     @property
     def slot_bytes(self) -> int:
         """Size of a slot: two numbers for each picture, and its pixels at their largest."""
-        made = self.transform
-        epochs = [0, *(p.until for p in made.phases)] if isinstance(made, Augmentation) else [0]
-        return self.most * (16 + max(math.prod(self.shape(epoch)) for epoch in epochs))
+        return self.most * (16 + self.maker.largest)
 
     def numbers(self, slot: Bytes) -> Numbers:
         """The part of a slot that says which pictures and which of their copies are wanted, (2,
         most)."""
         return slot[: 16 * self.most].view(np.int64).reshape(2, -1)
 
-    def pixels(self, slot: Bytes, epoch: int, count: int) -> Bytes:
+    def pixels(self, slot: Bytes, *, epoch: int, update: int, count: int) -> Bytes:
         """The part of a slot that holds pixels, (count, C, H, W)."""
-        shape = (count, *self.shape(epoch))
+        shape = (count, *self.maker.shape(epoch=epoch, update=update))
         return slot[16 * self.most :][: math.prod(shape)].reshape(shape)
 
     def __call__(self, slot: Bytes, wanted: _Stretch) -> _Answer:
         """Fills a stretch of the slot with the pictures that the slot asks for."""
-        pixels = self.pixels(slot, wanted.epoch, wanted.last)
+        epoch, update = wanted.epoch, wanted.update
+        pixels = self.pixels(slot, epoch=epoch, update=update, count=wanted.last)
         indices, repeats = self.numbers(slot).tolist()
+        targets: list[Any] = []
         others: dict[int, int] = {}
         bad: list[BadPicture] = []
         with kept_generators():
             for place in range(wanted.first, wanted.last):
                 index = indices[place]
-                found = self._fill(pixels[place], wanted.epoch, index, repeats[place], bad)
+                found, target = self._fill(pixels[place], wanted, index, repeats[place], bad)
+                targets.append(target)
                 if found != index:
                     others[place] = found
-        return _Answer(wanted.batch, wanted.first, others, tuple(bad))
+        return _Answer(wanted.batch, wanted.first, tuple(targets), others, tuple(bad))
 
-    def _fill(self, out: Bytes, epoch: int, index: int, repeat: int, bad: list[BadPicture]) -> int:
-        """Writes a picture, or the one that takes its place, and returns its number; ``NONE`` if no
-        picture can be used."""
-        made = self.transform
-        replaced = self.on_bad == "skip" and isinstance(made, Augmentation)
-        for further in range(len(self.split) if replaced else 1):
-            number = (index + further) % len(self.split)
-            source = self.split.pictures[number]
+    def _fill(
+        self, out: Bytes, wanted: _Stretch, index: int, repeat: int, bad: list[BadPicture]
+    ) -> tuple[int, Any]:
+        """Writes a picture, or the one that takes its place, and returns its number and the answer
+        that is wanted; ``NONE`` if no picture can be used."""
+        replaced = self.on_bad == "skip" and self.replaces
+        for further in range(len(self.part) if replaced else 1):
+            number = (index + further) % len(self.part)
             try:
-                image = source.open().image
-                if isinstance(made, Augmentation):
-                    made.write(out, image, epoch=epoch, index=number, repeat=repeat)
-                else:
-                    out[:] = made.pixels(image).numpy()
+                return number, self.maker.write(
+                    out, number, epoch=wanted.epoch, update=wanted.update, repeat=repeat
+                )
             except ImageError as error:
                 bad.append(BadPicture(number, error.path, error.reason))
             except ValueError as error:  # the settings are checked, so it is about the picture
-                bad.append(BadPicture(number, source.path, str(error)))
-            else:
-                return number
-        return NONE
+                bad.append(BadPicture(number, self.part.pictures[number].path, str(error)))
+        return NONE, None
 
     def batch(
         self, request: _Request, pixels: Bytes, answers: list[_Answer], pin_memory: bool
@@ -300,17 +312,19 @@ class _Reader:
         if bad and self.on_bad == "stop":
             raise ImageError(bad[0].path, bad[0].reason)
         indices, repeats = request.indices.copy(), request.repeats
+        targets = tuple(one for answer in answers for one in answer.targets)
         tensor = torch.from_numpy(pixels)
         others = {place: by for answer in answers for place, by in answer.others.items()}
         if NONE in others.values():
-            if isinstance(self.transform, Augmentation):
+            if self.replaces:
                 raise ImageError(
-                    self.split.name,
-                    f"none of its {len(self.split)} pictures can be used; the first that was "
+                    self.part.name,
+                    f"none of its {len(self.part)} pictures can be used; the first that was "
                     f"tried, {bad[0].path}: {bad[0].reason}",
                 )
             kept = [place for place in range(len(indices)) if place not in others]
             tensor, indices, repeats = tensor[kept], indices[kept], repeats[kept]
+            targets = tuple(targets[place] for place in kept)
         else:
             indices[list(others)] = list(others.values())
         return Batch(
@@ -318,7 +332,7 @@ class _Reader:
             part=request.part,
             epoch=request.epoch,
             pixels=tensor.pin_memory() if pin_memory else tensor,
-            labels=torch.from_numpy(self.split.labels[indices].astype(np.int64)),
+            targets=targets,
             indices=torch.from_numpy(indices),
             repeats=torch.from_numpy(repeats.astype(np.int64)),
             bad=bad,
@@ -381,8 +395,14 @@ def _alone(reader: _Reader, request: _Request, slot: Bytes, pin_memory: bool) ->
     """A batch that this process reads itself."""
     count = len(request.indices)
     reader.numbers(slot)[:, :count] = request.indices, request.repeats
-    answer = reader(slot, _Stretch(0, request.epoch, 0, count))
-    return reader.batch(request, reader.pixels(slot, request.epoch, count), [answer], pin_memory)
+    answer = reader(slot, _Stretch(0, request.epoch, request.update, 0, count))
+    return reader.batch(request, _pixels(reader, slot, request), [answer], pin_memory)
+
+
+def _pixels(reader: _Reader, slot: Bytes, request: _Request) -> Bytes:
+    """The part of a slot that holds the pixels of a batch."""
+    count = len(request.indices)
+    return reader.pixels(slot, epoch=request.epoch, update=request.update, count=count)
 
 
 @dataclass(eq=False)
@@ -402,7 +422,8 @@ class _Begun:
         reader.numbers(pool.slots[self.slot])[:, :count] = request.indices, request.repeats
         for first in range(0, count, stretch):
             last = min(first + stretch, count)
-            pool.ask(self.slot, _Stretch(self.number, request.epoch, first, last))
+            wanted = _Stretch(self.number, request.epoch, request.update, first, last)
+            pool.ask(self.slot, wanted)
             self.missing += 1
 
     def take(self, answer: _Answer) -> None:
@@ -412,8 +433,7 @@ class _Begun:
     def batch(self, reader: _Reader, pool: Workers, free: list[int], pin_memory: bool) -> Batch:
         """The batch. Its pixels lie in the slot, which is free again as soon as nothing uses them;
         they are copied if no other slot is free."""
-        slot, epoch = pool.slots[self.slot], self.request.epoch
-        pixels = reader.pixels(slot, epoch, len(self.request.indices))
+        pixels = _pixels(reader, pool.slots[self.slot], self.request)
         if free and not pin_memory:
             weakref.finalize(pixels, free.append, self.slot).atexit = False
             return reader.batch(self.request, pixels, self.answers, pin_memory=False)

@@ -30,7 +30,8 @@ class Maker(Protocol):
 
     def write(self, out: Bytes, number: int, *, epoch: int, update: int, repeat: int) -> Any:
         """Writes the input of the picture ``number`` into ``out``, (C, H, W), and returns the
-        answer that is wanted, in the input's pixels; None if the part's labels say it.
+        answer that is wanted, in the input's pixels. It goes through a pipe, so it should be small:
+        numbers and arrays.
 
         Raises:
             ImageError: the picture, or one that belongs to it, cannot be used.

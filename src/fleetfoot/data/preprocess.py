@@ -4,6 +4,7 @@ Whatever feeds a network uses the same ``Preprocess``, so that a training run, a
 server cannot differ in it. It equals exactly the pipelines that the published accuracies were
 measured with: timm's evaluation transform and torchvision's classification preset (both resize
 bytes with Pillow's antialiased filters), and, with ``antialias=False``, OpenCV's bilinear resize.
+Networks that find objects are fed the whole picture: squashed, or with a border.
 
 B batch · C channels · H W space
 """
@@ -13,19 +14,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fleetfoot.data.placement import Placement
 from fleetfoot.weights.pretrained import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Interpolation,
     PretrainedConfig,
+    ResizeMode,
 )
 
 FILTERS: dict[str, Image.Resampling] = {
@@ -54,9 +58,10 @@ class Preprocess:
     crop_pct: float = 0.875
     """Share of the resized side that the centre crop keeps; above 1 (some of timm's: 1.15) it adds
     a black border."""
-    resize_mode: Literal["shortest", "squash"] = "shortest"
+    resize_mode: ResizeMode = "shortest"
     """How the sides are resized: ``shortest`` brings the shorter one to ``resized`` and keeps the
-    picture's shape; ``squash`` brings both to it."""
+    picture's shape; ``squash`` brings both to it; ``letterbox`` keeps the shape of a picture that
+    is shown whole, and fills what is left at the right or the bottom with the mean."""
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
     """Whether the filter widens when it shrinks a picture, as Pillow's does and OpenCV's does
@@ -75,12 +80,16 @@ class Preprocess:
         if not 0 < self.crop_pct <= 2:
             raise ValueError(f"crop_pct is a share, above 0 and at most 2, not {self.crop_pct}")
         for name, value, known in (
-            ("resize_mode", self.resize_mode, ("shortest", "squash")),
+            ("resize_mode", self.resize_mode, get_args(ResizeMode)),
             ("interpolation", self.interpolation, tuple(FILTERS)),
             ("channel_order", self.channel_order, ("rgb", "bgr")),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be {' or '.join(known)}, not {value!r}")
+        if self.resize_mode == "letterbox" and self.crop_pct != 1:
+            raise ValueError(
+                f"letterbox shows the whole picture, so crop_pct must be 1, not {self.crop_pct}"
+            )
         if not self.pixel_scale > 0:
             raise ValueError(f"pixel_scale must be above 0, not {self.pixel_scale}")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -136,10 +145,7 @@ class Preprocess:
                 f"{type(model).__name__} takes {channels} × {height} × {width}; "
                 "only input of three channels can be made from a picture here"
             )
-        modes: dict[str, Literal["shortest", "squash"]] = {
-            "center": "shortest",
-            "squash": "squash",
-        }
+        modes: dict[str, ResizeMode] = {"center": "shortest", "squash": "squash"}
         if config["crop_mode"] not in modes:
             raise ValueError(
                 f"{type(model).__name__} crops by {config['crop_mode']!r}; "
@@ -170,6 +176,62 @@ class Preprocess:
             return tuple(math.floor(side / self.crop_pct) for side in self.size)  # type: ignore[return-value]
         return math.floor(self.size / self.crop_pct)
 
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """The mean as bytes, in the order of a picture's own channels: the colour of what is added
+        to a picture, so that it becomes nearly 0 in the network's input."""
+        mean = self.mean[::-1] if self.channel_order == "bgr" else self.mean
+        scale = 1 / self.pixel_scale  # exactly 255 for 1 / 255
+        return tuple(min(255, round(scale * value)) for value in mean)
+
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a picture of that size after the resize.
+
+        Raises:
+            ValueError: the picture is so narrow that its resized form would not fit in memory.
+        """
+        to = self.resized
+        if self.resize_mode == "squash":
+            new = to if isinstance(to, tuple) else (to, to)
+        elif self.resize_mode == "letterbox":
+            ratio = min(self.height / height, self.width / width)
+            new = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+        elif isinstance(to, tuple):  # as in timm: the smallest size that covers both sides
+            ratio = min(height / to[0], width / to[1])
+            new = (round(height / ratio), round(width / ratio))
+        elif width <= height:
+            new = (int(to * height / width), to)
+        else:
+            new = (to, int(to * width / height))
+        if new[0] * new[1] > RESIZED_PIXELS:
+            raise ValueError(
+                f"{width} × {height} is too narrow: its shorter side at {to} pixels "
+                f"would make it {new[1]} × {new[0]}"
+            )
+        return new
+
+    def placement(self, height: int, width: int) -> Placement:
+        """Where a picture of that size lies in the network's input.
+
+        >>> Preprocess(size=64, crop_pct=1, resize_mode="letterbox").placement(100, 200).scale
+        (0.32, 0.32)
+
+        Raises:
+            ValueError: the picture is so narrow that its resized form would not fit in memory.
+        """
+        new_height, new_width = self.resized_size(height, width)
+        if self.resize_mode == "letterbox":
+            left = top = 0
+        else:
+            left = _cut(new_width, self.width)
+            top = _cut(new_height, self.height)
+        return Placement(
+            height=height,
+            width=width,
+            scale=(new_width / width, new_height / height),
+            offset=(float(-left), float(-top)),
+        )
+
     def grey(self) -> Preprocess:
         """This preprocessing for a network of one channel; mean and std are the averages of those
         of the colours."""
@@ -196,12 +258,24 @@ class Preprocess:
         return self.normalise(self.pixels(image))
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """An RGB picture resized and cropped, channels in the network's order. -> (C, H, W)
-        uint8"""
+        """An RGB picture resized, and cropped or bordered, channels in the network's order. -> (C,
+        H, W) uint8"""
         if image.mode != "RGB":
             raise ValueError(f"the picture must be RGB, not {image.mode}")
-        resized = self._crop(self._resize(image if self.channels == 3 else image.convert("L")))
-        return resized.flip(0) if self.channel_order == "bgr" else resized
+        image = image if self.channels == 3 else image.convert("L")
+        resized = self.resize(image, *self.resized_size(image.height, image.width))
+        made = self._bordered(resized) if self.resize_mode == "letterbox" else self._crop(resized)
+        return made.flip(0) if self.channel_order == "bgr" else made
+
+    def write(self, out: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+        """Writes an RGB picture, (H, W, 3), or a grey one, (H, W), into an input of the same size,
+        (C, H, W), channels in the network's order. An input of one channel takes the first of
+        three equal ones."""
+        if self.channels == 1:
+            out[0] = pixels if pixels.ndim == 2 else pixels[:, :, 0]
+        else:
+            ordered = pixels[:, :, ::-1] if self.channel_order == "bgr" else pixels
+            np.copyto(out, ordered.transpose(2, 0, 1))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Scales and normalises bytes. (C, H, W) or (B, C, H, W) uint8 -> the same shape, float32
@@ -213,48 +287,49 @@ class Preprocess:
         std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
         return pixels.float().div_(1 / self.pixel_scale).sub_(mean).div_(std)
 
-    def _resize(self, image: Image.Image) -> Tensor:
-        """The resized picture, (C, H', W') uint8; H' and W' depend on ``resize_mode``."""
-        width, height = image.size
-        to = self.resized
-        if isinstance(to, tuple):  # as in timm: the smallest size that covers both sides
-            ratio = min(height / to[0], width / to[1])
-            covering = (round(width / ratio), round(height / ratio))
-            new = (to[1], to[0]) if self.resize_mode == "squash" else covering
-        elif self.resize_mode == "squash":
-            new = (to, to)
-        elif width <= height:
-            new = (to, int(to * height / width))
-        else:
-            new = (int(to * width / height), to)
-        if new[0] * new[1] > RESIZED_PIXELS:
-            raise ValueError(
-                f"{width} × {height} is too narrow: its shorter side at {to} pixels "
-                f"would make it {new[0]} × {new[1]}"
-            )
+    def resize(self, image: Image.Image, height: int, width: int) -> Tensor:
+        """An RGB or grey picture at that size, by ``interpolation``. -> (C, H', W') uint8"""
         if self.antialias:
-            return _tensor(image.resize(new, FILTERS[self.interpolation]))
+            return _tensor(image.resize((width, height), FILTERS[self.interpolation]))
         stretched = functional.interpolate(
             _tensor(image)[None].float(),
-            size=new[::-1],
+            size=(height, width),
             mode=self.interpolation,
             align_corners=False,
         )
         return stretched[0].round_().clamp_(0, 255).byte()
 
     def _crop(self, pixels: Tensor) -> Tensor:
-        """The centre of a picture, black if the picture is smaller. An odd pixel goes to the side
-        that torchvision chooses: half of it rounds to the even offset. (C, H', W') -> (C, H,
-        W)"""
+        """The centre of a picture, black if the picture is smaller. (C, H', W') -> (C, H, W)"""
         for dim, size in ((1, self.height), (2, self.width)):
-            spare = pixels.shape[dim] - size
-            if spare >= 0:
-                pixels = pixels.narrow(dim, round(spare / 2), size)
-            else:
-                before, after = -spare // 2, (1 - spare) // 2
-                sides = (before, after) if dim == 2 else (0, 0, before, after)
+            before = _cut(pixels.shape[dim], size)
+            if before >= 0:
+                pixels = pixels.narrow(dim, before, min(size, pixels.shape[dim]))
+            if pixels.shape[dim] < size:
+                after = size - pixels.shape[dim] + before
+                sides = (-before, after) if dim == 2 else (0, 0, -before, after)
                 pixels = functional.pad(pixels, sides)
         return pixels.contiguous()
+
+    def _bordered(self, pixels: Tensor) -> Tensor:
+        """The picture at the top left of the input, and the mean around it. (C, H', W') -> (C, H,
+        W)"""
+        height, width = pixels.shape[1:]
+        fill = torch.tensor(self.fill, dtype=torch.uint8).view(-1, 1, 1)
+        made = fill.repeat(1, self.height, self.width)
+        made[:, :height, :width] = pixels
+        return made
+
+
+def _cut(side: int, size: int) -> int:
+    """Pixels that a centre crop cuts off before it, or minus those that it adds. An odd pixel goes
+    to the side that torchvision chooses: half of it rounds to the even offset.
+
+    >>> _cut(27, 24), _cut(25, 24), _cut(21, 24)
+    (2, 0, -1)
+    """
+    spare = side - size
+    return round(spare / 2) if spare >= 0 else -(-spare // 2)
 
 
 def _tensor(image: Image.Image) -> Tensor:

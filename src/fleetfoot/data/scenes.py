@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleetfoot.data.dataset import Pictures
+from fleetfoot.data.images import MAX_PIXELS, open_header
 from fleetfoot.data.sources import Source
+from fleetfoot.errors import ImageError
 from fleetfoot.tasks.network import Task
 
 IGNORED = 255
@@ -47,9 +49,24 @@ class Objects:
     if there is one."""
     masks: tuple[Mask | None, ...] | None = None
     """Mask of each object; None if the set has no masks."""
+    size: tuple[int, int] | None = None
+    """Height and width of the picture that the boxes were drawn on, if the set states them."""
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuses a picture of another size than the one that the boxes were drawn on.
+
+        Raises:
+            ValueError: the sizes differ.
+        """
+        if self.size is not None and self.size != (height, width):
+            stated = f"{self.size[1]} × {self.size[0]}"
+            raise ValueError(
+                f"the picture has {width} × {height} pixels, and its boxes were drawn on "
+                f"{stated}; correct the size in the labels, or restore the picture"
+            )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -59,6 +76,54 @@ class LabelMap:
     source: Source
     numbers: NDArray[np.uint8] | None = None
     """Class of each value in the file, (256,); ``IGNORED`` for none. Default: the value itself."""
+    known: NDArray[np.bool_] | None = None
+    """Values that may occur in the file, (256,). Default: all."""
+
+    def values(self) -> NDArray[np.uint8]:
+        """The values as they stand in the file, (H, W).
+
+        Raises:
+            ImageError: the file cannot be read, or is no map of 8 bits.
+        """
+        image = open_header(self.source.read(), self.source.path)
+        if image.mode not in ("1", "L", "P"):
+            raise ImageError(
+                self.source.path,
+                f"its pixels are {image.mode}, not one number of 8 bits each; save the map as a "
+                "grey PNG file whose values are the numbers of the classes",
+            )
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageError(
+                self.source.path,
+                f"{image.width} × {image.height} is over the limit of {MAX_PIXELS:,} pixels",
+            )
+        try:
+            return np.asarray(image).astype(np.uint8)
+        except Exception as error:  # decoders raise whatever a broken file leads them to
+            raise ImageError(self.source.path, f"broken {image.format} file: {error}") from error
+
+    def drawn(self, height: int, width: int) -> NDArray[np.uint8]:
+        """The class of each pixel of a picture of that size, (H, W); ``IGNORED`` for none.
+
+        Raises:
+            ImageError: the file cannot be read, has another size, or holds an unknown value.
+        """
+        values = self.values()
+        if values.shape != (height, width):
+            raise ImageError(
+                self.source.path,
+                f"the map has {values.shape[1]} × {values.shape[0]} pixels, and its picture "
+                f"{width} × {height}; make them equal",
+            )
+        if self.known is not None and not self.known[values].all():
+            strange = np.unique(values[~self.known[values]]).tolist()
+            raise ImageError(
+                self.source.path,
+                f"values that are no class: {', '.join(map(str, strange[:5]))}"
+                f"{' and others' if len(strange) > 5 else ''}; add them to the list of classes, or "
+                f"write {IGNORED} for pixels of no class",
+            )
+        return values if self.numbers is None else self.numbers[values]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

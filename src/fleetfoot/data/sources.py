@@ -29,6 +29,8 @@ from fleetfoot.data.images import (
     Picture,
     open_image,
     read_image,
+    read_start,
+    upright_size,
 )
 from fleetfoot.errors import ImageError
 
@@ -78,6 +80,19 @@ class Source:
             max_bytes=max_bytes,
             least_side=least_side,
         )
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture after it was turned upright, from its header alone.
+
+        Raises:
+            ImageError: the picture cannot be read, or is of no known format.
+        """
+        if self.data is None and not self.problem:
+            try:
+                return upright_size(read_start(Path(self.path), self.path), self.path)
+            except ImageError:  # its header may be longer, or stand at the end
+                pass
+        return upright_size(self.read(), self.path)
 
     def read(self, *, max_bytes: int = MAX_BYTES) -> bytes:
         """The bytes of the picture's file.

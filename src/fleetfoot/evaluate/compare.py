@@ -12,6 +12,7 @@ A difference is beyond noise if the p-value is below ``LEVEL`` and the interval 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from fleetfoot.errors import RecordError
 from fleetfoot.evaluate.record import Evaluation, EvaluationRecord
+from fleetfoot.evaluate.task_record import TaskRecord
 
 LEVEL = 0.05
 METHOD = (
@@ -111,13 +113,7 @@ class AccuracyComparison:
     @property
     def differences(self) -> tuple[tuple[str, str, str], ...]:
         """What else is not the same in both: field, before, after."""
-        one, other = _facts(self.before), _facts(self.after)
-        names = dict.fromkeys([*one, *other])
-        return tuple(
-            (name, one.get(name, "unknown"), other.get(name, "unknown"))
-            for name in names
-            if one.get(name) != other.get(name)
-        )
+        return changed(facts(self.before), facts(self.after))
 
     def as_json(self) -> dict[str, Any]:
         """The comparison as plain values, for programs."""
@@ -149,15 +145,7 @@ def compare(before: Evaluation, after: Evaluation) -> AccuracyComparison:
         RecordError: they are of different pictures, or share none that both could read.
     """
     one, other = before.record, after.record
-    if one.fingerprint != other.fingerprint:
-        raise RecordError(
-            "these evaluations cannot be compared: they are of different pictures\n"
-            + "\n".join(
-                f"  {when}: {r.data}, {r.split}, {r.top1.images + r.unreadable} pictures, "
-                f"fingerprint {r.fingerprint[:12]}"
-                for when, r in (("before", one), ("after", other))
-            )
-        )
+    check_pictures(one, other, *(r.top1.images + r.unreadable for r in (one, other)))
     if len(before.answers) != len(after.answers):
         raise RecordError(
             f"these evaluations cannot be compared: {len(before.answers)} pictures before, "
@@ -177,10 +165,22 @@ def compare(before: Evaluation, after: Evaluation) -> AccuracyComparison:
     )
 
 
-def _facts(record: EvaluationRecord) -> dict[str, str]:
+def changed(
+    before: Mapping[str, str], after: Mapping[str, str]
+) -> tuple[tuple[str, str, str], ...]:
+    """What is not the same in both: name, before, after."""
+    return tuple(
+        (name, before.get(name, "unknown"), after.get(name, "unknown"))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    )
+
+
+def facts(record: EvaluationRecord | TaskRecord) -> dict[str, str]:
     """What may be the cause of a difference."""
     preprocessing = {f"preprocessing.{k}": v for k, v in record.preprocessing.items()}
     versions = {f"version of {name}": version for name, version in record.versions.items()}
+    of_all = " that may be guessed" if isinstance(record, EvaluationRecord) else ""
     named = {
         "model": record.model,
         "weights": record.weights[:12],
@@ -188,7 +188,7 @@ def _facts(record: EvaluationRecord) -> dict[str, str]:
         "engine": f"{record.engine} {record.engine_version}",
         "precision": record.precision,
         "device": record.device,
-        "classes": f"{len(record.classes)} that may be guessed",
+        "classes": f"{len(record.classes)}{of_all}",
         "matched": record.matched,
         **preprocessing,
         "cpu": record.machine.get("cpu", "unknown"),
@@ -196,3 +196,27 @@ def _facts(record: EvaluationRecord) -> dict[str, str]:
         **versions,
     }
     return {name: str(value) for name, value in named.items()}
+
+
+def check_pictures(
+    before: EvaluationRecord | TaskRecord,
+    after: EvaluationRecord | TaskRecord,
+    *pictures: int,
+) -> None:
+    """Checks that two evaluations are of the same pictures.
+
+    Args:
+        pictures: how many each saw, for the message.
+
+    Raises:
+        RecordError: they are not.
+    """
+    if before.fingerprint == after.fingerprint:
+        return
+    raise RecordError(
+        "these evaluations cannot be compared: they are of different pictures\n"
+        + "\n".join(
+            f"  {when}: {r.data}, {r.split}, {count} pictures, fingerprint {r.fingerprint[:12]}"
+            for when, r, count in zip(("before", "after"), (before, after), pictures, strict=True)
+        )
+    )

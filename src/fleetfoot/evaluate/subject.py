@@ -24,7 +24,7 @@ from fleetfoot import engines, runtime
 from fleetfoot.artifact import MANIFEST, Artifact
 from fleetfoot.copying import copied, evaluated_
 from fleetfoot.data.preprocess import Preprocess
-from fleetfoot.engines import EngineInfo
+from fleetfoot.engines import Engine, EngineInfo
 from fleetfoot.engines.agreement import Agreement
 from fleetfoot.errors import EngineError, FleetfootError, RecordError, first_line
 from fleetfoot.files import parsed, plain, read_object
@@ -131,14 +131,67 @@ def of_network(
     given = workload.module
     ready = fuse(given, example[:1]).model if form == "folded" else evaluated_(copied(given))
     with ExitStack() as opened:
-        built: list[Runner] = []
-        failures = []
-        for name in names:
-            on_build(name)
+        built, failures = built_engines(
+            workload.name,
+            ready,
+            example,
+            names,
+            threads=threads,
+            precision=precision,
+            device=device,
+            on_build=on_build,
+        )
+        for runner in built:
+            opened.callback(runner.close)
+        found = _classes(built[0], example)
+        if found != len(labels.names):
+            raise ValueError(f"{workload.name} has {found} outputs, and {len(labels.names)} labels")
+        made = Subject(
+            name=workload.name,
+            form=form,
+            weights=digest(given),
+            params=sum(one.numel() for one in given.parameters()),
+            preprocess=preprocess,
+            labels=labels,
+            batch=batch,
+            runners=built,
+            failures=failures,
+        )
+        opened.pop_all()
+        return made
+
+
+def built_engines(
+    name: str,
+    module: nn.Module,
+    example: Tensor,
+    names: Sequence[str],
+    *,
+    threads: int = 1,
+    precision: str = "float32",
+    device: str = "cpu",
+    on_build: Callable[[str], None] = lambda engine: None,
+) -> tuple[tuple[Engine, ...], tuple[tuple[str, str], ...]]:
+    """The engines ``names`` of a network, and those that could not be built with the reason.
+
+    Args:
+        name: that of the network, for messages.
+        module: the network in eval mode, as it is to run.
+        threads, precision, device: options of ``engines.load``.
+        on_build: called with the name of each engine before it is built.
+
+    Raises:
+        EngineError: the one engine of ``names``, or every one of several, cannot run the network.
+    """
+    built: list[Engine] = []
+    failures = []
+    with ExitStack() as opened:
+        for engine in names:
+            on_build(engine)
             try:
-                engine = engines.load(
-                    name,
-                    ready,
+                runner = engines.load(
+                    engine,
+                    module,
                     example=example,
                     threads=threads,
                     precision=precision,
@@ -147,29 +200,15 @@ def of_network(
             except FleetfootError as error:
                 if len(names) == 1:
                     raise
-                failures.append((name, first_line(error)))
+                failures.append((engine, first_line(error)))
                 continue
-            opened.callback(engine.close)
-            built.append(engine)
+            opened.callback(runner.close)
+            built.append(runner)
         if not built:
-            reasons = "".join(f"\n  {name}: {reason}" for name, reason in failures)
-            raise EngineError(f"no engine can run {workload.name}:{reasons}")
-        found = _classes(built[0], example)
-        if found != len(labels.names):
-            raise ValueError(f"{workload.name} has {found} outputs, and {len(labels.names)} labels")
-        made = Subject(
-            name=workload.name,
-            form=form,
-            weights=_digest(given),
-            params=sum(one.numel() for one in given.parameters()),
-            preprocess=preprocess,
-            labels=labels,
-            batch=batch,
-            runners=tuple(built),
-            failures=tuple(failures),
-        )
+            reasons = "".join(f"\n  {engine}: {reason}" for engine, reason in failures)
+            raise EngineError(f"no engine can run {name}:{reasons}")
         opened.pop_all()
-        return made
+    return tuple(built), tuple(failures)
 
 
 def labels_of(workload: Workload, file: Path | None = None) -> Labels:
@@ -316,7 +355,7 @@ def _classes(runner: Runner, example: Tensor) -> int:
     return int(logits.shape[1])
 
 
-def _digest(module: nn.Module) -> str:
+def digest(module: nn.Module) -> str:
     """A digest of a network's parameters and buffers by name."""
     made = hashlib.blake2b(digest_size=16)
     for name, tensor in module.state_dict().items():

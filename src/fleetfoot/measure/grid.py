@@ -18,8 +18,8 @@ from fleetfoot.measure.beside import check_beside
 from fleetfoot.measure.journal import Case
 from fleetfoot.measure.record import Failure
 from fleetfoot.models import list_models
-from fleetfoot.models.peers import is_peer
 from fleetfoot.network import Size, is_file, is_weights, parse_size, resolved_size
+from fleetfoot.tasks.catalogue import full_name, is_task
 
 ALL = "all"
 MOST_THREADS = 4
@@ -322,8 +322,8 @@ def default_engines() -> tuple[list[str], dict[str, str]]:
 
 def networks(patterns: Sequence[str]) -> list[str]:
     """The names that ``patterns`` mean, each once: ``fastvit_*``, ``timm:ghostnet_*``,
-    ``torchvision:resnet50``. A user's file with its factory, and a file of weights, stay as they
-    are.
+    ``torchvision:resnet50``, ``ssdlite:fasternet_*``. A user's file with its factory, and a file of
+    weights, stay as they are.
 
     Raises:
         UnknownNameError: a pattern matches nothing.
@@ -332,6 +332,12 @@ def networks(patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if is_file(pattern) or is_weights(pattern):
             found[pattern] = None
+            continue
+        if is_task(pattern):
+            head, colon, backbone = pattern.partition(":")
+            found.update((f"{head}:{name}", None) for name in networks([backbone] * bool(colon)))
+            if not colon:
+                found[full_name(head)] = None
             continue
         prefix, known = _known(pattern)
         bare = pattern.removeprefix(prefix)
@@ -347,7 +353,7 @@ def networks(patterns: Sequence[str]) -> list[str]:
 
 def _known(pattern: str) -> tuple[str, list[str]]:
     """The prefix of the library that ``pattern`` speaks of, and that library's classifiers."""
-    if not is_peer(pattern):
+    if ":" not in pattern:
         return "", list_models()
     library = pattern.split(":")[0]
     if library == "timm":

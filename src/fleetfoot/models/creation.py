@@ -68,7 +68,7 @@ def create_model(
         raise ValueError(
             f"key={key!r} (--key) is a part of a file of weights; give weights=FILE too"
         )
-    if peers.is_peer(name):
+    if ":" in name:  # a library's, or an unknown one's, which is refused by its name
         return peers.create(
             name,
             pretrained=pretrained,

@@ -34,8 +34,12 @@ FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")
 
 
 def is_peer(name: str) -> bool:
-    """Whether ``name`` carries a library's prefix."""
-    return ":" in name
+    """Whether ``name`` carries a library's prefix.
+
+    >>> is_peer("timm:resnet18"), is_peer("fasternet_t0"), is_peer("ssdlite:timm:resnet18")
+    (True, False, False)
+    """
+    return name.startswith(tuple(f"{library}:" for library in PREFIXES))
 
 
 def of_name(bare: str) -> list[str]:
@@ -306,6 +310,7 @@ def _of_timm(bare: str) -> tuple[PretrainedConfig, ...]:
             continue
         top1, source = published_top1(f"timm:{full}") or (None, "")
         licence = cfg.license or "unstated"
+        height, width = cfg.input_size[-2:]
         rows.append(
             PretrainedConfig(
                 tag=cfg.tag or "",
@@ -317,7 +322,7 @@ def _of_timm(bare: str) -> tuple[PretrainedConfig, ...]:
                 research_only=licence not in FREE_LICENCES,
                 top1=top1,
                 top1_source=source,
-                input_size=cfg.input_size[-1],
+                input_size=height if height == width else (height, width),
                 crop_pct=cfg.crop_pct,
                 resize_mode="squash" if cfg.crop_mode == "squash" else "shortest",
                 interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",

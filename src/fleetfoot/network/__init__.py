@@ -2,6 +2,7 @@
 
 ==============================  ==============================================================
 ``fastvit_t8``                  a network of the zoo
+``ssdlite:fasternet_t0``        a network of a task: its head and its backbone (``tasks.catalogue``)
 ``timm:resnet18``               a network of timm; ``torchvision:resnet50`` one of torchvision
 ``nets/mine.py:build``          what a function or class of the user's file returns, or a module in
                                 it; ``nets/mine.py:Net(depth=2)`` gives it arguments

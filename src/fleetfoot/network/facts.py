@@ -9,6 +9,7 @@ from fleetfoot.errors import UnknownNameError
 from fleetfoot.models import configure, family_of
 from fleetfoot.models.peers import is_peer
 from fleetfoot.network.sizes import DEFAULT_SIZE, Size, parse_size, size_text
+from fleetfoot.tasks.catalogue import HEADS, is_task
 from fleetfoot.weights.pretrained import PretrainedConfig
 from fleetfoot.weights.top1 import published_top1, timm_top1
 
@@ -18,22 +19,27 @@ class Facts:
     """Facts about a network that do not come from a run of it."""
 
     family: str = ""
-    """The zoo's family, the library of a peer, or "" for a user's own network."""
+    """The zoo's family, the library of a peer, the head of a network of a task, or "" for a user's
+    own network."""
     top1: float | None = None
     """Published ImageNet-1k top-1, percent."""
     top1_source: str = ""
     task: str = ""
-    """"classify" for networks of the zoo and for peers with a published top-1; "" if unknown."""
+    """"classify" for networks of the zoo and for peers with a published top-1, "detect",
+    "segment" or "hand" for networks of these tasks; "" if unknown."""
     preprocessing: PretrainedConfig | None = None
     """Preprocessing that the network's weights expect; None if unknown."""
 
 
 def facts_of(name: str, size: Size) -> Facts:
-    """The facts of a network of the zoo, timm or torchvision, by its name, at ``size``.
+    """The facts of a network of the zoo, timm, torchvision or a task, by its name, at ``size``.
 
     Raises:
         UnknownNameError: no network has that name.
     """
+    if is_task(name):
+        head = HEADS[name.partition(":")[0]]
+        return Facts(family=head.name, task=head.task)
     top1, source = published(name, size)
     if is_peer(name):
         family, task = name.partition(":")[0], "classify" if top1 is not None else ""

@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 from fleetfoot.copying import evaluated_
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.errors import EngineError, FactoryError, KeyMismatchError, UnknownNameError
-from fleetfoot.models import create_model, identify, list_models, load_weights
+from fleetfoot.models import identify, list_models, load_weights
 from fleetfoot.models.peers import is_peer
 from fleetfoot.network import user
 from fleetfoot.network.facts import Facts, facts_of, native_size
@@ -37,6 +37,7 @@ from fleetfoot.network.sizes import (
     parse_size,
     stated_size,
 )
+from fleetfoot.tasks.catalogue import create_model, full_name, is_task
 from fleetfoot.weights import own
 from fleetfoot.weights.files import read
 from fleetfoot.weights.loading import load, nearest
@@ -232,7 +233,7 @@ def is_weights(name: str) -> bool:
     >>> is_weights("runs/best.pth"), is_weights("timm:resnet18"), is_weights("nets/mine.py:build")
     (True, False, False)
     """
-    if user.is_file(name) or name.startswith(("timm:", "torchvision:")):
+    if user.is_file(name) or is_peer(name) or is_task(name):
         return False
     return name.endswith(WEIGHTS_SUFFIXES) or os.sep in name or Path(name).is_file()
 
@@ -254,8 +255,9 @@ def resolve(
     """Makes the network that ``name`` means, in eval mode, with the inputs of one run.
 
     Args:
-        name: a network of the zoo, ``timm:NAME``, ``torchvision:NAME``, ``path.py:factory`` with or
-            without arguments, or a file of weights.
+        name: a network of the zoo, ``timm:NAME``, ``torchvision:NAME``, a network of a task as
+            ``HEAD:BACKBONE`` or ``HEAD``, ``path.py:factory`` with or without arguments, or a file
+            of weights.
         size: height and width of the image: a number, a pair, or text such as ``256x192``. Default:
             the network's own size, or 224 if it states none.
         inputs: every input of a network that takes several, or none that is an image: tensors by
@@ -297,8 +299,9 @@ def resolve(
                 accept_licence=accept_licence,
                 **made,
             )
-            known = name
-    if size is None and inputs is None and known is not None and not (weights or made):
+            known = full_name(name, made.get("backbone")) if is_task(name) else name
+    asks = size is not None or inputs is not None or weights or made
+    if known is not None and not is_task(known) and not asks:
         if not _trained_here(module):  # whose own size is that of its pictures
             size = native_size(known)
     workload = Workload.of(
@@ -377,7 +380,8 @@ def _from_file(
     key: str | None,
     made: dict[str, Any],
 ) -> tuple[str, nn.Module]:
-    """The network of the zoo whose weights a file holds, and its name."""
+    """The network of the zoo, of a library or of a task whose weights a file holds, and its
+    name."""
     if not Path(name).exists() and not name.endswith(WEIGHTS_SUFFIXES):
         raise UnknownNameError.of(
             "model", name, list_models(), hint=f"There is no file {name} either."
@@ -408,6 +412,8 @@ def _from_file(
             f"{name} holds weights of {stated}, a file of its author's; name the network, and give "
             f"the file as its weights: {stated} --weights {name}"
         )
+    if is_task(fits[0]):
+        return fits[0], create_model(fits[0], weights=name, key=key, **made)
     if is_peer(fits[0]):
         made = {**own.peer_options(file), **made}
         return fits[0], create_model(fits[0], weights=name, key=key, **made)
@@ -576,7 +582,7 @@ def resolved_size(name: str) -> Size:
     Raises:
         UnknownNameError, FactoryError, WeightsError, ValueError: the errors of ``resolve``.
     """
-    if user.is_file(name) or is_weights(name):
+    if user.is_file(name) or is_weights(name) or is_task(name):
         return resolve(name).size
     return native_size(name)
 

@@ -1,4 +1,4 @@
-"""Convolutions by their field names, and TensorFlow's "same" padding.
+"""Convolutions by their field names, TensorFlow's "same" padding, and uneven padding.
 
 Dense, grouped, depthwise and pointwise convolution differ only in ``groups`` and ``kernel``, so one
 function makes them all. The separable pair: Howard et al. 2017, "MobileNets",
@@ -9,7 +9,7 @@ B batch · C channels · H W space · K kernel · S stride
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,6 +41,28 @@ class SamePadConv2d(nn.Conv2d):
             pads += [total // 2, total - total // 2]
         x = F.pad(x, pads)
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class UnevenPadConv2d(nn.Conv2d):
+    """A convolution whose map is padded with zeros by another number of pixels on each side.
+
+    (B, C, H, W) -> (B, C', H + top + bottom - D (K - 1), W + left + right - D (K - 1)) at stride 1,
+    where D is the dilation. A convolution of even K keeps the size only so.
+
+    Args:
+        pads: pixels at the left, right, top and bottom.
+    """
+
+    def __init__(self, *args: Any, pads: tuple[int, int, int, int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pads = pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, self.pads)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, pads={self.pads}"
 
 
 def conv2d(

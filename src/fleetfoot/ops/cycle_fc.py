@@ -30,7 +30,7 @@ class CycleFC(nn.Module):
     (B, H, W, C) -> (B, H, W, C')
 
     The weight's columns are in the order in which the channels are sliced, those of one offset
-    together: column i belongs to channel ``order[i]``.
+    together: column i belongs to channel ``order[i]``. All offsets are multiplied by ``dilation``.
 
     Raises:
         ValueError: ``step`` is even or less than 1, or ``axis`` is no known name.
@@ -44,12 +44,15 @@ class CycleFC(nn.Module):
             raise ValueError(f"CycleFC: axis must be 'height' or 'width', not {axis!r}")
         self.step = step
         self.axis = axis
+        self.dilation = 1
         self.order = [c for first in range(step) for c in range(first, channels, step)]
         self.linear = nn.Linear(channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        reach = self.step // 2
-        starts = [(first + reach) % self.step for first in range(self.step)]  # d + reach
+        reach = self.step // 2 * self.dilation
+        starts = [  # d + reach
+            (first + self.step // 2) % self.step * self.dilation for first in range(self.step)
+        ]
         if self.axis == "height":
             height = x.shape[1]
             padded = F.pad(x, (0, 0, 0, 0, reach, reach))
@@ -67,4 +70,5 @@ class CycleFC(nn.Module):
         return self.linear(torch.cat(parts, dim=-1))
 
     def extra_repr(self) -> str:
-        return f"step={self.step}, axis={self.axis!r}"
+        dilation = "" if self.dilation == 1 else f", dilation={self.dilation}"
+        return f"step={self.step}, axis={self.axis!r}{dilation}"

@@ -1,8 +1,9 @@
-// Everything is already on the page; this sorts and filters the classes.
+// Everything is already on the page; this sorts and filters the rows of the table.
 (() => {
   const body = byId("classes").tBodies[0];
   const rows = all("tr", body);
   const heads = all("#classes thead th");
+  const noun = byId("classes").dataset.noun || "classes";
 
   function show() {
     const words = byId("find").value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -12,7 +13,7 @@
       row.hidden = !words.every((word) => text.includes(word));
       seen += !row.hidden;
     }
-    byId("count").textContent = `${seen} of ${rows.length} classes`;
+    byId("count").textContent = `${seen} of ${rows.length} ${noun}`;
   }
 
   heads.forEach((head, index) => head.addEventListener("click", () => {

@@ -12,9 +12,11 @@ import numpy as np
 
 from fleetfoot.data.concerns import concerns
 from fleetfoot.data.dataset import Dataset, Split
-from fleetfoot.data.inspection import Group, Inspection, Place
+from fleetfoot.data.inspection import Inspection
+from fleetfoot.data.sources import Source
+from fleetfoot.data.survey import Group, Place, Survey
 from fleetfoot.errors import counted, visible
-from fleetfoot.report.datasets import PART_TITLES, facts, part_rows, title
+from fleetfoot.report.datasets import facts, part_table, title
 from fleetfoot.report.kit.markup import markup, node, page
 from fleetfoot.report.kit.svg import bar
 from fleetfoot.report.kit.table import head, sorting_head, table
@@ -32,6 +34,8 @@ UNREADABLE = 200
 """Most unreadable pictures in the list."""
 
 Progress = Callable[[int, int, str], None]
+Small = Callable[[str, int], Element]
+"""Makes a small picture of a part's name and the picture's number."""
 
 
 def html(found: Inspection, dataset: Dataset, *, on_progress: Progress | None = None) -> str:
@@ -51,13 +55,15 @@ def html(found: Inspection, dataset: Dataset, *, on_progress: Progress | None = 
         when=f"fleetfoot data · {title(found)}",
         pictures=True,
         script="classes",
-        head=markup(*_head(found)),
-        look=markup(*_look(found)),
-        copies=markup(*_copies(found, pictures)),
+        head=markup(*head_of(found, [])),
+        look=markup(*look(found)),
+        examples="",
+        faults="",
+        copies=markup(*copies(found, pictures)),
         sheet_of_pictures=markup(*_sheet(found, pictures)),
-        unreadable=markup(*_unreadable(found)),
+        unreadable=markup(*unreadable(found)),
         classes=markup(_classes(found)),
-        how=markup(_how(found)),
+        how=markup(how(found)),
     )
 
 
@@ -77,14 +83,18 @@ class _Thumbnails:
         """The small picture, or words if it cannot be read."""
         self._done += 1
         self._on_progress(self._done, self._of, "making small pictures")
-        source = self._splits[split].pictures[index]
-        address = thumbnail(source, SIDE)
-        if address is None:
-            return node("div", "cannot be read", class_="frame")
-        return node("div", node("img", src=address, alt=self.name(split, index)), class_="frame")
+        return frame(self._splits[split].pictures[index], self.name(split, index))
 
     def name(self, split: str, index: int) -> str:
         return visible(self._splits[split].pictures.name(index))
+
+
+def frame(source: Source, name: str) -> Element:
+    """A small picture in a frame, or words if it cannot be read."""
+    address = thumbnail(source, SIDE)
+    if address is None:
+        return node("div", "cannot be read", class_="frame")
+    return node("div", node("img", src=address, alt=name), class_="frame")
 
 
 def _chosen(dataset: Dataset, bad: set[tuple[str, int]]) -> dict[int, list[tuple[str, int]]]:
@@ -109,11 +119,13 @@ def _of_class(
             return
 
 
-def _head(found: Inspection) -> list[Element]:
+def head_of(found: Survey, more: Iterable[tuple[str, str, str]]) -> list[Element]:
+    """The layout and the main figures; ``more`` are names, values and remarks of further ones."""
     repeated = sum(len(group.places) for group in found.groups)
     figures = [
         ("classes", f"{len(found.classes):,}", ""),
-        ("pictures", f"{found.pictures:,}", _parts(found)),
+        ("pictures", f"{found.pictures:,}", parts_of(found)),
+        *more,
         ("cannot be read", f"{len(found.unreadable):,}", ""),
     ]
     if not found.quick:
@@ -134,11 +146,13 @@ def _head(found: Inspection) -> list[Element]:
     ]
 
 
-def _parts(found: Inspection) -> str:
-    return ", ".join(f"{sum(counts):,} {name}" for name, counts in found.counts.items())
+def parts_of(found: Survey) -> str:
+    """The pictures of each part, in words."""
+    return ", ".join(f"{number:,} {name}" for name, number in found.parts.items())
 
 
-def _look(found: Inspection) -> list[Element]:
+def look(found: Survey) -> list[Element]:
+    """What needs a look, in sentences."""
     said = concerns(found)
     if not said:
         return [node("p", "Nothing: no picture is unreadable, and none occurs twice.")]
@@ -157,7 +171,7 @@ def _capital(text: str) -> str:
     return visible(text[:1].upper() + text[1:])
 
 
-def _copies(found: Inspection, pictures: _Thumbnails) -> list[Element]:
+def copies(found: Survey, pictures: Small) -> list[Element]:
     """The groups of pictures that are repeated or look alike."""
     if not found.groups:
         return []
@@ -172,7 +186,7 @@ def _copies(found: Inspection, pictures: _Thumbnails) -> list[Element]:
     ]
 
 
-def _group(found: Inspection, group: Group, pictures: _Thumbnails) -> Element:
+def _group(found: Survey, group: Group, pictures: Small) -> Element:
     more = len(group.places) - OF_A_GROUP
     tiles = [_tile(found, group, place, pictures) for place in group.places[:OF_A_GROUP]]
     words = "equal files" if group.kind == "equal" else "look alike"
@@ -181,19 +195,19 @@ def _group(found: Inspection, group: Group, pictures: _Thumbnails) -> Element:
     return node("li", node("p", words, class_="kind"), node("ul", *tiles, class_="tiles"))
 
 
-def _tile(found: Inspection, group: Group, place: Place, pictures: _Thumbnails) -> Element:
-    name = visible(found.classes[place.label])
+def _tile(found: Survey, group: Group, place: Place, pictures: Small) -> Element:
+    name = "" if place.label is None else visible(found.classes[place.label])
     part = "differs" if len(group.splits) > 1 else None
     label = "differs" if len(group.classes) > 1 else None
     return node(
         "li",
         pictures(place.split, place.index),
         node("p", node("b", place.split, class_=part), " ", node("span", name, class_=label)),
-        node("p", _short(place.name), class_="file", title=visible(place.name)),
+        node("p", short(place.name), class_="file", title=visible(place.name)),
     )
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """The last part of a picture's name."""
     return visible(name.rpartition("/")[2])
 
@@ -216,10 +230,15 @@ def _sheet(found: Inspection, pictures: _Thumbnails) -> list[Element]:
         )
     left = len(found.classes) - len(rows)
     last = [node("p", f"and {counted(left, 'class', 'classes')} more", class_="small")]
-    return [node("ul", *rows, class_="sheet"), *(last if left > 0 else [])]
+    return [
+        node("h2", "Pictures of each class"),
+        node("ul", *rows, class_="sheet"),
+        *(last if left > 0 else []),
+    ]
 
 
-def _unreadable(found: Inspection) -> list[Element]:
+def unreadable(found: Survey) -> list[Element]:
+    """The pictures that cannot be read, with the reasons."""
     if not found.unreadable:
         return []
     rows = [
@@ -236,12 +255,13 @@ def _unreadable(found: Inspection) -> list[Element]:
     last = [node("p", f"and {left:,} more", class_="small")] if left else []
     return [
         node("h2", "Cannot be read"),
-        _scrolling("Cannot be read", table("Cannot be read", heads, rows, class_="plain bad")),
+        scrolling("Cannot be read", table("Cannot be read", heads, rows, class_="plain bad")),
         *last,
     ]
 
 
-def _scrolling(name: str, content: Element) -> Element:
+def scrolling(name: str, content: Element) -> Element:
+    """Something wide in a frame of its own that scrolls."""
     return node("div", content, class_="scroll", tabindex=0, role="region", aria_label=name)
 
 
@@ -264,15 +284,16 @@ def _classes(found: Inspection) -> Element:
     return table("Pictures of each class", heads, rows, id="classes")
 
 
-def _how(found: Inspection) -> Element:
+def how(found: Survey) -> Element:
+    """What was found in figures."""
     rows: list[Element] = []
     for name, text in facts(found).items():
         rows += [node("dt", name), node("dd", visible(text))]
-    return node("div", _small_table(part_rows(found)), node("dl", *rows))
+    return node("div", _small_table(*part_table(found)), node("dl", *rows))
 
 
-def _small_table(parts: Iterable[Sequence[str]]) -> Element:
-    heads = [head(text, number=i > 0) for i, text in enumerate(PART_TITLES)]
+def _small_table(titles: Sequence[str], parts: Iterable[Sequence[str]]) -> Element:
+    heads = [head(text, number=i > 0) for i, text in enumerate(titles)]
     rows = [
         node(
             "tr",
@@ -281,4 +302,4 @@ def _small_table(parts: Iterable[Sequence[str]]) -> Element:
         )
         for row in parts
     ]
-    return _scrolling("Parts", table("Parts", heads, rows, class_="plain"))
+    return scrolling("Parts", table("Parts", heads, rows, class_="plain"))

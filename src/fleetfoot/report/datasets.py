@@ -7,9 +7,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleetfoot.data.concerns import Level, concerns
-from fleetfoot.data.inspection import KINDS, Inspection, Spread
+from fleetfoot.data.concerns import concerns
+from fleetfoot.data.inspection import Inspection
+from fleetfoot.data.scene_inspection import SceneInspection
+from fleetfoot.data.survey import KINDS, Level, Spread, Survey
 from fleetfoot.errors import counted, visible
+from fleetfoot.report import scenes
 from fleetfoot.report.kit.terminal import rows
 from fleetfoot.report.live import duration
 from fleetfoot.report.summary import digits
@@ -19,13 +22,15 @@ UNREADABLE = 5
 """Pictures that cannot be read on the card; the page and ``--json`` have all."""
 
 
-def title(found: Inspection) -> str:
+def title(found: Survey) -> str:
     """The size of the set, for example "81 classes, 5,421 pictures"."""
+    if isinstance(found, SceneInspection):
+        return scenes.title(found)
     classes = counted(len(found.classes), "class", "classes")
     return f"{classes}, {counted(found.pictures, 'picture')}"
 
 
-def opened(found: Inspection) -> str:
+def opened(found: Survey) -> str:
     """What was done, for example "5,421 pictures opened in 6 s"."""
     what = "headers of" if found.quick else "opened"
     number = counted(found.opened, "picture")
@@ -36,12 +41,16 @@ def opened(found: Inspection) -> str:
     return f"{said} in {time}"
 
 
-PART_TITLES = ("part", "pictures", "classes", "least", "median", "most")
+def part_table(found: Survey) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The heads of the table of parts, and a row for each part."""
+    if isinstance(found, SceneInspection):
+        return scenes.titles(found), scenes.part_rows(found)
+    assert isinstance(found, Inspection)
+    return ("part", "pictures", "classes", "least", "median", "most"), _part_rows(found)
 
 
-def part_rows(found: Inspection) -> list[tuple[str, ...]]:
-    """A row for each part, under ``PART_TITLES``: the last three are pictures of a class, among
-    those that have any."""
+def _part_rows(found: Inspection) -> list[tuple[str, ...]]:
+    """Rows of which the last three cells are pictures of a class, among those that have any."""
     made = []
     for name, counts in found.counts.items():
         full = sorted(number for number in counts if number)
@@ -51,7 +60,7 @@ def part_rows(found: Inspection) -> list[tuple[str, ...]]:
     return made
 
 
-def facts(found: Inspection) -> dict[str, str]:
+def facts(found: Survey) -> dict[str, str]:
     """Sizes, formats and kinds of the pictures that were looked at, in words."""
     made = {"layout": found.layout, "looked at": opened(found)}
     if found.widths and found.heights and found.aspects and found.file_bytes:
@@ -59,6 +68,8 @@ def facts(found: Inspection) -> dict[str, str]:
         made["height"] = _spread(found.heights, "pixels")
         made["width / height"] = _spread(found.aspects)
         made["file"] = _spread(found.file_bytes, "kB", 1e-3)
+    if isinstance(found, SceneInspection):
+        made |= scenes.facts(found)
     made["formats"] = _counts(found.formats)
     if found.kinds:
         made["kinds"] = "; ".join(f"{n:,} {KINDS[kind]}" for kind, n in found.kinds.items())
@@ -77,14 +88,15 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{number:,} {name}" for name, number in counts.items()) or "none"
 
 
-def print_card(console: Console, found: Inspection) -> None:
+def print_card(console: Console, found: Survey) -> None:
     """Prints the whole card."""
     console.print(Text.assemble((visible(found.name), "bold"), f"  {title(found)}"))
     console.print()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in PART_TITLES:
+    titles, cells = part_table(found)
+    for name in titles:
         table.add_column(name, justify="left" if name == "part" else "right", no_wrap=True)
-    for row in part_rows(found):
+    for row in cells:
         table.add_row(*row)
     console.print(table)
     console.print(rows({name: visible(text) for name, text in facts(found).items()}))

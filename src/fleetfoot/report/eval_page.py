@@ -37,7 +37,7 @@ from fleetfoot.report.evaluations import (
 )
 from fleetfoot.report.kit.markup import markup, node, page
 from fleetfoot.report.kit.svg import bar
-from fleetfoot.report.kit.table import head, sorting_head, table
+from fleetfoot.report.kit.table import head, scrolling, sorting_head, table
 from fleetfoot.report.kit.thumbnail import thumbnail
 from fleetfoot.report.summary import moment
 
@@ -83,11 +83,11 @@ def html(
 def _head(evaluations: Sequence[Evaluation]) -> list[Element]:
     record = evaluations[0].record
     figures = [
-        ("top-1", f"{percent(record.top1.percent)} %", _interval(record.top1.ci95)),
-        ("top-5", f"{percent(record.top5.percent)} %", _interval(record.top5.ci95)),
+        ("top-1", f"{percent(record.top1.percent)} %", interval_words(record.top1.ci95)),
+        ("top-5", f"{percent(record.top5.percent)} %", interval_words(record.top5.ci95)),
     ]
     if record.real is not None:
-        words = f"{_interval(record.real.ci95)}, of {counted(record.real.images, 'picture')}"
+        words = f"{interval_words(record.real.ci95)}, of {counted(record.real.images, 'picture')}"
         figures.append(("real labels", f"{percent(record.real.percent)} %", words))
     if record.calibration_error is not None:
         error = f"{percent(record.calibration_error)} %"
@@ -97,21 +97,28 @@ def _head(evaluations: Sequence[Evaluation]) -> list[Element]:
     words = f"{counted(record.unreadable, 'picture')} could not be read" * bool(record.unreadable)
     figures.append(("pictures", f"{record.top1.images:,}", words))
     of = f" Figures of {record.engine}." if len(evaluations) > 1 else ""
-    said = f"{_capital(scope(record))}; {setting(record)}.{of}"
+    said = f"{capital(scope(record))}; {setting(record)}.{of}"
     found = [node("p", said, class_="setting-of")]
-    found += [node("p", _capital(note), class_="note") for note in record.notes]
-    facts = [
+    found += [node("p", capital(note), class_="note") for note in record.notes]
+    return [*found, facts(figures)]
+
+
+def facts(figures: Sequence[tuple[str, str, str]]) -> Element:
+    """The figures at the head of a page: name, value and remark of each."""
+    rows = [
         node("div", node("dt", name), node("dd", value), node("dd", remark, class_="small"))
         for name, value, remark in figures
     ]
-    return [*found, node("dl", *facts, class_="facts")]
+    return node("dl", *rows, class_="facts")
 
 
-def _interval(ends: tuple[float, float]) -> str:
+def interval_words(ends: tuple[float, float]) -> str:
+    """An interval of a share in percent."""
     return f"95 % interval {ends[0]:.2f} to {ends[1]:.2f}"
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """A text as a sentence begins."""
     return text[:1].upper() + text[1:]
 
 
@@ -149,7 +156,7 @@ def _engines(evaluations: Sequence[Evaluation]) -> list[Element]:
     )  # fmt: skip
     heads = [head(text, number=number) for text, number in titles]
     name = "Engines side by side"
-    parts = [node("h2", name), _scrolling(name, table(name, heads, body, class_="plain"))]
+    parts = [node("h2", name), scrolling(name, table(name, heads, body, class_="plain"))]
     numbers = disagreeing(evaluations)
     if not numbers:
         words = "The engines name the same class for every picture."
@@ -171,7 +178,7 @@ def _engines(evaluations: Sequence[Evaluation]) -> list[Element]:
     ]
     if len(numbers) > DISAGREEMENTS:
         words += f"; the first {DISAGREEMENTS}"
-    parts += [node("h3", words), _scrolling(words, table(words, heads, rows, class_="plain"))]
+    parts += [node("h3", words), scrolling(words, table(words, heads, rows, class_="plain"))]
     return [node("section", *parts)]
 
 
@@ -179,10 +186,6 @@ def _guess(record: EvaluationRecord, guesses: Sequence[int], probabilities: Sequ
     if not guesses:
         return "no answer"
     return f"{short(visible(record.classes[guesses[0]]), 28)} {100 * probabilities[0]:.1f} %"
-
-
-def _scrolling(name: str, content: Element) -> Element:
-    return node("div", content, class_="scroll", tabindex=0, role="region", aria_label=name)
 
 
 def _charts(record: EvaluationRecord) -> list[Element]:
@@ -243,7 +246,7 @@ def _pairs(record: EvaluationRecord) -> list[Element]:
         head(text, number=i > 1)
         for i, text in enumerate(("true class", "taken for", "pictures", "% of the class"))
     ]
-    return [node("h3", name), _scrolling(name, table(name, heads, rows, class_="plain"))]
+    return [node("h3", name), scrolling(name, table(name, heads, rows, class_="plain"))]
 
 
 def worst(evaluation: Evaluation, most: int = MISTAKES) -> list[int]:
@@ -319,8 +322,8 @@ def _classes(record: EvaluationRecord) -> Element:
                 "tr",
                 node("th", name, scope="row", data_v=name),
                 node("td", f"{one.images:,}", class_="number", data_v=one.images),
-                _figure(recall, with_bar=True),
-                _figure(precision),
+                share_cell(recall, with_bar=True),
+                share_cell(precision),
                 node("td", f"{one.guessed:,}", class_="number", data_v=one.guessed),
                 node("td", taken, data_v=taken),
             )
@@ -339,7 +342,8 @@ def _classes(record: EvaluationRecord) -> Element:
     return table("Every class", heads, rows, id="classes")
 
 
-def _figure(value: float | None, *, with_bar: bool = False) -> Element:
+def share_cell(value: float | None, *, with_bar: bool = False) -> Element:
+    """A cell with a share in percent."""
     made = node("td", percent(value), class_="number", data_v="" if value is None else repr(value))
     if with_bar and value is not None:
         made.append(bar(value / 100))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from fleetfoot.evaluate.record import EvaluationRecord
@@ -56,66 +57,102 @@ TRUTH = "true class"
 """Title of the rows."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One box of a matrix."""
+
+    share: float
+    """Share of its row."""
+    text: str
+    """What stands in it if there is room; "" leaves it empty and pale."""
+    said: str
+    """What it says under the pointer."""
+
+
 def matrix(record: EvaluationRecord, *, narrow: bool) -> Element:
     """Number of pictures by true class and best guess. The shade is the share of the true class's
     pictures; right answers lie on the diagonal."""
     counts = record.counts
     chosen = shown_classes(counts, MOST_NARROW if narrow else MOST_WIDE)
     images = {one.number: one.images for one in counts.per_class}
-    names = [short(record.classes[number]) for number in chosen]
+
+    def cell(truth: int, guess: int) -> Cell:
+        count = counts.pairs[truth, guess]
+        name = record.classes[truth]
+        said = (
+            f"{name} taken for {record.classes[guess]}: {count} of {images[truth]}"
+            if truth != guess
+            else f"{name}: {count} of {images[truth]} right"
+        )
+        share = count / images[truth] if images[truth] else 0
+        return Cell(share=share, text=str(count or ""), said=said)
+
+    return draw_matrix(
+        [record.classes[number] for number in chosen],
+        [[cell(truth, guess) for guess in chosen] for truth in chosen],
+        titles=(TRUTH, "best guess"),
+        says="Number of pictures by true class and best guess",
+        narrow=narrow,
+    )
+
+
+def draw_matrix(
+    classes: Sequence[str],
+    cells: Sequence[Sequence[Cell]],
+    *,
+    titles: tuple[str, str],
+    says: str,
+    narrow: bool,
+) -> Element:
+    """A square of boxes, with the same names for rows and columns.
+
+    Args:
+        cells: row by row.
+        titles: what the rows are, and what the columns are.
+        says: what the picture shows, for those who cannot see it.
+    """
+    names = [short(name) for name in classes]
     size = 10 if narrow else 11
     width = 350 if narrow else 620
     longest = max((_extent(name, size) for name in names), default=0)
-    left = max(longest, _extent(TRUTH, size)) + 12
+    left = max(longest, _extent(titles[0], size)) + 12
     slanted = [_extent(name, size) * math.cos(SLANT) for name in names]
     over = max((one - 12 * n for n, one in enumerate(reversed(slanted))), default=0)
-    cell = min(72.0, (width - left - over - 4) / max(1, len(chosen)))
+    side = min(72.0, (width - left - over - 4) / max(1, len(names)))
     top = 20 + longest * math.sin(SLANT) + 14
-    side = cell * len(chosen)
-    parts = [
-        label(0, top - 8, TRUTH, "title"),
-        label(left, 11, "best guess", "title"),
-    ]
-    for row, truth in enumerate(chosen):
-        y = top + row * cell
-        parts.append(label(left - 7, y + cell / 2 + 4, names[row], "tick end"))
-        at = (round(left + row * cell + cell / 2 + 2, 1), round(top - 6, 1))
-        text = label(0, 0, names[row], "tick")
+    parts = [label(0, top - 8, titles[0], "title"), label(left, 11, titles[1], "title")]
+    for row, name in enumerate(names):
+        y = top + row * side
+        parts.append(label(left - 7, y + side / 2 + 4, name, "tick end"))
+        at = (round(left + row * side + side / 2 + 2, 1), round(top - 6, 1))
+        text = label(0, 0, name, "tick")
         text.set("transform", f"translate({at[0]} {at[1]}) rotate({-math.degrees(SLANT):g})")
         parts.append(text)
-        for column, guess in enumerate(chosen):
-            count = counts.pairs[truth, guess]
-            share = count / images[truth] if images[truth] else 0
-            kind = "hit" if truth == guess else "miss"
-            shade = (bisect_left(SHADES, share) + 1) * bool(count)
-            x = left + column * cell
+        for column, cell in enumerate(cells[row]):
+            kind = "hit" if row == column else "miss"
+            shade = (bisect_left(SHADES, cell.share) + 1) * bool(cell.text)
+            x = left + column * side
             box = node(
                 "rect",
                 x=round(x, 1),
                 y=round(y, 1),
-                width=round(cell - 1, 1),
-                height=round(cell - 1, 1),
+                width=round(side - 1, 1),
+                height=round(side - 1, 1),
                 class_=f"{kind} s{shade}",
             )
-            if count:
-                said = (
-                    f"{record.classes[truth]} taken for {record.classes[guess]}: {count} of "
-                    f"{images[truth]}"
-                    if truth != guess
-                    else f"{record.classes[truth]}: {count} of {images[truth]} right"
-                )
-                box.append(node("title", said))
+            if cell.text:
+                box.append(node("title", cell.said))
             parts.append(box)
-            if count and cell >= ADVANCE * size * len(str(count)) + 3:
-                text = label(x + cell / 2, y + cell / 2 + 4, str(count), f"count middle s{shade}")
-                parts.append(text)
+            if cell.text and side >= ADVANCE * size * len(cell.text) + 3:
+                place = (x + side / 2, y + side / 2 + 4)
+                parts.append(label(*place, cell.text, f"count middle s{shade}"))
     return node(
         "svg",
         *parts,
         class_="chart narrow" if narrow else "chart wide",
-        viewBox=f"0 0 {width} {math.ceil(top + side + 4)}",
+        viewBox=f"0 0 {width} {math.ceil(top + side * len(names) + 4)}",
         role="img",
-        aria_label="Number of pictures by true class and best guess",
+        aria_label=says,
     )
 
 

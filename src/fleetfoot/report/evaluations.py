@@ -15,6 +15,7 @@ from fleetfoot.errors import counted, visible
 from fleetfoot.evaluate.compare import METHOD, AccuracyComparison, Paired, compare
 from fleetfoot.evaluate.record import NOT_FINITE, Evaluation, EvaluationRecord
 from fleetfoot.evaluate.tally import ClassFigures, Tally
+from fleetfoot.evaluate.task_record import TaskRecord
 from fleetfoot.files import read_text, write_text
 from fleetfoot.report.kit.terminal import rows
 from fleetfoot.report.record_tables import plain_table
@@ -34,7 +35,7 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def title(record: EvaluationRecord) -> str:
+def title(record: EvaluationRecord | TaskRecord) -> str:
     """What was evaluated on what."""
     return f"{record.model} on {Path(record.data).name or record.data}, {record.split}"
 
@@ -48,7 +49,7 @@ def scope(record: EvaluationRecord) -> str:
     return f"{counted(record.top1.images, 'picture')}, {classes}, matched {record.matched}"
 
 
-def setting(record: EvaluationRecord) -> str:
+def setting(record: EvaluationRecord | TaskRecord) -> str:
     """Form and engine in words."""
     threads = counted(record.threads, "thread")
     parts = [record.form, f"on {record.engine} {record.engine_version}", threads]
@@ -57,7 +58,7 @@ def setting(record: EvaluationRecord) -> str:
     return ", ".join(parts)
 
 
-def preprocessing(record: EvaluationRecord) -> str:
+def preprocessing(record: EvaluationRecord | TaskRecord) -> str:
     """How a picture becomes the input, in words."""
     p = record.preprocessing
     size = p["size"] if isinstance(p["size"], int) else "×".join(map(str, p["size"]))

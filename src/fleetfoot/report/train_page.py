@@ -4,21 +4,25 @@ it fetches nothing from the internet, works without its script, and prints.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from fleetfoot.data.dataset import Dataset
+from fleetfoot.data.scenes import SceneSet
 from fleetfoot.files import write_text
 from fleetfoot.machine import environment
+from fleetfoot.network import size_text
 from fleetfoot.report.kit.markup import markup, node, page
 from fleetfoot.report.kit.style import Colour
 from fleetfoot.report.kit.table import head, table
 from fleetfoot.report.live import duration
 from fleetfoot.report.summary import digits, moment
 from fleetfoot.report.train_svg import Series, curves
-from fleetfoot.report.training import next_commands
+from fleetfoot.report.training import next_commands, test_text
 from fleetfoot.train.checkpoint import Epoch
+from fleetfoot.train.figures import FIGURES, MEASURED
 from fleetfoot.train.loop import Outcome
 from fleetfoot.train.settings import Settings, listed
 
@@ -30,18 +34,22 @@ HUES = {
 }
 FEW = 10_000
 """Pictures below which published weights are advised."""
-WORSE_PERCENT = 1.0
-"""Percentage points of accuracy from which a difference is told."""
+WORSE = 1.0
+"""Percentage points of accuracy, or millimetres, from which a difference is told."""
 
 
-def write_page(outcome: Outcome, dataset: Dataset, settings: Settings, preset: Settings) -> Path:
+def write_page(
+    outcome: Outcome, dataset: Dataset | SceneSet, settings: Settings, preset: Settings
+) -> Path:
     """Writes the page into the run's folder, and returns its path."""
     path = outcome.folder / PAGE
     write_text(path, html(outcome, dataset, settings, preset))
     return path
 
 
-def html(outcome: Outcome, dataset: Dataset, settings: Settings, preset: Settings) -> str:
+def html(
+    outcome: Outcome, dataset: Dataset | SceneSet, settings: Settings, preset: Settings
+) -> str:
     """The page, complete in one text.
 
     Args:
@@ -68,15 +76,17 @@ def _palette() -> str:
     return f"{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
 
 
-def _head(outcome: Outcome, dataset: Dataset, settings: Settings) -> list[Element]:
+def _head(outcome: Outcome, dataset: Dataset | SceneSet, settings: Settings) -> list[Element]:
     said = [node("li", sentence) for sentence in sentences(outcome, dataset, settings)]
-    commands = "\n".join(next_commands(outcome, "" if dataset.name == "digits" else dataset.name))
+    commands = "\n".join(
+        next_commands(outcome, "" if dataset.name in ("digits", "hands") else dataset.name)
+    )
     return [
         node("section", node("ul", *said, class_="findings"), node("pre", commands, class_="next"))
     ]
 
 
-def sentences(outcome: Outcome, dataset: Dataset, settings: Settings) -> list[str]:
+def sentences(outcome: Outcome, dataset: Dataset | SceneSet, settings: Settings) -> list[str]:
     """What a reader should know first; what speaks against the result is not left out."""
     said = []
     if outcome.interrupted:
@@ -84,35 +94,38 @@ def sentences(outcome: Outcome, dataset: Dataset, settings: Settings) -> list[st
             f"The run was interrupted ({outcome.interrupted}) after {outcome.update:,} of "
             f"{outcome.updates:,} updates; it goes on by --resume."
         )
-    best = outcome.best
+    best, figure = outcome.best, MEASURED[outcome.task].deciding
+    unit = f"{figure.unit} " if figure.unit else ""
     if best is not None:
         chosen = dataset.val or dataset.test
         assert chosen is not None
         said.append(
-            f"Best top-1: {best.top1:.2f} % of {len(chosen):,} {chosen.name} pictures, after epoch "
-            f"{best.epoch + 1} of {len(outcome.history)}. The best epoch was chosen by these "
-            "pictures, so the figure is a little too good."
+            f"Best {figure.title}: {figure.number(best.value)} {unit}of {len(chosen):,} "
+            f"{chosen.name} pictures, after epoch {best.epoch + 1} of {len(outcome.history)}. The "
+            "best epoch was chosen by these pictures, so the figure is a little too good."
         )
     if outcome.test is not None:
         said.append(
-            f"On {outcome.test['images']:,} test pictures, which chose nothing: top-1 "
-            f"{outcome.test['top1']:.2f} %."
+            f"On {outcome.test['images']:,} test pictures, which chose nothing: "
+            f"{test_text(outcome)}."
         )
     if best is None and outcome.history:
         said.append("Nothing was evaluated: the data set has no pictures for it.")
     last = outcome.history[-1] if outcome.history else None
-    final = None if last is None else _top1(last)
-    if best is not None and final is not None and best.top1 - final >= WORSE_PERCENT:
+    final = None if last is None else last.figure(figure.name)
+    if best is not None and final is not None and abs(best.value - final) >= WORSE:
+        apart = abs(best.value - final)
+        points = "points" if figure.unit == "%" else figure.unit
         said.append(
-            f"The last epoch is {best.top1 - final:.1f} points below the best one: the run was too "
-            "long, or the learning rate too high."
+            f"The last epoch is {apart:.1f} {points} {'below' if figure.rises else 'above'} the "
+            "best one: the run was too long, or the learning rate too high."
         )
     if outcome.bad_images:
         said.append(
             f"{len(outcome.bad_images):,} pictures could not be used, and others took their place; "
             f"the first is {outcome.bad_images[0][0]}: {outcome.bad_images[0][1]}."
         )
-    small = len(dataset.train or ()) < FEW and dataset.name != "digits"
+    small = len(dataset.train or ()) < FEW and dataset.name not in ("digits", "hands")
     if small and not settings.recipe.init.weights:
         said.append(
             "The network began with random weights; with so few pictures, published ones "
@@ -121,18 +134,16 @@ def sentences(outcome: Outcome, dataset: Dataset, settings: Settings) -> list[st
     return said
 
 
-def _top1(row: Epoch) -> float | None:
-    return row.eval_top1 if row.ema_top1 is None else row.ema_top1
-
-
 def _figures(outcome: Outcome) -> list[Element]:
     if not outcome.history:
         return []
     best = None if outcome.best is None else outcome.best.epoch + 1
+    figure = MEASURED[outcome.task].deciding
     drawn = [
         ("Loss", "loss", (("training", "train_loss"), ("evaluation", "eval_loss"),
                           ("average", "ema_loss"))),
-        ("Accuracy", "top-1, %", (("evaluation", "eval_top1"), ("average", "ema_top1"))),
+        (figure.chart.capitalize(), ", ".join(filter(None, (figure.title, figure.unit))),
+         (("evaluation", f"eval_{figure.name}"), ("average", f"ema_{figure.name}"))),
         ("Learning rate", "learning rate", (("training", "lr"),)),
     ]  # fmt: skip
     figures = []
@@ -161,20 +172,21 @@ def _called(name: str) -> str:
 
 
 def _points(history: Sequence[Epoch], name: str) -> list[tuple[int, float]]:
-    values = ((row.epoch + 1, getattr(row, name)) for row in history)
+    values = ((row.epoch + 1, row.cell(name)) for row in history)
     return [(epoch, value) for epoch, value in values if value is not None]
 
 
 def _epochs(outcome: Outcome) -> list[Element]:
-    columns = [
+    measured = MEASURED[outcome.task]
+    names = [(one.heading, f"eval_{one.name}") for one in measured.figures if one.name != "loss"]
+    names.append((f"average: {measured.deciding.heading}", f"ema_{measured.deciding.name}"))
+    columns: list[tuple[str, Callable[[Epoch], str]]] = [
         ("epoch", lambda row: str(row.epoch + 1)),
         ("loss", lambda row: digits(row.train_loss)),
-        ("evaluation loss", lambda row: _number(row.eval_loss)),
-        ("top-1 %", lambda row: _percent(row.eval_top1)),
-        ("top-5 %", lambda row: _percent(row.eval_top5)),
-        ("average: top-1 %", lambda row: _percent(row.ema_top1)),
+        ("evaluation loss", lambda row: _number(row.figures.get("eval_loss"))),
+        *((title, partial(_figure, name)) for title, name in names),
         ("learning rate", lambda row: f"{row.lr:.3g}"),
-        ("pixels", lambda row: str(row.size)),
+        ("pixels", lambda row: size_text(row.size)),
         ("images/s", lambda row: f"{row.images_per_s:,.0f}"),
     ]
     shown = [
@@ -205,18 +217,20 @@ def _number(value: float | None) -> str:
     return "-" if value is None else digits(value)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _figure(column: str, row: Epoch) -> str:
+    value = row.figures.get(column)
+    name = column.partition("_")[2]
+    return "-" if value is None else FIGURES[name].number(value)
 
 
-def _data(outcome: Outcome, dataset: Dataset) -> list[Element]:
+def _data(outcome: Outcome, dataset: Dataset | SceneSet) -> list[Element]:
     classes = ", ".join(dataset.classes[:20])
     if len(dataset.classes) > 20:
         classes += f" and {len(dataset.classes) - 20:,} more"
     named = [
         ("layout", dataset.layout),
         *((split.name, f"{len(split):,} pictures") for split in dataset.splits),
-        ("classes", f"{len(dataset.classes):,}: {classes}"),
+        *([("classes", f"{len(dataset.classes):,}: {classes}")] if dataset.classes else []),
         *(("note", note) for note in dataset.notes),
     ]
     return [node("section", node("h2", "Data"), definitions(named))]

@@ -29,6 +29,7 @@ from fleetfoot.train.events import (
     RolledBack,
     Updated,
 )
+from fleetfoot.train.figures import MEASURED, Kind
 from fleetfoot.train.loop import Outcome
 from fleetfoot.train.settings import Line
 
@@ -40,8 +41,9 @@ class Progress(LiveView):
     """A context that receives the events of a run and shows them: in a terminal a bar over the last
     epochs, elsewhere a line for each epoch, and now and then one within a long epoch."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, task: Kind = "classify") -> None:
         super().__init__(console)
+        self._task: Kind = task
         self._said = time.monotonic()
         self._bad = self._epochs = 0
         self._now: Updated | None = None
@@ -64,7 +66,8 @@ class Progress(LiveView):
             self._words = f"evaluating: {event.done:,} of {event.of:,} pictures"
             self._show()
         elif isinstance(event, EpochDone):
-            self._say(epoch_text(event.row, self._epochs, is_best=event.is_best))
+            said = epoch_text(event.row, self._epochs, is_best=event.is_best, task=self._task)
+            self._say(said)
         elif isinstance(event, BadImage):
             self._bad += 1
             if self._bad <= SHOWN_BAD:
@@ -108,16 +111,17 @@ def updated_text(event: Updated) -> str:
     return ", ".join(parts)
 
 
-def epoch_text(row: Epoch, epochs: int, *, is_best: bool) -> str:
+def epoch_text(row: Epoch, epochs: int, *, is_best: bool, task: Kind = "classify") -> str:
     """An epoch's figures in a line."""
     parts = [
         f"epoch {row.epoch + 1:>{len(str(epochs))}} of {epochs}: loss {digits(row.train_loss)}",
         f"{row.images_per_s:,.0f} images/s",
     ]
-    if row.eval_top1 is not None:
-        parts.append(f"top-1 {row.eval_top1:.2f} %")
-    if row.ema_top1 is not None:
-        parts.append(f"average {row.ema_top1:.2f} %")
+    figure = MEASURED[task].deciding
+    if (value := row.figures.get(f"eval_{figure.name}")) is not None:
+        parts.append(figure.text(value))
+    if (value := row.figures.get(f"ema_{figure.name}")) is not None:
+        parts.append(f"average {figure.number(value)} {figure.unit}".rstrip())
     return ", ".join(parts) + (" (best)" if is_best else "")
 
 
@@ -136,9 +140,9 @@ def card(outcome: Outcome, *, data: str, pictures: str = "") -> RenderableType:
     if last is not None:
         named["loss"] = f"{digits(last.train_loss)} in the last epoch"
     if outcome.best is not None:
-        named["best"] = f"top-1 {outcome.best.top1:.2f} % after epoch {outcome.best.epoch + 1}"
+        named["best"] = f"{outcome.best.text} after epoch {outcome.best.epoch + 1}"
     if outcome.test is not None:
-        named["test"] = f"top-1 {outcome.test['top1']:.2f} % of {outcome.test['images']:,} pictures"
+        named["test"] = f"{test_text(outcome)} of {outcome.test['images']:,} pictures"
     if outcome.bad_images:
         named["bad pictures"] = f"{len(outcome.bad_images):,}, named in events.jsonl"
     named["weights"] = visible(outcome.checkpoint)
@@ -149,16 +153,24 @@ def card(outcome: Outcome, *, data: str, pictures: str = "") -> RenderableType:
     return Group(*parts)
 
 
+def test_text(outcome: Outcome) -> str:
+    """The deciding figure on the test pictures, with its title and unit."""
+    assert outcome.test is not None
+    figure = MEASURED[outcome.task].deciding
+    return figure.text(outcome.test[figure.name])
+
+
 def next_commands(outcome: Outcome, data: str, pictures: str = "") -> list[str]:
     """Commands that go on from a run."""
     if not outcome.finished:
         return [f"fleetfoot train --resume {outcome.folder}"]
     model = str(outcome.checkpoint)
+    task = "" if outcome.task == "classify" else f" --task {outcome.task}"
     if ".py" in outcome.model:
         model = f"'{outcome.model}' --weights {outcome.checkpoint}"
     return [
-        f"fleetfoot predict {model} {pictures or 'PICTURES'}",
-        f"fleetfoot eval {model}{f' {data}' if data else ''}",
+        f"fleetfoot predict {model} {pictures or 'PICTURES'}{task}",
+        f"fleetfoot eval {model}{f' {data}' if data else ''}{task}",
         f"fleetfoot fuse {model}",
         f"fleetfoot compile {model}",
         f"fleetfoot bench {model}",

@@ -31,10 +31,15 @@ class TaskNetwork(nn.Module):
     """
 
     task: ClassVar[Task]
+    with_masks: ClassVar[bool] = False
+    """Whether it finds a mask for each object, and learns from masks."""
     backbone: nn.Module
     """Feature maps of a batch: a list of (B, C, H, W)."""
     num_classes: int
     """Classes of the data, numbered from 0; a background that a head adds is its own matter."""
+    options: dict[str, Any]
+    """The arguments that were not left at their defaults, as plain values and without the places of
+    weights: what a checkpoint states, to build the network again."""
     pretrained_cfg: PretrainedConfig
     """Preprocessing, and the names of the classes if they are known."""
 
@@ -58,6 +63,11 @@ class TaskNetwork(nn.Module):
             size: height and width of the input, in pixels.
         """
         raise NotImplementedError
+
+    def whole(self) -> nn.Module:
+        """The network as it is counted: the fixed part, and what has weights after it, on a fixed
+        amount of work. Its ``note`` says how much, if there is any."""
+        return self
 
     def parts(self) -> dict[str, tuple[str, ...]]:
         """Names of the submodules of each part of the network, in the order in which they run:

@@ -22,7 +22,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,60 +32,79 @@ import torch
 from torch import Tensor
 
 from fleetfoot.errors import CheckpointError, CorruptFileError, RecordError, visible
-from fleetfoot.files import flush_folder, parsed, read_object, replacing, to_json
+from fleetfoot.files import flush_folder, parsed, plain, read_object, replacing, to_json
 from fleetfoot.train.config import Recipe, Run
+from fleetfoot.train.figures import FIGURES, Kind
 from fleetfoot.weights import own
 from fleetfoot.weights.files import WeightsFile
 from fleetfoot.weights.pretrained import PretrainedConfig, untrained
 
-FORMAT = 1
+FORMAT = 2
 """Version of the form in which ``training`` is written."""
+CLASSIFIERS_ONLY = 1
+"""The version before, which knew no task but classification; it is read too."""
 PARTS = ("model", "ema", "optim")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """Figures of one epoch: a row of ``summary.csv``. Accuracies are in percent; those that were
-    not measured are None."""
+    """What is known of one epoch: a row of ``summary.csv``."""
 
     epoch: int
     update: int
     """Updates done at its end."""
     train_loss: float
-    eval_loss: float | None = None
-    eval_top1: float | None = None
-    eval_top5: float | None = None
-    ema_loss: float | None = None
-    """Figures of the averaged weights, on the same pictures."""
-    ema_top1: float | None = None
-    ema_top5: float | None = None
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    """What was measured, by column: ``eval_top1`` of the weights, ``ema_top1`` of the averaged
+    ones. None: the network gave nothing finite to measure."""
     lr: float
     """Learning rate of the last update."""
-    size: int
-    """Height and width of the pictures in training."""
+    size: int | tuple[int, int]
+    """Height and width of the pictures in training; one number if they are equal."""
     images_per_s: float
     """Pictures trained on in a second, without evaluation."""
     seconds: float
     """Time in training and evaluation."""
 
+    def cell(self, column: str) -> Any:
+        """What stands in a column of ``summary.csv``; None if it was not measured."""
+        return self.figures.get(column) if column not in _CELLS else getattr(self, column)
+
+    def figure(self, name: str) -> float | None:
+        """A figure of the averaged weights if they are kept, otherwise of the weights; None if it
+        was not measured."""
+        average = self.figures.get(f"ema_{name}")
+        return self.figures.get(f"eval_{name}") if average is None else average
+
+
+_CELLS = frozenset(one.name for one in fields(Epoch)) - {"figures"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The evaluation with the highest accuracy so far; of several, that with the lowest loss."""
+    """The best evaluation so far by one figure; of several equal ones, that with the lowest
+    loss."""
 
     update: int
     epoch: int
-    top1: float
-    """Percent."""
+    figure: str
+    """Name of the figure (``train.figures``)."""
+    value: float
     loss: float | None
-    """None if no answer of the network was finite."""
+    """None if the evaluation measures no loss, or if no answer of the network was finite."""
 
     def is_better_than(self, other: Best | None) -> bool:
         return other is None or self._rank > other._rank
 
     @property
     def _rank(self) -> tuple[float, float]:
-        return self.top1, -math.inf if self.loss is None else -self.loss
+        value = self.value if FIGURES[self.figure].rises else -self.value
+        return value, -math.inf if self.loss is None else -self.loss
+
+    @property
+    def text(self) -> str:
+        """The value with its title and unit."""
+        return FIGURES[self.figure].text(self.value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +117,7 @@ class Data:
     """Fingerprint of the pictures that are trained on."""
     evaluated: str = ""
     """Fingerprint of the pictures that are evaluated; "" without any."""
+    task: Kind = "classify"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +276,7 @@ def read(path: Path) -> Checkpoint:
         split[part][key] = tensor
     return Checkpoint(
         model=metadata["model"],
-        options=own.tuples(json.loads(metadata["options"])),
+        options=json.loads(metadata["options"], object_hook=own.tuples),
         preprocessing=_preprocessing(WeightsFile(path, "safetensors", {}, (), (), metadata)),
         training=training,
         weights=split["model"],
@@ -279,10 +299,30 @@ def _training(path: Path, metadata: Mapping[str, str]) -> Training:
     )
     try:
         raw = read_object(metadata["training"])
-        if raw.pop("format", None) != FORMAT:
+        form = raw.pop("format", None)
+        if form == CLASSIFIERS_ONLY:
+            raw = _from_classifiers_only(raw)
+        elif form != FORMAT:
             raise CheckpointError(
                 f"{by}, in another form than this version reads ({FORMAT}). {instead}"
             )
         return parsed(raw, Training, "training")
     except RecordError as error:
         raise CheckpointError(f"{by}, whose settings differ: {error}. {instead}") from error
+
+
+def _from_classifiers_only(raw: dict[str, Any]) -> dict[str, Any]:
+    """``training`` in its present form, from the version before."""
+    measured = [f"{kind}_{name}" for kind in ("eval", "ema") for name in ("loss", "top1", "top5")]
+    history = []
+    for row in raw.get("history", ()):
+        figures = {name: row.pop(name) for name in measured if name in row}
+        history.append({**row, "figures": {k: v for k, v in figures.items() if v is not None}})
+    best = raw.get("best")
+    if best is not None:
+        best = {**best, "figure": "top1", "value": best["top1"]}
+        del best["top1"]
+    data = {"task": "classify", **raw.get("data", {})}
+    # settings that did not exist have their defaults, which change nothing
+    recipe = {**plain(asdict(Recipe())), **raw.get("recipe", {})}
+    return {**raw, "history": history, "best": best, "data": data, "recipe": recipe}

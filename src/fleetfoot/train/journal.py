@@ -2,7 +2,7 @@
 
 ==================  ============================================================================
 ``args.yaml``       every setting
-``summary.csv``     a row for each epoch, with timm's columns; accuracies in percent
+``summary.csv``     a row for each epoch, with timm's columns first; accuracies in percent
 ``curves.png``      the same as a picture
 ``events.jsonl``    what happened, one line of JSON each
 ``tensorboard/``    TensorBoard's files, if asked for
@@ -27,24 +27,26 @@ from fleetfoot.errors import CheckpointError, MissingExtraError
 from fleetfoot.files import plain, read_text, replacing, to_json, write_text
 from fleetfoot.train.checkpoint import Epoch
 from fleetfoot.train.events import EpochDone, Evaluating, Event, Updated
+from fleetfoot.train.figures import MEASURED, Kind, columns
 
 ARGS, SUMMARY, CURVES, EVENTS = "args.yaml", "summary.csv", "curves.png", "events.jsonl"
-COLUMNS = (
-    "epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5", "lr", "ema_loss", "ema_top1",
-    "ema_top5", "size", "update", "images_per_s", "seconds",
-)  # fmt: skip
-"""Columns of ``summary.csv``: those of timm's first."""
 
 
-def summary(history: Sequence[Epoch]) -> str:
+def summary(history: Sequence[Epoch], task: Kind = "classify") -> str:
     """The rows of the epochs as CSV; an empty cell for what was not measured."""
     text = io.StringIO()
     written = csv.writer(text, lineterminator="\n")
-    written.writerow(COLUMNS)
+    names = columns(task)
+    written.writerow(names)
     for row in history:
-        values = [getattr(row, name) for name in COLUMNS]
-        written.writerow("" if value is None else value for value in values)
+        written.writerow(_cell(row.cell(name)) for name in names)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 class Journal:
@@ -55,12 +57,14 @@ class Journal:
         folder: Path,
         args: str,
         *,
+        task: Kind = "classify",
         history: Sequence[Epoch] = (),
         update: int = 0,
         tensorboard: bool = False,
     ) -> None:
         """Args:
         args: the settings, as YAML.
+        task: decides the columns of ``summary.csv``.
         history: the epochs that are done, if the run goes on.
         update: the updates that are done.
         tensorboard: write TensorBoard's files too.
@@ -69,11 +73,11 @@ class Journal:
             MissingExtraError: TensorBoard is not installed.
             CheckpointError: the folder cannot be written.
         """
-        self.folder = folder
+        self.folder, self.task = folder, task
         self._board = _board(folder, update) if tensorboard else None
         try:
             write_text(folder / ARGS, args)
-            write_text(folder / SUMMARY, summary(history))
+            write_text(folder / SUMMARY, summary(history, task))
             kept = _lines(folder / EVENTS, history)
             write_text(folder / EVENTS, "".join(f"{line}\n" for line in kept))
             self._events: TextIO = (folder / EVENTS).open("a", encoding="utf-8")
@@ -97,19 +101,19 @@ class Journal:
         self._events.write(_line(event) + "\n")
         self._events.flush()
         if isinstance(event, EpochDone) and self._board is not None:
-            for name in ("train_loss", *(n for n in COLUMNS if n.startswith(("eval_", "ema_")))):
-                if (value := getattr(event.row, name)) is not None:
+            for name, value in {"train_loss": event.row.train_loss, **event.row.figures}.items():
+                if value is not None:
                     self._board.add_scalar(name.replace("_", "/", 1), value, event.row.update)
 
     def rows(self, history: Sequence[Epoch]) -> None:
         """Writes the rows of all epochs so far."""
-        write_text(self.folder / SUMMARY, summary(history))
+        write_text(self.folder / SUMMARY, summary(history, self.task))
 
     def draw(self, history: Sequence[Epoch]) -> None:
         """Draws the curves of all epochs so far."""
         if history:
             with replacing(self.folder / CURVES) as draft:
-                draft.write_bytes(curves(history))
+                draft.write_bytes(curves(history, self.task))
 
 
 def _line(event: Event) -> str:
@@ -158,8 +162,8 @@ def _board(folder: Path, update: int) -> Any:
     return SummaryWriter(str(folder / "tensorboard"), purge_step=update + 1)
 
 
-def curves(history: Sequence[Epoch]) -> bytes:
-    """Loss, accuracy and learning rate by epoch, as a PNG file."""
+def curves(history: Sequence[Epoch], task: Kind = "classify") -> bytes:
+    """Loss, the deciding figure and learning rate by epoch, as a PNG file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.4))
@@ -168,7 +172,7 @@ def curves(history: Sequence[Epoch]) -> bytes:
     epochs = [row.epoch + 1 for row in history]
 
     def draw(axes: Any, name: str, label: str) -> None:
-        values = [getattr(row, name) for row in history]
+        values = [row.cell(name) for row in history]
         points = [(e, v) for e, v in zip(epochs, values, strict=True) if v is not None]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, marker=".", linewidth=1)
@@ -176,10 +180,12 @@ def curves(history: Sequence[Epoch]) -> bytes:
     draw(loss, "train_loss", "training")
     draw(loss, "eval_loss", "evaluation")
     draw(loss, "ema_loss", "evaluation, average")
-    draw(accuracy, "eval_top1", "top-1")
-    draw(accuracy, "ema_top1", "top-1, average")
+    deciding = MEASURED[task].deciding
+    draw(accuracy, f"eval_{deciding.name}", deciding.title)
+    draw(accuracy, f"ema_{deciding.name}", f"{deciding.title}, average")
     draw(rate, "lr", "learning rate")
-    for axes, title in ((loss, "loss"), (accuracy, "accuracy, %"), (rate, "learning rate")):
+    chart = ", ".join(filter(None, (deciding.chart, deciding.unit)))
+    for axes, title in ((loss, "loss"), (accuracy, chart), (rate, "learning rate")):
         axes.set_title(title)
         axes.set_xlabel("epochs")
         axes.grid(alpha=0.3)

@@ -1,6 +1,6 @@
 """What an update changes: the network, its optimiser, its average, the scaler; and one update.
 
-B batch · C channels · H W space · N classes
+B batch · C channels · H W space
 """
 
 from __future__ import annotations
@@ -14,19 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fleetfoot.data import mixing
-from fleetfoot.data.augment import erase_
 from fleetfoot.data.loader import Batch
 from fleetfoot.data.order import Order
 from fleetfoot.errors import CheckpointError, TrainingError
 from fleetfoot.train import optimisers
 from fleetfoot.train.averaging import Average, set_momentum_
-from fleetfoot.train.building import Built, recompute_
+from fleetfoot.train.building import recompute_
 from fleetfoot.train.checkpoint import Checkpoint
-from fleetfoot.train.config import Recipe, Run
-from fleetfoot.train.distil import Teacher
+from fleetfoot.train.config import Run
 from fleetfoot.train.groups import freeze_
-from fleetfoot.train.losses import loss
+from fleetfoot.train.objectives import Objective
 from fleetfoot.train.processes import Processes
 from fleetfoot.train.schedules import Schedules
 from fleetfoot.train.sync_batchnorm import synchronised
@@ -53,15 +50,14 @@ class Learner:
 
     def __init__(
         self,
-        built: Built,
-        recipe: Recipe,
+        objective: Objective,
         run: Run,
         order: Order,
         processes: Processes,
-        teacher: Teacher | None = None,
     ) -> None:
-        self.built, self.recipe, self.run = built, recipe, run
-        self.order, self.processes, self.teacher = order, processes, teacher
+        built, recipe = objective.built, objective.recipe
+        self.objective, self.built, self.recipe, self.run = objective, built, recipe, run
+        self.order, self.processes = order, processes
         self.course = Schedules.of(recipe, order.updates_per_epoch)
         self.device = torch.device(run.device)
         self.dtype = torch.float64 if recipe.precision == "float64" else torch.float32
@@ -73,16 +69,13 @@ class Learner:
         module.to(device=self.device, dtype=self.dtype)
         if run.channels_last:
             module.to(memory_format=torch.channels_last)
-        if teacher is not None:
-            teacher.module.to(device=self.device, dtype=self.dtype)
-            teacher.check(self.classes, built.preprocess.channels)
+        objective.to_(self.device, self.dtype)
         self.module: nn.Module = module.train()
         self.average = Average(module) if recipe.ema.decay is not None else None
         if run.checkpointing:
             recompute_(module)
         self.optimiser = optimisers.build(module, recipe)
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None
-        self.loss = loss(recipe)
         self._parallel: DistributedDataParallel | None = None
         self._arranged = False
         forward: Any = module
@@ -92,7 +85,8 @@ class Learner:
             )
         if run.compile:
             forward = torch.compile(forward)
-        self._forward = forward
+        self.forward = forward
+        """The network, through what wraps it for several processes or compiles it."""
 
     # ---- One update
 
@@ -147,35 +141,9 @@ class Learner:
         return self._parallel.no_sync()
 
     def _loss(self, batch: Batch) -> Tensor:
-        recipe = self.recipe
-        x = erase_(
-            self.normalised(batch.pixels),
-            augment=recipe.augment,
-            seed=recipe.seed,
-            epoch=batch.epoch,
-            indices=batch.indices.tolist(),
-            repeats=batch.repeats.tolist(),
-        )
-        hot = mixing.targets(batch.labels.to(self.device), self.classes).to(self.dtype)
-        x, targets = mixing.apply(self._draws(batch, x), x, hot, first=self._share(batch).start)
-        with self.autocast():
-            taught = None if self.teacher is None else self.teacher(x, self.built.preprocess)
-            logits = self._forward(x)
-        return self.loss(
-            logits.to(self.dtype), targets, None if taught is None else taught.to(self.dtype)
-        )
+        return self.objective.loss(self, batch)
 
-    def _draws(self, batch: Batch, x: Tensor) -> mixing.Draws:
-        return mixing.draw(
-            self.recipe.mix,
-            seed=self.recipe.seed,
-            update=batch.update,
-            epoch=batch.epoch,
-            batch=self.recipe.batch,
-            size=(x.shape[-2], x.shape[-1]),
-        )
-
-    def _share(self, batch: Batch) -> slice:
+    def share(self, batch: Batch) -> slice:
         """Positions of the batch's pictures in the update."""
         return self.order.share(
             rank=self.processes.rank,
@@ -211,10 +179,6 @@ class Learner:
     def _trained(self) -> Iterator[nn.Parameter]:
         for group in self.optimiser.param_groups:
             yield from group["params"]
-
-    @property
-    def classes(self) -> int:
-        return len(self.built.preprocessing.labels)
 
     def is_finite(self) -> bool:
         """Whether all parameters and buffers are finite."""

@@ -20,19 +20,30 @@ from torch import nn
 
 from fleetfoot import interrupts
 from fleetfoot.data.dataset import Dataset
+from fleetfoot.data.scenes import SceneSet
 from fleetfoot.errors import CheckpointError, TrainingError
 from fleetfoot.machine import environment
 from fleetfoot.network import Workload
 from fleetfoot.train import checkpoint
-from fleetfoot.train.building import build
+from fleetfoot.train.building import Built, build
 from fleetfoot.train.checkpoint import Best, Checkpoint, Data, Epoch
+from fleetfoot.train.classification import Classification
 from fleetfoot.train.config import Recipe, Run
 from fleetfoot.train.distil import Teacher
 from fleetfoot.train.events import Event, Notice, OnEvent
+from fleetfoot.train.figures import Kind
 from fleetfoot.train.folder import BEST, LAST, Folder
 from fleetfoot.train.journal import Journal
 from fleetfoot.train.learner import check_device
+from fleetfoot.train.objectives import Objective
 from fleetfoot.train.processes import Processes
+from fleetfoot.train.recipes import general_recipe
+from fleetfoot.train.scene_tasks import (
+    Detection,
+    HandReconstruction,
+    SceneObjective,
+    Segmentation,
+)
 from fleetfoot.train.session import Session
 from fleetfoot.train.settings import Settings, safe_changes, to_yaml
 
@@ -45,6 +56,7 @@ class Outcome:
 
     folder: Path
     model: str
+    task: Kind = "classify"
     update: int
     """Updates done."""
     updates: int
@@ -71,7 +83,7 @@ class Outcome:
 
 def train(
     model: str | Workload | nn.Module,
-    dataset: Dataset,
+    dataset: Dataset | SceneSet,
     recipe: Recipe,
     run: Run,
     folder: str | Path,
@@ -108,6 +120,17 @@ def train(
     processes = Processes.here()
     if dataset.train is None:
         raise TrainingError(f"{dataset.name} has no pictures to train on; it has {_parts(dataset)}")
+    task = task_of(dataset)
+    if recipe.task != task:
+        raise TrainingError(
+            f"the recipe {recipe.name} is for {recipe.task}, and {dataset.name} is for {task}; "
+            f"choose another, for example {general_recipe(task)}"
+        )
+    if run.compile and task != "classify":
+        raise TrainingError(
+            f"run.compile is offered for classification, not for {task}: losses of other tasks "
+            "branch on values; set run.compile=false"
+        )
     check_device(run.device)
     place = Folder(folder)
     tell: OnEvent = on_event if processes.is_first else lambda event: None
@@ -118,10 +141,16 @@ def train(
         if found is not None:
             options = {**found.options, **(options or {})}
         built = build(
-            model, dataset.classes, recipe, options=options, accept_licence=accept_licence
+            model,
+            dataset.classes,
+            recipe,
+            options=options,
+            accept_licence=accept_licence,
+            task=task,
         )
         for note in () if found else built.notes:
             tell(Notice(f"{built.name}: {note}"))
+        objective = _objective(built, recipe, accept_licence)
         data = _data(dataset)
         if found is not None:
             _check_same(found, built.name, data, recipe, run, tell)
@@ -130,18 +159,14 @@ def train(
             journal = Journal(
                 place.path,
                 to_yaml(Settings(recipe, run), model=built.name, data=dataset.name),
+                task=objective.task,
                 history=() if found is None else found.training.history,
                 update=0 if found is None else found.training.update,
                 tensorboard=tensorboard,
             )
             stack.callback(journal.close)
             tell = _both(journal.note, on_event)
-        teacher = None
-        if recipe.distil.teacher:
-            teacher = Teacher.of(recipe.distil, accept_licence=accept_licence)
-        session = Session(
-            built, dataset, data, recipe, run, place, processes, journal, tell, teacher
-        )
+        session = Session(objective, dataset, data, run, place, processes, journal, tell)
         asked = stack.enter_context(interrupts.asked_to_stop())
         session.begin(found)
         try:
@@ -156,6 +181,7 @@ def train(
         return Outcome(
             folder=place.path,
             model=built.name,
+            task=objective.task,
             update=session.update,
             updates=session.course.total_updates,
             interrupted=interrupted,
@@ -169,7 +195,28 @@ def train(
         )
 
 
-def _parts(dataset: Dataset) -> str:
+OBJECTIVES: dict[Kind, type[SceneObjective]] = {
+    "detect": Detection,
+    "segment": Segmentation,
+    "hand": HandReconstruction,
+}
+
+
+def task_of(dataset: Dataset | SceneSet) -> Kind:
+    """What a data set is for."""
+    return dataset.task if isinstance(dataset, SceneSet) else "classify"
+
+
+def _objective(built: Built, recipe: Recipe, accept_licence: bool) -> Objective:
+    if recipe.task != "classify":
+        return OBJECTIVES[recipe.task](built, recipe)
+    teacher = None
+    if recipe.distil.teacher:
+        teacher = Teacher.of(recipe.distil, accept_licence=accept_licence)
+    return Classification(built, recipe, teacher)
+
+
+def _parts(dataset: Dataset | SceneSet) -> str:
     return ", ".join(split.name for split in dataset.splits) or "none at all"
 
 
@@ -241,7 +288,7 @@ def _first_start(
     return found, str(path)
 
 
-def _data(dataset: Dataset) -> Data:
+def _data(dataset: Dataset | SceneSet) -> Data:
     assert dataset.train is not None
     evaluated = dataset.val or dataset.test
     return Data(
@@ -249,6 +296,7 @@ def _data(dataset: Dataset) -> Data:
         classes=dataset.classes,
         train=dataset.train.fingerprint,
         evaluated=evaluated.fingerprint if evaluated else "",
+        task=task_of(dataset),
     )
 
 
@@ -262,6 +310,10 @@ def _check_same(
     """
     before = found.training
     again = "; begin a new run in another folder"
+    if before.data.task != data.task:
+        raise CheckpointError(
+            f"the run is for {before.data.task}, and {data.name} is for {data.task}{again}"
+        )
     if found.model != model:
         raise CheckpointError(f"the run trains {found.model}, not {model}{again}")
     if before.data.classes != data.classes:
@@ -270,8 +322,9 @@ def _check_same(
             f"before, {len(data.classes)} now, or other names{again}"
         )
     if before.data.train != data.train:
+        known = "classes" if data.task == "classify" else "targets"
         raise CheckpointError(
-            f"the data set has changed since the run began: names, sizes or classes of the "
+            f"the data set has changed since the run began: names, sizes or {known} of the "
             f"pictures in {data.name} are not those of {before.data.name} then, so the rest of the "
             f"run would see others. Restore them, or begin a new run from the weights: --set "
             f"init.weights=FILE"

@@ -15,20 +15,17 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.data.augment import Augmentation
-from fleetfoot.data.dataset import Dataset, Split
-from fleetfoot.data.loader import Batch, evaluation_batches, training_batches
+from fleetfoot.data.dataset import Dataset
+from fleetfoot.data.loader import Batch, Part, evaluation_batches, training_batches
 from fleetfoot.data.order import Order
+from fleetfoot.data.scenes import SceneSet
 from fleetfoot.errors import TrainingError
-from fleetfoot.evaluate.tally import Tally
 from fleetfoot.interrupts import NAMES, Asked
 from fleetfoot.machine import environment
 from fleetfoot.train import checkpoint
 from fleetfoot.train.averaging import reestimate_
-from fleetfoot.train.building import Built
 from fleetfoot.train.checkpoint import Best, Checkpoint, Data, Epoch, Training
-from fleetfoot.train.config import Recipe, Run
-from fleetfoot.train.distil import Teacher
+from fleetfoot.train.config import Run
 from fleetfoot.train.events import (
     BadImage,
     Begun,
@@ -43,6 +40,7 @@ from fleetfoot.train.events import (
 from fleetfoot.train.folder import BEST, Folder
 from fleetfoot.train.journal import Journal
 from fleetfoot.train.learner import Learner, seed_of
+from fleetfoot.train.objectives import Objective
 from fleetfoot.train.processes import Processes
 from fleetfoot.train.schedules import Schedules
 
@@ -75,23 +73,22 @@ class Session:
 
     def __init__(
         self,
-        built: Built,
-        dataset: Dataset,
+        objective: Objective,
+        dataset: Dataset | SceneSet,
         data: Data,
-        recipe: Recipe,
         run: Run,
         folder: Folder,
         processes: Processes,
         journal: Journal | None,
         tell: OnEvent,
-        teacher: Teacher | None = None,
     ) -> None:
         assert dataset.train is not None
-        self.built, self.dataset, self.data = built, dataset, data
+        built, recipe = objective.built, objective.recipe
+        self.objective, self.built, self.dataset, self.data = objective, built, dataset, data
         self.recipe, self.run, self.folder = recipe, run, folder
         self.processes, self.journal, self.tell = processes, journal, tell
         self.pictures = dataset.train
-        self.evaluated = dataset.val or dataset.test
+        self.evaluated: Part | None = dataset.val or dataset.test
         self.order = Order(
             examples=len(self.pictures),
             batch=recipe.batch,
@@ -100,14 +97,8 @@ class Session:
         )
         self.order.share(rank=processes.rank, world=processes.world, parts=recipe.optim.accumulate)
         self.course = Schedules.of(recipe, self.order.updates_per_epoch)
-        self.learner = Learner(built, recipe, run, self.order, processes, teacher)
-        self.augmentation = Augmentation(
-            augment=recipe.augment,
-            preprocess=built.preprocess,
-            phases=recipe.phases,
-            size=recipe.size or built.preprocess.height,
-            seed=recipe.seed,
-        )
+        self.learner = Learner(objective, run, self.order, processes)
+        self.maker = objective.training(self.pictures)
 
         self.update = self.epochs = 0
         self.loss_sum, self.loss_count = 0.0, 0
@@ -173,7 +164,7 @@ class Session:
         return training_batches(
             self.pictures,
             order=self.order,
-            augmentation=self.augmentation,
+            maker=self.maker,
             first_update=first,
             last_update=last,
             rank=self.processes.rank,
@@ -303,15 +294,15 @@ class Session:
             modules = {"eval": self.learner.module}
             if self.learner.average is not None:
                 modules["ema"] = self.learner.average.module
-            tallies, stopped = self.evaluate(list(modules.values()), self.evaluated, asked)
+            found, stopped = self.evaluate(list(modules.values()), self.evaluated, asked)
             if stopped:
                 self._save()
                 return stopped
-            for kind, tally in zip(modules, tallies, strict=True):
+            for kind, measured in zip(modules, found, strict=True):
                 figures |= {
-                    f"{kind}_loss": tally.loss,
-                    f"{kind}_top1": tally.top(1),
-                    f"{kind}_top5": tally.top(5),
+                    f"{kind}_{figure.name}": measured[figure.name]
+                    for figure in self.objective.measured.figures
+                    if figure.name in measured  # masks only if the network finds them
                 }
             self._evaluation_s = time.monotonic() - began
         spent, updates = self._trained_s, self._trained_updates
@@ -320,15 +311,17 @@ class Session:
             update=self.update,
             train_loss=self.loss_sum / max(1, self.loss_count),
             lr=self.course.lr(self.update - 1),
-            size=self.course.size(epoch) or self.recipe.size or self.built.preprocess.height,
+            size=self.objective.size(epoch),
             images_per_s=updates * self.recipe.batch / spent if spent else 0.0,
             seconds=self.seconds,
-            **figures,
+            figures=figures,
         )
         is_best = False
         kind = "eval" if self.learner.average is None else "ema"
-        if (top1 := figures.get(f"{kind}_top1")) is not None:
-            now = Best(update=self.update, epoch=epoch, top1=top1, loss=figures[f"{kind}_loss"])
+        name = self.objective.deciding.name
+        if (value := figures.get(f"{kind}_{name}")) is not None:
+            loss = figures.get(f"{kind}_loss")
+            now = Best(update=self.update, epoch=epoch, figure=name, value=value, loss=loss)
             if is_best := now.is_better_than(self.best):
                 self.best = now
         self.history.append(row)
@@ -347,20 +340,21 @@ class Session:
             self.bad_images = found | self.bad_images
 
     def evaluate(
-        self, modules: Sequence[nn.Module], split: Split, asked: Asked | None = None
-    ) -> tuple[list[Tally], str]:
-        """The tally of each network on the same pictures, over all processes; or none, and the name
-        of the signal that came meanwhile."""
-        tallies = [Tally(len(self.dataset.classes)) for _ in modules]
+        self, modules: Sequence[nn.Module], part: Part, asked: Asked | None = None
+    ) -> tuple[list[Mapping[str, Any]], str]:
+        """The figures of each network on the same pictures, over all processes; or none, and the
+        name of the signal that came meanwhile."""
+        objective = self.objective
+        meters = [objective.meter(part) for _ in modules]
         modes = [module.training for module in modules]
         for module in modules:
             self.processes.copy_from_first_(module.state_dict().values())
             module.eval()
         batches = evaluation_batches(
-            split,
-            preprocess=self.built.preprocess,
+            part,
+            maker=objective.evaluation(part),
             batch=max(1, self.recipe.batch // self.processes.world),
-            workers=0 if len(split) < FEW_PICTURES else self.run.workers,
+            workers=0 if len(part) < FEW_PICTURES else self.run.workers,
             rank=self.processes.rank,
             world=self.processes.world,
             on_bad=self.run.on_bad_image,
@@ -378,26 +372,18 @@ class Session:
                     if batch is None:
                         continue
                     x = self.learner.normalised(batch.pixels)
-                    for module, tally in zip(modules, tallies, strict=True):
-                        with self.learner.autocast():
-                            logits = module(x)
-                        tally.update(logits, batch.labels)
+                    for module, meter in zip(modules, meters, strict=True):
+                        objective.judge(meter, part, module, x, batch, self.learner)
                     self._note_bad(batch)
-                    done += len(batch.labels) * self.processes.world
-                    self.tell(Evaluating(done=min(done, len(split)), of=len(split)))
+                    done += len(batch.indices) * self.processes.world
+                    self.tell(Evaluating(done=min(done, len(part)), of=len(part)))
         finally:
             for module, mode in zip(modules, modes, strict=True):
                 module.train(mode)
         if stop:
             return [], SIGNALS[stop]
-        return [self._whole(tally) for tally in tallies], ""
-
-    def _whole(self, tally: Tally) -> Tally:
-        """The tally of all processes."""
-        whole = Tally(tally.classes)
-        for part in self.processes.gathered(tally.as_json()):
-            whole = whole + Tally.from_json(part)
-        return whole
+        whole = (objective.together(self.processes.gathered(meter)) for meter in meters)
+        return [objective.figures(meter) for meter in whole], ""
 
     def test(self) -> Mapping[str, Any] | None:
         """Figures of the best weights on the test pictures, if they are other ones than those that
@@ -410,8 +396,8 @@ class Session:
             path = self.folder.path / BEST
             found = checkpoint.read(path)
             module.load_state_dict(found.weights if average is None else found.average)
-        (tally,), _ = self.evaluate([module], self.dataset.test)
-        return tally.figures()
+        (figures,), _ = self.evaluate([module], self.dataset.test)
+        return figures
 
     def _reestimate(self) -> None:
         """Estimates the statistics of the batch norms anew, over pictures that come after the

@@ -313,7 +313,7 @@ class Watch:
         return max(self.reports.values(), default=None)
 
     def _take(self, row: Epoch) -> None:
-        top1 = row.eval_top1 if row.ema_top1 is None else row.ema_top1
+        top1 = row.figure("top1")
         if top1 is not None:
             self.reports[row.epoch + 1] = top1
         self.epochs, self.seconds = row.epoch + 1, row.seconds

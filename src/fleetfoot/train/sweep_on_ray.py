@@ -228,7 +228,7 @@ def _trial(config: dict[str, Any], job: Job) -> None:
         nonlocal last
         if isinstance(event, EpochDone):
             row = event.row
-            top1 = row.eval_top1 if row.ema_top1 is None else row.ema_top1
+            top1 = row.figure("top1")
             last = Report(number, row.epoch + 1, top1, row.seconds)
             tell(last)
 

@@ -399,7 +399,7 @@ def guesses(model: nn.Module) -> Iterator[Any]:
     """Inputs that the network may take, the likeliest first; last, a list of images, as detectors
     want.
 
-    Channels are those of the first layer. 128 pixels come before the size that the network's
+    Channels are those of the first layer. 128 pixels come before a larger size that the network's
     configuration states: most networks take them, and they are a third of the work. What is proved
     does not depend on the size.
     """
@@ -414,7 +414,9 @@ def guesses(model: nn.Module) -> Iterator[Any]:
             yield torch.empty(1, channels, *[size] * space)
         return
     stated = stated_size(model)
-    sides: tuple[Size, ...] = (128, *([stated] if stated else []), 224, 256, 64, 32)
+    own: list[Size] = [stated] if stated else []
+    is_small = stated is not None and max(height_width(stated)) < 128
+    sides: tuple[Size, ...] = (*(own if is_small else ()), 128, *own, 224, 256, 64, 32)
     for count in dict.fromkeys([channels, 3]):  # the first module need not be the first to run
         for one in dict.fromkeys(sides):
             yield torch.empty(1, count, *height_width(one))

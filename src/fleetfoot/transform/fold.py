@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fleetfoot.copying import copied
 from fleetfoot.errors import FoldError
-from fleetfoot.ops.conv import SamePadConv2d
+from fleetfoot.ops.conv import SamePadConv2d, UnevenPadConv2d
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -32,7 +32,7 @@ LINEAR = (*CONVS, *TRANSPOSED, nn.Linear)
 Layer: TypeAlias = Any
 """One of ``LINEAR`` or a batch norm: modules whose attributes are more than ``nn.Module`` tells."""
 
-_PLAIN_FORWARDS = {kind.forward for kind in LINEAR} | {SamePadConv2d.forward}
+_PLAIN_FORWARDS = {kind.forward for kind in (*LINEAR, SamePadConv2d, UnevenPadConv2d)}
 _PLAIN_CONVOLUTIONS = {kind._conv_forward for kind in (*CONVS, *TRANSPOSED)}
 _NORM_FORWARDS = {_BatchNorm.forward, nn.SyncBatchNorm.forward}
 

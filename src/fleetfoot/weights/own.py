@@ -56,7 +56,7 @@ def options(file: WeightsFile, like: Any) -> dict[str, Any]:
     """
     known = {field.name: getattr(like, field.name) for field in fields(like)}
     del known["num_classes"]  # the classifier's shape states it
-    return _stated(file, "options", known)
+    return _checked(file, "options", _object(file, "options"), known)
 
 
 def peer_options(file: WeightsFile) -> dict[str, Any]:
@@ -72,14 +72,25 @@ def peer_options(file: WeightsFile) -> dict[str, Any]:
     )
 
 
+def any_options(file: WeightsFile) -> dict[str, Any]:
+    """The options of a network of a task that the file's header states, as plain values.
+
+    Raises:
+        CorruptFileError: the header's entry is no JSON object.
+    """
+    return _object(file, "options")
+
+
 def preprocessing(file: WeightsFile) -> dict[str, Any]:
     """The fields of ``PretrainedConfig`` that the file's header states.
 
     Raises:
         CorruptFileError: the header does not state such fields, or states values of another type.
     """
-    known = asdict(untrained(224))
-    return _stated(file, "preprocessing", {name: known[name] for name in PREPROCESSING})
+    stated = _object(file, "preprocessing")
+    size = (224, 224) if isinstance(stated.get("input_size"), tuple) else 224
+    known = asdict(untrained(size))
+    return _checked(file, "preprocessing", stated, {name: known[name] for name in PREPROCESSING})
 
 
 def labels(file: WeightsFile) -> tuple[str, ...]:
@@ -97,10 +108,6 @@ def labels(file: WeightsFile) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CorruptFileError(f"{file.path}: its header's {LABELS} are no list of names")
     return tuple(names)
-
-
-def _stated(file: WeightsFile, entry: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    return _checked(file, entry, _object(file, entry), known)
 
 
 def _object(file: WeightsFile, entry: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from fleetfoot.errors import UnknownNameError
 
 Interpolation = Literal["bilinear", "bicubic"]
+ResizeMode = Literal["shortest", "squash", "letterbox"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -45,11 +46,12 @@ class PretrainedConfig:
     top1: float | None = None
     """ImageNet-1k validation top-1, percent, at ``input_size`` and ``crop_pct``."""
     top1_source: str = ""
-    input_size: int = 224
+    input_size: int | tuple[int, int] = 224
+    """Height and width, in pixels; one number if they are equal."""
     crop_pct: float = 0.875
-    resize_mode: Literal["shortest", "squash"] = "shortest"
-    """Whether the resize keeps the picture's shape; some of timm's weights are scored on squashed
-    pictures."""
+    resize_mode: ResizeMode = "shortest"
+    """Whether the resize keeps the picture's shape (``shortest``, ``letterbox``) or not
+    (``squash``); some of timm's weights are scored on squashed pictures."""
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
     """Whether pictures are resized by Pillow's filters, as timm and torchvision do; False for
@@ -257,7 +259,7 @@ def choose(name: str, tag: str | None = None) -> PretrainedConfig:
     raise UnknownNameError.of(f"tag of {name}", tag, [row.tag for row in rows])
 
 
-def untrained(input_size: int) -> PretrainedConfig:
+def untrained(input_size: int | tuple[int, int]) -> PretrainedConfig:
     """The row of a fresh network: ImageNet's preprocessing at its own size, and no weights."""
     return PretrainedConfig(tag="", source="none", filename="", input_size=input_size)
 

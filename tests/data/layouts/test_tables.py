@@ -152,7 +152,7 @@ def test_a_table_in_another_encoding(folder):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("x.json", "COCO and other JSON"), ("x.txt", "give lists as CSV"),
+        ("x.json", "COCO's boxes are for --task detect"), ("x.txt", "give lists as CSV"),
         ("data.yaml", "YOLO's"), ("x.pkl", "pickles would run code"), ("x.zip", "unpack it"),
         ("x.parquet", "save_to_disk"), ("x.bin", "give a folder of class folders"),
     ],

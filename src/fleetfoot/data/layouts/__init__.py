@@ -10,19 +10,19 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import re
+from typing import cast, get_args
 
 from fleetfoot.data.dataset import Dataset
 from fleetfoot.data.layouts import digits, folders, saved, shards, tables
 from fleetfoot.data.layouts.assembly import VAL_SHARE
-from fleetfoot.errors import DatasetError, nearest_names, visible
+from fleetfoot.data.layouts.paths import no_data_set, refuse_addresses
+from fleetfoot.data.layouts.scenes import is_drawn, layouts_of, open_scenes
+from fleetfoot.data.scenes import SceneSet
+from fleetfoot.errors import DatasetError, visible
+from fleetfoot.tasks.network import Task
 
-__all__ = ["VAL_SHARE", "open_dataset"]
-
-_COMMAND = re.compile(r"\s*pipe:", re.IGNORECASE)
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+__all__ = ["VAL_SHARE", "open_any", "open_dataset", "open_scenes"]
 
 _PACKED = (
     ".tar.gz",
@@ -36,19 +36,6 @@ _PACKED = (
     ".7z",
     ".rar",
 )
-_HINTS = {
-    ".json": "COCO and other JSON files are not read; list pictures and classes as JSON lines "
-    "(.jsonl) or CSV",
-    ".txt": "give lists as CSV with the columns path and label (.csv)",
-    ".yaml": "YOLO's description; it has boxes, not one class for each picture",
-    ".yml": "YOLO's description; it has boxes, not one class for each picture",
-    ".parquet": "load it with datasets.load_dataset, and give the folder that save_to_disk wrote",
-    ".npz": "arrays are not read; write the pictures as PNG files into class folders",
-    ".npy": "arrays are not read; write the pictures as PNG files into class folders",
-    ".pkl": "pickles would run code, and are not read; write PNG files into class folders",
-    ".h5": "HDF5 is not read; write the pictures as PNG files into class folders",
-}  # fmt: skip
-"""What to do with a file that is no data set here, by suffix."""
 
 
 def open_dataset(
@@ -72,7 +59,7 @@ def open_dataset(
     if where is None:
         return digits.open_digits(val_share)
     text = os.fspath(where)
-    _refuse_addresses(text)
+    refuse_addresses(text)
     if os.path.isdir(text):
         if saved.is_saved(text):
             return saved.open_saved(text, val_share=val_share, seed=seed)
@@ -90,45 +77,35 @@ def open_dataset(
         return tables.open_table(text, val_share=val_share, seed=seed)
     if found := shards.find_shards(text):
         return shards.open_shards(text, found, val_share=val_share, seed=seed)
-    raise DatasetError(_nothing(text))
-
-
-def _refuse_addresses(text: str) -> None:
-    if _COMMAND.match(text):
-        raise DatasetError(
-            "a data set that starts with 'pipe:' would run a command, which is not done; fetch the "
-            "shards first, and give their paths"
-        )
-    if _ADDRESS.match(text):
-        raise DatasetError(
-            f"{visible(text)} is an address; data sets are read from local paths: fetch it first, "
-            "or mount it as a folder"
-        )
-    if not text or "\0" in text:
-        raise DatasetError(f"{text!r} is not a path")
-
-
-def _nothing(text: str) -> str:
-    """What to say of a path that is not a data set."""
-    shown = visible(text)
-    if os.path.islink(text) and not os.path.exists(text):
-        return f"{shown}: a link to {visible(os.readlink(text))}, which is not there"
-    if os.path.exists(text):
-        suffix = os.path.splitext(text)[1].lower()
-        hint = _HINTS.get(
-            suffix, "give a folder of class folders, tar shards, or a CSV or JSONL file"
-        )
-        return f"{shown}: not a data set; {hint}"
-    if glob.has_magic(text) or "{" in text:
-        return f"{shown}: no tar matches this pattern"
-    parent, name = os.path.split(text.rstrip(os.sep))
-    try:
-        near = nearest_names(name, os.listdir(parent or "."))
-    except OSError:
-        near = []
-    hint = (
-        f"; did you mean {' or '.join(visible(os.path.join(parent, n)) for n in near)}?"
-        if near
-        else ""
+    raise DatasetError(
+        no_data_set(text, "give a folder of class folders, tar shards, or a CSV or JSONL file")
     )
-    return f"{shown}: there is no such file or folder{hint}"
+
+
+def open_any(
+    where: str | os.PathLike[str] | None,
+    task: str | None = None,
+    *,
+    val_share: float | None = None,
+    seed: int = 0,
+) -> Dataset | SceneSet:
+    """The set at ``where``, for whatever task it is. Other arguments are those of ``open_dataset``.
+
+    Args:
+        task: ``classify``, ``detect``, ``segment`` or ``hand``. Default: as the layout says.
+
+    Raises:
+        DatasetError: as the function for the task raises it.
+    """
+    if task in get_args(Task):
+        if where is None:
+            give = "give a path, or 'hands'" if task == "hand" else "give a path"
+            raise DatasetError(f"for --task {task}, {give}; the digits have one class each")
+        return open_scenes(where, cast(Task, task), val_share=val_share, seed=seed)
+    if task is None and where is not None and _holds_scenes(os.fspath(where)):
+        return open_scenes(where, val_share=val_share, seed=seed)
+    return open_dataset(where, val_share=val_share, seed=seed)
+
+
+def _holds_scenes(where: str) -> bool:
+    return is_drawn(where) or (os.path.exists(where) and bool(layouts_of(where)))

@@ -99,7 +99,7 @@ def assemble(
         raise DatasetError(
             f"{where}: only one class, {listed(classes)} ({layout}); a classifier needs two or more"
         )
-    said += _alike(classes)
+    said += differing_in_capitals(classes)
     for name, part in parts.items():
         said += _compared(where, name, part, classes, stated=name == "train")
     number = {name: index for index, name in enumerate(classes)}
@@ -155,7 +155,8 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _alike(classes: Sequence[str]) -> list[str]:
+def differing_in_capitals(classes: Sequence[str]) -> list[str]:
+    """Notes on classes that are likely one class under two names."""
     found: dict[str, list[str]] = {}
     for name in classes:
         found.setdefault(_folded(name), []).append(name)
@@ -194,7 +195,7 @@ def split_off(
     """
     if not 0 < share < 1:
         raise ValueError(f"val_share must be below 1 and not below 0, not {share}")
-    drawn = [_draw(seed, train.pictures.name(index)) for index in range(len(train))]
+    drawn = [draw(seed, train.pictures.name(index)) for index in range(len(train))]
     order = np.array(sorted(range(len(train)), key=drawn.__getitem__), dtype=np.int64)
     held = np.zeros(len(train), dtype=bool)
     alone = 0
@@ -216,6 +217,7 @@ def split_off(
     return parts[0], parts[1], notes
 
 
-def _draw(seed: int, name: str) -> bytes:
+def draw(seed: int, name: str) -> bytes:
+    """The draw of a picture of that name: pictures with the lowest ones are held out."""
     text = f"{seed}\0{name}".encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=8).digest()

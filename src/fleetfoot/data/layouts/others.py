@@ -10,8 +10,8 @@ from fleetfoot.data.layouts.assembly import listed
 from fleetfoot.data.layouts.listing import Folder
 
 BOXES = (
-    "it has boxes or masks, not one class for each picture; a classifier needs class folders, or a "
-    "CSV file with the columns path and label"
+    "it has boxes or masks, not one class for each picture: they are for --task detect or segment; "
+    "a classifier needs class folders, or a CSV file with the columns path and label"
 )
 
 IMAGES = frozenset("images imgs img image jpegimages leftimg8bit photos".split())

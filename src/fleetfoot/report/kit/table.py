@@ -36,3 +36,8 @@ def sorting_head(title: str, unit: str, hint: str, *, number: bool, ascending: b
         aria_sort="ascending" if ascending else "none",
         class_="number" if number else None,
     )
+
+
+def scrolling(name: str, content: Element) -> Element:
+    """A table that scrolls sideways if it is wider than the page."""
+    return node("div", content, class_="scroll", tabindex=0, role="region", aria_label=name)

@@ -22,14 +22,16 @@ def thumbnail(source: Source, side: int = SIDE) -> str | None:
         image = source.open(least_side=side).image
     except (ImageError, OSError):
         return None
-    file = io.BytesIO()
     if max(image.size) <= side // 2:
         factor = max(1, side // max(image.size))
         size = (image.width * factor, image.height * factor)
-        image.resize(size, Image.Resampling.NEAREST).save(file, "PNG", optimize=True)
-        kind = "png"
-    else:
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
-        image.save(file, "JPEG", quality=QUALITY)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+        return address(image.resize(size, Image.Resampling.NEAREST), "PNG")
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return address(image)
+
+
+def address(image: Image.Image, kind: str = "JPEG") -> str:
+    """An image as a ``data:`` address."""
+    file = io.BytesIO()
+    image.save(file, kind, **({"optimize": True} if kind == "PNG" else {"quality": QUALITY}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

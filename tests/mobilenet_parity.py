@@ -6,6 +6,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from fleetfoot.models.mobilenet_v3 import TABLES
+
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 """float64, the same operations in the same order: only the rounding of sums may differ."""
 
@@ -22,6 +24,35 @@ def renamed(theirs: dict[str, Tensor], names: list[tuple[str, str]]) -> dict[str
             taken[new] = left.pop(key)
     assert not left, f"keys that nothing took: {sorted(left)}"
     return taken
+
+
+def torchvision_names(size: str) -> list[tuple[str, str]]:
+    """Modules of our MobileNetV3 beside torchvision's, which are one list of blocks, each one list
+    of layers."""
+    names = [("stem.0", "features.0.0"), ("stem.1", "features.0.1")]
+    number = 1
+    for stage, rows in enumerate(TABLES[size]):
+        for block, row in enumerate(rows):
+            parts = ["depthwise", "project"]
+            if number > 1:
+                parts.insert(0, "expand")
+            if row.squeeze:
+                parts.insert(-1, "squeeze_excite")
+            for i, part in enumerate(parts):
+                ours, theirs = f"stages.{stage}.{block}.{part}", f"features.{number}.block.{i}"
+                inner = [("reduce", "fc1"), ("expand", "fc2")]
+                if part != "squeeze_excite":
+                    inner = [("0", "0"), ("1", "1")]
+                names += [(f"{ours}.{mine}", f"{theirs}.{other}") for mine, other in inner]
+            number += 1
+    end = f"stages.4.{len(TABLES[size][-1])}"
+    names += [
+        (f"{end}.0", f"features.{number}.0"),
+        (f"{end}.1", f"features.{number}.1"),
+        ("head.body.conv", "classifier.0"),
+        ("head.classifier", "classifier.3"),
+    ]
+    return names
 
 
 def image(size: int = 64, batch: int = 2) -> Tensor:
