@@ -208,6 +208,16 @@ def test_gradients_reach_every_parameter(neck):
     assert not lacking
 
 
+def test_a_batch_without_objects_reaches_every_parameter_too():
+    net = tiny()
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+
+    sum(net(torch.randn(2, 3, 64, 64), [empty, empty]).values()).backward()
+
+    # processes of a run that wait for each other's gradients need them all
+    assert not [name for name, p in net.named_parameters() if p.grad is None]
+
+
 # --- the network
 
 
@@ -227,7 +237,8 @@ def test_any_backbone_gives_maps_of_three_strides(backbone):
     }
     assert net.task == "detect"
     assert (net.pretrained_cfg.input_size, net.pretrained_cfg.resize_mode) == (64, "letterbox")
-    assert [name for part in net.parts().values() for name in part] == ["backbone", "neck", "head"]
+    parts = [net.get_submodule(name) for part in net.parts().values() for name in part]
+    assert sum(len(list(part.parameters())) for part in parts) == len(list(net.parameters()))
 
 
 def test_the_neck_mixes_by_what_was_asked_for():
