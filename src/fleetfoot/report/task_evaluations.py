@@ -63,6 +63,12 @@ def times(record: TaskRecord) -> str:
     )
 
 
+def parts(record: TaskRecord) -> str:
+    """Time of a picture by part of the network, in words."""
+    said = ", ".join(f"{name} {1000 * s:.1f}" for name, s in record.parts.items())
+    return f"{said} ms; one run, each operator timed by itself"
+
+
 def verdict_words(found: TaskComparison) -> str:
     """What may be said of the later network by the deciding figure."""
     if found.verdict == "noise":
@@ -87,6 +93,8 @@ def print_task_evaluations(
         console.print(Text(f"{name} did not run: {reason}", "yellow"), soft_wrap=True)
     named = {metric.title: figure(record, metric) for metric in answers.judge.shown()}
     named["time"] = times(record)
+    if record.parts:
+        named["by part"] = parts(record)
     named["setting"] = setting(record) if len(evaluations) == 1 else record.form
     named["input"] = preprocessing(record)
     named["intervals"] = f"95 %, {METHOD.partition(';')[0]}" if record.intervals else "none"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from fleetfoot.data.scene_settings import check as check_scene
 from fleetfoot.train.config import Recipe, Run
 from fleetfoot.train.schedules import Schedules
 
@@ -34,6 +35,14 @@ class Limit:
 _COUNT, _SOME, _POSITIVE = Limit(1), Limit(0), Limit(0, open_low=True)
 _SHARE, _RATE = Limit(0, 1), Limit(0, 1, open_high=True)
 _FACTOR = Limit(0, 1, open_low=True)
+
+FALLING = ("cosine", "linear", "poly")
+"""Curves that fall to ``schedule.min_lr``."""
+
+CLASSIFICATION_ONLY = ("augment", "mix", "loss", "distil", "phases", "crop_pct", "bgr", "drop")
+"""Settings, or parts of the tree, that have an effect in classification only."""
+ALWAYS = ("augment.repeats",)
+"""Those among them that all tasks look at."""
 
 LIMITS: dict[str, Limit] = {
     "epochs": _COUNT,
@@ -76,6 +85,8 @@ LIMITS: dict[str, Limit] = {
     "schedule.cooldown": _SOME,
     "schedule.step": _POSITIVE,
     "schedule.gamma": _FACTOR,
+    "schedule.milestones": _SOME,
+    "schedule.power": _POSITIVE,
     "schedule.offset": _SOME,
     "schedule.end_weight_decay": _SOME,
     "loss.smoothing": _RATE,
@@ -114,8 +125,35 @@ def check(recipe: Recipe, run: Run | None = None) -> None:
         for value in held if isinstance(held, tuple) else (held,):
             if value is not None and not limit.holds(value):
                 raise ValueError(f"{name} must be {limit}, not {value}")
-    for problem in _contradictions(recipe):
+    for problem in (*_without_effect(recipe), *_contradictions(recipe)):
         raise ValueError(problem)
+    if recipe.task != "classify":
+        try:
+            check_scene(recipe.scene, recipe.task)
+        except ValueError as error:
+            raise ValueError(f"scene.{error}") from None
+
+
+def _without_effect(recipe: Recipe) -> Iterator[str]:
+    """The settings that were changed and that a run for the recipe's task does not look at."""
+    usual = Recipe()
+    unseen = ["scene"] if recipe.task == "classify" else CLASSIFICATION_ONLY
+    for name in unseen:
+        given, default = getattr(recipe, name), getattr(usual, name)
+        if not is_dataclass(default):
+            if given != default:
+                yield _said(recipe, name, given, default)
+            continue
+        for one in fields(default):
+            value, own = getattr(given, one.name), getattr(default, one.name)
+            if value != own and f"{name}.{one.name}" not in ALWAYS:
+                yield _said(recipe, f"{name}.{one.name}", value, own)
+
+
+def _said(recipe: Recipe, name: str, value: Any, default: Any) -> str:
+    what = "classification" if recipe.task == "classify" else f"the task {recipe.task}"
+    instead = "; augmentation of this task is set by scene" if name.startswith("augment") else ""
+    return f"{name} is {value}, and has no effect in {what}; leave it at {default}{instead}"
 
 
 def _contradictions(recipe: Recipe) -> Iterator[str]:
@@ -131,13 +169,21 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
             "schedule.warmup_prefix nothing is left for the curve"
         )
     peak = Schedules.of(recipe, 1).peak_lr
-    if schedule.curve in ("cosine", "linear") and schedule.min_lr > peak:
+    if schedule.curve in FALLING and schedule.min_lr > peak:
         yield f"schedule.min_lr is {schedule.min_lr:g}, above the learning rate {peak:g}"
-    if schedule.cooldown and schedule.curve not in ("cosine", "linear"):
+    if schedule.cooldown and schedule.curve not in FALLING:
         yield (
             f"schedule.cooldown is {schedule.cooldown}, and schedule.curve {schedule.curve!r} has "
-            "no cooldown; cosine and linear have one"
+            "no cooldown; cosine, linear and poly have one"
         )
+    if bool(schedule.milestones) != (schedule.curve == "milestones"):
+        stated = ",".join(f"{epoch:g}" for epoch in schedule.milestones) or "none"
+        yield (
+            f"schedule.milestones is {stated}, and schedule.curve is {schedule.curve!r}; set both, "
+            "for example schedule.curve=milestones and schedule.milestones=8,11"
+        )
+    if schedule.milestones != tuple(sorted(set(schedule.milestones))):
+        yield f"schedule.milestones must rise, not {schedule.milestones}"
     if schedule.cooldown and recipe.updates is not None:
         yield f"schedule.cooldown is {schedule.cooldown}, and updates ({recipe.updates}) ends it"
     if recipe.batch % optim.accumulate:

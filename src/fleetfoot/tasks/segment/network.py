@@ -6,7 +6,7 @@ B batch · N classes · h w the map of the logits · H W the input
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +29,6 @@ class Segmenter(TaskNetwork):
     """
 
     task: ClassVar[Task] = "segment"
-    options: dict[str, Any]
-    """The arguments that were not left at their defaults, without the places of weights."""
 
     def head_logits(self, maps: Sequence[Tensor]) -> Tensor:
         """Logits (B, N, h, w) from the backbone's maps."""

@@ -9,7 +9,7 @@ from fleetfoot.tasks.detect import matching
 from fleetfoot.tasks.detect.matching import confusion, judged, match
 from fleetfoot.tasks.detect.metric import Meter
 from tests.random_detections import CLASSES, scenes
-from tests.tasks.test_coco_metric import detections, metered, objects
+from tests.tasks.detect.test_coco_metric import detections, metered, objects
 
 pytest.importorskip("faster_coco_eval")
 
