@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torchvision.ops import batched_nms
@@ -30,13 +31,15 @@ def test_every_part_that_takes_time_has_some():
         return batched_nms(boxes, scores, torch.zeros(400, dtype=torch.int64), 0.5)
 
     with engines.load("eager", network, example=x) as engine:
-        found = split(engine, x, network.parts(), decode)
+        found = split(engine, x, network.parts(), decode, fixed_s=2.0, decode_s=3.0)
     assert {"backbone", "head", "nms", "decoding"} <= set(found)
     assert "neck" not in found
     assert all(seconds > 0 for seconds in found.values())
+    assert found["decoding"] + found["nms"] == pytest.approx(3.0)
+    assert sum(found.values()) == pytest.approx(5.0)
 
 
 def test_an_engine_that_does_not_time_its_nodes_gives_nothing():
     x = torch.zeros(1, 3, 8, 8)
     with engines.load("nothing", nn.Conv2d(3, 3, 1).eval(), example=x) as engine:
-        assert split(engine, x, {}, lambda outputs: None) == {}
+        assert split(engine, x, {}, print, fixed_s=1.0, decode_s=1.0) == {}

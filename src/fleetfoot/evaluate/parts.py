@@ -1,8 +1,8 @@
 """Where a network of a task spends its time: backbone, neck and head in the engine, then decoding,
 and non-maximum suppression within it.
 
-Of one run each, with every operator timed by itself, after one that warms up: shares to look at,
-not a measurement of speed.
+The times of engine and decoding are shared out by one run of each in which operators are timed by
+themselves, after one that warms up: shares to look at, not a measurement of speed.
 """
 
 from __future__ import annotations
@@ -28,34 +28,36 @@ def split(
     inputs: Tensor,
     parts: Mapping[str, tuple[str, ...]],
     decode: Callable[[Any], object],
+    *,
+    fixed_s: float,
+    decode_s: float,
 ) -> dict[str, float]:
-    """Seconds of a picture by part: those of ``parts`` that take any, ``other``, ``nms`` and
-    ``decoding`` without it; empty if the engine does not time its nodes.
+    """Seconds of a picture by part: those of ``parts`` that take any, ``other``, ``decoding``
+    without suppression, and ``nms``; empty if the engine does not time its nodes.
 
     Args:
         inputs: a batch.
         parts: the modules of each part (``TaskNetwork.parts``).
         decode: makes the answers from the engine's outputs.
+        fixed_s, decode_s: time of a picture in the engine, and in decoding.
     """
-    count = len(inputs)
     try:
         engine.profile(inputs)
         nodes = engine.profile(inputs)
     except EngineError:
         return {}
     spent = dict.fromkeys([*parts, OTHER], 0.0)
+    total = sum(node.seconds for node in nodes)
     for node in nodes:
         path = node.modules[0] if node.modules else ""
-        spent[part_of(path, parts)] += node.seconds / count
+        spent[part_of(path, parts)] += fixed_s * node.seconds / total
     outputs = engine.run(inputs)
     with torch.inference_mode(), torch_threads(engine.info.threads):
         decode(outputs)
-        began = time.perf_counter()
         with _Suppression() as suppression:
             decode(outputs)
-        whole = time.perf_counter() - began
-    spent["decoding"] = (whole - suppression.seconds) / count
-    spent["nms"] = suppression.seconds / count
+    nms_s = min(decode_s, suppression.seconds / len(inputs))
+    spent |= {"decoding": decode_s - nms_s, "nms": nms_s}
     return {name: seconds for name, seconds in spent.items() if seconds}
 
 

@@ -87,7 +87,7 @@ class TaskRecord:
     """Median time of a picture in the fixed part and in decoding, in seconds; not a measurement of
     the engine's speed."""
     parts: dict[str, float]
-    """Seconds of a picture in ``backbone``, ``neck``, ``head``, ``nms`` and the rest of
+    """``times`` shared out to ``backbone``, ``neck``, ``head``, ``nms`` and the rest of
     ``decoding``, by one run in which each operator is timed by itself; empty if the engine does not
     time them (``evaluate.parts``)."""
     seconds: float

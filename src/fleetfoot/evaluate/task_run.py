@@ -58,6 +58,11 @@ class _Run:
     """Time of a picture in the engine, by batch."""
     decode_s: list[float] = field(default_factory=list)
 
+    @property
+    def times(self) -> dict[str, float]:
+        """Median time of a picture in the engine and in decoding, in seconds."""
+        return {"fixed": median(self.fixed_s), "decode": median(self.decode_s)}
+
 
 def evaluate(
     subject: TaskSubject,
@@ -142,7 +147,7 @@ def evaluate(
             intervals=intervals(judge.weighted, len(judge.numbers), judge.ceilings),
             per_class=tuple(dict(row) for row in judge.per_class()),
             score=judge.score,
-            times={"fixed": median(run.fixed_s), "decode": median(run.decode_s)},
+            times=run.times,
             parts=_parts(run, subject),
             seconds=seconds,
             machine=host,
@@ -252,4 +257,6 @@ def _parts(run: _Run, subject: TaskSubject) -> dict[str, float]:
         inputs,
         subject.network.parts(),
         lambda outputs: run.judge.answers(subject.network, outputs, size, placements),
+        fixed_s=run.times["fixed"],
+        decode_s=run.times["decode"],
     )

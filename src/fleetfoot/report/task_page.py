@@ -115,7 +115,7 @@ def _remark(record: TaskRecord, metric: Metric) -> str:
     ends = record.intervals.get(metric.name)
     if ends is None:
         return metric.says
-    return f"95 % interval {ends[0]:.2f} to {ends[1]:.2f}"
+    return f"95 % interval {' to '.join(map(metric.number, ends))}"
 
 
 def _engines(evaluations: Sequence[TaskEvaluation]) -> list[Element]:
@@ -212,10 +212,14 @@ def _charts(evaluation: TaskEvaluation) -> list[Element]:
                 "figure",
                 node("figcaption", "Where the time of a picture goes"),
                 spent(record.parts),
-                node("p", f"{capital(record.engine)}; one run, in which each operator is timed by "
-                     "itself. Not a measurement of speed.", class_="small"),
+                node(
+                    "p",
+                    f"{capital(record.engine)}; the median picture, shared out by one run in "
+                    "which each operator is timed by itself. Not a measurement of speed.",
+                    class_="small",
+                ),
             )
-        )  # fmt: skip
+        )
     if not figures:
         return []
     rest = [node("div", *figures[1:], class_="column")] if figures[1:] else []
@@ -307,8 +311,9 @@ def _pictures(evaluation: TaskEvaluation) -> Element:
     for number in judge.worst(ROWS):
         name, row = visible(names[number]), held[number]
         cells = [
-            node("td", f"{row[metric.name]:.2f}", class_="number", data_v=repr(row[metric.name]))
+            node("td", metric.number(value), class_="number", data_v=repr(value))
             for metric in metrics
+            if (value := row[metric.name]) is not None
         ]
         rows.append(node("tr", node("th", name, scope="row", data_v=name), *cells))
     heads = [sorting_head("picture", "", "", number=False, ascending=False)]

@@ -65,7 +65,7 @@ def curves(found: Sequence[tuple[int, str, Curve]], *, narrow: bool) -> Element:
     return node(
         "svg",
         *parts,
-        class_="chart narrow" if narrow else "chart wide",
+        class_="chart narrow" if narrow else "chart wide lines",
         viewBox=f"0 0 {width} {height}",
         role="img",
         aria_label="Precision by recall, class by class",
@@ -287,7 +287,7 @@ def shares_within(errors: Sequence[float], *, title: str, narrow: bool) -> Eleme
     return node(
         "svg",
         *parts,
-        class_="chart narrow" if narrow else "chart wide",
+        class_="chart narrow" if narrow else "chart wide lines",
         viewBox=f"0 0 {width} {height}",
         role="img",
         aria_label=f"Share of pictures by {title}",

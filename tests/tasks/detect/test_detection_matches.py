@@ -34,6 +34,17 @@ def test_average_precision_by_class_and_threshold_is_cocos(seed, masks):
         assert figures[name].tolist() == pytest.approx([expected.figures()[name]], abs=1e-10)
 
 
+def test_a_box_that_is_inside_out_is_not_counted():
+    """COCO's code finds its area, which is negative, outside of every range."""
+    meter = picture(
+        detections((30, 5, 20, 9, 0.9, 0), (0, 0, 20, 20, 0.8, 0), (150, 150, 160, 160, 0.7, 0)),
+        objects((0, 0, 20, 20), (50, 50, 90, 90)),
+    )
+    assert match(meter).counted[0].tolist() == [False, True, True]
+    expected = meter.figures()["ap"]
+    assert match(meter).figures()["ap"].tolist() == pytest.approx([expected])
+
+
 def test_weights_count_pictures_that_often():
     """A picture of weight 2 is there twice, one of weight 0 is not there. With equal scores the
     order of a picture's detections and their copies would be another."""
