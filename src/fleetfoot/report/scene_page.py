@@ -17,7 +17,7 @@ from PIL import Image
 
 from fleetfoot.data.objects import ObjectTable
 from fleetfoot.data.scene_inspection import FAULTS, Fault, SceneInspection
-from fleetfoot.data.scenes import LabelMap, Objects, SceneSet
+from fleetfoot.data.scenes import Hand, LabelMap, Objects, SceneSet
 from fleetfoot.errors import ImageError, visible
 from fleetfoot.report import scenes as texts
 from fleetfoot.report.data_page import (
@@ -25,6 +25,7 @@ from fleetfoot.report.data_page import (
     OF_A_GROUP,
     Progress,
     copies,
+    frame,
     head_of,
     how,
     look,
@@ -32,6 +33,7 @@ from fleetfoot.report.data_page import (
     short,
     unreadable,
 )
+from fleetfoot.report.hand_drawing import with_skeleton
 from fleetfoot.report.kit.drawing import (
     Drawn,
     chips,
@@ -53,6 +55,9 @@ MARGIN = 0.25
 FAULTY, FAULTS_LISTED = 24, 200
 """Most faults that are shown as a picture, and most in the list."""
 
+WITHOUT_CLASSES = ".cells { display: none }"
+"""Style of a page on a set without classes: the table of them is not shown."""
+
 
 def html(found: SceneInspection, scenes: SceneSet, *, on_progress: Progress | None = None) -> str:
     """The page, complete in one text.
@@ -72,7 +77,7 @@ def html(found: SceneInspection, scenes: SceneSet, *, on_progress: Progress | No
     return page(
         "data_page",
         ("page.css", "data_page.css", "scene_page.css"),
-        class_rules(len(found.classes)),
+        class_rules(len(found.classes)) if found.classes else WITHOUT_CLASSES,
         title=visible(found.name),
         when=f"fleetfoot data · {texts.title(found)}",
         pictures=True,
@@ -145,9 +150,9 @@ class _Drawer:
         self._on_progress(self._done, self._of, "drawing pictures")
 
     def small(self, split: str, index: int) -> Element:
-        """The small picture with its boxes, or words if it cannot be read."""
+        """The small picture as it is, or words if it cannot be read."""
         self.count()
-        return self.frame(split, index, side=224)
+        return frame(self._splits[split].pictures[index], self.name(split, index))
 
     def frame(self, split: str, index: int, *, side: int, shape: str = "frame") -> Element:
         """The whole picture with all that is known of it."""
@@ -163,6 +168,9 @@ class _Drawer:
         target = part.targets[index]
         if isinstance(target, LabelMap):
             return with_classes(image, target.drawn(image.height, image.width)), []
+        if isinstance(target, Hand):
+            pixels = with_skeleton(np.asarray(image), target.points)
+            return Image.fromarray(pixels), []
         if not isinstance(target, Objects):
             return image, []
         masks = []
@@ -255,11 +263,11 @@ def _examples(found: SceneInspection, drawer: _Drawer) -> list[Element]:
         )
     if not tiles:
         return []
-    words = (
-        "Pixels of no class are dark."
-        if found.task == "segment"
-        else "The pointer on the edge of a box shows its class. A dashed box stands for many."
-    )
+    words = {
+        "segment": "Pixels of no class are dark.",
+        "hand": "The wrist is white; each finger has a colour, the thumb yellow.",
+        "detect": "The pointer on the edge of a box shows its class. A dashed box stands for many.",
+    }[found.task]
     return [
         node("h2", "Pictures with their labels"),
         node("p", words, class_="noise"),
