@@ -36,7 +36,7 @@ class Tiny(TaskNetwork):
         self,
         *,
         backbone: str,
-        num_classes: int,
+        num_classes: int = 0,
         pretrained_backbone: bool | str = False,
         backbone_weights: str | None = None,
         in_chans: int = 3,
@@ -155,9 +155,6 @@ class TinyHand(Tiny):
 
     task = "hand"
     others = 21 * 5
-
-    def __init__(self, *, num_classes: int = 0, **options) -> None:
-        super().__init__(num_classes=num_classes, **options)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
         raw = self.raw(x).mean((2, 3))

@@ -25,7 +25,7 @@ def test_a_recipe_is_within_the_limits_and_states_itself(name):
 
 def test_a_network_of_a_task_has_the_one_of_its_backbone_or_of_its_head():
     assert recipe_of("maskrcnn:fasternet_m").drop_path == 0.2
-    assert recipe_of("lraspp").name == recipe_of("lraspp:fasternet_t0").name == "lraspp"
+    assert recipe_of("ssdlite").name == recipe_of("ssdlite:fasternet_t0").name == "ssdlite"
     with pytest.raises(UnknownNameError, match="for example finetune-detect"):
         recipe_of("fcos:fasternet_t0")
     for task in ("detect", "segment", "hand"):

@@ -118,9 +118,11 @@ def test_a_run_that_goes_on_is_bit_equal_with_any_number_of_workers(tmp_path, ta
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "figure", "least"), [("detect", "ap50", 60.0), ("segment", "miou", 60.0)]
+    ("task", "figure", "least"), [("detect", "ap50", 10.0), ("segment", "miou", 45.0)]
 )
 def test_shapes_are_learned(tmp_path, task, figure, least):
+    """By networks of a few channels, of which nobody expects much; boxes or maps that are not where
+    their pictures are would give nearly nothing."""
     recipe = replace(
         RECIPE, epochs=30, ema=Ema(decay=0.95, warmup="timm"), optim=Optim(lr=1e-2, clip=5.0)
     )

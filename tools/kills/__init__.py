@@ -167,8 +167,8 @@ def dataset() -> Dataset:
 CASES: dict[str, Case] = {
     "classify": Case(model=MODEL, options=OPTIONS, recipe=RECIPE, data=dataset, trained=TRAINED),
     "detect": Case(
-        model="fcos:mobilenetv2_010",
-        options={"input_size": 64, "channels": 32, "depth": 1},
+        model="onestage:mobilenetv2_010",
+        options={"input_size": 64, "width": 16, "head_depth": 1},
         recipe=SCENE_RECIPE,
         data=scenes,
         trained=24,

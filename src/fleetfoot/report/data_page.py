@@ -123,7 +123,7 @@ def head_of(found: Survey, more: Iterable[tuple[str, str, str]]) -> list[Element
     """The layout and the main figures; ``more`` are names, values and remarks of further ones."""
     repeated = sum(len(group.places) for group in found.groups)
     figures = [
-        ("classes", f"{len(found.classes):,}", ""),
+        *([("classes", f"{len(found.classes):,}", "")] if found.classes else []),
         ("pictures", f"{found.pictures:,}", parts_of(found)),
         *more,
         ("cannot be read", f"{len(found.unreadable):,}", ""),

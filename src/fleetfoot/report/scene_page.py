@@ -55,6 +55,9 @@ MARGIN = 0.25
 FAULTY, FAULTS_LISTED = 24, 200
 """Most faults that are shown as a picture, and most in the list."""
 
+WITHOUT_CLASSES = ".cells { display: none }"
+"""Style of a page on a set without classes: the table of them is not shown."""
+
 
 def html(found: SceneInspection, scenes: SceneSet, *, on_progress: Progress | None = None) -> str:
     """The page, complete in one text.
@@ -74,7 +77,7 @@ def html(found: SceneInspection, scenes: SceneSet, *, on_progress: Progress | No
     return page(
         "data_page",
         ("page.css", "data_page.css", "scene_page.css"),
-        class_rules(len(found.classes)),
+        class_rules(len(found.classes)) if found.classes else WITHOUT_CLASSES,
         title=visible(found.name),
         when=f"fleetfoot data · {texts.title(found)}",
         pictures=True,

@@ -33,6 +33,7 @@ class Classification(Objective):
     one; judged by accuracy."""
 
     task = "classify"
+    uses_all = True
 
     def __init__(self, built: Built, recipe: Recipe, teacher: Teacher | None = None) -> None:
         super().__init__(built, recipe)

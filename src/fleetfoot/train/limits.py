@@ -9,6 +9,7 @@ from typing import Any
 
 from fleetfoot.data.scene_settings import check as check_scene
 from fleetfoot.train.config import Recipe, Run
+from fleetfoot.train.figures import Kind
 from fleetfoot.train.schedules import Schedules
 
 
@@ -134,20 +135,33 @@ def check(recipe: Recipe, run: Run | None = None) -> None:
             raise ValueError(f"scene.{error}") from None
 
 
+def has_effect(name: str, task: Kind) -> bool:
+    """Whether a run for that task looks at a setting.
+
+    >>> has_effect("mix.mixup", "classify"), has_effect("mix.mixup", "detect")
+    (True, False)
+    """
+    part = name.partition(".")[0]
+    if task == "classify":
+        return part != "scene"
+    return part not in CLASSIFICATION_ONLY or name in ALWAYS
+
+
 def _without_effect(recipe: Recipe) -> Iterator[str]:
     """The settings that were changed and that a run for the recipe's task does not look at."""
     usual = Recipe()
-    unseen = ["scene"] if recipe.task == "classify" else CLASSIFICATION_ONLY
-    for name in unseen:
+    for name in ("scene", *CLASSIFICATION_ONLY):
         given, default = getattr(recipe, name), getattr(usual, name)
-        if not is_dataclass(default):
-            if given != default:
-                yield _said(recipe, name, given, default)
-            continue
-        for one in fields(default):
-            value, own = getattr(given, one.name), getattr(default, one.name)
-            if value != own and f"{name}.{one.name}" not in ALWAYS:
-                yield _said(recipe, f"{name}.{one.name}", value, own)
+        inner = (
+            [f"{name}.{one.name}" for one in fields(default)] if is_dataclass(default) else [name]
+        )
+        for dotted in inner:
+            if has_effect(dotted, recipe.task):
+                continue
+            last = dotted.rpartition(".")[2]
+            value, own = (getattr(one, last) if "." in dotted else one for one in (given, default))
+            if value != own:
+                yield _said(recipe, dotted, value, own)
 
 
 def _said(recipe: Recipe, name: str, value: Any, default: Any) -> str:

@@ -31,6 +31,9 @@ class Objective(ABC):
     """
 
     task: ClassVar[Kind]
+    uses_all: ClassVar[bool]
+    """Whether every parameter has a gradient in every update. Several processes then need not look
+    for those without one."""
 
     def __init__(self, built: Built, recipe: Recipe) -> None:
         self.built, self.recipe = built, recipe

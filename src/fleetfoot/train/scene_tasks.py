@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 class SceneObjective(Objective):
     """A network of a task, which computes its losses itself."""
 
+    uses_all = False  # a head may read none of a backbone's last maps, and a picture may be empty
+
     def to_(self, device: torch.device, dtype: torch.dtype) -> None:
         pass  # nothing is computed beside the network
 

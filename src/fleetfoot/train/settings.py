@@ -115,11 +115,12 @@ class Line:
 
 
 def listed(settings: Settings, preset: Settings) -> list[Line]:
-    """Every setting, with the preset's value if it differs."""
+    """Every setting that the recipe's task looks at, with the preset's value if it differs."""
     before = preset.values()
     return [
         Line(name, written(value), None if value == before[name] else written(before[name]))
         for name, value in settings.values().items()
+        if limits.has_effect(name, settings.recipe.task)
     ]
 
 

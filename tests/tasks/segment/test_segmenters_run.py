@@ -1,15 +1,19 @@
-"""Segmenters, folded and on the native engine."""
+"""Segmenters, folded, on the native engine, and read from their files."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from fleetfoot import engines
+from fleetfoot.network import resolve
 from fleetfoot.tasks.catalogue import create_model
 from fleetfoot.transform import fuse
 from fleetfoot.transform.fold import is_batchnorm
+from fleetfoot.weights import files, own
 from helpers import trained_
 
 NARROW = {
@@ -75,3 +79,30 @@ def test_the_native_engine_gives_eagers_pixels_at_any_size(head):
         tied = best - second <= 2 * close
         assert torch.equal(mine[~tied], other[~tied])
         assert tied.float().mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("lraspp:mobilenetv3_small_050", {"input_size": (64, 96), "form": "torchvision"}),
+        (
+            "deeplabv3:fasternet_t0",
+            {**NARROW, "output_stride": 8, "rates": (2, 3), "auxiliary": True},
+        ),
+        ("semantic_fpn:timm:resnet18", {"channels": 16, "width": 8, "num_classes": 3}),
+    ],
+)
+@torch.no_grad()
+def test_a_file_states_how_to_build_its_segmenter_again(tmp_path, name, options):
+    head, _, backbone = name.partition(":")
+    model = trained_(create_model(head, **{**options, "backbone": backbone})).eval()
+    header = own.header(name, model.options, model.pretrained_cfg, source="a test")
+    header["labels"] = json.dumps([f"class {n}" for n in range(model.num_classes)])
+    files.write(tmp_path / "best.safetensors", model.state_dict(), header)
+
+    again = resolve(str(tmp_path / "best.safetensors"))
+    assert again.facts.task == "segment"
+    assert again.module.options == model.options
+    assert again.module.pretrained_cfg.input_size == model.pretrained_cfg.input_size
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(again.module(x)["logits"], model(x)["logits"])

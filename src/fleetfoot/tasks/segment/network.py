@@ -74,6 +74,7 @@ class Segmenter(TaskNetwork):
             ValueError: there are not as many placements as pictures.
         """
         logits = outputs["logits"].detach()
+        logits = logits if logits.dtype == torch.float64 else logits.float()
         if placements is None:
             return [of_input(one, size) for one in logits]
         if len(placements) != len(logits):
@@ -103,6 +104,8 @@ class Segmenter(TaskNetwork):
 def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     """Cross-entropy in the mean over the pixels that have a class; 0 if none has. Logits (B, N, h,
     w) are brought to the size of the truth (B, H, W)."""
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()  # autocast would interpolate in 8 or 11 bits
     scaled = F.interpolate(logits, size=truth.shape[-2:], mode="bilinear", align_corners=False)
     total = F.cross_entropy(scaled, truth, ignore_index=IGNORED, reduction="sum")
     return total / (truth != IGNORED).sum().clamp_min(1)
