@@ -77,7 +77,10 @@ def test_each_fault_is_named_with_its_place(bad):
     assert texts["other size"] == "the picture has 16 × 20 pixels, the labels state 20 × 16"
     assert texts["mask size"] == "a mask of 20 × 15 pixels on a picture of 20 × 16"
     assert texts["over the edge"] == "4 pixels over the edge, from (15, 2) to (24, 9)"
-    assert texts["duplicate"].startswith("96 % in common with annotation 1")
+    assert texts["duplicate"] == (
+        "'cat' from (2, 3) to (10, 8.2), 96 % in common with annotation 1"
+    )
+    assert texts["two classes"].endswith("96 % in common with annotation 2, 'cat'")
     (fault,) = [one for one in found.faults if one.kind == "duplicate"]
     assert fault.boxes == ((2, 3, 10, 8.2), (2, 3, 10, 8))
     assert found.counts["train"] == (2, 3)  # what is left out is not counted

@@ -164,7 +164,7 @@ def _notes(found: Survey) -> Iterator[Concern]:
     if found.smaller:
         yield Concern(
             "note",
-            f"{found.smaller:,} of {counted(good, 'picture')} ({100 * found.smaller / good:.0f} %) "
+            f"{found.smaller:,} of {counted(good, 'picture')} ({_percent(found.smaller / good)} %) "
             f"have a side below {found.size} pixels and are enlarged when trained at that size",
         )
     for remark in found.remarks:

@@ -7,7 +7,7 @@ n objects of a picture
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
@@ -21,7 +21,7 @@ from fleetfoot.data.masks import Runs
 from fleetfoot.data.objects import ObjectTable
 from fleetfoot.data.scenes import IGNORED, Hand, LabelMap, Scenes, SceneSet
 from fleetfoot.data.survey import Level, Look, Place, Spread, Survey, spread_of, survey
-from fleetfoot.errors import ImageError
+from fleetfoot.errors import ImageError, visible
 from fleetfoot.tasks.network import Task
 
 ALIKE = 0.9
@@ -117,7 +117,7 @@ def inspect_scenes(
     )  # fmt: skip
     for split in scenes.splits:
         if isinstance(split.targets, ObjectTable):
-            tally.table(split, split.targets)
+            tally.table(split, split.targets, scenes.classes)
     order = list(FAULTS)
     faults = sorted(
         tally.faults, key=lambda one: (order.index(one.kind), one.place.split, one.place.index)
@@ -176,9 +176,9 @@ class _Tally:
             self.ignored[place.split] += int(found[IGNORED])
             self.empty[place.split] += int(found[IGNORED] == values.size)
 
-    def table(self, split: Scenes, table: ObjectTable) -> None:
+    def table(self, split: Scenes, table: ObjectTable, names: Sequence[str]) -> None:
         """Counts the objects of a part, and adds their faults."""
-        name, classes = split.name, len(self.counts[split.name])
+        name, classes = split.name, len(names)
         single = table.used & ~table.crowd
         self.counts[name] += np.bincount(table.classes[single], minlength=classes)
         pairs = np.unique(table.pictures()[single] * classes + table.classes[single])
@@ -192,7 +192,7 @@ class _Tally:
         small, large = int((areas < SMALL).sum()), int((areas >= LARGE).sum())
         for place, number in enumerate((small, len(areas) - small - large, large)):
             self.sizes[place] += number
-        self.faults += _of_boxes(split, table)
+        self.faults += _of_boxes(split, table, names)
 
 
 def _of_sizes(table: ObjectTable, look: Look, place: Place) -> Iterator[Fault]:
@@ -222,7 +222,7 @@ def _of_points(hand: Hand, look: Look, place: Place) -> Iterator[Fault]:
         yield Fault("joints outside", place, place.name, f"{text}of {look.width} × {look.height}")
 
 
-def _of_boxes(split: Scenes, table: ObjectTable) -> Iterator[Fault]:
+def _of_boxes(split: Scenes, table: ObjectTable, names: Sequence[str]) -> Iterator[Fault]:
     """Faults of the boxes themselves."""
     finite, empty, beyond = table.finite(), table.without_area(), table.beyond()
     pictures = table.pictures()
@@ -247,10 +247,15 @@ def _of_boxes(split: Scenes, table: ObjectTable) -> Iterator[Fault]:
         text = f"{beyond[number]:.3g} pixels over the edge, from {_shown(table.boxes[number])}"
         yield fault("over the edge", number, text)
     for first, second, share in duplicates(table):
-        same = table.classes[first] == table.classes[second]
-        text = f"{100 * share:.0f} % in common with {table.noun} {table.numbers[first]}, from "
-        text += _shown(table.boxes[second])
-        yield fault("duplicate" if same else "two classes", second, text, first)
+        other, own = (names[table.classes[number]] for number in (first, second))
+        beside = f"{table.noun} {table.numbers[first]}"
+        if other != own:
+            beside += f", '{visible(other)}'"
+        text = (
+            f"'{visible(own)}' from {_shown(table.boxes[second])}, {100 * share:.0f} % in common "
+        )
+        text += f"with {beside}"
+        yield fault("duplicate" if own == other else "two classes", second, text, first)
 
 
 def _shown(box: NDArray[np.float64]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from fleetfoot.data.concerns import concerns
 from fleetfoot.data.dataset import Dataset, Split
 from fleetfoot.data.inspection import Inspection
+from fleetfoot.data.sources import Source
 from fleetfoot.data.survey import Group, Place, Survey
 from fleetfoot.errors import counted, visible
 from fleetfoot.report.datasets import facts, part_table, title
@@ -82,14 +83,18 @@ class _Thumbnails:
         """The small picture, or words if it cannot be read."""
         self._done += 1
         self._on_progress(self._done, self._of, "making small pictures")
-        source = self._splits[split].pictures[index]
-        address = thumbnail(source, SIDE)
-        if address is None:
-            return node("div", "cannot be read", class_="frame")
-        return node("div", node("img", src=address, alt=self.name(split, index)), class_="frame")
+        return frame(self._splits[split].pictures[index], self.name(split, index))
 
     def name(self, split: str, index: int) -> str:
         return visible(self._splits[split].pictures.name(index))
+
+
+def frame(source: Source, name: str) -> Element:
+    """A small picture in a frame, or words if it cannot be read."""
+    address = thumbnail(source, SIDE)
+    if address is None:
+        return node("div", "cannot be read", class_="frame")
+    return node("div", node("img", src=address, alt=name), class_="frame")
 
 
 def _chosen(dataset: Dataset, bad: set[tuple[str, int]]) -> dict[int, list[tuple[str, int]]]:

@@ -25,6 +25,7 @@ from fleetfoot.report.data_page import (
     OF_A_GROUP,
     Progress,
     copies,
+    frame,
     head_of,
     how,
     look,
@@ -149,9 +150,9 @@ class _Drawer:
         self._on_progress(self._done, self._of, "drawing pictures")
 
     def small(self, split: str, index: int) -> Element:
-        """The small picture with its boxes, or words if it cannot be read."""
+        """The small picture as it is, or words if it cannot be read."""
         self.count()
-        return self.frame(split, index, side=224)
+        return frame(self._splits[split].pictures[index], self.name(split, index))
 
     def frame(self, split: str, index: int, *, side: int, shape: str = "frame") -> Element:
         """The whole picture with all that is known of it."""

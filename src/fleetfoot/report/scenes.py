@@ -30,7 +30,7 @@ def titles(found: SceneInspection) -> tuple[str, ...]:
 def part_rows(found: SceneInspection) -> list[tuple[str, ...]]:
     """A row for each part, under ``titles``. The least, median and most are objects of a class, or
     the share of the labelled pixels, among the classes that have any."""
-    made = []
+    made: list[tuple[str, ...]] = []
     for name, counts in found.counts.items():
         full = sorted(number for number in counts if number)
         middle = (full[(len(full) - 1) // 2] + full[len(full) // 2]) / 2 if full else 0

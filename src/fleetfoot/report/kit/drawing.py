@@ -32,7 +32,7 @@ Pixels = NDArray[np.uint8]
 def class_colour(number: int) -> tuple[int, int, int]:
     """The colour of a class: red, green and blue. Hues of neighbours are far apart (the golden
     angle), and every third class is darker."""
-    hue, light = (0.58 + number * 0.381966) % 1.0, (0.55, 0.68, 0.42)[number % 3]
+    hue, light = (0.58 + number * 0.381966) % 1.0, (0.55, 0.68, 0.47)[number % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, light, 0.85)
     return round(255 * red), round(255 * green), round(255 * blue)
 

@@ -177,9 +177,10 @@ class MeshHead(nn.Module):
     ) -> None:
         super().__init__()
         # backbones differ in the size of their features, and joints begin near the middle
-        self.points = nn.Sequential(nn.LayerNorm(channels[-1]), nn.Linear(channels[-1], 2 * JOINTS))
-        nn.init.normal_(self.points[1].weight, std=0.1 * channels[-1] ** -0.5)
-        nn.init.zeros_(self.points[1].bias)
+        to_points = nn.Linear(channels[-1], 2 * JOINTS)
+        nn.init.normal_(to_points.weight, std=0.1 * channels[-1] ** -0.5)
+        nn.init.zeros_(to_points.bias)
+        self.points = nn.Sequential(nn.LayerNorm(channels[-1]), to_points)
         self.sampled = nn.LayerNorm(sum(channels))
         widths = [sum(channels) + 2, *dims[:-1]]
         self.stages = nn.ModuleList(

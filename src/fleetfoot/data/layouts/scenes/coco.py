@@ -17,11 +17,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from fleetfoot.data.layouts.assembly import PARTS, listed
 from fleetfoot.data.layouts.listing import read_folder
 from fleetfoot.data.layouts.scenes.building import ScenePart, assemble_scenes, presence
+from fleetfoot.data.layouts.scenes.kept import Content, kept
 from fleetfoot.data.masks import area_within, unpacked
 from fleetfoot.data.objects import ObjectList
 from fleetfoot.data.pictures import Files, Texts
@@ -150,21 +152,31 @@ def open_coco(
 def _read(root: str, part: str, path: str, notes: list[str]) -> ScenePart:
     """The part that one file describes."""
     file = os.path.join(root, path)
+    content = kept(file, lambda: _content(file, path))
+    names = list(content.names)
+    folder = _folder_of(root, part, path, names)
+    notes += content.notes
+    notes += presence(part, os.path.join(root, folder), names, folder)
+    pictures = Files(root, Texts(os.path.join(folder, name) for name in names))
+    # the file may be given by another path than it was when it was kept
+    table = replace(content.table, files=Texts([path]))
+    return ScenePart(pictures, table, content.classes)
+
+
+def _content(file: str, path: str) -> Content:
+    """What one file holds; ``path`` names it in messages on its objects."""
     raw = _loaded(file)
     try:
-        categories, names = _categories(raw, file)
+        categories, classes = _categories(raw, file)
         images = _images(raw, file)
-        names_of = [image["file_name"] for image in images.values()]
-        folder = _folder_of(root, part, path, names_of)
-        objects, more = _objects(raw, file, images, categories)
+        objects, notes = _objects(raw, file, images, categories)
     except WRONG as error:
         raise DatasetError(
             f"{file}: not as COCO writes it: {_words(error)} in one of its lists; compare it with "
             "COCO's instances_val2017.json"
         ) from error
-    notes += more + presence(part, os.path.join(root, folder), names_of, folder)
-    pictures = Files(root, Texts(os.path.join(folder, name) for name in names_of))
-    return ScenePart(pictures, objects.table(Texts([path])), tuple(names))
+    names = Texts(image["file_name"] for image in images.values())
+    return Content(names, tuple(classes), objects.table(Texts([path])), tuple(notes))
 
 
 def _words(error: Exception) -> str:
