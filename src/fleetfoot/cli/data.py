@@ -21,14 +21,14 @@ def data(
             help="Folder of class folders (with or without train, val and test), WebDataset tar "
             "shards or a pattern of them, CSV or JSONL file of paths and labels, or a Hugging Face "
             "set saved on disk; boxes and masks as COCO JSON, YOLO text or Pascal VOC; label maps "
-            "beside pictures. Default: scikit-learn's digits.",
+            "beside pictures; 'hands' for the drawn hands. Default: scikit-learn's digits.",
         ),
     ] = None,
     task: Annotated[
         str | None,
         typer.Option(
-            help="What the set is for: classify, detect or segment. Default: as its layout says, "
-            "and detect if it has boxes and label maps.",
+            help="What the set is for: classify, detect, segment or hand. Default: as its layout "
+            "says, and detect if it has boxes and label maps.",
         ),
     ] = None,
     quick: Annotated[
@@ -74,9 +74,9 @@ def data(
     two parts or in two classes; 2 if this is no data set.
     """
     check_output(html, option="--html")
-    if task not in (None, "classify", "detect", "segment"):
+    if task not in (None, "classify", "detect", "segment", "hand"):
         raise typer.BadParameter(
-            f"{task!r} is none of classify, detect, segment", param_hint="--task"
+            f"{task!r} is none of classify, detect, segment, hand", param_hint="--task"
         )
     with working("reading the data set"):
         from fleetfoot.data.concerns import concerns

@@ -1,5 +1,5 @@
-"""What a set for detection or segmentation holds, before a network is trained on it: objects or
-pixels of each class, labels that look wrong, and what a survey of the pictures finds.
+"""What a set for detection, segmentation or hands holds, before a network is trained on it: objects
+or pixels of each class, labels that look wrong, and what a survey of the pictures finds.
 
 n objects of a picture
 """
@@ -67,7 +67,7 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class SceneInspection(Survey):
-    """What was seen in a set for detection or segmentation."""
+    """What was seen in a set for detection, segmentation or hands, which have no classes."""
 
     task: Task
     lengths: dict[str, int]

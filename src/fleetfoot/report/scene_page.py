@@ -1,4 +1,4 @@
-"""One HTML page on a set for detection or segmentation: pictures with their boxes, masks or classes
+"""One HTML page on a set for detection, segmentation or hands: pictures with what is known of them
 drawn over, labels that look wrong, objects of each class, copies, and pictures that cannot be read.
 It fetches nothing from the internet, works without its script, and prints.
 """
@@ -17,7 +17,7 @@ from PIL import Image
 
 from fleetfoot.data.objects import ObjectTable
 from fleetfoot.data.scene_inspection import FAULTS, Fault, SceneInspection
-from fleetfoot.data.scenes import LabelMap, Objects, SceneSet
+from fleetfoot.data.scenes import Hand, LabelMap, Objects, SceneSet
 from fleetfoot.errors import ImageError, visible
 from fleetfoot.report import scenes as texts
 from fleetfoot.report.data_page import (
@@ -30,17 +30,19 @@ from fleetfoot.report.data_page import (
     how,
     look,
     scrolling,
+    section_of_classes,
     short,
     unreadable,
 )
+from fleetfoot.report.hand_drawing import with_skeleton
 from fleetfoot.report.kit.drawing import (
     Drawn,
     chips,
-    class_rules,
     framed,
     with_classes,
     with_masks,
 )
+from fleetfoot.report.kit.hues import class_rules
 from fleetfoot.report.kit.markup import markup, node, page
 from fleetfoot.report.kit.svg import bar
 from fleetfoot.report.kit.table import head, sorting_head, table
@@ -69,11 +71,12 @@ def html(found: SceneInspection, scenes: SceneSet, *, on_progress: Progress | No
         objects = sum(map(sum, found.counts.values()))
         masked = sum(found.masked.values())
         more.append(("objects", f"{objects:,}", f"{masked:,} with a mask" if masked else ""))
-    more.append(("labels to check", f"{len(found.faults):,}", ""))
+    if found.task != "hand":
+        more.append(("labels to check", f"{len(found.faults):,}", ""))
     return page(
         "data_page",
         ("page.css", "data_page.css", "scene_page.css"),
-        class_rules(len(found.classes)),
+        class_rules(range(len(found.classes))),
         title=visible(found.name),
         when=f"fleetfoot data · {texts.title(found)}",
         pictures=True,
@@ -85,7 +88,7 @@ def html(found: SceneInspection, scenes: SceneSet, *, on_progress: Progress | No
         copies=markup(*copies(found, drawer.small)),
         sheet_of_pictures=markup(*_sheet(found, drawer)),
         unreadable=markup(*unreadable(found)),
-        classes=markup(_classes(found)),
+        classes="" if found.task == "hand" else section_of_classes(_classes(found)),
         how=markup(how(found)),
     )
 
@@ -164,8 +167,9 @@ class _Drawer:
         target = part.targets[index]
         if isinstance(target, LabelMap):
             return with_classes(image, target.drawn(image.height, image.width)), []
-        if not isinstance(target, Objects):
-            return image, []
+        if isinstance(target, Hand):
+            return Image.fromarray(with_skeleton(np.asarray(image), target.points)), []
+        assert isinstance(target, Objects)
         masks = []
         for mask, number in zip(target.masks or (), target.classes.tolist(), strict=False):
             if mask is not None:
@@ -220,7 +224,7 @@ class _Drawer:
         if isinstance(target, Objects):
             numbers = Counter(target.classes.tolist())
             return [(n, self._classes[n], f"{count:,}") for n, count in numbers.most_common()]
-        if not isinstance(target, LabelMap):
+        if isinstance(target, Hand):
             return []
         try:
             values = target.drawn(*self._splits[split].pictures[index].size())
@@ -250,17 +254,17 @@ def _examples(found: SceneInspection, drawer: _Drawer) -> list[Element]:
             node(
                 "li",
                 drawer.frame(split, index, side=EXAMPLE_SIDE, shape="frame wide"),
-                chips(drawer.counts(split, index)),
+                *([chips(counts)] if (counts := drawer.counts(split, index)) else []),
                 node("p", f"{split} · {short(name)}", class_="file", title=name),
             )
         )
     if not tiles:
         return []
-    words = (
-        "Pixels of no class are dark."
-        if found.task == "segment"
-        else "The pointer on the edge of a box shows its class. A dashed box stands for many."
-    )
+    words = {
+        "detect": "The pointer on the edge of a box shows its class. A dashed box stands for many.",
+        "segment": "Pixels of no class are dark.",
+        "hand": "A colour for each finger, a dot for each joint.",
+    }[found.task]
     return [
         node("h2", "Pictures with their labels"),
         node("p", words, class_="noise"),
@@ -354,7 +358,7 @@ def _classes(found: SceneInspection) -> Element:
             most = max(counts, default=0) or 1
             cell.append(bar(count / most))
             cells += [cell, node("td", f"{held:,}", class_="number", data_v=held)]
-        dot = node("i", class_=f"dot k{number}")
+        dot = node("i", class_=f"dot c{number}")
         row = node("th", dot, visible(class_name), scope="row", data_v=f"{number:09}")
         rows.append(node("tr", row, *cells))
     return table("Each class", heads, rows, id="classes")

@@ -1,4 +1,4 @@
-"""Figures and sentences on a set for detection or segmentation, for the card and the page."""
+"""Figures and sentences on a set with boxes, label maps or hands, for the card and the page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from fleetfoot.report.summary import digits
 
 def title(found: SceneInspection) -> str:
     """The size of the set, for example "3 classes, 364 pictures, 4,886 objects"."""
+    if found.task == "hand":
+        return f"{counted(found.pictures, 'picture')} of hands"
     classes = counted(len(found.classes), "class", "classes")
     said = f"{classes}, {counted(found.pictures, 'picture')}"
     if found.task == "segment":
@@ -18,6 +20,8 @@ def title(found: SceneInspection) -> str:
 
 def titles(found: SceneInspection) -> tuple[str, ...]:
     """The heads of the table of parts."""
+    if found.task == "hand":
+        return ("part", "pictures")
     if found.task == "segment":
         return ("part", "pictures", "classes", "least", "median", "most", "no class")
     return ("part", "pictures", "empty", "objects", "classes", "least", "median", "most")
@@ -26,13 +30,15 @@ def titles(found: SceneInspection) -> tuple[str, ...]:
 def part_rows(found: SceneInspection) -> list[tuple[str, ...]]:
     """A row for each part, under ``titles``. The least, median and most are objects of a class, or
     the share of the labelled pixels, among the classes that have any."""
-    made = []
+    made: list[tuple[str, ...]] = []
     for name, counts in found.counts.items():
         full = sorted(number for number in counts if number)
         middle = (full[(len(full) - 1) // 2] + full[len(full) // 2]) / 2 if full else 0
         ends = (full[0] if full else 0, middle, full[-1] if full else 0)
         pictures = f"{found.lengths[name]:,}"
-        if found.task == "segment":
+        if found.task == "hand":
+            made.append((name, pictures))
+        elif found.task == "segment":
             labelled, left = sum(counts), found.ignored[name]
             shares = [percent(end, labelled) for end in ends]
             no_class = percent(left, labelled + left)
@@ -52,7 +58,7 @@ def percent(part: float, whole: float) -> str:
 
 def facts(found: SceneInspection) -> dict[str, str]:
     """Objects in words."""
-    if found.per_picture is None or found.task == "segment":
+    if found.per_picture is None:
         return {}
     of = found.per_picture
     small, middle, large = found.object_sizes

@@ -91,8 +91,8 @@ def test_two_layouts_in_one_folder_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (["a/1.png", "b/1.png"], "no boxes, masks or label maps were recognised"),
-        ([], "no boxes, masks or label maps were recognised"),
+        (["a/1.png", "b/1.png"], "no boxes, masks, label maps or hands were recognised"),
+        ([], "no boxes, masks, label maps or hands were recognised"),
     ],
 )
 def test_what_is_no_such_set_is_refused(tmp_path, files, said):
