@@ -153,6 +153,15 @@ def test_hands_have_a_card_and_a_page(tmp_path):
     assert "Class by class" not in text
 
 
+def test_a_quick_look_at_label_maps_says_that_none_was_read(tmp_path):
+    scenes = open_scenes(camvid(tmp_path))
+    found = inspect_scenes(scenes, quick=True)
+    said = card(found)
+    assert re.search(r"train +2 +- +- +- +- +-", said)
+    assert "headers of 4 pictures were read, and no label map" in said
+    assert "0 %" not in html(found, scenes).partition('id="classes"')[2]
+
+
 def test_progress_announces_each_picture(boxes):
     told = []
     html(inspect_scenes(boxes), boxes, on_progress=lambda *state: told.append(state))

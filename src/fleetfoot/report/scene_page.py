@@ -342,7 +342,8 @@ def _sheet(found: SceneInspection, drawer: _Drawer) -> list[Element]:
 def _classes(found: SceneInspection) -> Element:
     """A row for each class: its objects or pixels, and its pictures, in each part."""
     segment = found.task == "segment"
-    sums = {name: sum(counts) or 1 for name, counts in found.counts.items()}
+    unread = segment and found.quick
+    sums = {name: sum(counts) for name, counts in found.counts.items()}
     heads = [sorting_head("class", "", "", number=False, ascending=True)]
     for name in found.counts:
         unit = "share of the pixels" if segment else "objects"
@@ -357,7 +358,8 @@ def _classes(found: SceneInspection) -> Element:
             cell = node("td", text, class_="number", data_v=count)
             most = max(counts, default=0) or 1
             cell.append(bar(count / most))
-            cells += [cell, node("td", f"{held:,}", class_="number", data_v=held)]
+            pictures = "-" if unread else f"{held:,}"
+            cells += [cell, node("td", pictures, class_="number", data_v=held)]
         dot = node("i", class_=f"dot c{number}")
         row = node("th", dot, visible(class_name), scope="row", data_v=f"{number:09}")
         rows.append(node("tr", row, *cells))
