@@ -4,7 +4,7 @@ them: each on any backbone, and each able to learn a few shapes in a few seconds
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,11 +15,14 @@ from torchvision.ops import batched_nms
 from fleetfoot import models
 from fleetfoot.tasks import catalogue
 from fleetfoot.tasks.detect.detections import Detections
+from fleetfoot.tasks.hand.reconstruction import Reconstruction
 from fleetfoot.tasks.network import Targets, TaskNetwork
+from fleetfoot.tasks.segment.decoding import Placement, of_input, of_picture
 from fleetfoot.weights.pretrained import HALF, untrained
 
 BACKBONE = "mobilenetv2_010"
-STRIDE = 8
+VERTICES = 1196
+"""Vertices of the parametric hand."""
 
 
 class Tiny(TaskNetwork):
@@ -33,7 +36,7 @@ class Tiny(TaskNetwork):
         self,
         *,
         backbone: str,
-        num_classes: int,
+        num_classes: int = 0,
         pretrained_backbone: bool | str = False,
         backbone_weights: str | None = None,
         in_chans: int = 3,
@@ -119,18 +122,78 @@ class TinyDetector(Tiny):
         return found
 
 
+class TinySegmenter(Tiny):
+    """A class for each cell, interpolated."""
+
+    task = "segment"
+    others = 0
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.raw(x)}
+
+    def losses(self, x: Tensor, targets: Targets) -> dict[str, Tensor]:
+        whole = functional.interpolate(self.raw(x), x.shape[-2:], mode="bilinear")
+        truth = torch.stack([one["map"] for one in targets])
+        return {"segment": functional.cross_entropy(whole, truth, ignore_index=255)}
+
+    def decode(
+        self,
+        outputs: Mapping[str, Tensor],
+        size: tuple[int, int],
+        placements: Sequence[Placement] | None = None,
+    ) -> list[Tensor]:
+        if placements is None:
+            return [of_input(one, size) for one in outputs["logits"]]
+        return [
+            of_picture(one, size, placed)
+            for one, placed in zip(outputs["logits"], placements, strict=True)
+        ]
+
+
+class TinyHand(Tiny):
+    """21 joints from pooled features, which are the mesh too."""
+
+    task = "hand"
+    others = 21 * 5
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        raw = self.raw(x).mean((2, 3))
+        points, joints = raw[:, :42].view(-1, 21, 2), raw[:, 42:].view(-1, 21, 3)
+        vertices = joints[:, torch.arange(VERTICES) % 21]
+        return {"points": points, "joints": joints, "vertices": vertices}
+
+    def losses(self, x: Tensor, targets: Targets) -> dict[str, Tensor]:
+        found, size = self.outputs(x), x.new_tensor((x.shape[-1], x.shape[-2]))
+        wanted = {name: torch.stack([one[name] for one in targets]) for name in targets[0]}
+        return {
+            "points": functional.l1_loss(found["points"], wanted["points"] / size),
+            "joints": 10 * functional.l1_loss(found["joints"], wanted["joints"]),
+        }
+
+    def decode(self, outputs: Mapping[str, Tensor], size: tuple[int, int]) -> list[Reconstruction]:
+        points = outputs["points"] * outputs["points"].new_tensor(size[::-1])
+        return [
+            Reconstruction(points=p, joints=j, vertices=v)
+            for p, j, v in zip(points, outputs["joints"], outputs["vertices"], strict=True)
+        ]
+
+
 def head_of(name: str, kind: type[TaskNetwork]) -> catalogue.Head:
     return catalogue.Head(
         name=name,
         task=kind.task,
         place=f"{kind.__module__}:{kind.__name__}",
         backbone=BACKBONE,
-        num_classes=2,
+        num_classes=0 if kind.task == "hand" else 2,
         paper="",
     )
 
 
-HEADS = {"tiny_detector": head_of("tiny_detector", TinyDetector)}
+HEADS = {
+    "tiny_detector": head_of("tiny_detector", TinyDetector),
+    "tiny_segmenter": head_of("tiny_segmenter", TinySegmenter),
+    "tiny_hand": head_of("tiny_hand", TinyHand),
+}
 
 
 def known(monkeypatch) -> None:

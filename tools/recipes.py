@@ -17,39 +17,46 @@ from fleetfoot.report.record_tables import markdown_table
 from fleetfoot.train import config
 from fleetfoot.train.config import Recipe
 from fleetfoot.train.limits import LIMITS
-from fleetfoot.train.recipes import RECIPES
+from fleetfoot.train.recipes import EVERY
 from fleetfoot.train.settings import Settings, names, written
 from fleetfoot.train.timm_flags import FLAGS, SHORT, WITHOUT, from_timm_flags
 
-FAMILIES = (
-    ("FasterNet", "fasternet_"),
-    ("FastViT", "fastvit_"),
-    ("MobileOne", "mobileone_"),
-    ("MobileNets", "mobilenet_"),
-    ("ShuffleNets", "shufflenet_"),
-    ("Smaller sets", ""),
+FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("FasterNet", ("fasternet_",)),
+    ("FastViT", ("fastvit_",)),
+    ("MobileOne", ("mobileone_",)),
+    ("MobileNets", ("mobilenet_",)),
+    ("ShuffleNets", ("shufflenet_",)),
+    ("Smaller sets", ()),
+    ("Mask R-CNN", ("maskrcnn_",)),
+    ("SSDLite", ("ssdlite",)),
+    ("Semantic FPN", ("semantic_fpn",)),
+    ("LR-ASPP and DeepLabV3", ("lraspp", "deeplabv3")),
+    ("Smaller sets for detection, segmentation and hands", ("finetune-",)),
 )
+"""Titles, and the starts of the names; none for what belongs to no family."""
 
 
-def _members(prefix: str) -> list[Recipe]:
-    """The recipes whose names begin so; with "", those of no family."""
-    known = [start for _, start in FAMILIES if start]
+def _members(starts: tuple[str, ...]) -> list[Recipe]:
+    """The recipes whose names begin so; without any start, those of no family."""
+    known = tuple(start for _, starts in FAMILIES for start in starts)
     return [
         recipe
-        for name, recipe in RECIPES.items()
-        if (name.startswith(prefix) if prefix else not name.startswith(tuple(known)))
+        for name, recipe in EVERY.items()
+        if (name.startswith(starts) if starts else not name.startswith(known))
     ]
 
 
 def _overview() -> list[str]:
     rows = []
-    for recipe in RECIPES.values():
+    for recipe in EVERY.values():
         optim = recipe.optim
         length = f"{recipe.updates:,} updates" if recipe.updates else f"{recipe.epochs} epochs"
         sizes = "-".join(map(str, dict.fromkeys(phase.size for phase in recipe.phases)))
         rows.append(
             (
                 f"`{recipe.name}`",
+                recipe.task,
                 length,
                 f"{recipe.batch:,}",
                 sizes or written(recipe.size),
@@ -59,15 +66,15 @@ def _overview() -> list[str]:
                 "yes" if recipe.about.measured else "no",
             )
         )
-    titles = ("recipe", "length", "batch", "size", "optimiser and rate", "expected accuracy")
-    return markdown_table(
-        (*titles, "time", "confirmed by a run here"), rows, left=(0, 1, 2, 3, 4, 5, 6, 7)
-    )
+    titles = ("recipe", "task", "length", "batch", "size", "optimiser and rate")
+    more = ("expected accuracy", "time", "confirmed by a run here")
+    return markdown_table((*titles, *more), rows, left=tuple(range(len(titles) + len(more))))
 
 
-def _family(title: str, prefix: str) -> str:
+def _family(title: str, starts: tuple[str, ...]) -> str:
     """Source and settings: first those that all members share, then those that differ."""
-    members = _members(prefix)
+    members = _members(starts)
+    prefix = starts[0] if len(starts) == 1 else ""
     default = Settings(Recipe()).values()
     values = {recipe.name: Settings(recipe).values() for recipe in members}
     sources = dict.fromkeys(recipe.about.source for recipe in members)
@@ -114,7 +121,7 @@ def meanings() -> dict[str, str]:
     found = _meanings(config, "Recipe", "") | _meanings(config, "Run", "run.")
     for kind in ("Optim", "Schedule", "Loss", "Ema", "Distil", "Init"):
         found |= _meanings(config, kind, f"{kind.lower()}.")
-    for kind in ("Augment", "Mix"):
+    for kind in ("Augment", "Mix", "Scene"):
         found |= _meanings(of_pictures, kind, f"{kind.lower()}.")
     return found
 
@@ -213,7 +220,7 @@ def markdown() -> str:
         (
             section("All recipes", _overview()),
             "## What each sets",
-            *(_family(title, prefix) for title, prefix in FAMILIES),
+            *(_family(title, starts) for title, starts in FAMILIES),
             section("All settings", _settings()),
             section("timm's flags", _flags()),
             section("timm's flags that mean nothing here", _without()),

@@ -7,9 +7,13 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from fleetfoot.data.hands import open_hands
 from fleetfoot.data.hands.folder import find_hands
 from fleetfoot.data.layouts import open_any, open_scenes
+from fleetfoot.data.scene_inspection import inspect_scenes
 from fleetfoot.errors import DatasetError
+from fleetfoot.report import scene_page
+from fleetfoot.report import scenes as texts
 
 
 def rows(count: int, vertices: int = 30, seed: int = 0) -> dict[str, np.ndarray]:
@@ -153,3 +157,25 @@ def test_a_set_of_hands_is_for_no_other_task(tmp_path):
 def test_a_folder_without_such_a_file_is_no_set_of_hands(tmp_path):
     (tmp_path / "train").mkdir()
     assert find_hands(str(tmp_path)) == {}
+
+
+def test_joints_outside_their_picture_are_reported(tmp_path):
+    held = rows(4)
+    held["points"][2, 5] = (30, 4)
+    held["points"][2, 6] = (-3, 4)
+    filled(tmp_path, held)
+    found = inspect_scenes(opened(tmp_path, val_share=0), quick=False, threads=1)
+    assert [(one.kind, one.place.index) for one in found.faults] == [("joints outside", 2)]
+    text = "2 of 21 joints, the farthest at (30, 4), on a picture of 8 × 8"
+    assert found.faults[0].text == text
+    assert texts.title(found) == "4 pictures with a hand each"
+    assert texts.part_rows(found) == [("train", "4")]
+
+
+def test_the_page_shows_the_skeletons(tmp_path):
+    scenes = open_hands(counts={"train": 2, "val": 1, "test": 1}, size=64)
+    found = inspect_scenes(scenes, threads=1)
+    page = scene_page.html(found, scenes)
+    assert "each finger has a colour" in page
+    assert page.count('class="frame wide"') == 4
+    assert not found.faults

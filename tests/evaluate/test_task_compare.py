@@ -15,7 +15,7 @@ from fleetfoot.evaluate.task_record import TaskAnswers, TaskEvaluation
 from tests import spots
 from tests.evaluate.test_task_run import evaluated
 from tests.random_detections import scenes
-from tests.tasks.test_coco_metric import metered
+from tests.tasks.detect.test_coco_metric import metered
 
 pytest.importorskip("faster_coco_eval")
 

@@ -145,7 +145,7 @@ def test_hands_have_a_card_and_a_page(tmp_path):
     np.savez(tmp_path / "mine/hands.npz", joints=joints, vertices=joints, points=points)
     scenes = open_scenes(tmp_path / "mine", val_share=0)
     found = inspect_scenes(scenes)
-    assert "3 pictures of hands" in card(found)
+    assert "3 pictures with a hand each" in card(found)
     assert found.faults == ()
     text = html(found, scenes)
     assert_loads_nothing(text)

@@ -16,7 +16,16 @@ from fleetfoot.report.kit.hues import class_hex, class_rules
 from fleetfoot.report.kit.markup import markup
 from fleetfoot.report.task_evaluations import print_task_comparison, print_task_evaluations
 from fleetfoot.report.task_page import html
-from fleetfoot.report.task_svg import NOTHING, Box, boxes, confusion, curves, shown_classes
+from fleetfoot.report.task_svg import (
+    NOTHING,
+    Box,
+    boxes,
+    confusion,
+    curves,
+    shares_within,
+    shown_classes,
+    spent,
+)
 from tests import spots
 from tests.evaluate.test_task_run import RIGHT, evaluated
 from tests.pages import HOSTILE, Tags, assert_loads_nothing, assert_runs_no
@@ -89,6 +98,25 @@ def test_a_line_for_each_class_and_their_mean(narrow):
     ]
     many = [(n, str(n), half) for n in range(20)]
     assert markup(curves(many, narrow=narrow)).count("curve grey") == 20
+
+
+def test_each_part_has_a_bar_as_long_as_its_time():
+    text = markup(spent({"backbone": 0.003, "head": 0.001}))
+    assert re.findall(r"<title>(.*?)</title>", text) == [
+        "backbone: 3.00 ms, 75 %",
+        "head: 1.00 ms, 25 %",
+    ]
+    one, other = map(float, re.findall(r'class="part"[^>]* width="([\d.]+)"', text))
+    assert one == pytest.approx(3 * other, abs=0.2)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_shares_of_pictures_step_up_at_each_error(narrow):
+    text = markup(shares_within([1.0, 2.0, 4.0], title="mm", narrow=narrow))
+    assert "half of the 3 pictures are within 2.00" in text
+    (line,) = re.findall(r'class="curve mean" d="([^"]+)"', text)
+    assert line.count("V") == 3
+    assert markup(shares_within([0.0], title="mm", narrow=narrow))  # all are perfect
 
 
 def test_boxes_lie_where_they_are_and_few_are_named():

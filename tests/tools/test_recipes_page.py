@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from fleetfoot.report import update_between_markers
-from fleetfoot.train.recipes import RECIPES
+from fleetfoot.train.recipes import EVERY
 from fleetfoot.train.settings import names
 from fleetfoot.train.timm_flags import FLAGS
 from tools import recipes
@@ -22,9 +22,9 @@ def test_the_page_is_current(tmp_path):
 
 def test_the_page_names_every_recipe_setting_and_flag():
     page = recipes.markdown()
-    assert all(f"`{name}`" in page for name in (*RECIPES, *names(), *FLAGS))
-    shown = [recipe.name for _, prefix in recipes.FAMILIES for recipe in recipes._members(prefix)]
-    assert sorted(shown) == sorted(RECIPES)
+    assert all(f"`{name}`" in page for name in (*EVERY, *names(), *FLAGS))
+    shown = [recipe.name for _, starts in recipes.FAMILIES for recipe in recipes._members(starts)]
+    assert sorted(shown) == sorted(EVERY)
 
 
 def test_every_setting_says_what_it_means():

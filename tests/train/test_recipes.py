@@ -9,10 +9,11 @@ from fleetfoot.models import configure, list_models
 from fleetfoot.network import native_size
 from fleetfoot.train import limits
 from fleetfoot.train.config import Recipe, Run
-from fleetfoot.train.recipes import RECIPES, recipe, recipe_of
+from fleetfoot.train.recipes import EVERY, RECIPES, general_recipe, recipe, recipe_of
+from fleetfoot.train.schedules import Schedules
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_recipe_is_within_the_limits_and_states_itself(name):
     made = recipe(name)
     limits.check(made, Run())
@@ -22,8 +23,33 @@ def test_a_recipe_is_within_the_limits_and_states_itself(name):
     assert made.about.time
 
 
+def test_a_network_of_a_task_has_the_one_of_its_backbone_or_of_its_head():
+    assert recipe_of("maskrcnn:fasternet_m").drop_path == 0.2
+    assert recipe_of("ssdlite").name == recipe_of("ssdlite:fasternet_t0").name == "ssdlite"
+    with pytest.raises(UnknownNameError, match="for example finetune-detect"):
+        recipe_of("fcos:fasternet_t0")
+    for task in ("detect", "segment", "hand"):
+        assert recipe(general_recipe(task)).task == task
+
+
+def test_schedule_1x_of_mask_r_cnn():
+    """mmdetection: 500 updates from a thousandth of the rate, a tenth after 8 and after 11 of 12
+    epochs."""
+    made = recipe("maskrcnn_fasternet_s")
+    per_epoch = 117_266 // 16
+    course = Schedules.of(made, per_epoch)
+    assert course.total_updates == 12 * per_epoch
+    for update in (0, 1, 250, 499, 500, 8 * per_epoch - 1):
+        share = min(update, 500) / 500
+        assert course.lr(update) == pytest.approx(2e-4 * (1 - (1 - share) * (1 - 1e-3)))
+    for update in (8 * per_epoch, 11 * per_epoch - 1):
+        assert course.lr(update) == pytest.approx(2e-5)
+    assert course.lr(11 * per_epoch) == pytest.approx(2e-6)
+
+
 def test_no_recipe_of_imagenet_claims_to_be_measured():
-    assert not any(r.about.measured for n, r in RECIPES.items() if r.about.time.endswith("here"))
+    untimed = [made for made in EVERY.values() if made.about.time.endswith("here")]
+    assert not any(made.about.measured for made in untimed)
 
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if n in list_models()])

@@ -136,6 +136,31 @@ def test_equals_the_recursion_of_lightning_bolts():
     assert course.lr(5 * UPDATES) == course.lr(6 * UPDATES - 1) != course.lr(6 * UPDATES)
 
 
+def test_equals_torchs_polynomial_decay():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=0.01)
+    theirs = torch.optim.lr_scheduler.PolynomialLR(optimiser, total_iters=60, power=0.9)
+    ours = Schedules.of(recipe(lr=0.01, curve="poly", power=0.9, epochs=3), 20)
+    for update in range(60):
+        # torch computes a rate from the one before, and rounds each time
+        assert ours.lr(update) == pytest.approx(theirs.get_last_lr()[0], rel=1e-10)
+        optimiser.step()
+        theirs.step()
+    assert ours.lr(60) == 0
+
+
+def test_equals_torchs_milestones():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=0.02)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones=[8, 11], gamma=0.1)
+    ours = Schedules.of(recipe(lr=0.02, curve="milestones", milestones=(8.0, 11.0)), 5)
+    for epoch in range(12):
+        for update in (5 * epoch, 5 * epoch + 4):
+            assert ours.lr(update) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
+        optimiser.step()
+        theirs.step()
+
+
 def test_equals_megvii_s_linear_decay():
     """Their code advances the schedule before the first update, so that the last one has rate 0."""
     ours = replace(recipe(lr=0.5, curve="linear", offset=1), updates=300_000)

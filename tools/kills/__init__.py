@@ -31,7 +31,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from multiprocessing.connection import Connection
@@ -46,6 +46,7 @@ from torch import Tensor
 
 from fleetfoot.data.dataset import Dataset, Split
 from fleetfoot.data.pictures import InMemory, Texts
+from fleetfoot.data.scenes import SceneSet
 from fleetfoot.files import write_text
 from fleetfoot.machine import environment
 from fleetfoot.train import checkpoint
@@ -58,8 +59,27 @@ from fleetfoot.train.config import (
     Phase,
     Recipe,
     Run,
+    Scene,
     Schedule,
 )
+from tools.kills.scenes import scenes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A run that is killed."""
+
+    model: str
+    options: Mapping[str, Any]
+    recipe: Recipe
+    data: Callable[[], Dataset | SceneSet]
+    trained: int
+    """Pictures that are trained on."""
+
+    @property
+    def updates(self) -> int:
+        return self.recipe.epochs * (self.trained // self.recipe.batch)
+
 
 PLACES = ("update", "evaluate", "half", "written", "named", "row", "any")
 CLASSES = ("dark", "light", "striped", "spotted")
@@ -83,6 +103,22 @@ RECIPE = Recipe(
     reestimate=2,
 )
 """Three epochs of three updates."""
+SCENE_RECIPE = Recipe(
+    name="kills-detect",
+    task="detect",
+    epochs=3,
+    batch=8,
+    augment=Augment(repeats=2),
+    scene=Scene(
+        scale=(0.7, 1.3), multiscale=(0.5, 1.5), multiscale_every=2, iou_crop=0.3, expand=0.3,
+        photometric=0.5, mosaic=0.6, mixup=0.3, until=2,
+    ),
+    optim=Optim(lr=3e-3, clip=1.0, accumulate=2),
+    schedule=Schedule(warmup=1.0, end_weight_decay=0.001),
+    ema=Ema(decay=0.9, warmup="timm"),
+    reestimate=2,
+)  # fmt: skip
+"""The same for detection: inputs of three sizes, mosaics, mixed pictures."""
 RUN = Run(workers=2, threads=1, save_updates=1, save_seconds=1e9)
 PRELOADED = (
     "tools.kills", "fleetfoot.train.loop", "torch._dynamo", "timm.data.auto_augment",
@@ -128,6 +164,18 @@ def dataset() -> Dataset:
     )
 
 
+CASES: dict[str, Case] = {
+    "classify": Case(model=MODEL, options=OPTIONS, recipe=RECIPE, data=dataset, trained=TRAINED),
+    "detect": Case(
+        model="onestage:mobilenetv2_010",
+        options={"input_size": 64, "width": 16, "head_depth": 1},
+        recipe=SCENE_RECIPE,
+        data=scenes,
+        trained=24,
+    ),
+}
+
+
 # ---- The run, in a process of its own
 
 
@@ -141,7 +189,7 @@ def child(task: dict[str, Any], told: Connection) -> None:
     multiprocessing.set_start_method("fork", force=True)
     if task["kill"] is not None:
         _arm(Kill(**task["kill"]))
-    settings = task["settings"]
+    settings, case = task["settings"], CASES[task["case"]]
 
     def tell(event: object) -> None:
         if type(event).__name__ == "Begun":
@@ -149,12 +197,12 @@ def child(task: dict[str, Any], told: Connection) -> None:
 
     try:
         train(
-            MODEL,
-            dataset(),
-            replace(RECIPE, **settings.get("recipe", {})),
+            case.model,
+            case.data(),
+            replace(case.recipe, **settings.get("recipe", {})),
             replace(RUN, **settings.get("run", {})),
             task["folder"],
-            options=OPTIONS,
+            options=case.options,
             resume="if_any",
             on_event=tell,
         )
@@ -171,8 +219,9 @@ def die() -> NoReturn:
 
 def _arm(kill: Kill) -> None:
     """Makes the process kill itself at that place."""
-    from fleetfoot.evaluate.tally import Tally
     from fleetfoot.train import journal, learner
+    from fleetfoot.train.classification import Classification
+    from fleetfoot.train.scene_tasks import SceneObjective
 
     count = Counter[str]()
 
@@ -198,7 +247,8 @@ def _arm(kill: Kill) -> None:
 
         learner.Learner._loss = counted_loss  # type: ignore[method-assign]
     elif kill.place == "evaluate":
-        before(Tally, "update", "evaluate")
+        before(Classification, "judge", "evaluate")
+        before(SceneObjective, "judge", "evaluate")
     elif kill.place == "row":
         rows = journal.Journal.rows
 
@@ -243,12 +293,15 @@ def run(
     kill: Kill | None = None,
     *,
     settings: dict[str, Any] | None = None,
+    case: str = "classify",
 ) -> bool:
     """Begins the run in ``folder``, or goes on with it, in a new process; returns whether it was
     killed.
 
     Args:
-        settings: fields of ``RECIPE`` and ``RUN`` to replace: ``{"recipe": {...}, "run": {...}}``.
+        settings: fields of the recipe and of ``RUN`` to replace: ``{"recipe": {...}, "run":
+            {...}}``.
+        case: one of ``CASES``.
 
     Raises:
         RuntimeError: the process failed or hangs; the message has the end of what it said.
@@ -257,6 +310,7 @@ def run(
         "folder": str(folder),
         "kill": None if kill is None else asdict(kill),
         "settings": settings or {},
+        "case": case,
     }
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
@@ -324,20 +378,22 @@ def differences(a: Path, b: Path) -> list[str]:
     return sorted(names) + [name for name in figures if figures[name] != theirs[name]]
 
 
-def drawn(draws: random.Random) -> Kill:
-    """A place that a run of ``RECIPE`` passes; a run that went on earlier may end before it."""
+def drawn(draws: random.Random, case: str = "classify") -> Kill:
+    """A place that a run passes; a run that went on earlier may end before it."""
     place = draws.choice(PLACES)
-    updates = RECIPE.epochs * (TRAINED // RECIPE.batch)
+    updates = CASES[case].updates
     if place == "update":
         return Kill(place, draws.randrange(2 * updates) / 2)
     if place == "any":
         return Kill(place, draws.uniform(0.0, 2.0))
     if place == "row":
-        return Kill(place, draws.randrange(RECIPE.epochs))
+        return Kill(place, draws.randrange(CASES[case].recipe.epochs))
     return Kill(place, draws.randrange(updates))
 
 
-def many(count: int, *, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+def many(
+    count: int, *, seed: int, say: Callable[[str], None], case: str = "classify"
+) -> dict[str, Any]:
     """Kills runs ``count`` times, up to five times each, and says how many ended equal."""
     draws = random.Random(seed)
     rows: list[dict[str, Any]] = []
@@ -345,17 +401,17 @@ def many(count: int, *, seed: int, say: Callable[[str], None]) -> dict[str, Any]
     commit = environment.commit()
     with tempfile.TemporaryDirectory() as place:
         base = Path(place)
-        run(base / "undisturbed")
+        run(base / "undisturbed", case=case)
         kills = runs = 0
         while kills < count:
             folder, taken = base / str(runs), []
             for _ in range(min(draws.randint(2, 5), count - kills)):
-                kill, workers = drawn(draws), draws.choice((0, 1, 2))
-                if not run(folder, kill, settings={"run": {"workers": workers}}):
+                kill, workers = drawn(draws, case), draws.choice((0, 1, 2))
+                if not run(folder, kill, settings={"run": {"workers": workers}}, case=case):
                     break  # it came to its end before that place
                 taken.append({**asdict(kill), "workers": workers})
                 kills += 1
-            run(folder)
+            run(folder, case=case)
             wrong = differences(base / "undisturbed", folder)
             rows.append({"kills": taken, "equal": not wrong, "differences": wrong[:5]})
             runs += 1
@@ -368,8 +424,8 @@ def many(count: int, *, seed: int, say: Callable[[str], None]) -> dict[str, Any]
         "kills_in_equal_runs": sum(len(r["kills"]) for r in rows if r["equal"]),
         "runs": len(rows),
         "equal": sum(r["equal"] for r in rows),
-        "recipe": asdict(RECIPE),
-        "model": {"name": MODEL, **OPTIONS},
+        "recipe": asdict(CASES[case].recipe),
+        "model": {"name": CASES[case].model, **CASES[case].options},
         "machine": environment.machine(),
         "versions": environment.versions(),
         "commit": commit,
@@ -382,8 +438,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=100, help="number of kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", type=Path, help="JSON file to write")
+    parser.add_argument("--task", choices=sorted(CASES), default="classify")
     given = parser.parse_args(arguments)
-    record = many(given.count, seed=given.seed, say=lambda text: print(text, flush=True))
+    record = many(
+        given.count, seed=given.seed, say=lambda text: print(text, flush=True), case=given.task
+    )
     if given.record is not None:
         write_text(given.record, json.dumps(record, indent=1) + "\n")
     print(

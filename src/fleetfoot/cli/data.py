@@ -21,7 +21,8 @@ def data(
             help="Folder of class folders (with or without train, val and test), WebDataset tar "
             "shards or a pattern of them, CSV or JSONL file of paths and labels, or a Hugging Face "
             "set saved on disk; boxes and masks as COCO JSON, YOLO text or Pascal VOC; label maps "
-            "beside pictures; 'hands' for the drawn hands. Default: scikit-learn's digits.",
+            "beside pictures; pictures with hands.safetensors, or 'hands' for the drawn ones. "
+            "Default: scikit-learn's digits.",
         ),
     ] = None,
     task: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleetfoot.cli import complete
 from fleetfoot.cli.launching import TogetherCommand, agreed_folder, start_here
 from fleetfoot.cli.network import option_pair
 from fleetfoot.cli.status import working
@@ -21,7 +22,6 @@ from fleetfoot.cli.training import (
     Epochs,
     Model,
     Option,
-    Size,
     Threads,
     ValShare,
     Weights,
@@ -34,14 +34,18 @@ from fleetfoot.streams import echo, echo_json
 
 if TYPE_CHECKING:
     from fleetfoot.data.dataset import Dataset
+    from fleetfoot.data.scenes import SceneSet
     from fleetfoot.train.checkpoint import Checkpoint
+    from fleetfoot.train.figures import Kind
     from fleetfoot.train.settings import Settings
 
 SMALL: dict[str, Any] = {"width": 16, "depths": (1, 1, 2, 1), "head_width": 256}
 """Options of the default network for the digits: 0.1 M parameters."""
-RECIPE = "finetune"
 RUNS = "runs"
 """Folder of the runs without ``--output``."""
+TASKS = ("classify", "detect", "segment", "hand")
+DEFAULT_HEADS: dict[Kind, str] = {"detect": "onestage", "segment": "lraspp", "hand": "handmesh"}
+"""Heads of the networks for each task, if none is named."""
 
 
 class TrainCommand(TogetherCommand):
@@ -105,18 +109,38 @@ def train(
         str | None,
         typer.Argument(
             help="A folder of class folders, tar shards, or a CSV or JSONL file of paths and "
-            "labels; 'fleetfoot data DATA' shows what it holds. Default: scikit-learn's digits."
+            "labels; for --task detect or segment COCO's, YOLO's or VOC's layout. 'fleetfoot data "
+            "DATA' shows what it holds. Default: scikit-learn's digits; drawn hands for --task "
+            "hand."
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What to train for: 'classify', 'detect', 'segment' or 'hand'. Default: what "
+            "--model is for; 'classify' without it.",
+            autocompletion=complete.one_of(*TASKS),
         ),
     ] = None,
     model: Model = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Backbone of the network for --task; --model then names its head: 'onestage', "
+            "'ssdlite', 'fcos', 'fasterrcnn', 'maskrcnn', 'lraspp', 'deeplabv3', 'semantic_fpn' or "
+            "'handmesh'. Default: the one of the head's paper.",
+            autocompletion=complete.networks,
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             "--recipe",
             "-r",
-            help="Settings to begin with: 'finetune', 'quick', 'cifar' or 'digits'; 'custom', the "
-            "defaults; a network's name for its authors' recipe; or 'authors', that of --model. "
-            "Default: 'finetune'; 'digits' for the digits.",
+            help="Settings to begin with: 'finetune', 'quick', 'cifar' or 'digits'; "
+            "'finetune-detect', 'finetune-segment' or 'finetune-hand'; 'custom', the defaults; a "
+            "network's name for its authors' recipe; or 'authors', that of --model. Default: "
+            "'finetune', or that of the task; 'digits' for the digits.",
         ),
     ] = None,
     changes: Annotated[
@@ -131,7 +155,14 @@ def train(
     epochs: Epochs = None,
     batch: Batch = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate, as it is.")] = None,
-    size: Size = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Height and width of the input: 256, or for a --task also 256x192 (height x "
+            "width).",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random draw.")] = None,
     weights: Weights = None,
     accept_licence: AcceptLicence = False,
@@ -218,42 +249,56 @@ def train(
     if on not in ("here", "ray"):
         raise typer.BadParameter(f"--on takes 'here' or 'ray', not {on!r}")
     if on == "here" and place is None and (processes > 1 or restarts):
-        folder = resume or output or free_folder(data or "digits", model or MODEL)
+        kind = kind_of(task, model)
+        name = network_of(kind, model, backbone)
+        folder = resume or output or free_folder(data or built_in(kind), name)
         start_here(ctx.meta["words"], folder, processes=processes, restarts=restarts)
     with working("loading"):
         import torch
 
-        from fleetfoot.data.layouts import open_dataset
         from fleetfoot.report.kit.terminal import console
         from fleetfoot.report.train_page import write_page
         from fleetfoot.report.training import Progress, card, record, settings_text
+        from fleetfoot.train.datasets import opened
         from fleetfoot.train.launch import marking
         from fleetfoot.train.loop import train as run_training
         from fleetfoot.train.place import goes_on
-        from fleetfoot.train.recipes import RECIPES
+        from fleetfoot.train.recipes import EVERY
         from fleetfoot.train.settings import Settings, listed
 
     found = _resumed(resume, model) if resume is not None else None
     if found is None:
+        kind = kind_of(task, model)
+        name = network_of(kind, model, backbone)
         builtin = data is None
-        preset = preset_of(recipe, model, builtin=builtin)
+        preset = preset_of(recipe, name, builtin=builtin, task=kind)
         before = Settings(preset)
-        name = model or MODEL
-        options = dict(SMALL) if builtin and model is None else {}
+        small = builtin and model is None and kind == "classify"
+        options: dict[str, Any] = dict(SMALL) if small else {}
     else:
         if recipe is not None:
             raise typer.BadParameter("--resume goes on with the run's recipe; change it by --set")
         before = Settings(found.training.recipe, found.training.run)
-        preset = RECIPES.get(before.recipe.name, before.recipe)
+        preset = EVERY.get(before.recipe.name, before.recipe)
+        kind = found.training.data.task
+        if task not in (None, kind):
+            raise typer.BadParameter(f"--resume goes on with a run for {kind}, not {task}")
+        if backbone is not None:
+            raise typer.BadParameter(
+                "--resume goes on with the run's backbone; leave --backbone out"
+            )
         name, options = model or found.model, {}
-        if data is None and found.training.data.name != "digits":
+        if data is None and found.training.data.name != built_in(kind):
             data = found.training.data.name
     if device is None and found is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if threads is None and found is None and on == "here":
-        threads = default_threads(data, model, processes=place.local_world if place else 1)
+        threads = default_threads(
+            data, model if kind == "classify" else name, processes=place.local_world if place else 1
+        )
+    side = side_of(size, kind, options)
     given = {
-        "epochs": epochs, "batch": batch, "optim.lr": lr, "size": size, "seed": seed,
+        "epochs": epochs, "batch": batch, "optim.lr": lr, "size": side, "seed": seed,
         "init.weights": "" if weights == "none" else weights, "val_share": val_share,
         "run.on_bad_image": on_bad_image, "run.workers": workers, "run.device": device,
         "run.threads": threads, "run.on_nan": on_nan,
@@ -262,7 +307,8 @@ def train(
     settings = settings_of(before, ctx.meta["timm"], given, changes or [], processes=world)
     options |= dict(map(option_pair, option or ()))
     with working("reading the data set"):
-        dataset = open_dataset(data, val_share=settings.recipe.val_share, seed=settings.recipe.seed)
+        recipe_now = settings.recipe
+        dataset = opened(kind, data, val_share=recipe_now.val_share, seed=recipe_now.seed)
     folder = agreed_folder(
         place, team, resume or output, Path(RUNS), free_folder(dataset.name, name)
     )
@@ -271,7 +317,7 @@ def train(
         team.check_run(folder, dataset, settings.run)
 
     out = console(stderr=True)
-    with Progress(out) as show:
+    with Progress(out, kind) as show:
         if place is None or place.is_first:
             tell_of(dataset, settings.recipe.size)
         echo(f"settings ({settings.recipe.name}):", err=True)
@@ -306,7 +352,59 @@ def train(
         raise typer.Exit(exit_code(outcome.interrupted))
 
 
-def tell_of(dataset: Dataset, size: int | None) -> None:
+def kind_of(task: str | None, model: str | None) -> Kind:
+    """The task of a run: the one named, or that of the network."""
+    from fleetfoot.tasks.catalogue import HEADS, is_task
+
+    own: Kind = "classify"
+    if model is not None and is_task(model):
+        own = HEADS[model.partition(":")[0]].task
+    if task is None:
+        return own
+    if task not in TASKS:
+        raise typer.BadParameter(f"--task takes {', '.join(TASKS)}, not {task!r}")
+    return task  # type: ignore[return-value]  # it is one of them
+
+
+def network_of(kind: Kind, model: str | None, backbone: str | None) -> str:
+    """The network of a run: head and backbone for a task."""
+    if kind == "classify":
+        if backbone is not None:
+            raise typer.BadParameter(
+                "--backbone is for a --task; name the network that classifies by --model"
+            )
+        return model or MODEL
+    from fleetfoot.tasks.catalogue import full_name, is_task
+
+    name = model or DEFAULT_HEADS[kind]
+    if not is_task(name):
+        return name
+    return full_name(name, backbone or (MODEL if model is None else None))
+
+
+def built_in(kind: Kind) -> str:
+    """Name of the data set if none is named."""
+    from fleetfoot.train.datasets import BUILT_IN
+
+    return BUILT_IN.get(kind, kind)
+
+
+def side_of(size: str | None, kind: Kind, options: dict[str, Any]) -> int | None:
+    """The setting ``size``. A height and a width that differ become an option of the network."""
+    if size is None:
+        return None
+    from fleetfoot.network import parse_size
+
+    sides = parse_size(size)
+    if isinstance(sides, int):
+        return sides
+    if kind == "classify":
+        raise typer.BadParameter(f"--size takes one number for classification, not {size}")
+    options["input_size"] = sides
+    return None
+
+
+def tell_of(dataset: Dataset | SceneSet, size: int | None) -> None:
     """Says what a data set holds, and what a quick look at it finds, on standard error.
 
     Args:
@@ -314,21 +412,35 @@ def tell_of(dataset: Dataset, size: int | None) -> None:
     """
     from fleetfoot.data.concerns import concerns
     from fleetfoot.data.inspection import IMAGE_SIZE, inspect
+    from fleetfoot.data.scenes import SceneSet
 
     echo(f"{dataset.name}: {dataset.layout}", err=True)
     counts = ", ".join(f"{len(split):,} {split.name}" for split in dataset.splits)
-    echo(f"{len(dataset.classes):,} classes; pictures: {counts}", err=True)
+    classes = f"{len(dataset.classes):,} classes; " if dataset.classes else ""
+    echo(f"{classes}pictures: {counts}", err=True)
+    if isinstance(dataset, SceneSet):
+        for note in dataset.notes:
+            echo(f"note: {note}", err=True)
+        return
     for one in concerns(inspect(dataset, size=size or IMAGE_SIZE, quick=True)):
         echo(f"{one.level}: {one.text}", err=True)
 
 
-def preset_of(recipe: str | None, model: str | None, *, builtin: bool) -> Any:
+def preset_of(
+    recipe: str | None, model: str | None, *, builtin: bool, task: Kind = "classify"
+) -> Any:
+    from dataclasses import replace
+
+    from fleetfoot.train.recipes import CUSTOM, general_recipe, recipe_of
     from fleetfoot.train.recipes import recipe as named
-    from fleetfoot.train.recipes import recipe_of
 
     if recipe == "authors":
         return recipe_of(model or MODEL)
-    return named(recipe or ("digits" if builtin else RECIPE))
+    if recipe == CUSTOM.name:
+        return replace(CUSTOM, task=task)
+    if recipe is None and builtin and task == "classify":
+        return named("digits")
+    return named(recipe or general_recipe(task))
 
 
 def settings_of(

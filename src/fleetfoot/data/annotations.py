@@ -155,7 +155,8 @@ def sampled(planes: NDArray[Kind], height: int, width: int) -> NDArray[Kind]:
     W)"""
     rows = _under(planes.shape[-2], height)
     columns = _under(planes.shape[-1], width)
-    return planes[..., rows[:, None], columns]
+    # one axis after the other takes a third of the time of both at once
+    return planes.take(columns, axis=-1).take(rows, axis=-2)
 
 
 def _under(side: int, new: int) -> NDArray[np.int64]:

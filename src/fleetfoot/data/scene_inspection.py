@@ -1,5 +1,5 @@
-"""What a set for detection, segmentation or hands holds, before a network is trained on it: objects
-or pixels of each class, labels that look wrong, and what a survey of the pictures finds.
+"""What a set for detection, segmentation or hands holds, before a network is trained on it:
+objects or pixels of each class, labels that look wrong, and what a survey of the pictures finds.
 
 n objects of a picture
 """
@@ -19,7 +19,7 @@ from fleetfoot.data.inspection import IMAGE_SIZE
 from fleetfoot.data.label_maps import LabelMaps
 from fleetfoot.data.masks import Runs
 from fleetfoot.data.objects import ObjectTable
-from fleetfoot.data.scenes import IGNORED, LabelMap, Scenes, SceneSet
+from fleetfoot.data.scenes import IGNORED, Hand, LabelMap, Scenes, SceneSet
 from fleetfoot.data.survey import Level, Look, Place, Spread, Survey, spread_of, survey
 from fleetfoot.errors import ImageError, visible
 from fleetfoot.tasks.network import Task
@@ -33,7 +33,7 @@ SMALL, LARGE = 32**2, 96**2
 
 Kind = Literal[
     "not finite", "no area", "outside", "other size", "mask size", "bad map", "over the edge",
-    "duplicate", "two classes",
+    "duplicate", "two classes", "joints outside",
 ]  # fmt: skip
 
 FAULTS: dict[Kind, tuple[Level, str]] = {
@@ -46,6 +46,7 @@ FAULTS: dict[Kind, tuple[Level, str]] = {
     "over the edge": ("doubt", "the box reaches over the edge of its picture"),
     "duplicate": ("doubt", "the box is nearly equal to another one of its class"),
     "two classes": ("doubt", "the box is nearly equal to one of another class"),
+    "joints outside": ("doubt", "joints of the hand lie outside its picture"),
 }
 """Level of each kind of fault, and what it is."""
 
@@ -158,6 +159,8 @@ class _Tally:
                 self._map(targets[place.index], look, place)
         elif isinstance(targets, ObjectTable):
             self.faults += _of_sizes(targets, look, place)
+        elif isinstance(hand := targets[place.index], Hand):
+            self.faults += _of_points(hand, look, place)
 
     def _map(self, target: LabelMap, look: Look, place: Place) -> None:
         try:
@@ -208,6 +211,15 @@ def _of_sizes(table: ObjectTable, look: Look, place: Place) -> Iterator[Fault]:
             text = f"a mask of {mask.width} × {mask.height} pixels on a picture of "
             text += f"{look.width} × {look.height}"
             yield Fault("mask size", place, table.place(number), text)
+
+
+def _of_points(hand: Hand, look: Look, place: Place) -> Iterator[Fault]:
+    """The fault of a picture that does not show all joints."""
+    beyond = np.maximum(-hand.points, hand.points - (look.width, look.height)).max(1)
+    if count := int((beyond > OVER).sum()):
+        x, y = hand.points[beyond.argmax()]
+        text = f"{count} of {len(beyond)} joints, the farthest at ({x:.4g}, {y:.4g}), on a picture "
+        yield Fault("joints outside", place, place.name, f"{text}of {look.width} × {look.height}")
 
 
 def _of_boxes(split: Scenes, table: ObjectTable, names: Sequence[str]) -> Iterator[Fault]:

@@ -24,7 +24,7 @@ from fleetfoot import engines, runtime
 from fleetfoot.artifact import MANIFEST, Artifact
 from fleetfoot.copying import copied, evaluated_
 from fleetfoot.data.preprocess import Preprocess
-from fleetfoot.engines import EngineInfo
+from fleetfoot.engines import Engine, EngineInfo
 from fleetfoot.engines.agreement import Agreement
 from fleetfoot.errors import EngineError, FleetfootError, RecordError, first_line
 from fleetfoot.files import parsed, plain, read_object
@@ -171,7 +171,7 @@ def built_engines(
     precision: str = "float32",
     device: str = "cpu",
     on_build: Callable[[str], None] = lambda engine: None,
-) -> tuple[tuple[Runner, ...], tuple[tuple[str, str], ...]]:
+) -> tuple[tuple[Engine, ...], tuple[tuple[str, str], ...]]:
     """The engines ``names`` of a network, and those that could not be built with the reason.
 
     Args:
@@ -183,7 +183,7 @@ def built_engines(
     Raises:
         EngineError: the one engine of ``names``, or every one of several, cannot run the network.
     """
-    built: list[Runner] = []
+    built: list[Engine] = []
     failures = []
     with ExitStack() as opened:
         for engine in names:

@@ -86,6 +86,10 @@ class TaskRecord:
     times: dict[str, float]
     """Median time of a picture in the fixed part and in decoding, in seconds; not a measurement of
     the engine's speed."""
+    parts: dict[str, float]
+    """``times`` shared out to ``backbone``, ``neck``, ``head``, ``nms`` and the rest of
+    ``decoding``, by one run in which each operator is timed by itself; empty if the engine does not
+    time them (``evaluate.parts``)."""
     seconds: float
     """Time of the evaluation with reading."""
     machine: dict[str, Any]

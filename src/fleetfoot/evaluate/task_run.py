@@ -21,12 +21,13 @@ from torch.utils import _pytree as pytree
 from fleetfoot.data.decoding import Decoded, decoded
 from fleetfoot.data.placement import Placement
 from fleetfoot.data.scenes import Scenes, SceneSet, Target
+from fleetfoot.engines import Engine
 from fleetfoot.errors import ImageError
 from fleetfoot.evaluate.bootstrap import intervals
 from fleetfoot.evaluate.classifier import OnBad
 from fleetfoot.evaluate.judges import JUDGES
 from fleetfoot.evaluate.judges.base import Judge
-from fleetfoot.evaluate.subject import Runner
+from fleetfoot.evaluate.parts import split
 from fleetfoot.evaluate.task_record import TaskAnswers, TaskEvaluation, TaskRecord
 from fleetfoot.evaluate.task_subject import Classes, TaskSubject
 from fleetfoot.files import plain
@@ -49,11 +50,18 @@ class _Shown:
 class _Run:
     """One engine, and what was counted of it so far."""
 
-    runner: Runner
+    runner: Engine
     judge: Judge
+    last: tuple[Tensor, list[Placement]] | None = None
+    """The last batch: inputs, and where the pictures lie in them."""
     fixed_s: list[float] = field(default_factory=list)
     """Time of a picture in the engine, by batch."""
     decode_s: list[float] = field(default_factory=list)
+
+    @property
+    def times(self) -> dict[str, float]:
+        """Median time of a picture in the engine and in decoding, in seconds."""
+        return {"fixed": median(self.fixed_s), "decode": median(self.decode_s)}
 
 
 def evaluate(
@@ -139,7 +147,8 @@ def evaluate(
             intervals=intervals(judge.weighted, len(judge.numbers), judge.ceilings),
             per_class=tuple(dict(row) for row in judge.per_class()),
             score=judge.score,
-            times={"fixed": median(run.fixed_s), "decode": median(run.decode_s)},
+            times=run.times,
+            parts=_parts(run, subject),
             seconds=seconds,
             machine=host,
             versions=versions,
@@ -227,9 +236,27 @@ def _answered(run: _Run, shown: Sequence[_Shown], subject: TaskSubject) -> Seque
     outputs = run.runner.run(inputs)
     outputs = pytree.tree_map_only(Tensor, lambda one: one[: len(shown)], outputs)
     ran = time.perf_counter()
+    placements = [one.placement for one in shown]
     with torch.inference_mode(), torch_threads(run.runner.info.threads):
-        made = run.judge.answers(subject.network, outputs, size, [one.placement for one in shown])
+        made = run.judge.answers(subject.network, outputs, size, placements)
     ended = time.perf_counter()
     run.fixed_s.append((ran - began) / subject.batch)
     run.decode_s.append((ended - ran) / len(shown))
+    run.last = inputs, placements
     return made
+
+
+def _parts(run: _Run, subject: TaskSubject) -> dict[str, float]:
+    """Seconds of a picture by part, on the last batch."""
+    assert run.last is not None, "some picture was judged"
+    inputs, placements = run.last
+    placements = placements + placements[-1:] * (len(inputs) - len(placements))
+    size = (subject.preprocess.height, subject.preprocess.width)
+    return split(
+        run.runner,
+        inputs,
+        subject.network.parts(),
+        lambda outputs: run.judge.answers(subject.network, outputs, size, placements),
+        fixed_s=run.times["fixed"],
+        decode_s=run.times["decode"],
+    )

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from fleetfoot.copying import copied, evaluated_
 from fleetfoot.data.preprocess import Preprocess
+from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError
 from fleetfoot.evaluate.matching import match
-from fleetfoot.evaluate.subject import Form, Runner, built_engines, digest
+from fleetfoot.evaluate.subject import Form, built_engines, digest
 from fleetfoot.network import Workload
 from fleetfoot.tasks.classify import Labels
 from fleetfoot.tasks.network import TaskNetwork
@@ -41,7 +42,7 @@ class TaskSubject:
     preprocess: Preprocess
     batch: int
     """Pictures in a run."""
-    runners: tuple[Runner, ...]
+    runners: tuple[Engine, ...]
     failures: tuple[tuple[str, str], ...] = ()
     """Engines that could not be built, each with the reason."""
     notes: tuple[str, ...] = field(default=())

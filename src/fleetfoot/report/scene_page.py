@@ -71,8 +71,7 @@ def html(found: SceneInspection, scenes: SceneSet, *, on_progress: Progress | No
         objects = sum(map(sum, found.counts.values()))
         masked = sum(found.masked.values())
         more.append(("objects", f"{objects:,}", f"{masked:,} with a mask" if masked else ""))
-    if found.task != "hand":
-        more.append(("labels to check", f"{len(found.faults):,}", ""))
+    more.append(("labels to check", f"{len(found.faults):,}", ""))
     return page(
         "data_page",
         ("page.css", "data_page.css", "scene_page.css"),
@@ -261,9 +260,9 @@ def _examples(found: SceneInspection, drawer: _Drawer) -> list[Element]:
     if not tiles:
         return []
     words = {
-        "detect": "The pointer on the edge of a box shows its class. A dashed box stands for many.",
         "segment": "Pixels of no class are dark.",
-        "hand": "A colour for each finger, a dot for each joint.",
+        "hand": "The wrist is white; each finger has a colour, the thumb yellow.",
+        "detect": "The pointer on the edge of a box shows its class. A dashed box stands for many.",
     }[found.task]
     return [
         node("h2", "Pictures with their labels"),

@@ -1,4 +1,4 @@
-"""Figures and sentences on a set with boxes, label maps or hands, for the card and the page."""
+"""Figures and sentences on a set for one of the tasks, for the card and the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fleetfoot.report.summary import digits
 def title(found: SceneInspection) -> str:
     """The size of the set, for example "3 classes, 364 pictures, 4,886 objects"."""
     if found.task == "hand":
-        return f"{counted(found.pictures, 'picture')} of hands"
+        return f"{counted(found.pictures, 'picture')} with a hand each"
     classes = counted(len(found.classes), "class", "classes")
     said = f"{classes}, {counted(found.pictures, 'picture')}"
     if found.task == "segment":

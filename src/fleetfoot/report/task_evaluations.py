@@ -33,7 +33,7 @@ def figure(record: TaskRecord, metric: Metric) -> str:
     """A figure with its interval, in words."""
     text = metric.text(record.figures.get(metric.name))
     ends = record.intervals.get(metric.name)
-    return text if ends is None else f"{text} ({ends[0]:.2f} to {ends[1]:.2f})"
+    return text if ends is None else f"{text} ({' to '.join(map(metric.number, ends))})"
 
 
 def scope(record: TaskRecord) -> str:
@@ -63,6 +63,12 @@ def times(record: TaskRecord) -> str:
     )
 
 
+def parts(record: TaskRecord) -> str:
+    """Time of a picture by part of the network, in words."""
+    said = ", ".join(f"{name} {1000 * s:.1f}" for name, s in record.parts.items())
+    return f"{said} ms; shared out by one run in which each operator is timed by itself"
+
+
 def verdict_words(found: TaskComparison) -> str:
     """What may be said of the later network by the deciding figure."""
     if found.verdict == "noise":
@@ -87,6 +93,8 @@ def print_task_evaluations(
         console.print(Text(f"{name} did not run: {reason}", "yellow"), soft_wrap=True)
     named = {metric.title: figure(record, metric) for metric in answers.judge.shown()}
     named["time"] = times(record)
+    if record.parts:
+        named["by part"] = parts(record)
     named["setting"] = setting(record) if len(evaluations) == 1 else record.form
     named["input"] = preprocessing(record)
     named["intervals"] = f"95 %, {METHOD.partition(';')[0]}" if record.intervals else "none"
@@ -111,7 +119,7 @@ def _print_engines(console: Console, evaluations: Sequence[TaskEvaluation]) -> N
         record = one.record
         table.add_row(
             f"{record.engine} {record.engine_version}",
-            *(percent(record.figures.get(metric.name)) for metric in metrics),
+            *(_number(record, metric) for metric in metrics),
             *(f"{1000 * record.times[name]:.1f}" for name in ("fixed", "decode")),
             "" if one is first else verdict_words(compare(first, one)),
         )
@@ -135,6 +143,11 @@ def _print_classes(console: Console, record: TaskRecord) -> None:
         console.print(Text(f"  the weakest {FIRST} of {len(chosen)} classes", "dim"))
 
 
+def _number(record: TaskRecord, metric: Metric) -> str:
+    value = record.figures.get(metric.name)
+    return "-" if value is None else metric.number(value)
+
+
 def cell(row: Mapping[str, float | int | None], name: str) -> str:
     """What is said of a class: a count or a share in percent."""
     value = row.get(name)
@@ -152,6 +165,11 @@ def _print_errors(console: Console, answers: TaskAnswers) -> None:
         console.print(Text(visible(f"  {answers.names[number]}: {reason}")), soft_wrap=True)
     if len(answers.errors) > SHOWN:
         console.print(Text(f"  and {len(answers.errors) - SHOWN:,} more"), soft_wrap=True)
+
+
+def signed(metric: Metric, value: float) -> str:
+    """A difference with its sign."""
+    return f"{'-' if value < 0 else '+'}{metric.number(abs(value))}"
 
 
 def print_task_comparison(console: Console, found: TaskComparison) -> None:
@@ -172,10 +190,10 @@ def print_task_comparison(console: Console, found: TaskComparison) -> None:
         ends = difference.ci95
         table.add_row(
             f"{metric.title}, {metric.unit}" if metric.unit else metric.title,
-            f"{before[metric.name]:.2f}",
-            f"{after[metric.name]:.2f}",
-            f"{difference.value:+.2f}",
-            "-" if ends is None else f"{ends[0]:+.2f} to {ends[1]:+.2f}",
+            metric.number(before[metric.name]),
+            metric.number(after[metric.name]),
+            signed(metric, difference.value),
+            "-" if ends is None else " to ".join(signed(metric, end) for end in ends),
             Text("within noise" if verdict == "noise" else verdict, styles[verdict]),
         )
     console.print(table)

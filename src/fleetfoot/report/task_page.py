@@ -14,6 +14,7 @@ from fleetfoot.errors import counted, visible
 from fleetfoot.evaluate.bootstrap import METHOD
 from fleetfoot.evaluate.judges.base import Metric
 from fleetfoot.evaluate.judges.detect import DetectJudge
+from fleetfoot.evaluate.judges.hand import HandJudge
 from fleetfoot.evaluate.task_compare import compare
 from fleetfoot.evaluate.task_record import TaskEvaluation, TaskRecord
 from fleetfoot.report import task_sheet
@@ -32,7 +33,14 @@ from fleetfoot.report.task_evaluations import (
     verdict_words,
     weakest,
 )
-from fleetfoot.report.task_svg import COLOURED, confusion, curves, shown_classes
+from fleetfoot.report.task_svg import (
+    COLOURED,
+    confusion,
+    curves,
+    shares_within,
+    shown_classes,
+    spent,
+)
 from fleetfoot.tasks.detect import matching
 
 ROWS = 400
@@ -107,7 +115,7 @@ def _remark(record: TaskRecord, metric: Metric) -> str:
     ends = record.intervals.get(metric.name)
     if ends is None:
         return metric.says
-    return f"95 % interval {ends[0]:.2f} to {ends[1]:.2f}"
+    return f"95 % interval {' to '.join(map(metric.number, ends))}"
 
 
 def _engines(evaluations: Sequence[TaskEvaluation]) -> list[Element]:
@@ -184,10 +192,46 @@ def _charts(evaluation: TaskEvaluation) -> list[Element]:
             "nothing found, the last row detections where nothing is."
         )
         figures.insert(0, _confused(counts, names, remark, objects=True))
+    elif isinstance(judge, HandJudge):
+        errors = sorted(row["pa_mpjpe"] or 0.0 for row in judge.rows().values())
+        caption = "How many hands are within so many millimetres"
+        figures.append(_within(caption, errors, "PA-MPJPE, mm"))
     elif record.task == "segment":
         remark = "Percent of the pixels of the true class."
         figures.append(_confused(judge.meter.matrix, names, remark, objects=False))
-    return [node("div", *figures, class_="figures evaluation")] if figures else []
+        rows = [row["accuracy"] for row in judge.rows().values()]
+        wrong = sorted(100 - accuracy for accuracy in rows if accuracy is not None)
+        if wrong:
+            figures.append(
+                _within("How many pictures have at most so many wrong pixels", wrong,
+                        "wrong pixels, %")
+            )  # fmt: skip
+    if record.parts:
+        figures.append(
+            node(
+                "figure",
+                node("figcaption", "Where the time of a picture goes"),
+                spent(record.parts),
+                node(
+                    "p",
+                    f"{capital(record.engine)}; the median picture, shared out by one run in "
+                    "which each operator is timed by itself. Not a measurement of speed.",
+                    class_="small",
+                ),
+            )
+        )
+    if not figures:
+        return []
+    rest = [node("div", *figures[1:], class_="column")] if figures[1:] else []
+    return [node("div", figures[0], *rest, class_="figures evaluation")]
+
+
+def _within(caption: str, errors: Sequence[float], axis: str) -> Element:
+    return node(
+        "figure",
+        node("figcaption", caption),
+        *(shares_within(errors, title=axis, narrow=narrow) for narrow in (False, True)),
+    )
 
 
 def _confused(counts: Any, names: Sequence[str], remark: str, *, objects: bool) -> Element:
@@ -221,6 +265,8 @@ def _worst(evaluation: TaskEvaluation, part: Scenes | None, answers: Answers) ->
     legend: list[Element] = []
     if isinstance(judge, DetectJudge):
         cards = task_sheet.detections(evaluation, part)
+    elif isinstance(judge, HandJudge):
+        cards = task_sheet.hands(evaluation, part, answers(numbers))
     else:
         cards = task_sheet.label_maps(evaluation, part, answers(numbers))
         legend = [_legend(list(enumerate(map(visible, record.classes))))]
@@ -265,8 +311,9 @@ def _pictures(evaluation: TaskEvaluation) -> Element:
     for number in judge.worst(ROWS):
         name, row = visible(names[number]), held[number]
         cells = [
-            node("td", f"{row[metric.name]:.2f}", class_="number", data_v=repr(row[metric.name]))
+            node("td", metric.number(value), class_="number", data_v=repr(value))
             for metric in metrics
+            if (value := row[metric.name]) is not None
         ]
         rows.append(node("tr", node("th", name, scope="row", data_v=name), *cells))
     heads = [sorting_head("picture", "", "", number=False, ascending=False)]

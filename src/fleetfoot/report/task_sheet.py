@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fleetfoot.data.scenes import IGNORED, Scenes
+from fleetfoot.data.scenes import IGNORED, Hand, Scenes
 from fleetfoot.errors import visible
 from fleetfoot.evaluate.judges.detect import DetectJudge
 from fleetfoot.evaluate.task_record import TaskEvaluation
@@ -21,7 +21,7 @@ from fleetfoot.report.evaluations import percent
 from fleetfoot.report.kit.hues import RGB, class_rgb
 from fleetfoot.report.kit.markup import node
 from fleetfoot.report.kit.thumbnail import thumbnail
-from fleetfoot.report.task_svg import Box, boxes
+from fleetfoot.report.task_svg import Box, boxes, skeletons
 from fleetfoot.tasks.detect.matching import Verdict
 from fleetfoot.tasks.detect.metric import Seen, pixels
 
@@ -185,6 +185,37 @@ def label_maps(
         ]
         row = rows[number]
         said = f"{percent(row['accuracy'])} % of the pixels right, mIoU {percent(row['miou'])} %"
+        cards.append(_card(frames, held.names[number], said))
+    return cards
+
+
+def hands(
+    evaluation: TaskEvaluation, part: Scenes | None, answers: Mapping[int, Any]
+) -> list[Element]:
+    """The hands that are farthest off, with the joints as they are and as found.
+
+    Args:
+        answers: what the network found in each picture that is shown, by its number.
+    """
+    held = evaluation.answers
+    rows = held.judge.rows()
+    cards = []
+    for number, found in answers.items():
+        if part is None:
+            break
+        target = part.targets[number]
+        assert isinstance(target, Hand)
+        address = thumbnail(part.pictures[number], SIDE)
+        opened = part.pictures[number].open().image
+        size = (opened.height, opened.width)
+        over = skeletons([("hit", target.points), ("miss", found.points.numpy())], *size)
+        name = visible(held.names[number])
+        row = rows[number]
+        said = f"PA-MPJPE {row['pa_mpjpe']:.2f} mm, {row['points']:.1f} px in the picture"
+        frames = [
+            _frame(address, name, "the picture", size),
+            _frame(address, name, "joints as they are and as found", size, over=over),
+        ]
         cards.append(_card(frames, held.names[number], said))
     return cards
 

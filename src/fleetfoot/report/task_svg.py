@@ -3,7 +3,7 @@ boxes over a picture, and confusion."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -65,7 +65,7 @@ def curves(found: Sequence[tuple[int, str, Curve]], *, narrow: bool) -> Element:
     return node(
         "svg",
         *parts,
-        class_="chart narrow" if narrow else "chart wide",
+        class_="chart narrow" if narrow else "chart wide lines",
         viewBox=f"0 0 {width} {height}",
         role="img",
         aria_label="Precision by recall, class by class",
@@ -120,6 +120,35 @@ def boxes(found: Sequence[Box], height: int, width: int) -> Element:
         preserveAspectRatio="none",
         role="img",
         aria_label=f"{len(found)} boxes",
+    )
+
+
+BONES = tuple((joint - 1 if (joint - 1) % 4 else 0, joint) for joint in range(1, 21))
+"""Pairs of joints between which a skeleton has a bone: the wrist, then four joints a finger."""
+
+
+def skeletons(hands: Sequence[tuple[str, NDArray[np.float64]]], height: int, width: int) -> Element:
+    """Joints and bones of hands as a layer over a picture of that size.
+
+    Args:
+        hands: CSS class and joints (21, 2) of each, in pixels.
+    """
+    parts = []
+    for kind, points in hands:
+        rows = np.round(points, 1).tolist()
+        line = "".join(f"M{rows[a][0]} {rows[a][1]}L{rows[b][0]} {rows[b][1]}" for a, b in BONES)
+        parts.append(node("path", class_=f"bone {kind}", d=line))
+        size = max(height, width) / 90
+        parts += [node("circle", class_=f"joint {kind}", cx=x, cy=y, r=round(size, 1))
+                  for x, y in rows]  # fmt: skip
+    return node(
+        "svg",
+        *parts,
+        class_="over",
+        viewBox=f"0 0 {width} {height}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label="joints",
     )
 
 
@@ -186,3 +215,83 @@ def shown_classes(counts: NDArray[np.int64], most: int, *, objects: bool) -> lis
             break
         picked |= pair
     return [*(sorted(picked) or occurs[: most - len(last)]), *last]
+
+
+def spent(parts: Mapping[str, float]) -> Element:
+    """A bar for each part of a network: its share of a picture's time.
+
+    Args:
+        parts: seconds by part, in the order in which they run.
+    """
+    width, height, left = 350, 26, 78
+    total = sum(parts.values())
+    rows = []
+    for place, (name, seconds) in enumerate(parts.items()):
+        y = place * height
+        long = (width - left - 100) * seconds / total
+        said = f"{1000 * seconds:.2f} ms, {100 * seconds / total:.0f} %"
+        rows += [
+            label(left - 8, y + 17, name, "tick end"),
+            node(
+                "rect",
+                node("title", f"{name}: {said}"),
+                class_="part",
+                x=left,
+                y=y + 5,
+                width=round(max(1.0, long), 1),
+                height=height - 9,
+            ),
+            label(left + max(1.0, long) + 7, y + 17, said, "tick"),
+        ]
+    return node(
+        "svg",
+        *rows,
+        class_="chart parts",
+        viewBox=f"0 0 {width} {height * len(parts)}",
+        role="img",
+        aria_label="Time of a picture by part of the network",
+    )
+
+
+def shares_within(errors: Sequence[float], *, title: str, narrow: bool) -> Element:
+    """Share of pictures whose error is at most that of the axis.
+
+    Args:
+        errors: sorted, lowest first; one or more.
+        title: that of the axis of errors.
+    """
+    width, height = (350, 300) if narrow else (460, 360)
+    left, right, top, bottom = 44, width - 14, 26, height - 42
+    most = max(1e-9, errors[-1]) * 1.05
+    step = next(s for s in _STEPS if most / s <= 8)
+    parts = []
+    for tick in range(0, 101, 20):
+        y = bottom - (bottom - top) * tick / 100
+        parts.append(node("path", class_="grid", d=f"M{left} {y:.1f}H{right}"))
+        parts.append(label(left - 7, y + 4, str(tick), "tick end"))
+    for number in range(int(most / step) + 1):
+        x = left + (right - left) * number * step / most
+        parts.append(label(x, height - 26, f"{number * step:g}", "tick middle"))
+    points = [f"M{left} {bottom}"]
+    for number, error in enumerate(errors, 1):
+        x = left + (right - left) * error / most
+        points.append(f"H{x:.1f}V{bottom - (bottom - top) * number / len(errors):.1f}")
+    middle = errors[len(errors) // 2]
+    said = f"half of the {len(errors)} pictures are within {middle:.2f}"
+    parts += [
+        node("path", node("title", said), class_="curve mean", d="".join([*points, f"H{right}"])),
+        node("path", class_="axis", d=f"M{left} {top}V{bottom}H{right}"),
+        label(6, 12, "pictures, %", "title"),
+        label((left + right) / 2, height - 6, title, "title middle"),
+    ]
+    return node(
+        "svg",
+        *parts,
+        class_="chart narrow" if narrow else "chart wide lines",
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        aria_label=f"Share of pictures by {title}",
+    )
+
+
+_STEPS = tuple(unit * 10.0**power for power in range(-3, 7) for unit in (1, 2, 5))

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from fleetfoot.data.dataset import Dataset
+from fleetfoot.data.scenes import SceneSet
 from fleetfoot.files import write_text
 from fleetfoot.machine import environment
 from fleetfoot.network import size_text
@@ -21,7 +22,7 @@ from fleetfoot.report.summary import digits, moment
 from fleetfoot.report.train_svg import Series, curves
 from fleetfoot.report.training import next_commands, test_text
 from fleetfoot.train.checkpoint import Epoch
-from fleetfoot.train.figures import MEASURED
+from fleetfoot.train.figures import FIGURES, MEASURED
 from fleetfoot.train.loop import Outcome
 from fleetfoot.train.settings import Settings, listed
 
@@ -37,14 +38,18 @@ WORSE = 1.0
 """Percentage points of accuracy, or millimetres, from which a difference is told."""
 
 
-def write_page(outcome: Outcome, dataset: Dataset, settings: Settings, preset: Settings) -> Path:
+def write_page(
+    outcome: Outcome, dataset: Dataset | SceneSet, settings: Settings, preset: Settings
+) -> Path:
     """Writes the page into the run's folder, and returns its path."""
     path = outcome.folder / PAGE
     write_text(path, html(outcome, dataset, settings, preset))
     return path
 
 
-def html(outcome: Outcome, dataset: Dataset, settings: Settings, preset: Settings) -> str:
+def html(
+    outcome: Outcome, dataset: Dataset | SceneSet, settings: Settings, preset: Settings
+) -> str:
     """The page, complete in one text.
 
     Args:
@@ -71,15 +76,17 @@ def _palette() -> str:
     return f"{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
 
 
-def _head(outcome: Outcome, dataset: Dataset, settings: Settings) -> list[Element]:
+def _head(outcome: Outcome, dataset: Dataset | SceneSet, settings: Settings) -> list[Element]:
     said = [node("li", sentence) for sentence in sentences(outcome, dataset, settings)]
-    commands = "\n".join(next_commands(outcome, "" if dataset.name == "digits" else dataset.name))
+    commands = "\n".join(
+        next_commands(outcome, "" if dataset.name in ("digits", "hands") else dataset.name)
+    )
     return [
         node("section", node("ul", *said, class_="findings"), node("pre", commands, class_="next"))
     ]
 
 
-def sentences(outcome: Outcome, dataset: Dataset, settings: Settings) -> list[str]:
+def sentences(outcome: Outcome, dataset: Dataset | SceneSet, settings: Settings) -> list[str]:
     """What a reader should know first; what speaks against the result is not left out."""
     said = []
     if outcome.interrupted:
@@ -93,9 +100,9 @@ def sentences(outcome: Outcome, dataset: Dataset, settings: Settings) -> list[st
         chosen = dataset.val or dataset.test
         assert chosen is not None
         said.append(
-            f"Best {figure.title}: {best.value:.2f} {unit}of {len(chosen):,} {chosen.name} "
-            f"pictures, after epoch {best.epoch + 1} of {len(outcome.history)}. The best epoch was "
-            "chosen by these pictures, so the figure is a little too good."
+            f"Best {figure.title}: {figure.number(best.value)} {unit}of {len(chosen):,} "
+            f"{chosen.name} pictures, after epoch {best.epoch + 1} of {len(outcome.history)}. The "
+            "best epoch was chosen by these pictures, so the figure is a little too good."
         )
     if outcome.test is not None:
         said.append(
@@ -118,7 +125,7 @@ def sentences(outcome: Outcome, dataset: Dataset, settings: Settings) -> list[st
             f"{len(outcome.bad_images):,} pictures could not be used, and others took their place; "
             f"the first is {outcome.bad_images[0][0]}: {outcome.bad_images[0][1]}."
         )
-    small = len(dataset.train or ()) < FEW and dataset.name != "digits"
+    small = len(dataset.train or ()) < FEW and dataset.name not in ("digits", "hands")
     if small and not settings.recipe.init.weights:
         said.append(
             "The network began with random weights; with so few pictures, published ones "
@@ -177,7 +184,7 @@ def _epochs(outcome: Outcome) -> list[Element]:
         ("epoch", lambda row: str(row.epoch + 1)),
         ("loss", lambda row: digits(row.train_loss)),
         ("evaluation loss", lambda row: _number(row.figures.get("eval_loss"))),
-        *((title, partial(_hundredths, name)) for title, name in names),
+        *((title, partial(_figure, name)) for title, name in names),
         ("learning rate", lambda row: f"{row.lr:.3g}"),
         ("pixels", lambda row: size_text(row.size)),
         ("images/s", lambda row: f"{row.images_per_s:,.0f}"),
@@ -210,19 +217,20 @@ def _number(value: float | None) -> str:
     return "-" if value is None else digits(value)
 
 
-def _hundredths(column: str, row: Epoch) -> str:
+def _figure(column: str, row: Epoch) -> str:
     value = row.figures.get(column)
-    return "-" if value is None else f"{value:.2f}"
+    name = column.partition("_")[2]
+    return "-" if value is None else FIGURES[name].number(value)
 
 
-def _data(outcome: Outcome, dataset: Dataset) -> list[Element]:
+def _data(outcome: Outcome, dataset: Dataset | SceneSet) -> list[Element]:
     classes = ", ".join(dataset.classes[:20])
     if len(dataset.classes) > 20:
         classes += f" and {len(dataset.classes) - 20:,} more"
     named = [
         ("layout", dataset.layout),
         *((split.name, f"{len(split):,} pictures") for split in dataset.splits),
-        ("classes", f"{len(dataset.classes):,}: {classes}"),
+        *([("classes", f"{len(dataset.classes):,}: {classes}")] if dataset.classes else []),
         *(("note", note) for note in dataset.notes),
     ]
     return [node("section", node("h2", "Data"), definitions(named))]

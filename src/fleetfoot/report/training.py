@@ -121,7 +121,7 @@ def epoch_text(row: Epoch, epochs: int, *, is_best: bool, task: Kind = "classify
     if (value := row.figures.get(f"eval_{figure.name}")) is not None:
         parts.append(figure.text(value))
     if (value := row.figures.get(f"ema_{figure.name}")) is not None:
-        parts.append(f"average {value:.2f} {figure.unit}".rstrip())
+        parts.append(f"average {figure.number(value)} {figure.unit}".rstrip())
     return ", ".join(parts) + (" (best)" if is_best else "")
 
 
@@ -165,11 +165,12 @@ def next_commands(outcome: Outcome, data: str, pictures: str = "") -> list[str]:
     if not outcome.finished:
         return [f"fleetfoot train --resume {outcome.folder}"]
     model = str(outcome.checkpoint)
+    task = "" if outcome.task == "classify" else f" --task {outcome.task}"
     if ".py" in outcome.model:
         model = f"'{outcome.model}' --weights {outcome.checkpoint}"
     return [
-        f"fleetfoot predict {model} {pictures or 'PICTURES'}",
-        f"fleetfoot eval {model}{f' {data}' if data else ''}",
+        f"fleetfoot predict {model} {pictures or 'PICTURES'}{task}",
+        f"fleetfoot eval {model}{f' {data}' if data else ''}{task}",
         f"fleetfoot fuse {model}",
         f"fleetfoot compile {model}",
         f"fleetfoot bench {model}",

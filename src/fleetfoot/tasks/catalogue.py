@@ -41,14 +41,28 @@ class Head:
     """Classes of the data set that its paper or its published weights are for."""
     paper: str
 
-    def build(self, backbone: str, **options: Any) -> TaskNetwork:
+    @property
+    def kind(self) -> type[TaskNetwork]:
+        """The class of the network."""
         module, _, name = self.place.partition(":")
-        kind: type[TaskNetwork] = getattr(import_module(module), name)
-        known = inspect.signature(kind).parameters
-        for option in options:
-            if option not in known:
-                raise UnknownNameError.of(f"option of {self.name}", option, known)
-        return kind(backbone=backbone, **options)
+        found: type[TaskNetwork] = getattr(import_module(module), name)
+        return found
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of what the class takes."""
+        return tuple(inspect.signature(self.kind).parameters)
+
+    def build(self, backbone: str, **options: Any) -> TaskNetwork:
+        """The network on a backbone.
+
+        Raises:
+            UnknownNameError: the class does not take an option.
+        """
+        for name in options:
+            if name not in self.options:
+                raise UnknownNameError.of(f"option of {self.name}", name, self.options)
+        return self.kind(backbone=backbone, **options)
 
 
 HEADS: dict[str, Head] = {

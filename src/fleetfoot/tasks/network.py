@@ -31,10 +31,15 @@ class TaskNetwork(nn.Module):
     """
 
     task: ClassVar[Task]
+    with_masks: ClassVar[bool] = False
+    """Whether it finds a mask for each object, and learns from masks."""
     backbone: nn.Module
     """Feature maps of a batch: a list of (B, C, H, W)."""
     num_classes: int
     """Classes of the data, numbered from 0; a background that a head adds is its own matter."""
+    options: dict[str, Any]
+    """The arguments that were not left at their defaults, as plain values and without the places of
+    weights: what a checkpoint states, to build the network again."""
     pretrained_cfg: PretrainedConfig
     """Preprocessing, and the names of the classes if they are known."""
 

@@ -18,11 +18,14 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.errors import KeyMismatchError, TrainingError
-from fleetfoot.models import Backbone, create_model, identify
+from fleetfoot.models import Backbone, identify
 from fleetfoot.models.catalogue import changed_options
 from fleetfoot.models.peers import is_peer
 from fleetfoot.network import Workload, is_file, is_weights, resolve
+from fleetfoot.tasks.catalogue import HEADS, Head, create_model, full_name, is_task
+from fleetfoot.tasks.network import TaskNetwork
 from fleetfoot.train.config import Recipe
+from fleetfoot.train.figures import Kind
 from fleetfoot.weights.files import read
 from fleetfoot.weights.pretrained import PretrainedConfig, untrained
 
@@ -56,6 +59,7 @@ def build(
     *,
     options: Mapping[str, Any] | None = None,
     accept_licence: bool = False,
+    task: Kind = "classify",
 ) -> Built:
     """Makes the network with one output for each class, and the weights that ``init.weights``
     names.
@@ -65,11 +69,13 @@ def build(
             it is.
         options: fields of the network's configuration.
 
+        task: what the data set is for.
+
     Raises:
         UnknownNameError: no network or option has that name.
         WeightsError: the weights cannot be fetched, read or used.
-        TrainingError: the network has another number of outputs than there are classes, or does
-            not take pictures.
+        TrainingError: the network is for another task, has another number of outputs than there are
+            classes, or does not take pictures.
     """
     options, notes = dict(options or {}), list[str]()
     if isinstance(model, Workload):
@@ -80,7 +86,12 @@ def build(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             name, module, notes = _made(model, len(classes), recipe, options, accept_licence)
-    if isinstance(module, Backbone) and not isinstance(model, nn.Module):
+    own = module.task if isinstance(module, TaskNetwork) else "classify"
+    if own != task:
+        raise TrainingError(f"{name} is a network for {own}, and the data set is for {task}")
+    if isinstance(module, TaskNetwork):
+        stated: dict[str, Any] = dict(module.options)
+    elif isinstance(module, Backbone) and not isinstance(model, nn.Module):
         stated = changed_options(name, module.config)
     else:
         stated = {k: v for k, v in options.items() if k != "num_classes"}
@@ -117,12 +128,17 @@ def _made(
     name: str, classes: int, recipe: Recipe, options: dict[str, Any], accept_licence: bool
 ) -> tuple[str, nn.Module, list[str]]:
     weights: str | None = recipe.init.weights or None
+    if is_task(name):
+        return _task_network(name, classes, recipe, options, accept_licence)
     if is_weights(name):
         if weights is not None:
             raise TrainingError(
                 f"{name} is a file of weights, and init.weights names {weights}; give one of them"
             )
         name, weights = _named(name), name
+        if is_task(name):
+            recipe = replace(recipe, init=replace(recipe.init, weights=weights))
+            return _task_network(name, classes, recipe, options, accept_licence)
     if is_file(name):
         for setting, value in (("drop", recipe.drop), ("drop_path", recipe.drop_path)):
             if value is not None:
@@ -153,6 +169,46 @@ def _made(
     return name, module, [source, *report.notes]
 
 
+def _task_network(
+    name: str, classes: int, recipe: Recipe, options: dict[str, Any], accept_licence: bool
+) -> tuple[str, nn.Module, list[str]]:
+    """A network of a task. ``init.weights`` is ``pretrained`` for the backbone's published weights,
+    a file of the whole network, or one of the backbone alone."""
+    whole = full_name(name, options.pop("backbone", None))
+    head, _, backbone = whole.partition(":")
+    made = {**options, "num_classes": classes}
+    if recipe.drop_path is not None:
+        made |= _drop_path(HEADS[head], whole, recipe.drop_path, made)
+    weights = recipe.init.weights
+    if weights == "pretrained":
+        model = create_model(whole, accept_licence=accept_licence, **made, pretrained_backbone=True)
+        return whole, model, [f"the published weights of {backbone}, and a fresh head"]
+    if not weights:
+        return whole, create_model(whole, **made), ["fresh weights"]
+    if is_task(_named_or_none(weights)):
+        model = create_model(whole, weights=weights, **made)
+        report = getattr(model, "load_report", None)
+        return whole, model, [f"weights of {weights}", *(report.notes if report else ())]
+    model = create_model(whole, backbone_weights=weights, **made)
+    return whole, model, [f"weights of {weights} in the backbone, and a fresh head"]
+
+
+def _drop_path(head: Head, name: str, rate: float, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The option of a head that sets stochastic depth in its backbone."""
+    known = head.options
+    if "drop_path_rate" in known:
+        return {"drop_path_rate": rate}
+    if "backbone_options" in known:
+        return {"backbone_options": {**options.get("backbone_options", {}), "drop_path_rate": rate}}
+    raise TrainingError(f"drop_path cannot be set for {name}; set drop_path=none")
+
+
+def _named_or_none(file: str) -> str:
+    """The network that the header of a file of weights states; "" if it states none."""
+    found = read(file)
+    return found.metadata.get("model", "") if "fleetfoot" in found.metadata else ""
+
+
 def _named(file: str) -> str:
     """The network whose weights a file holds.
 
@@ -180,8 +236,10 @@ def _preprocess(name: str, module: nn.Module, recipe: Recipe) -> Preprocess:
     known = getattr(module, "pretrained_cfg", None)
     base = Preprocess.of(module) if known else Preprocess()
     own_size = base.height
-    size = recipe.eval_size or (recipe.phases[-1].size if recipe.phases else recipe.size)
-    size = size or own_size
+    chosen = recipe.eval_size or (recipe.phases[-1].size if recipe.phases else recipe.size)
+    if isinstance(module, TaskNetwork):  # the whole picture is its input, at a size of any shape
+        return base if chosen is None else replace(base, size=chosen)
+    size = chosen or own_size
     fresh = not known or getattr(known, "source", "none") == "none" or is_peer(name)
     changes: dict[str, Any] = {"size": size}
     if recipe.crop_pct is not None:
@@ -200,14 +258,19 @@ def _channels(module: nn.Module) -> int:
 
 
 def _check(name: str, module: nn.Module, preprocess: Preprocess, classes: int) -> None:
-    """Runs two pictures through the network in eval mode."""
+    """Runs two pictures through the network in eval mode, and lets a network of a task decode its
+    outputs."""
     mode = module.training
     module.eval()
     like = next(module.parameters(), torch.zeros(0))
-    example = torch.zeros(2, preprocess.channels, preprocess.height, preprocess.width)
+    pictures = 1 if isinstance(module, TaskNetwork) else 2
+    example = torch.zeros(pictures, preprocess.channels, preprocess.height, preprocess.width)
     try:
         with torch.no_grad():
             logits = module(example.to(like))
+            if isinstance(module, TaskNetwork):
+                module.decode(logits, (preprocess.height, preprocess.width))
+                return
     except Exception as error:
         raise TrainingError(
             f"{name} does not run on pictures of {tuple(example.shape[1:])}: {error}"
@@ -233,12 +296,13 @@ def recompute_(module: nn.Module) -> None:
     Raises:
         TrainingError: the network is not of the zoo, so its stages are not known.
     """
-    if not isinstance(module, Backbone):
+    inner = [one for one in module.modules() if isinstance(one, Backbone)]
+    if not inner:
         raise TrainingError(
             f"checkpointing is offered for networks of the zoo, not for {type(module).__name__}: "
             "elsewhere batch norms would count each batch twice"
         )
-    for stage in module.stages:
+    for stage in (stage for backbone in inner for stage in backbone.stages):
         # the instance's forward, so that the names of parameters stay
         stage.forward = partial(
             recompute,

@@ -15,7 +15,7 @@ from fleetfoot.data import mixing
 from fleetfoot.data.augment import Augmentation, erase_
 from fleetfoot.data.class_making import AugmentedClasses, PlainClasses
 from fleetfoot.data.dataset import Split
-from fleetfoot.data.loader import Batch, Part
+from fleetfoot.data.loader import Batch
 from fleetfoot.evaluate.tally import Tally
 from fleetfoot.train.building import Built
 from fleetfoot.train.config import Recipe
@@ -33,6 +33,7 @@ class Classification(Objective):
     one; judged by accuracy."""
 
     task = "classify"
+    uses_all = True
 
     def __init__(self, built: Built, recipe: Recipe, teacher: Teacher | None = None) -> None:
         super().__init__(built, recipe)
@@ -100,7 +101,7 @@ class Classification(Objective):
 
     # ---- Evaluation
 
-    def meter(self, part: Part) -> Tally:
+    def meter(self, part: Split) -> Tally:
         return Tally(self.classes)
 
     def judge(

@@ -14,9 +14,11 @@ from typing import Literal
 from fleetfoot.data.settings import Augment as Augment
 from fleetfoot.data.settings import Mix as Mix
 from fleetfoot.data.settings import Phase as Phase
+from fleetfoot.data.settings import Scene as Scene
+from fleetfoot.train.figures import Kind
 
 OptimName = Literal["adamw", "sgd", "rmsprop", "rmsprop_tf", "lamb"]
-Curve = Literal["constant", "cosine", "linear", "step", "exponential"]
+Curve = Literal["constant", "cosine", "linear", "poly", "step", "milestones", "exponential"]
 Precision = Literal["float32", "bf16", "fp16", "float64"]
 
 
@@ -68,7 +70,7 @@ class Schedule:
     """Whether the last update (or epoch) of the warm-up has the full rate, as in Lightning Bolts;
     otherwise the one after it is the first with the full rate, as in timm."""
     min_lr: float = 0.0
-    """Learning rate at the end, for cosine and linear."""
+    """Learning rate at the end, for cosine, linear and poly."""
     warmup_prefix: bool = False
     """Whether the curve begins after the warm-up; otherwise it runs from epoch 0, and the warm-up
     hides its beginning."""
@@ -77,7 +79,11 @@ class Schedule:
     step: float = 1.0
     """Epochs between two steps, for step and exponential."""
     gamma: float = 0.1
-    """Factor of each step, for step and exponential."""
+    """Factor of each step, for step, milestones and exponential."""
+    milestones: tuple[float, ...] = ()
+    """Epochs at which the rate is multiplied by ``gamma``, for milestones."""
+    power: float = 0.9
+    """Power of the share that is left of the run, for poly."""
     per: Literal["update", "epoch"] = "update"
     """How often the rate changes."""
     offset: int = 0
@@ -164,6 +170,8 @@ class Recipe:
 
     name: str = "custom"
     about: About = field(default_factory=lambda: About(source="your own"))
+    task: Kind = "classify"
+    """What it trains for."""
     epochs: int = 10
     """Passes over the training part, before ``schedule.cooldown``."""
     updates: int | None = None
@@ -192,6 +200,9 @@ class Recipe:
     """Largest rate of stochastic depth. Default: the network's own."""
     augment: Augment = field(default_factory=Augment)
     mix: Mix = field(default_factory=Mix)
+    scene: Scene = field(default_factory=Scene)
+    """Augmentation for detection, segmentation and hands, which take nothing else of ``augment``
+    than ``repeats``, and neither ``mix`` nor ``loss``."""
     optim: Optim = field(default_factory=Optim)
     schedule: Schedule = field(default_factory=Schedule)
     loss: Loss = field(default_factory=Loss)

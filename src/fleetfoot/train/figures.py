@@ -24,6 +24,8 @@ class Figure:
     unit: str = ""
     rises: bool = True
     """Whether a higher number is a better one."""
+    digits: int = 2
+    """Digits after the point."""
     chart: str = ""
     """What its curve shows, in a word; "" for a figure without one."""
 
@@ -38,7 +40,10 @@ class Figure:
         >>> FIGURES["top1"].text(71.9)
         'top-1 71.90 %'
         """
-        return f"{self.title} {value:.2f} {self.unit}".rstrip()
+        return f"{self.title} {self.number(value)} {self.unit}".rstrip()
+
+    def number(self, value: float) -> str:
+        return f"{value:.{self.digits}f}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,31 @@ MEASURED: dict[Kind, Measured] = {
             Figure(name="top5", title="top-5", unit="%"),
         ),
         loss=True,
+    ),
+    "detect": _measured(
+        (
+            Figure(name="ap", title="AP", unit="%", chart="average precision"),
+            Figure(name="ap50", title="AP50", unit="%"),
+            Figure(name="ap75", title="AP75", unit="%"),
+            Figure(name="mask_ap", title="AP of masks", unit="%"),
+            Figure(name="mask_ap50", title="AP50 of masks", unit="%"),
+        )
+    ),
+    "segment": _measured(
+        (
+            Figure(name="miou", title="mIoU", unit="%", chart="intersection over union"),
+            Figure(name="accuracy", title="accuracy of pixels", unit="%"),
+        )
+    ),
+    "hand": _measured(
+        (
+            Figure(
+                name="pa_mpjpe", title="PA-MPJPE", unit="mm", rises=False, chart="error of joints"
+            ),
+            Figure(name="pa_mpvpe", title="PA-MPVPE", unit="mm", rises=False),
+            Figure(name="f_5", title="F@5 mm", digits=3),
+            Figure(name="f_15", title="F@15 mm", digits=3),
+        )
     ),
 }
 FIGURES: dict[str, Figure] = {

@@ -6,6 +6,7 @@ A network is divided by *depth*: the stem is 0, the stages are 1 and following, 
 a network of the zoo                   ``stem``, ``stages`` and ``head``
 a network of timm                      its own ``group_matcher``: coarse for freezing, fine for
                                        layer decay, as timm does it
+a network of a task                    its backbone's parts; what comes after them is the head
 any other module                       its children in the order of their registration: layers
                                        before the first container are the stem, layers after the
                                        last one the head. If there are at most two containers, a
@@ -26,6 +27,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fleetfoot.models import Backbone
+from fleetfoot.models.base import FeatureExtractor
+from fleetfoot.tasks.network import TaskNetwork
 from fleetfoot.train.config import Optim
 
 
@@ -101,6 +104,14 @@ def parameter_depths(model: nn.Module, *, coarse: bool = True) -> dict[str, int]
 def parts(model: nn.Module) -> list[dict[str, nn.Module]]:
     """Stem, stages and head of a network that has no ``group_matcher``, each as modules by place in
     the network. Parts without parameters are left out, except an empty stem."""
+    if isinstance(model, TaskNetwork):
+        body, place = model.backbone, "backbone"
+        if isinstance(body, FeatureExtractor):
+            body, place = body.backbone, "backbone.backbone"
+        stem, *stages = parts(body)
+        known = [stem, *filter(_has_parameters, stages)]
+        rest = {name: one for name, one in _with_parameters(model).items() if name != "backbone"}
+        return [*({f"{place}.{name}": one for name, one in part.items()} for part in known), rest]
     if isinstance(model, Backbone):
         named = {f"stages.{i}": stage for i, stage in enumerate(model.stages)}
         head = getattr(model, "head", None)
@@ -132,6 +143,10 @@ def _unfolded(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield from ((f"{name}.{place}", stage) for place, stage in inner.items())
         else:
             yield name, child
+
+
+def _has_parameters(part: dict[str, nn.Module]) -> bool:
+    return any(True for module in part.values() for _ in module.parameters())
 
 
 def _with_parameters(model: nn.Module) -> dict[str, nn.Module]:

@@ -29,6 +29,7 @@ from torch.distributed.rendezvous import rendezvous
 import fleetfoot
 from fleetfoot.cores import usable_cores
 from fleetfoot.data.dataset import Dataset
+from fleetfoot.data.scenes import SceneSet
 from fleetfoot.errors import FleetfootError, ToldElsewhereError, TrainingError, first_line
 from fleetfoot.files import write_text
 from fleetfoot.train.config import Run
@@ -74,7 +75,7 @@ class Team:
                         f"0 on {host}, {other.get(name)} in process {rank} on {other_host}"
                     )
 
-    def check_run(self, folder: Path, dataset: Dataset, run: Run) -> None:
+    def check_run(self, folder: Path, dataset: Dataset | SceneSet, run: Run) -> None:
         """Checks that all processes have the same pictures and versions, share ``folder``, and do
         not share a GPU.
 

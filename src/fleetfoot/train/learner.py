@@ -81,7 +81,9 @@ class Learner:
         forward: Any = module
         if processes.world > 1:
             forward = self._parallel = DistributedDataParallel(
-                module, device_ids=[self.device] if self.device.type == "cuda" else None
+                module,
+                device_ids=[self.device] if self.device.type == "cuda" else None,
+                find_unused_parameters=not objective.uses_all,
             )
         if run.compile:
             forward = torch.compile(forward)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from fleetfoot.data.scene_settings import check as check_scene
 from fleetfoot.train.config import Recipe, Run
+from fleetfoot.train.figures import Kind
 from fleetfoot.train.schedules import Schedules
 
 
@@ -34,6 +36,14 @@ class Limit:
 _COUNT, _SOME, _POSITIVE = Limit(1), Limit(0), Limit(0, open_low=True)
 _SHARE, _RATE = Limit(0, 1), Limit(0, 1, open_high=True)
 _FACTOR = Limit(0, 1, open_low=True)
+
+FALLING = ("cosine", "linear", "poly")
+"""Curves that fall to ``schedule.min_lr``."""
+
+CLASSIFICATION_ONLY = ("augment", "mix", "loss", "distil", "phases", "crop_pct", "bgr", "drop")
+"""Settings, or parts of the tree, that have an effect in classification only."""
+ALWAYS = ("augment.repeats",)
+"""Those among them that all tasks look at."""
 
 LIMITS: dict[str, Limit] = {
     "epochs": _COUNT,
@@ -76,6 +86,8 @@ LIMITS: dict[str, Limit] = {
     "schedule.cooldown": _SOME,
     "schedule.step": _POSITIVE,
     "schedule.gamma": _FACTOR,
+    "schedule.milestones": _SOME,
+    "schedule.power": _POSITIVE,
     "schedule.offset": _SOME,
     "schedule.end_weight_decay": _SOME,
     "loss.smoothing": _RATE,
@@ -114,8 +126,48 @@ def check(recipe: Recipe, run: Run | None = None) -> None:
         for value in held if isinstance(held, tuple) else (held,):
             if value is not None and not limit.holds(value):
                 raise ValueError(f"{name} must be {limit}, not {value}")
-    for problem in _contradictions(recipe):
+    for problem in (*_without_effect(recipe), *_contradictions(recipe)):
         raise ValueError(problem)
+    if recipe.task != "classify":
+        try:
+            check_scene(recipe.scene, recipe.task)
+        except ValueError as error:
+            raise ValueError(f"scene.{error}") from None
+
+
+def has_effect(name: str, task: Kind) -> bool:
+    """Whether a run for that task looks at a setting.
+
+    >>> has_effect("mix.mixup", "classify"), has_effect("mix.mixup", "detect")
+    (True, False)
+    """
+    part = name.partition(".")[0]
+    if task == "classify":
+        return part != "scene"
+    return part not in CLASSIFICATION_ONLY or name in ALWAYS
+
+
+def _without_effect(recipe: Recipe) -> Iterator[str]:
+    """The settings that were changed and that a run for the recipe's task does not look at."""
+    usual = Recipe()
+    for name in ("scene", *CLASSIFICATION_ONLY):
+        given, default = getattr(recipe, name), getattr(usual, name)
+        inner = (
+            [f"{name}.{one.name}" for one in fields(default)] if is_dataclass(default) else [name]
+        )
+        for dotted in inner:
+            if has_effect(dotted, recipe.task):
+                continue
+            last = dotted.rpartition(".")[2]
+            value, own = (getattr(one, last) if "." in dotted else one for one in (given, default))
+            if value != own:
+                yield _said(recipe, dotted, value, own)
+
+
+def _said(recipe: Recipe, name: str, value: Any, default: Any) -> str:
+    what = "classification" if recipe.task == "classify" else f"the task {recipe.task}"
+    instead = "; augmentation of this task is set by scene" if name.startswith("augment") else ""
+    return f"{name} is {value}, and has no effect in {what}; leave it at {default}{instead}"
 
 
 def _contradictions(recipe: Recipe) -> Iterator[str]:
@@ -131,13 +183,21 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
             "schedule.warmup_prefix nothing is left for the curve"
         )
     peak = Schedules.of(recipe, 1).peak_lr
-    if schedule.curve in ("cosine", "linear") and schedule.min_lr > peak:
+    if schedule.curve in FALLING and schedule.min_lr > peak:
         yield f"schedule.min_lr is {schedule.min_lr:g}, above the learning rate {peak:g}"
-    if schedule.cooldown and schedule.curve not in ("cosine", "linear"):
+    if schedule.cooldown and schedule.curve not in FALLING:
         yield (
             f"schedule.cooldown is {schedule.cooldown}, and schedule.curve {schedule.curve!r} has "
-            "no cooldown; cosine and linear have one"
+            "no cooldown; cosine, linear and poly have one"
         )
+    if bool(schedule.milestones) != (schedule.curve == "milestones"):
+        stated = ",".join(f"{epoch:g}" for epoch in schedule.milestones) or "none"
+        yield (
+            f"schedule.milestones is {stated}, and schedule.curve is {schedule.curve!r}; set both, "
+            "for example schedule.curve=milestones and schedule.milestones=8,11"
+        )
+    if schedule.milestones != tuple(sorted(set(schedule.milestones))):
+        yield f"schedule.milestones must rise, not {schedule.milestones}"
     if schedule.cooldown and recipe.updates is not None:
         yield f"schedule.cooldown is {schedule.cooldown}, and updates ({recipe.updates}) ends it"
     if recipe.batch % optim.accumulate:

@@ -20,6 +20,7 @@ from torch import nn
 
 from fleetfoot import interrupts
 from fleetfoot.data.dataset import Dataset
+from fleetfoot.data.scenes import SceneSet
 from fleetfoot.errors import CheckpointError, TrainingError
 from fleetfoot.machine import environment
 from fleetfoot.network import Workload
@@ -36,6 +37,13 @@ from fleetfoot.train.journal import Journal
 from fleetfoot.train.learner import check_device
 from fleetfoot.train.objectives import Objective
 from fleetfoot.train.processes import Processes
+from fleetfoot.train.recipes import general_recipe
+from fleetfoot.train.scene_tasks import (
+    Detection,
+    HandReconstruction,
+    SceneObjective,
+    Segmentation,
+)
 from fleetfoot.train.session import Session
 from fleetfoot.train.settings import Settings, safe_changes, to_yaml
 
@@ -75,7 +83,7 @@ class Outcome:
 
 def train(
     model: str | Workload | nn.Module,
-    dataset: Dataset,
+    dataset: Dataset | SceneSet,
     recipe: Recipe,
     run: Run,
     folder: str | Path,
@@ -112,6 +120,17 @@ def train(
     processes = Processes.here()
     if dataset.train is None:
         raise TrainingError(f"{dataset.name} has no pictures to train on; it has {_parts(dataset)}")
+    task = task_of(dataset)
+    if recipe.task != task:
+        raise TrainingError(
+            f"the recipe {recipe.name} is for {recipe.task}, and {dataset.name} is for {task}; "
+            f"choose another, for example {general_recipe(task)}"
+        )
+    if run.compile and task != "classify":
+        raise TrainingError(
+            f"run.compile is offered for classification, not for {task}: losses of other tasks "
+            "branch on values; set run.compile=false"
+        )
     check_device(run.device)
     place = Folder(folder)
     tell: OnEvent = on_event if processes.is_first else lambda event: None
@@ -122,7 +141,12 @@ def train(
         if found is not None:
             options = {**found.options, **(options or {})}
         built = build(
-            model, dataset.classes, recipe, options=options, accept_licence=accept_licence
+            model,
+            dataset.classes,
+            recipe,
+            options=options,
+            accept_licence=accept_licence,
+            task=task,
         )
         for note in () if found else built.notes:
             tell(Notice(f"{built.name}: {note}"))
@@ -171,14 +195,28 @@ def train(
         )
 
 
+OBJECTIVES: dict[Kind, type[SceneObjective]] = {
+    "detect": Detection,
+    "segment": Segmentation,
+    "hand": HandReconstruction,
+}
+
+
+def task_of(dataset: Dataset | SceneSet) -> Kind:
+    """What a data set is for."""
+    return dataset.task if isinstance(dataset, SceneSet) else "classify"
+
+
 def _objective(built: Built, recipe: Recipe, accept_licence: bool) -> Objective:
+    if recipe.task != "classify":
+        return OBJECTIVES[recipe.task](built, recipe)
     teacher = None
     if recipe.distil.teacher:
         teacher = Teacher.of(recipe.distil, accept_licence=accept_licence)
     return Classification(built, recipe, teacher)
 
 
-def _parts(dataset: Dataset) -> str:
+def _parts(dataset: Dataset | SceneSet) -> str:
     return ", ".join(split.name for split in dataset.splits) or "none at all"
 
 
@@ -250,7 +288,7 @@ def _first_start(
     return found, str(path)
 
 
-def _data(dataset: Dataset) -> Data:
+def _data(dataset: Dataset | SceneSet) -> Data:
     assert dataset.train is not None
     evaluated = dataset.val or dataset.test
     return Data(
@@ -258,6 +296,7 @@ def _data(dataset: Dataset) -> Data:
         classes=dataset.classes,
         train=dataset.train.fingerprint,
         evaluated=evaluated.fingerprint if evaluated else "",
+        task=task_of(dataset),
     )
 
 
@@ -271,6 +310,10 @@ def _check_same(
     """
     before = found.training
     again = "; begin a new run in another folder"
+    if before.data.task != data.task:
+        raise CheckpointError(
+            f"the run is for {before.data.task}, and {data.name} is for {data.task}{again}"
+        )
     if found.model != model:
         raise CheckpointError(f"the run trains {found.model}, not {model}{again}")
     if before.data.classes != data.classes:
@@ -279,8 +322,9 @@ def _check_same(
             f"before, {len(data.classes)} now, or other names{again}"
         )
     if before.data.train != data.train:
+        known = "classes" if data.task == "classify" else "targets"
         raise CheckpointError(
-            f"the data set has changed since the run began: names, sizes or classes of the "
+            f"the data set has changed since the run began: names, sizes or {known} of the "
             f"pictures in {data.name} are not those of {before.data.name} then, so the rest of the "
             f"run would see others. Restore them, or begin a new run from the weights: --set "
             f"init.weights=FILE"

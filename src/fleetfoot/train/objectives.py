@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fleetfoot.data.loader import Batch, Part
+from fleetfoot.data.loader import Batch
 from fleetfoot.data.making import Maker
 from fleetfoot.train.building import Built
 from fleetfoot.train.config import Recipe
@@ -31,6 +31,9 @@ class Objective(ABC):
     """
 
     task: ClassVar[Kind]
+    uses_all: ClassVar[bool]
+    """Whether every parameter has a gradient in every update. Several processes then need not look
+    for those without one."""
 
     def __init__(self, built: Built, recipe: Recipe) -> None:
         self.built, self.recipe = built, recipe
@@ -66,8 +69,8 @@ class Objective(ABC):
         ``learner.forward``, which is the one that several processes share."""
 
     @abstractmethod
-    def meter(self, part: Part) -> Any:
-        """A new meter, which has judged nothing."""
+    def meter(self, part: Any) -> Any:
+        """A new meter for the pictures of a part, which has judged nothing."""
 
     @abstractmethod
     def judge(

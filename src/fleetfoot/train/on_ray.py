@@ -20,7 +20,6 @@ from typing import Any
 import torch
 
 from fleetfoot.cores import usable_cores
-from fleetfoot.data.layouts import open_dataset
 from fleetfoot.errors import (
     FleetfootError,
     MissingExtraError,
@@ -31,6 +30,7 @@ from fleetfoot.errors import (
 from fleetfoot.files import parsed, read_text
 from fleetfoot.interrupts import handled
 from fleetfoot.network import is_file, is_weights
+from fleetfoot.train.datasets import opened
 from fleetfoot.train.events import BadImage, Begun, EpochDone, Notice, OnEvent, RolledBack
 from fleetfoot.train.journal import EVENTS
 from fleetfoot.train.launch import Team, marking
@@ -53,7 +53,7 @@ class Job:
 
     model: str
     data: str | None
-    """As ``open_dataset`` takes it."""
+    """As ``datasets.opened`` takes it."""
     settings: Settings
     folder: str
     options: Mapping[str, Any]
@@ -188,7 +188,7 @@ def _work(config: dict[str, Any]) -> Any:
     if run.device.startswith("cuda"):
         torch.cuda.set_device(ray.train.torch.get_device())
     recipe = job.settings.recipe
-    dataset = open_dataset(job.data, val_share=recipe.val_share, seed=recipe.seed)
+    dataset = opened(recipe.task, job.data, val_share=recipe.val_share, seed=recipe.seed)
     if here.world > 1:
         Team(here, None).check_run(folder, dataset, run)
     outcome = train(

@@ -14,7 +14,10 @@ from dataclasses import replace
 from fleetfoot.data.settings import Augment, Mix, Phase
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.models import family_of, list_models
+from fleetfoot.tasks.catalogue import HEADS, full_name, is_task
 from fleetfoot.train.config import About, Distil, Ema, Init, Loss, Optim, Recipe, Schedule
+from fleetfoot.train.figures import Kind
+from fleetfoot.train.scene_recipes import SCENE_RECIPES, scene_recipe_of
 
 IMAGENET = 1_281_167
 """Pictures of ImageNet-1k's training part."""
@@ -415,7 +418,9 @@ _SMALLER = (
 
 _ALL = (*_FASTERNETS, *_FASTVITS, *_MOBILEONES, *_MOBILENETS, *_SHUFFLENETS, *_SMALLER)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
-"""Every recipe by its name."""
+"""Every recipe for classification by its name."""
+EVERY: dict[str, Recipe] = {**RECIPES, **SCENE_RECIPES}
+"""Every recipe of any task by its name."""
 
 
 CUSTOM = Recipe()
@@ -423,20 +428,20 @@ CUSTOM = Recipe()
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe with this name; ``custom`` has the default of every setting.
+    """The recipe with this name, of any task; ``custom`` has the default of every setting.
 
     Raises:
         UnknownNameError: there is none.
     """
     if name == CUSTOM.name:
         return CUSTOM
-    if name not in RECIPES:
-        raise UnknownNameError.of("recipe", name, [*RECIPES, CUSTOM.name])
-    return RECIPES[name]
+    if name not in EVERY:
+        raise UnknownNameError.of("recipe", name, [*EVERY, CUSTOM.name])
+    return EVERY[name]
 
 
 def recipe_of(model: str) -> Recipe:
-    """The recipe by which the authors trained a network of the zoo.
+    """The recipe by which the authors trained a network of the zoo or of a task.
 
     >>> recipe_of("fastvit_t8").name, recipe_of("shufflenet_v2_x1_0").name
     ('fastvit_t8', 'shufflenet_v2')
@@ -444,6 +449,14 @@ def recipe_of(model: str) -> Recipe:
     Raises:
         UnknownNameError: no recipe belongs to this network.
     """
+    if is_task(model):
+        head, _, backbone = full_name(model).partition(":")
+        if (found := scene_recipe_of(head, backbone)) is not None:
+            return found
+        raise UnknownNameError(
+            f"no recipe belongs to {model!r}; name one, for example "
+            f"{general_recipe(HEADS[head].task)}"
+        )
     if model in list_models():
         for name in (model, family_of(model)):
             if name in RECIPES:
@@ -453,3 +466,12 @@ def recipe_of(model: str) -> Recipe:
         f"no recipe belongs to {model!r}; name one, for example {general}, or that of another "
         "network"
     )
+
+
+def general_recipe(task: Kind) -> str:
+    """The recipe for a user's own pictures.
+
+    >>> general_recipe("classify"), general_recipe("detect")
+    ('finetune', 'finetune-detect')
+    """
+    return "finetune" if task == "classify" else f"finetune-{task}"

@@ -80,6 +80,9 @@ class Schedules:
             t, length = t - warmup, length - warmup
         if schedule.curve == "constant":
             return peak
+        if schedule.curve == "milestones":
+            passed = sum(t >= epoch * self._unit for epoch in schedule.milestones)
+            return peak * schedule.gamma**passed
         if schedule.curve in ("step", "exponential"):
             step = schedule.step * self._unit
             return peak * schedule.gamma ** (t // step if schedule.curve == "step" else t / step)
@@ -87,6 +90,8 @@ class Schedules:
             return low
         if schedule.curve == "linear":
             return low + (peak - low) * (1 - t / length)
+        if schedule.curve == "poly":
+            return low + (peak - low) * (1 - t / length) ** schedule.power
         return low + 0.5 * (peak - low) * (1 + math.cos(math.pi * t / length))
 
     def weight_decay(self, update: int) -> float:

@@ -302,6 +302,7 @@ class Session:
                 figures |= {
                     f"{kind}_{figure.name}": measured[figure.name]
                     for figure in self.objective.measured.figures
+                    if figure.name in measured  # masks only if the network finds them
                 }
             self._evaluation_s = time.monotonic() - began
         spent, updates = self._trained_s, self._trained_updates

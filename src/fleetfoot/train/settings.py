@@ -36,7 +36,7 @@ from fleetfoot.train.config import Recipe, Run
 
 Part = TypeVar("Part", bound=Any)
 
-UNSETTABLE = ("name", "about")
+UNSETTABLE = ("name", "about", "task")
 """What a recipe states of itself."""
 
 
@@ -115,11 +115,12 @@ class Line:
 
 
 def listed(settings: Settings, preset: Settings) -> list[Line]:
-    """Every setting, with the preset's value if it differs."""
+    """Every setting that the recipe's task looks at, with the preset's value if it differs."""
     before = preset.values()
     return [
         Line(name, written(value), None if value == before[name] else written(before[name]))
         for name, value in settings.values().items()
+        if limits.has_effect(name, settings.recipe.task)
     ]
 
 
@@ -270,8 +271,8 @@ def _read(name: str, text: str, hint: Any) -> Any:
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     options = typing.get_args(hint) if is_union else (hint,)
     kinds = [kind for kind in options if kind is not type(None)]
-    if text.lower() == "none" and (len(kinds) < len(options) or _is_phases(hint)):
-        return () if _is_phases(hint) else None
+    if text.lower() == "none" and (len(kinds) < len(options) or _is_any_number(hint)):
+        return () if _is_any_number(hint) else None
     choices = [c for kind in kinds for c in _literals(kind)]
     if choices:
         if text not in choices:
@@ -282,10 +283,17 @@ def _read(name: str, text: str, hint: Any) -> Any:
         return tuple(_phase(name, part) for part in text.split(",") if part)
     if typing.get_origin(kind) is tuple:
         inner, parts = typing.get_args(kind), text.split(",")
+        if inner[-1] is Ellipsis:
+            inner = inner[:1] * len(parts)
         if len(parts) != len(inner):
             raise ValueError(f"{name} takes {len(inner)} numbers such as 0.1,0.9, not {text!r}")
         return tuple(_single(name, p.strip(), k) for p, k in zip(parts, inner, strict=True))
     return _single(name, text, kind)
+
+
+def _is_any_number(kind: Any) -> bool:
+    """Whether it is a tuple of any length."""
+    return typing.get_args(kind)[-1:] == (Ellipsis,)
 
 
 def _is_phases(kind: Any) -> bool:

@@ -39,7 +39,11 @@ class Metric:
         >>> Metric(name="ap", title="AP", says="").text(40.25)
         '40.25 %'
         """
-        return "-" if value is None else f"{value:.2f} {self.unit}".rstrip()
+        return "-" if value is None else f"{self.number(value)} {self.unit}".rstrip()
+
+    def number(self, value: float) -> str:
+        """The number alone: shares from 0 to 1 with three decimals, others with two."""
+        return f"{value:.2f}" if self.unit else f"{value:.3f}"
 
 
 class Judge(ABC):

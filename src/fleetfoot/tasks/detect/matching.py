@@ -44,7 +44,7 @@ class Matches:
     scores: Numbers
     taken: Rows
     """By threshold, number of the object on the picture that the detection takes; -1 if it takes
-    none, -2 if it lies in a crowd, (T, n)."""
+    none, -2 if it lies in a crowd or its box is inside out, (T, n)."""
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -53,7 +53,7 @@ class Matches:
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
-        """Whether a detection is right or wrong, and not in a crowd, (T, n)."""
+        """Whether a detection is right or wrong, (T, n)."""
         return self.taken >= -1
 
     @cached_property
@@ -153,6 +153,8 @@ def match(meter: Meter, kind: Kind = "boxes") -> Matches:
             rows = surest(seen, label)
             own = np.flatnonzero(seen.classes == label)
             taken = _taken(overlaps(seen, kind, rows, own), seen.crowd[own])
+            if kind == "boxes":
+                taken[(taken == -1) & _inside_out(seen.found_boxes[rows])] = -2
             objects_of = np.concatenate((own, [-2, -1]))  # places -2 and -1 mean these themselves
             parts.append((
                 np.full(len(rows), place), rows, np.full(len(rows), label), objects_of[taken].T
@@ -180,6 +182,13 @@ def match(meter: Meter, kind: Kind = "boxes") -> Matches:
         scores=scores[order],
         taken=taken[order].T,
     )
+
+
+def _inside_out(boxes: Numbers) -> NDArray[np.bool_]:
+    """Whether a box has a negative area, which COCO's code takes for one of no size that counts."""
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    negative: NDArray[np.bool_] = width * height < 0
+    return negative
 
 
 def surest(seen: Seen, label: int) -> Rows:

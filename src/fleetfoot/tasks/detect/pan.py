@@ -27,8 +27,10 @@ or one dense 3×3."""
 
 MIXERS: tuple[str, ...] = get_args(Mixer)
 
-EPS, MOMENTUM = 1e-3, 0.03
-"""Batch norms of YOLOX, https://arxiv.org/abs/2107.08430: for batches of few pictures."""
+EPS = 1e-3
+"""Added to the variance in batch norms, as in YOLOX, https://arxiv.org/abs/2107.08430. YOLOX's
+momentum, 0.03, is for longer trainings: after 100 steps on eight pictures the statistics lagged so
+far that the average precision at an overlap of 0.5 was 0.5; with torch's 0.1 it was 1."""
 
 
 def brick(
@@ -49,7 +51,6 @@ def brick(
         groups=groups,
         act=act,
         eps=EPS,
-        momentum=MOMENTUM,
     )
 
 
@@ -75,7 +76,7 @@ def halve(channels: int, mixer: Mixer, act: Activation) -> nn.Sequential:
     if mixer == "pconv":
         return nn.Sequential(
             nn.Conv2d(channels, channels, 2, stride=2, bias=False),
-            nn.BatchNorm2d(channels, eps=EPS, momentum=MOMENTUM),
+            nn.BatchNorm2d(channels, eps=EPS),
         )
     return nn.Sequential(
         brick(channels, channels, 3, stride=2, groups=channels, act=act),

@@ -292,6 +292,8 @@ class MaskRCNN(FasterRCNN):
     """Mask R-CNN: Faster R-CNN, and a mask in each box that it finds. Its fixed part, its outputs
     and its options are those of ``FasterRCNN``."""
 
+    with_masks = True
+
     def _mask_layers(self, channels: int) -> dict[str, nn.Module]:
         return {
             "mask_roi_pool": pool(MASK_SIDE),

@@ -176,7 +176,12 @@ class MeshHead(nn.Module):
         self, channels: Sequence[int], mesh: Topology, dims: Sequence[int], depth: int
     ) -> None:
         super().__init__()
-        self.points = nn.Linear(channels[-1], 2 * JOINTS)
+        # backbones differ in the size of their features, and joints begin near the middle
+        to_points = nn.Linear(channels[-1], 2 * JOINTS)
+        nn.init.normal_(to_points.weight, std=0.1 * channels[-1] ** -0.5)
+        nn.init.zeros_(to_points.bias)
+        self.points = nn.Sequential(nn.LayerNorm(channels[-1]), to_points)
+        self.sampled = nn.LayerNorm(sum(channels))
         widths = [sum(channels) + 2, *dims[:-1]]
         self.stages = nn.ModuleList(
             TokenStage(tokens, width, dim, depth)
@@ -190,7 +195,8 @@ class MeshHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
         points = self.points(maps[-1].mean((2, 3))).unflatten(1, (JOINTS, 2))
-        tokens = torch.cat((*(sampled(x, points) for x in maps), points), 2)
+        features = torch.cat([sampled(x, points) for x in maps], 2)  # (B, 21, C)
+        tokens = torch.cat((self.sampled(features), points), 2)
         points = points + 0.5
         *refining, last = self.upsample
         for stage, upsample in zip(self.stages, (*refining, None), strict=True):

@@ -6,7 +6,7 @@ B batch · N classes · h w the map of the logits · H W the input
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +29,6 @@ class Segmenter(TaskNetwork):
     """
 
     task: ClassVar[Task] = "segment"
-    options: dict[str, Any]
-    """The arguments that were not left at their defaults, without the places of weights."""
 
     def head_logits(self, maps: Sequence[Tensor]) -> Tensor:
         """Logits (B, N, h, w) from the backbone's maps."""
@@ -76,6 +74,7 @@ class Segmenter(TaskNetwork):
             ValueError: there are not as many placements as pictures.
         """
         logits = outputs["logits"].detach()
+        logits = logits if logits.dtype == torch.float64 else logits.float()
         if placements is None:
             return [of_input(one, size) for one in logits]
         if len(placements) != len(logits):
@@ -105,6 +104,8 @@ class Segmenter(TaskNetwork):
 def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     """Cross-entropy in the mean over the pixels that have a class; 0 if none has. Logits (B, N, h,
     w) are brought to the size of the truth (B, H, W)."""
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()  # autocast would interpolate in 8 or 11 bits
     scaled = F.interpolate(logits, size=truth.shape[-2:], mode="bilinear", align_corners=False)
     total = F.cross_entropy(scaled, truth, ignore_index=IGNORED, reduction="sum")
     return total / (truth != IGNORED).sum().clamp_min(1)

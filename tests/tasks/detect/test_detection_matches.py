@@ -9,7 +9,7 @@ from fleetfoot.tasks.detect import matching
 from fleetfoot.tasks.detect.matching import confusion, judged, match
 from fleetfoot.tasks.detect.metric import Meter
 from tests.random_detections import CLASSES, scenes
-from tests.tasks.test_coco_metric import detections, metered, objects
+from tests.tasks.detect.test_coco_metric import detections, metered, objects
 
 pytest.importorskip("faster_coco_eval")
 
@@ -32,6 +32,17 @@ def test_average_precision_by_class_and_threshold_is_cocos(seed, masks):
     figures = found.figures()
     for name in ("ap", "ap50", "ap75"):
         assert figures[name].tolist() == pytest.approx([expected.figures()[name]], abs=1e-10)
+
+
+def test_a_box_that_is_inside_out_is_not_counted():
+    """COCO's code finds its area, which is negative, outside of every range."""
+    meter = picture(
+        detections((30, 5, 20, 9, 0.9, 0), (0, 0, 20, 20, 0.8, 0), (150, 150, 160, 160, 0.7, 0)),
+        objects((0, 0, 20, 20), (50, 50, 90, 90)),
+    )
+    assert match(meter).counted[0].tolist() == [False, True, True]
+    expected = meter.figures()["ap"]
+    assert match(meter).figures()["ap"].tolist() == pytest.approx([expected])
 
 
 def test_weights_count_pictures_that_often():

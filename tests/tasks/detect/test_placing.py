@@ -74,3 +74,20 @@ def test_masks_over_boxes_are_drawn_at_the_pictures_size():
 
 def test_detections_of_nothing():
     assert len(in_picture(found(np.zeros((0, 4))), PLACED)) == 0
+
+
+def test_soft_masks_are_drawn_at_the_pictures_size():
+    """A grid of four: the left half of the box is the object's. Half of the box lies outside."""
+    soft = torch.zeros(1, 4, 4)
+    soft[0, :, :2] = 1
+    boxes = torch.tensor([[30.0, 7, 70, 32]], dtype=torch.float64)  # to x = 140 in the picture
+    given = Detections(boxes=boxes, scores=torch.ones(1), classes=torch.zeros(1).long(),
+                       masks=torch.zeros(1, 64, 64, dtype=torch.bool), soft_masks=soft)  # fmt: skip
+    answer = in_picture(given, PLACED)
+    assert answer.soft_masks is None
+    assert answer.masks.shape == (1, 50, 100)
+    assert answer.boxes.tolist() == [[60, 0, 100, 50]]
+    columns = answer.masks[0].float().mean(0)
+    # the middle of the uncut box is at 100: a pixel of the grid is 20 wide, and its edge is soft
+    assert columns[:60].sum() == 0
+    assert columns[66:94].min() > 0.8
