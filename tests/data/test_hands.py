@@ -108,7 +108,7 @@ def test_the_hand_lies_before_the_camera_where_its_points_are():
         assert hand.vertices.shape == (len(parametric_hand().vertices), 3)
         assert np.allclose(parametric_hand().regressor @ hand.vertices, hand.joints, atol=1e-13)
         shares = FOCAL * hand.joints[:, :2] / hand.joints[:, 2:] + 0.5
-        assert np.allclose(hand.points, 224 * shares)
+        assert np.allclose(hand.points, 128 * shares)
         assert (0 < shares).all()
         assert (shares < 1).all()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,9 @@ Numbers = NDArray[np.float64]
 NAME = "hands"
 VERSION = 1
 """Rises when the same seed gives another hand; part of every fingerprint."""
-PARTS = {"train": 4000, "val": 400, "test": 400}
+PARTS = {"train": 8000, "val": 400, "test": 400}
 """Number of hands in each part."""
-SIZE = 224
+SIZE = 128
 """Height and width of a picture, in pixels."""
 SAMPLES = 2
 """Each pixel is the mean of this number of samples squared, so that edges are smooth."""
@@ -182,9 +183,10 @@ def picture(hand: Hand, draws: Draws, size: int) -> NDArray[np.uint8]:
 
 
 def _mean_of_blocks(fine: NDArray[np.float32]) -> NDArray[np.float32]:
-    height, width, channels = fine.shape
-    blocks = fine.reshape(height // SAMPLES, SAMPLES, width // SAMPLES, SAMPLES, channels)
-    return blocks.mean((1, 3))
+    # a sum of slices takes a fifth of the time of a mean over blocks
+    total = sum(fine[y::SAMPLES, x::SAMPLES] for y in range(SAMPLES) for x in range(SAMPLES))
+    share = np.float32(1 / SAMPLES**2)
+    return np.asarray(total, np.float32) * share
 
 
 def _background(corners: Numbers, size: int) -> NDArray[np.float32]:
@@ -203,6 +205,7 @@ def _colours(skin: float) -> Numbers:
     return mixed * (1 - nail[:, None]) + _NAIL * (0.35 + 0.65 * plain.mean()) * nail[:, None]
 
 
+@cache
 def _patches() -> tuple[Numbers, Numbers]:
     """How near each vertex is to a joint, and whether it belongs to a nail, 0 to 1, (V,) each."""
     vertices = parametric_hand().vertices
@@ -270,7 +273,7 @@ def open_hands(
     Args:
         seed: another seed gives other hands.
         size: height and width of the pictures, in pixels.
-        counts: number of hands in ``train``, ``val`` and ``test``. Default: 4,000, 400 and 400.
+        counts: number of hands in ``train``, ``val`` and ``test``. Default: 8,000, 400 and 400.
 
     Raises:
         ValueError: the size or a number is not positive, or a part has another name.

@@ -73,6 +73,12 @@ PIVOTS = np.array([0, *(1 + 4 * f + k for f in range(5) for k in range(3))])
 """Joint about which each body turns, (16,)."""
 
 
+_BENDS_ABOUT = _unit(np.cross(_unit(_DIRECTIONS), _PALMAR[:, None]))
+"""Axis of each bone's bend, (5, 3, 3)."""
+_SPREADS_ABOUT = np.cross(_BENDS_ABOUT[:, 0], _unit(_DIRECTIONS[:, 0]))
+"""Axis of each finger's spread, (5, 3)."""
+
+
 def touching(joint: int) -> tuple[int, ...]:
     """Bodies that meet in a joint, so that each of them carries it.
 
@@ -114,11 +120,9 @@ def _turns(angles: Numbers) -> Iterator[Numbers]:
     """Rotation of each body against its parent at rest, from the thumb to the little finger."""
     for finger, (spread, *bends) in enumerate(np.deg2rad(angles)):
         for bone, bend in enumerate(bends):
-            along = _unit(_DIRECTIONS[finger, bone])
-            bends_about = _unit(np.cross(along, _PALMAR[finger]))
-            turn = rotation(bends_about, bend)
+            turn = rotation(_BENDS_ABOUT[finger, bone], bend)
             if bone == 0:
-                turn = rotation(np.cross(bends_about, along), spread) @ turn
+                turn = rotation(_SPREADS_ABOUT[finger], spread) @ turn
             yield turn
 
 
