@@ -188,7 +188,8 @@ def test_the_fixed_part_exports():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": 48}, r"channels \(48\) must be a multiple of 32"),
+        ({"channels": 80}, r"channels \(80\) must be 64 or more, a multiple of 32"),
+        ({"channels": 32}, r"channels \(32\) must be 64 or more"),
         ({"depth": 0}, r"depth \(0\) and candidates \(1000\) must be 1 or more"),
         ({"input_size": (0, 64)}, "input_size must be a number or .height, width., positive"),
     ],
