@@ -5,7 +5,7 @@ Tian et al. 2019, "FCOS: Fully Convolutional One-Stage Object Detection",
 https://arxiv.org/abs/1904.01355, and 2020, https://arxiv.org/abs/2006.09214: centre sampling, group
 norms, the generalised IoU loss, the branch of centerness beside the distances.
 
-LevelPoints and distances are torchvision's, so that its weights fit: point i of a map lies at i times
+Points and distances are torchvision's, so that its weights fit: point i of a map lies at i times
 the map's stride (the paper adds half a stride), the stride is the input's size over the map's,
 rounded down, and distances are in units of the map's nominal stride.
 
