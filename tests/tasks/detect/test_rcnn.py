@@ -170,11 +170,20 @@ def test_masks_are_wanted_where_they_are_learned(masks, found):
         tiny("maskrcnn")(torch.zeros(1, 3, 64, 64), [box])
 
 
-def test_anchors_are_wanted_for_every_map():
-    with pytest.raises(ValueError, match="anchor_sizes must name 5 sizes, one for each map"):
-        tiny("fasterrcnn", anchor_sizes=(8, 16))
-    with pytest.raises(ValueError, match=r"proposals must be two numbers .* not \(30, 0\)"):
-        tiny("fasterrcnn", proposals=(30, 0))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"anchor_sizes": (8, 16)}, r"anchor_sizes must be five numbers above 0, one for each map"),
+        ({"proposals": (30, 0)}, r"example \[2000, 1000\], not \(30, 0\)"),
+        ({"proposals": "60,40"}, r"must be two numbers .*, not '60,40'"),
+        ({"aspect_ratios": ()}, r"aspect_ratios must be some numbers above 0, height over width"),
+        ({"box_width": 0}, "box_width must be 1 or more, not 0"),
+        ({"proposal_threshold": 2}, "proposal_threshold must be from 0 to 1, not 2"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        tiny("fasterrcnn", **options)
 
 
 def test_masks_are_pasted_into_their_boxes():

@@ -15,6 +15,7 @@ features
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -67,6 +68,32 @@ def pool(side: int) -> MultiScaleRoIAlign:
     made.scales = [1 / 2**i for i in POOLED]
     made.map_levels = initLevelMapper(POOLED[0], POOLED[-1])
     return made
+
+
+COUNTS = {"two": 2, "five": 5}
+EXAMPLES = {
+    "candidates": [2000, 1000],
+    "proposals": [2000, 1000],
+    "anchor_sizes": [32, 64, 128, 256, 512],
+    "aspect_ratios": [0.5, 1.0, 2.0],
+}
+"""The options of several numbers, with their defaults."""
+
+
+def check_numbers(name: str, values: Sequence[float], count: str, meaning: str) -> None:
+    """Checks an option of several numbers, which a command takes as JSON.
+
+    Raises:
+        ValueError: they are not as many as ``count`` says, or not all numbers above 0.
+    """
+    several = isinstance(values, Sequence) and not isinstance(values, str)
+    given = tuple(values) if several else ()
+    fits = given and len(given) == COUNTS.get(count, len(given))
+    if not fits or any(not isinstance(one, int | float) or one <= 0 for one in given):
+        raise ValueError(
+            f"{name} must be {count or 'some'} numbers above 0, {meaning}, for example "
+            f"{json.dumps(EXAMPLES[name])}, not {values!r}"
+        )
 
 
 class Sample(NamedTuple):
@@ -137,17 +164,10 @@ class FasterRCNN(TaskNetwork):
         for name, number in {"channels": channels, "box_width": box_width}.items():
             if number < 1:
                 raise ValueError(f"{name} must be 1 or more, not {number}")
-        for name, pair in {"candidates": candidates, "proposals": proposals}.items():
-            if len(pair) != 2 or min(pair) < 1:
-                raise ValueError(
-                    f"{name} must be two numbers of 1 or more, in training and after "
-                    f"it, not {tuple(pair)}"
-                )
-        if len(anchor_sizes) != len(LEVELS):
-            raise ValueError(
-                f"anchor_sizes must name {len(LEVELS)} sizes, one for each map, not "
-                f"{tuple(anchor_sizes)}"
-            )
+        check_numbers("candidates", candidates, "two", "in training and after it")
+        check_numbers("proposals", proposals, "two", "in training and after it")
+        check_numbers("anchor_sizes", anchor_sizes, "five", "one for each map")
+        check_numbers("aspect_ratios", aspect_ratios, "", "height over width")
         body: Any = feature_maps(
             backbone,
             [2**i for i in POOLED],
