@@ -184,8 +184,12 @@ def picture(hand: Hand, draws: Draws, size: int) -> NDArray[np.uint8]:
 
 def _mean_of_blocks(fine: NDArray[np.float32]) -> NDArray[np.float32]:
     # a sum of slices takes a fifth of the time of a mean over blocks
-    total = sum(fine[y::SAMPLES, x::SAMPLES] for y in range(SAMPLES) for x in range(SAMPLES))
-    return np.asarray(total) / SAMPLES**2
+    total = np.zeros_like(fine[::SAMPLES, ::SAMPLES])
+    for y in range(SAMPLES):
+        for x in range(SAMPLES):
+            total += fine[y::SAMPLES, x::SAMPLES]
+    total /= SAMPLES**2
+    return total
 
 
 def _background(corners: Numbers, size: int) -> NDArray[np.float32]:
