@@ -131,5 +131,5 @@ def test_the_task_can_be_stated(tmp_path, monkeypatch, capsys):
     )
     assert run_app(app) == 2
     assert "this looks like COCO" in capsys.readouterr().err
-    assert "none of classify, detect, segment" in run(tmp_path, "--task", "pose").output
+    assert "none of classify, detect, segment, hand" in run(tmp_path, "--task", "pose").output
     assert json.loads(run(camvid(tmp_path / "maps"), "--json").stdout)["task"] == "segment"

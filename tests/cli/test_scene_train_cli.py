@@ -61,7 +61,7 @@ def test_the_network_says_what_it_is_for(fleetfoot, monkeypatch):
     assert network_of("detect", None, "shufflenet_v2_x1_0") == "onestage:shufflenet_v2_x1_0"
     assert network_of("hand", "tiny_hand", None) == f"tiny_hand:{BACKBONE}"
     few = open_hands(size=48, counts={"train": 4, "val": 2, "test": 2})
-    monkeypatch.setattr("fleetfoot.data.hands.open_hands", lambda: few)
+    monkeypatch.setattr("fleetfoot.data.layouts.scenes.open_hands", lambda: few)
     made = fleetfoot("train", "--model", "tiny_hand", *SHORT, "--size", "32x48", "--output", "run")
     assert made.exit_code == 0, made.output
     assert checkpoint.read(Path("run/last.safetensors")).preprocessing.input_size == (32, 48)

@@ -14,7 +14,8 @@ from rich.console import Console
 from fleetfoot.data.layouts import open_scenes
 from fleetfoot.data.scene_inspection import inspect_scenes
 from fleetfoot.report.datasets import print_card
-from fleetfoot.report.kit.drawing import class_colour, with_classes, with_masks
+from fleetfoot.report.kit.drawing import with_classes, with_masks
+from fleetfoot.report.kit.hues import class_rgb
 from fleetfoot.report.scene_page import html
 from fleetfoot.report.summary import digits
 from pages import HOSTILE, Tags, assert_loads_nothing, assert_runs_no
@@ -84,7 +85,7 @@ def test_faults_are_shown_as_pictures_and_in_a_list(page):
 
 def test_objects_and_classes_have_their_rows(page):
     assert "Objects of each class</h2>" in page
-    assert "--hue:#" in page
+    assert re.search(r"\.c1 *{ *--hue: *#", page)
     assert re.search(r'<td class="number" data-v="2">2', page)
 
 
@@ -93,7 +94,7 @@ def test_masks_are_drawn_into_the_picture():
     mask = np.zeros((2, 4), dtype=bool)
     mask[0, 1] = True
     drawn = np.asarray(with_masks(grey, [(mask, 3)]))
-    assert drawn[0, 1].tolist() == [int((100 + value) / 2) for value in class_colour(3)]
+    assert drawn[0, 1].tolist() == [int((100 + value) / 2) for value in class_rgb(3)]
     assert (drawn[~mask] == 100).all()
 
 
@@ -102,14 +103,10 @@ def test_pixels_of_no_class_are_dark():
     classes = np.array([[0, 1, 255]], dtype=np.uint8)
     drawn = np.asarray(with_classes(white, classes))
     assert drawn[0, 2].tolist() == [70, 70, 70]
-    assert drawn[0, 0].tolist() == [int((200 + value) / 2) for value in class_colour(0)]
+    assert drawn[0, 0].tolist() == [int((200 + value) / 2) for value in class_rgb(0)]
     only = np.asarray(with_classes(white, classes, only=1))
     assert only[0, 0].tolist() == [70, 70, 70]
     assert (only[0, 1] == drawn[0, 1]).all()
-
-
-def test_colours_of_classes_differ():
-    assert len({class_colour(number) for number in range(150)}) == 150
 
 
 def test_the_card_counts_objects(boxes):
@@ -138,6 +135,33 @@ def test_label_maps_have_a_card_and_a_page(tmp_path):
     assert told[-1][0] == told[-1][1]  # as many pictures as were announced
 
 
+def test_hands_have_a_card_and_a_page(tmp_path):
+    for number in range(3):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        scenery(number).save(tmp_path / f"mine/{number}.png")
+    draw = np.random.default_rng(0)
+    joints = draw.uniform(0, 0.1, (3, 21, 3)).astype(np.float32)
+    points = draw.uniform(20, 140, (3, 21, 2)).astype(np.float32)
+    np.savez(tmp_path / "mine/hands.npz", joints=joints, vertices=joints, points=points)
+    scenes = open_scenes(tmp_path / "mine", val_share=0)
+    found = inspect_scenes(scenes)
+    assert "3 pictures with a hand each" in card(found)
+    assert found.faults == ()
+    text = html(found, scenes)
+    assert_loads_nothing(text)
+    assert text.count("<img ") == 3
+    assert "Class by class" not in text
+
+
+def test_a_quick_look_at_label_maps_says_that_none_was_read(tmp_path):
+    scenes = open_scenes(camvid(tmp_path))
+    found = inspect_scenes(scenes, quick=True)
+    said = card(found)
+    assert re.search(r"train +2 +- +- +- +- +-", said)
+    assert "headers of 4 pictures were read, and no label map" in said
+    assert "0 %" not in html(found, scenes).partition('id="classes"')[2]
+
+
 def test_progress_announces_each_picture(boxes):
     told = []
     html(inspect_scenes(boxes), boxes, on_progress=lambda *state: told.append(state))
@@ -156,7 +180,7 @@ def test_an_overlay_has_the_pixels_of_the_map(tmp_path):
     before = np.asarray(Image.open(root / "train/1.png")).astype(int)
     pixels = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")).astype(int)
     for x, number in ((2, 0), (17, 1)):
-        wanted = (before[8, x] + class_colour(number)) // 2
+        wanted = (before[8, x] + class_rgb(number)) // 2
         assert np.abs(pixels[8, x] - wanted).max() < 30  # JPEG
 
 

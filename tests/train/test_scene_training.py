@@ -13,6 +13,7 @@ from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.data.settings import Mix, Scene
 from fleetfoot.errors import CheckpointError, TrainingError
 from fleetfoot.network import resolve
+from fleetfoot.tasks.catalogue import HEADS
 from fleetfoot.train import checkpoint, limits
 from fleetfoot.train.building import build
 from fleetfoot.train.config import Augment, Ema, Init, Optim, Recipe, Run, Schedule
@@ -209,3 +210,45 @@ def test_a_set_whose_targets_changed_does_not_go_on(tmp_path):
     trained(tmp_path, recipe=replace(RECIPE, updates=1))
     with pytest.raises(CheckpointError, match="sizes or targets of the pictures in shapes"):
         trained(tmp_path, dataset=scenes(seed=1), resume="required")
+
+
+SMALL = {
+    "ssdlite": {"input_size": 96},
+    "onestage": {"input_size": 64, "width": 16, "head_depth": 1},
+    "fcos": {"input_size": 64, "channels": 64, "depth": 1},
+    "fasterrcnn": {"input_size": 64, "channels": 32},
+    "maskrcnn": {"input_size": 64, "channels": 32},
+    "lraspp": {"input_size": 64},
+    "deeplabv3": {"input_size": 64},
+    "semantic_fpn": {"input_size": 64},
+    "handmesh": {"input_size": 64, "depth": 1, "dims": (32, 32, 32)},
+}
+"""Options that make each network small."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_every_network_trains_is_measured_and_goes_on(tmp_path, name):
+    task = HEADS[name].task
+    recipe = replace(
+        RECIPE, updates=2, batch=4, augment=Augment(), optim=replace(RECIPE.optim, lr=1e-4)
+    )
+    given = {"model": f"{name}:{BACKBONE}", "options": SMALL[name], "recipe": recipe}
+    outcome = trained(tmp_path / "whole", task, **given)
+    (row,) = outcome.history
+    measured = [value for name, value in row.figures.items() if not name.endswith("_loss")]
+    assert measured
+    assert row.train_loss > 0
+    run = replace(RUN, save_updates=1)
+    with pytest.raises(Stopped):
+        trained(tmp_path / "parts", task, **given, run=run, on_event=stopping(1))
+    trained(tmp_path / "parts", task, **given, run=run, resume="required")
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
+    found = resolve(str(outcome.checkpoint))
+    assert found.name == str(outcome.checkpoint)
+    assert found.module.options.items() >= {"input_size": SMALL[name]["input_size"]}.items()
+
+
+def test_every_network_is_tried():
+    own = {name for name in HEADS if not name.startswith("tiny_")}
+    assert own == set(SMALL)

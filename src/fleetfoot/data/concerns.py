@@ -170,10 +170,11 @@ def _notes(found: Survey) -> Iterator[Concern]:
     for remark in found.remarks:
         yield Concern("note", remark)
     if found.quick:
+        maps = isinstance(found, SceneInspection) and found.task == "segment"
         yield Concern(
             "note",
-            f"only the headers of {counted(found.opened, 'picture')} were read; 'fleetfoot data' "
-            "opens all, and looks for copies",
+            f"only the headers of {counted(found.opened, 'picture')} were read"
+            f"{', and no label map' * maps}; 'fleetfoot data' opens all, and looks for copies",
         )
     elif found.stopped:
         yield Concern(

@@ -68,7 +68,7 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class SceneInspection(Survey):
-    """What was seen in a set for detection or segmentation."""
+    """What was seen in a set for detection, segmentation or hands, which have no classes."""
 
     task: Task
     lengths: dict[str, int]

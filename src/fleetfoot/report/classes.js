@@ -1,5 +1,6 @@
 // Everything is already on the page; this sorts and filters the rows of the table.
 (() => {
+  if (!byId("classes")) return;
   const body = byId("classes").tBodies[0];
   const rows = all("tr", body);
   const heads = all("#classes thead th");

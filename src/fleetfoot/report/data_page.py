@@ -62,7 +62,7 @@ def html(found: Inspection, dataset: Dataset, *, on_progress: Progress | None = 
         copies=markup(*copies(found, pictures)),
         sheet_of_pictures=markup(*_sheet(found, pictures)),
         unreadable=markup(*unreadable(found)),
-        classes=markup(_classes(found)),
+        classes=section_of_classes(_classes(found)),
         how=markup(how(found)),
     )
 
@@ -282,6 +282,35 @@ def _classes(found: Inspection) -> Element:
         row = node("th", visible(name), scope="row", data_v=f"{label:09}")
         rows.append(node("tr", row, *cells))
     return table("Pictures of each class", heads, rows, id="classes")
+
+
+def section_of_classes(rows: Element) -> str:
+    """The table of classes with a field in which to search for one, as markup."""
+    field = node(
+        "input",
+        type="search",
+        id="find",
+        placeholder="class",
+        autocomplete="off",
+        spellcheck="false",
+    )
+    return markup(
+        node("h2", "Class by class"),
+        node(
+            "div",
+            node("label", "Find ", field, class_="search"),
+            node("output", id="count"),
+            class_="tools",
+        ),
+        node(
+            "div",
+            rows,
+            class_="scroll classes",
+            tabindex=0,
+            role="region",
+            aria_label="Class by class",
+        ),
+    )
 
 
 def how(found: Survey) -> Element:

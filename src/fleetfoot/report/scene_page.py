@@ -1,4 +1,4 @@
-"""One HTML page on a set for detection or segmentation: pictures with their boxes, masks or classes
+"""One HTML page on a set for detection, segmentation or hands: pictures with what is known of them
 drawn over, labels that look wrong, objects of each class, copies, and pictures that cannot be read.
 It fetches nothing from the internet, works without its script, and prints.
 """
@@ -30,6 +30,7 @@ from fleetfoot.report.data_page import (
     how,
     look,
     scrolling,
+    section_of_classes,
     short,
     unreadable,
 )
@@ -37,11 +38,11 @@ from fleetfoot.report.hand_drawing import with_skeleton
 from fleetfoot.report.kit.drawing import (
     Drawn,
     chips,
-    class_rules,
     framed,
     with_classes,
     with_masks,
 )
+from fleetfoot.report.kit.hues import class_rules
 from fleetfoot.report.kit.markup import markup, node, page
 from fleetfoot.report.kit.svg import bar
 from fleetfoot.report.kit.table import head, sorting_head, table
@@ -54,9 +55,6 @@ MARGIN = 0.25
 """What is shown around an object, as a share of its longest side."""
 FAULTY, FAULTS_LISTED = 24, 200
 """Most faults that are shown as a picture, and most in the list."""
-
-WITHOUT_CLASSES = ".cells { display: none }"
-"""Style of a page on a set without classes: the table of them is not shown."""
 
 
 def html(found: SceneInspection, scenes: SceneSet, *, on_progress: Progress | None = None) -> str:
@@ -77,7 +75,7 @@ def html(found: SceneInspection, scenes: SceneSet, *, on_progress: Progress | No
     return page(
         "data_page",
         ("page.css", "data_page.css", "scene_page.css"),
-        class_rules(len(found.classes)) if found.classes else WITHOUT_CLASSES,
+        class_rules(range(len(found.classes))),
         title=visible(found.name),
         when=f"fleetfoot data · {texts.title(found)}",
         pictures=True,
@@ -89,7 +87,7 @@ def html(found: SceneInspection, scenes: SceneSet, *, on_progress: Progress | No
         copies=markup(*copies(found, drawer.small)),
         sheet_of_pictures=markup(*_sheet(found, drawer)),
         unreadable=markup(*unreadable(found)),
-        classes=markup(_classes(found)),
+        classes="" if found.task == "hand" else section_of_classes(_classes(found)),
         how=markup(how(found)),
     )
 
@@ -169,10 +167,8 @@ class _Drawer:
         if isinstance(target, LabelMap):
             return with_classes(image, target.drawn(image.height, image.width)), []
         if isinstance(target, Hand):
-            pixels = with_skeleton(np.asarray(image), target.points)
-            return Image.fromarray(pixels), []
-        if not isinstance(target, Objects):
-            return image, []
+            return Image.fromarray(with_skeleton(np.asarray(image), target.points)), []
+        assert isinstance(target, Objects)
         masks = []
         for mask, number in zip(target.masks or (), target.classes.tolist(), strict=False):
             if mask is not None:
@@ -227,7 +223,7 @@ class _Drawer:
         if isinstance(target, Objects):
             numbers = Counter(target.classes.tolist())
             return [(n, self._classes[n], f"{count:,}") for n, count in numbers.most_common()]
-        if not isinstance(target, LabelMap):
+        if isinstance(target, Hand):
             return []
         try:
             values = target.drawn(*self._splits[split].pictures[index].size())
@@ -257,7 +253,7 @@ def _examples(found: SceneInspection, drawer: _Drawer) -> list[Element]:
             node(
                 "li",
                 drawer.frame(split, index, side=EXAMPLE_SIDE, shape="frame wide"),
-                chips(drawer.counts(split, index)),
+                *([chips(counts)] if (counts := drawer.counts(split, index)) else []),
                 node("p", f"{split} · {short(name)}", class_="file", title=name),
             )
         )
@@ -345,7 +341,8 @@ def _sheet(found: SceneInspection, drawer: _Drawer) -> list[Element]:
 def _classes(found: SceneInspection) -> Element:
     """A row for each class: its objects or pixels, and its pictures, in each part."""
     segment = found.task == "segment"
-    sums = {name: sum(counts) or 1 for name, counts in found.counts.items()}
+    unread = segment and found.quick
+    sums = {name: sum(counts) for name, counts in found.counts.items()}
     heads = [sorting_head("class", "", "", number=False, ascending=True)]
     for name in found.counts:
         unit = "share of the pixels" if segment else "objects"
@@ -360,8 +357,9 @@ def _classes(found: SceneInspection) -> Element:
             cell = node("td", text, class_="number", data_v=count)
             most = max(counts, default=0) or 1
             cell.append(bar(count / most))
-            cells += [cell, node("td", f"{held:,}", class_="number", data_v=held)]
-        dot = node("i", class_=f"dot k{number}")
+            pictures = "-" if unread else f"{held:,}"
+            cells += [cell, node("td", pictures, class_="number", data_v=held)]
+        dot = node("i", class_=f"dot c{number}")
         row = node("th", dot, visible(class_name), scope="row", data_v=f"{number:09}")
         rows.append(node("tr", row, *cells))
     return table("Each class", heads, rows, id="classes")

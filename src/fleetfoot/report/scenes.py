@@ -42,7 +42,8 @@ def part_rows(found: SceneInspection) -> list[tuple[str, ...]]:
             labelled, left = sum(counts), found.ignored[name]
             shares = [percent(end, labelled) for end in ends]
             no_class = percent(left, labelled + left)
-            made.append((name, pictures, f"{len(full):,}", *shares, no_class))
+            held = "-" if found.quick else f"{len(full):,}"
+            made.append((name, pictures, held, *shares, no_class))
         else:
             cells = (found.empty[name], sum(counts), len(full), *ends)
             made.append((name, pictures, *(f"{cell:,g}" for cell in cells)))
@@ -58,7 +59,7 @@ def percent(part: float, whole: float) -> str:
 
 def facts(found: SceneInspection) -> dict[str, str]:
     """Objects in words."""
-    if found.per_picture is None or found.task == "segment":
+    if found.per_picture is None:
         return {}
     of = found.per_picture
     small, middle, large = found.object_sizes

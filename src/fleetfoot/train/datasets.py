@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fleetfoot.data.dataset import Dataset
+from fleetfoot.data.hands.scenes import NAME
 from fleetfoot.data.layouts import open_dataset
+from fleetfoot.data.layouts.scenes import open_scenes
 from fleetfoot.data.scenes import SceneSet
 from fleetfoot.errors import DatasetError
 from fleetfoot.train.figures import Kind
 
-BUILT_IN: dict[Kind, str] = {"classify": "digits", "hand": "hands"}
+BUILT_IN: dict[Kind, str] = {"classify": "digits", "hand": NAME}
 """Names of the sets that need no download, by task."""
 
 
@@ -27,17 +29,4 @@ def opened(
         return open_dataset(where, val_share=val_share, seed=seed)
     if where is None and task not in BUILT_IN:
         raise DatasetError(f"the task {task} has no built-in data set; name the place of one")
-    if task == "hand":
-        from fleetfoot.data.hands import open_hands
-        from fleetfoot.data.hands.folder import find_hands, open_hand_folder
-
-        if where is None or where == BUILT_IN[task]:
-            return open_hands()
-        found = find_hands(where)
-        if not found:
-            raise DatasetError(f"{where} holds no hands: no file of joints and vertices is in it")
-        return open_hand_folder(where, found, val_share=val_share, seed=seed)
-    from fleetfoot.data.layouts.scenes import open_scenes
-
-    assert where is not None
-    return open_scenes(where, task, val_share=val_share, seed=seed)
+    return open_scenes(where or BUILT_IN[task], task, val_share=val_share, seed=seed)

@@ -1,4 +1,5 @@
-"""Pictures of squares, discs and triangles in plain colours, and their boxes, made from a seed."""
+"""Pictures of squares, discs and triangles in plain colours with their boxes and masks, made from
+a seed."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ def shapes(count: int, size: int = 128, seed: int = 0) -> tuple[Tensor, list[dic
     for _ in range(count):
         picture = np.full((3, size, size), -0.5) + rng.normal(0, 0.05, (3, size, size))
         boxes: list[list[int]] = []
-        labels = []
+        labels, masks = [], []
         wanted = int(rng.integers(1, 4))
         while len(boxes) < wanted:
             side = int(rng.integers(size // 6, size // 2))
@@ -38,6 +39,13 @@ def shapes(count: int, size: int = 128, seed: int = 0) -> tuple[Tensor, list[dic
             picture[:, inside] = rng.uniform(0, 1, (3, 1))
             boxes.append(box)
             labels.append(label)
+            masks.append(inside)
         pictures.append(picture)
-        targets.append({"boxes": torch.tensor(boxes).float(), "labels": torch.tensor(labels)})
+        targets.append(
+            {
+                "boxes": torch.tensor(boxes).float(),
+                "labels": torch.tensor(labels),
+                "masks": torch.from_numpy(np.stack(masks)).byte(),
+            }
+        )
     return torch.from_numpy(np.stack(pictures)).float(), targets

@@ -255,6 +255,14 @@ def test_json_of_something_else_is_refused(change, message):
     raw = metered(*scenes(0, 2)).as_json()
     with pytest.raises(RecordError, match=message):
         Meter.from_json(json.loads(json.dumps(raw | change)))
+    for name, value in (
+        ("scores", "high"), ("scores", [["a"]]), ("boxes", [[1, 2, 3]]), ("boxes", [1, [2]]),
+        ("classes", [0.5]), ("areas", [float("inf")]), ("crowd", [1]),
+    ):  # fmt: skip
+        odd = json.loads(json.dumps(raw))
+        odd["pictures"][0][name] = value
+        with pytest.raises(RecordError, match=r"pictures\[0\]: .*"):
+            Meter.from_json(odd)
     raw["pictures"][0]["scores"] = raw["pictures"][0]["scores"][1:]
     with pytest.raises(RecordError, match=r"pictures\[0\]: its lists have"):
         Meter.from_json(json.loads(json.dumps(raw)))

@@ -184,12 +184,9 @@ def picture(hand: Hand, draws: Draws, size: int) -> NDArray[np.uint8]:
 
 def _mean_of_blocks(fine: NDArray[np.float32]) -> NDArray[np.float32]:
     # a sum of slices takes a fifth of the time of a mean over blocks
-    total = np.zeros_like(fine[::SAMPLES, ::SAMPLES])
-    for y in range(SAMPLES):
-        for x in range(SAMPLES):
-            total += fine[y::SAMPLES, x::SAMPLES]
-    total /= SAMPLES**2
-    return total
+    total = sum(fine[y::SAMPLES, x::SAMPLES] for y in range(SAMPLES) for x in range(SAMPLES))
+    share = np.float32(1 / SAMPLES**2)
+    return np.asarray(total, np.float32) * share
 
 
 def _background(corners: Numbers, size: int) -> NDArray[np.float32]:

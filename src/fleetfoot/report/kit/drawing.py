@@ -7,7 +7,6 @@ H W space
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
@@ -18,6 +17,7 @@ from PIL import Image
 
 from fleetfoot.data.scenes import IGNORED
 from fleetfoot.errors import visible
+from fleetfoot.report.kit.hues import class_rgb
 from fleetfoot.report.kit.markup import node
 from fleetfoot.report.kit.thumbnail import address
 
@@ -27,22 +27,6 @@ DIM = 0.35
 """Share of brightness that pixels of no class keep."""
 
 Pixels = NDArray[np.uint8]
-
-
-def class_colour(number: int) -> tuple[int, int, int]:
-    """The colour of a class: red, green and blue. Hues of neighbours are far apart (the golden
-    angle), and every third class is darker."""
-    hue, light = (0.58 + number * 0.381966) % 1.0, (0.55, 0.68, 0.47)[number % 3]
-    red, green, blue = colorsys.hls_to_rgb(hue, light, 0.85)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def class_rules(count: int) -> str:
-    """CSS rules that give the colour of each class to the elements of the CSS class ``k`` and its
-    number."""
-    colours = (class_colour(number) for number in range(count))
-    rules = (f".k{i}{{--hue:#{r:02x}{g:02x}{b:02x}}}" for i, (r, g, b) in enumerate(colours))
-    return "".join(rules)
 
 
 @dataclass(frozen=True)
@@ -87,7 +71,7 @@ def _rectangle(one: Drawn) -> Element:
         node("title", visible(one.words)),
         node("rect", **place, class_="halo"),
         node("rect", **place, class_=f"{one.kind} line".strip()),
-        class_=f"k{one.number}",
+        class_=f"c{one.number}",
     )
 
 
@@ -95,7 +79,7 @@ def with_masks(image: Image.Image, masks: Iterable[tuple[NDArray[np.bool_], int]
     """The picture with masks, (H, W), in the colours of their classes."""
     pixels = np.asarray(image).astype(np.float32)
     for mask, number in masks:
-        pixels[mask] += OPACITY * (np.array(class_colour(number)) - pixels[mask])
+        pixels[mask] += OPACITY * (np.array(class_rgb(number)) - pixels[mask])
     return Image.fromarray(pixels.astype(np.uint8))
 
 
@@ -111,7 +95,7 @@ def with_classes(image: Image.Image, classes: Pixels, only: int | None = None) -
         if number == IGNORED or only not in (None, number):
             share[number] = 1 - DIM
         else:
-            table[number] = class_colour(number)
+            table[number] = class_rgb(number)
     pixels = np.asarray(image).astype(np.float32)
     pixels += share[classes] * (table[classes] - pixels)
     return Image.fromarray(pixels.astype(np.uint8))
@@ -125,7 +109,7 @@ def chips(counted: Sequence[tuple[int, str, str]], most: int = 6) -> Element:
             node("i", class_="dot"),
             f"{visible(name)} ",
             node("b", figure),
-            class_=f"chip k{number}",
+            class_=f"chip c{number}",
         )
         for number, name, figure in counted[:most]
     ]

@@ -90,14 +90,14 @@ class _SeenJson(TypedDict):
     number: int
     height: int
     width: int
-    boxes: tuple[tuple[float, ...], ...]
-    classes: tuple[int, ...]
-    crowd: tuple[bool, ...]
-    areas: tuple[float, ...]
+    boxes: Any  # lists of numbers, which ``_seen`` checks faster
+    classes: Any
+    crowd: Any
+    areas: Any
     masks: tuple[str, ...]
-    found_boxes: tuple[tuple[float, ...], ...]
-    found_classes: tuple[int, ...]
-    scores: tuple[float, ...]
+    found_boxes: Any
+    found_classes: Any
+    scores: Any
     found_masks: tuple[str, ...]
 
 
@@ -385,15 +385,7 @@ def _listed(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seen(one: dict[str, Any]) -> Seen:
-    kinds = {
-        "boxes": np.float64, "classes": np.int64, "crowd": np.bool_, "areas": np.float64,
-        "found_boxes": np.float64, "found_classes": np.int64, "scores": np.float64,
-    }  # fmt: skip
-    made: dict[str, NDArray[Any]] = {
-        name: np.array(one[name], kind) for name, kind in kinds.items()
-    }
-    for name in ("boxes", "found_boxes"):
-        made[name] = made[name].reshape(-1, 4)
+    made = {name: _array(name, one[name]) for name in _KINDS}
     counts = [len(made[name]) for name in ("boxes", "classes", "crowd", "areas")]
     found = [len(made[name]) for name in ("found_boxes", "found_classes", "scores")]
     if len({*counts}) != 1 or len({*found}) != 1:
@@ -407,6 +399,32 @@ def _seen(one: dict[str, Any]) -> Seen:
         found_masks=one["found_masks"],
         **made,
     )
+
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "boxes": (np.float64, "if"), "classes": (np.int64, "i"), "crowd": (np.bool_, "b"),
+    "areas": (np.float64, "if"), "found_boxes": (np.float64, "if"),
+    "found_classes": (np.int64, "i"), "scores": (np.float64, "if"),
+}  # fmt: skip
+"""Type of each list, and numpy's kinds of what JSON may hold for it."""
+
+
+def _array(name: str, value: Any) -> NDArray[Any]:
+    """A list of numbers, or of lists of four, as an array."""
+    kind, known = _KINDS[name]
+    shape = (-1, 4) if name.endswith("boxes") else (-1,)
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list")
+    if not value:
+        return np.zeros((0, *shape[1:]), kind)
+    found = np.array(value)
+    if found.dtype.kind not in known or found.ndim != len(shape) or found.shape[1:] != shape[1:]:
+        what = "lists of four numbers" if len(shape) == 2 else "numbers"
+        raise ValueError(f"{name} must hold {what}, not {found.dtype} {found.shape}")
+    made: NDArray[Any] = found.astype(kind)
+    if not np.isfinite(made).all():
+        raise ValueError(f"{name} must be finite")
+    return made
 
 
 def _numbers(tensor: Tensor) -> Numbers:
