@@ -48,5 +48,5 @@ def test_modules_of_the_whole_have_the_network_s_names():
 
 def test_a_one_stage_network_is_its_own_whole():
     with torch.device("meta"):
-        model = create_model("fcos:fasternet_t0", channels=32)
+        model = create_model("fcos:fasternet_t0", channels=64)
     assert model.whole() is model

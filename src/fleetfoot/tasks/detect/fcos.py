@@ -56,7 +56,7 @@ def tower(channels: int, depth: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class Head(nn.Module):
+class PointHead(nn.Module):
     """What the points of a map say; the same weights for every map. (B, C, H, W) -> logits (B, N,
     H, W), distances to the left, top, right and bottom edge (B, 4, H, W), centerness (B, 1, H, W)
     """
@@ -85,7 +85,7 @@ class Head(nn.Module):
         )
 
 
-class Points(NamedTuple):
+class LevelPoints(NamedTuple):
     """What the points of one map say, and where they are."""
 
     logits: Tensor  # (B, P, N)
@@ -108,7 +108,7 @@ class FCOS(TaskNetwork):
         pretrained_backbone, backbone_weights: published weights of the backbone, or a file of them.
         input_size: height and width to which pictures are brought.
         backbone_options: fields of the backbone's config, for example ``drop_path_rate``.
-        channels: channels of the pyramid and the towers, a multiple of 32.
+        channels: channels of the pyramid and the towers, a multiple of 32 from 64 on.
         depth: convolutions of a tower.
         centre_radius: points within this many strides of an object's centre are trained to find
             it.
@@ -148,9 +148,10 @@ class FCOS(TaskNetwork):
         self.options = options_of(type(self), locals())
         check_options(num_classes, score_threshold, nms_threshold, max_detections)
         sides(input_size)
-        if channels < 32 or channels % 32:
+        if channels < 64 or channels % 32:
             raise ValueError(
-                f"channels ({channels}) must be a multiple of 32, the groups of the norms"
+                f"channels ({channels}) must be 64 or more, a multiple of 32: the norms have 32 "
+                "groups of two channels at least"
             )
         if depth < 1 or candidates < 1:
             raise ValueError(f"depth ({depth}) and candidates ({candidates}) must be 1 or more")
@@ -172,7 +173,7 @@ class FCOS(TaskNetwork):
         self.pretrained_cfg = preprocessing(body, input_size=input_size, resize_mode="letterbox")
         self.backbone = body
         self.pyramid = FeaturePyramid(body.feature_info.channels(), channels, top="convs")
-        self.head = Head(channels, num_classes, depth)
+        self.head = PointHead(channels, num_classes, depth)
 
     def parts(self) -> dict[str, tuple[str, ...]]:
         return {"backbone": ("backbone",), "neck": ("pyramid",), "head": ("head",)}
@@ -191,7 +192,7 @@ class FCOS(TaskNetwork):
             batch = len(levels[0].logits)
             return [self._decoded(levels, image, size) for image in range(batch)]
 
-    def _decoded(self, levels: list[Points], image: int, size: tuple[int, int]) -> Detections:
+    def _decoded(self, levels: list[LevelPoints], image: int, size: tuple[int, int]) -> Detections:
         boxes, scores, classes = [], [], []
         for level in levels:
             found = level.logits[image].sigmoid() * level.centerness[image].sigmoid()[:, None]
@@ -241,7 +242,7 @@ class FCOS(TaskNetwork):
         return {name: loss / count for name, loss in losses.items()}
 
 
-def _points(outputs: Mapping[str, Tensor], size: tuple[int, int]) -> list[Points]:
+def _points(outputs: Mapping[str, Tensor], size: tuple[int, int]) -> list[LevelPoints]:
     """The points of every map; at least in float32."""
     found = []
     for level in LEVELS:
@@ -256,7 +257,7 @@ def _points(outputs: Mapping[str, Tensor], size: tuple[int, int]) -> list[Points
             for n, pixels in zip((height, width), size, strict=True)
         )
         places = torch.stack((x.repeat(height), y.repeat_interleave(width)), 1)
-        found.append(Points(made[0], made[1], made[2][..., 0], places, 2**level))
+        found.append(LevelPoints(made[0], made[1], made[2][..., 0], places, 2**level))
     return found
 
 
