@@ -196,7 +196,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
         limits.check(replace(RECIPE, mix=Mix(mixup=0.2)))
     with pytest.raises(ValueError, match=r"scene\.mosaic is 0\.5, and has no effect in classific"):
         limits.check(changed(scene=Scene(mosaic=0.5)))
-    with pytest.raises(ValueError, match=r"scene\.rotate has no effect in the task detect"):
+    with pytest.raises(
+        ValueError, match=r"scene\.rotate is 3\.0, and has no effect in the task detect"
+    ):
         limits.check(replace(RECIPE, scene=Scene(rotate=3.0)))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from fleetfoot.data.scene_settings import CONCERNS
 from fleetfoot.data.scene_settings import check as check_scene
 from fleetfoot.train.config import Recipe, Run
 from fleetfoot.train.figures import Kind
@@ -141,10 +142,10 @@ def has_effect(name: str, task: Kind) -> bool:
     >>> has_effect("mix.mixup", "classify"), has_effect("mix.mixup", "detect")
     (True, False)
     """
-    part = name.partition(".")[0]
-    if task == "classify":
-        return part != "scene"
-    return part not in CLASSIFICATION_ONLY or name in ALWAYS
+    part, _, rest = name.partition(".")
+    if part == "scene":
+        return task != "classify" and rest in CONCERNS[task]
+    return task == "classify" or part not in CLASSIFICATION_ONLY or name in ALWAYS
 
 
 def _without_effect(recipe: Recipe) -> Iterator[str]:
