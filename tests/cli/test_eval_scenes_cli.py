@@ -7,9 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from fleetfoot.cli import app
+from fleetfoot.cli.eval_scenes import stated_task
 from fleetfoot.evaluate.task_record import read
 from tests import spots
 
@@ -122,3 +125,16 @@ def test_evaluations_of_different_tasks_are_not_compared(place):
     result = run("compare", "before", "other")
     assert result.exit_code != 0
     assert "of detect" in " ".join((result.output + str(result.exception)).split())
+
+
+def test_the_task_is_that_of_the_name_or_of_the_files_header(tmp_path):
+    assert stated_task("ssdlite", None) == stated_task("fcos:timm:resnet18", None) == "detect"
+    assert stated_task("lraspp:mobilenetv3_small_100", None) == "segment"
+    assert stated_task("handmesh", None) == "hand"
+    assert stated_task("mobilenetv2_010", None) == "classify"
+    for name, task in (("onestage:mobilenetv2_010", "detect"), ("mobilenetv2_010", "classify")):
+        file = tmp_path / "run.safetensors"
+        save_file({"x": torch.zeros(1)}, file, {"model": name})
+        assert stated_task(str(file), file) == task
+    file.write_bytes(b"broken")
+    assert stated_task(str(file), file) == "classify"  # whoever reads it says what is wrong
