@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer import BadParameter
 from typer.testing import CliRunner
 
 from fleetfoot.cli import app
-from fleetfoot.cli.eval_scenes import stated_task
+from fleetfoot.cli.eval_scenes import _data, stated_task
 from fleetfoot.evaluate.task_record import read
 from tests import spots
 
@@ -99,6 +100,13 @@ def test_a_network_that_is_blind_for_red_is_worse(place):
     assert worse.exit_code == (raw["verdict"] == "worse")
     refused = run("compare", "before", "after", "--across-machines")
     assert refused.exit_code == 2
+
+
+def test_without_data_hands_are_drawn_and_others_are_asked_for():
+    scenes, part = _data(None, "hand", None, None)
+    assert (scenes.name, part.name) == ("hands", "test")
+    with pytest.raises(BadParameter, match=r"name the data .* for --task detect"):
+        _data(None, "detect", None, None)
 
 
 @pytest.mark.parametrize(
