@@ -125,14 +125,15 @@ def test_what_does_not_fit_is_refused(place, arguments, message):
     assert not Path("eval-results").exists()
 
 
-def test_evaluations_of_different_tasks_are_not_compared(place):
-    evaluated("own.py:net", "before")
-    text = Path("before/evaluation.json").read_text()
-    Path("other").mkdir()
-    Path("other/evaluation.json").write_text(text.replace('"task": "detect"', '"task": "hand"'))
-    result = run("compare", "before", "other")
-    assert result.exit_code != 0
-    assert "of detect" in " ".join((result.output + str(result.exception)).split())
+def test_evaluations_of_different_tasks_are_not_compared(tmp_path):
+    for task in ("detect", "hand"):
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "evaluation.json").write_text(json.dumps({"task": task}))
+    result = run("compare", str(tmp_path / "detect"), str(tmp_path / "hand"))
+    assert result.exit_code == 2
+    said = " ".join(result.output.replace("│", " ").split())
+    assert "an evaluation of detect, and" in said
+    assert "one of hand; compare two of one task" in said
 
 
 def test_the_task_is_that_of_the_name_or_of_the_files_header(tmp_path):
