@@ -7,9 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from typer import BadParameter
 from typer.testing import CliRunner
 
 from fleetfoot.cli import app
+from fleetfoot.cli.eval_scenes import _data, stated_task
 from fleetfoot.evaluate.task_record import read
 from tests import spots
 
@@ -98,6 +102,13 @@ def test_a_network_that_is_blind_for_red_is_worse(place):
     assert refused.exit_code == 2
 
 
+def test_without_data_hands_are_drawn_and_others_are_asked_for():
+    scenes, part = _data(None, "hand", None, None)
+    assert (scenes.name, part.name) == ("hands", "test")
+    with pytest.raises(BadParameter, match=r"name the data .* for --task detect"):
+        _data(None, "detect", None, None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -114,11 +125,25 @@ def test_what_does_not_fit_is_refused(place, arguments, message):
     assert not Path("eval-results").exists()
 
 
-def test_evaluations_of_different_tasks_are_not_compared(place):
-    evaluated("own.py:net", "before")
-    text = Path("before/evaluation.json").read_text()
-    Path("other").mkdir()
-    Path("other/evaluation.json").write_text(text.replace('"task": "detect"', '"task": "hand"'))
-    result = run("compare", "before", "other")
-    assert result.exit_code != 0
-    assert "of detect" in " ".join((result.output + str(result.exception)).split())
+def test_evaluations_of_different_tasks_are_not_compared(tmp_path):
+    for task in ("detect", "hand"):
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "evaluation.json").write_text(json.dumps({"task": task}))
+    result = run("compare", str(tmp_path / "detect"), str(tmp_path / "hand"))
+    assert result.exit_code == 2
+    said = " ".join(result.output.replace("│", " ").split())
+    assert "an evaluation of detect, and" in said
+    assert "one of hand; compare two of one task" in said
+
+
+def test_the_task_is_that_of_the_name_or_of_the_files_header(tmp_path):
+    assert stated_task("ssdlite", None) == stated_task("fcos:timm:resnet18", None) == "detect"
+    assert stated_task("lraspp:mobilenetv3_small_100", None) == "segment"
+    assert stated_task("handmesh", None) == "hand"
+    assert stated_task("mobilenetv2_010", None) == "classify"
+    for name, task in (("onestage:mobilenetv2_010", "detect"), ("mobilenetv2_010", "classify")):
+        file = tmp_path / "run.safetensors"
+        save_file({"x": torch.zeros(1)}, file, {"model": name})
+        assert stated_task(str(file), file) == task
+    file.write_bytes(b"broken")
+    assert stated_task(str(file), file) == "classify"  # whoever reads it says what is wrong

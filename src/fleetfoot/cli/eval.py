@@ -63,7 +63,7 @@ def evaluate(
         typer.Argument(
             help="Labelled pictures: a folder of class folders, tar shards, or a CSV or JSONL "
             "file; for another task, a COCO, YOLO or VOC set, or label maps. Default: what a "
-            "checkpoint was trained on; otherwise scikit-learn's digits."
+            "checkpoint was trained on; otherwise scikit-learn's digits, or drawn hands."
         ),
     ] = None,
     task: Annotated[

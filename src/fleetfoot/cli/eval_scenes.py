@@ -157,9 +157,13 @@ def _data(
 ) -> tuple[SceneSet, Scenes]:
     """The data and its part. Pictures are split off for validation only if ``val`` is asked for, or
     if a checkpoint's training split them off."""
+    from fleetfoot.data.hands.scenes import NAME as HANDS
     from fleetfoot.data.layouts.scenes import open_scenes
 
-    where = known.data if where is None and known is not None else where
+    if where is None and known is not None:
+        where = known.data
+    elif where is None and task == "hand":
+        where = HANDS
     if where is None:
         raise typer.BadParameter(
             f"name the data that the network is to be judged on, after it, for --task {task}"
