@@ -168,8 +168,9 @@ def next_commands(outcome: Outcome, data: str, pictures: str = "") -> list[str]:
     task = "" if outcome.task == "classify" else f" --task {outcome.task}"
     if ".py" in outcome.model:
         model = f"'{outcome.model}' --weights {outcome.checkpoint}"
+    predict = f"fleetfoot predict {model} {pictures or 'PICTURES'}"
     return [
-        f"fleetfoot predict {model} {pictures or 'PICTURES'}{task}",
+        *([] if task else [predict]),  # predict names classes only
         f"fleetfoot eval {model}{f' {data}' if data else ''}{task}",
         f"fleetfoot fuse {model}",
         f"fleetfoot compile {model}",
