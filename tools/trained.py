@@ -55,11 +55,18 @@ class TrainingRecord:
     command: tuple[str, ...]
     """Words after ``fleetfoot train``; of paths, the last part."""
     figure: str
-    """Column of ``summary.csv`` that is drawn and compared."""
+    """What is compared and drawn, for example ``top1``."""
     machine: str
     versions: dict[str, str]
     commit: str
     runs: tuple[Trained, ...] = ()
+
+    @property
+    def column(self) -> str:
+        """The column of ``summary.csv`` that chose the best weights: that of the averaged weights
+        if there are any."""
+        averaged = f"ema_{self.figure}"
+        return averaged if averaged in self.runs[0].epochs[0] else f"eval_{self.figure}"
 
 
 def run(file: Path, *, name: str, figure: str, seeds: Sequence[int], words: Sequence[str]) -> None:
@@ -85,7 +92,8 @@ def run(file: Path, *, name: str, figure: str, seeds: Sequence[int], words: Sequ
         model, made = _trained(seed, words)
         record = replace(record, model=model, runs=(*record.runs, made))
         write_text(file, json.dumps(asdict(record), indent=1) + "\n")
-        print(f"seed {seed}: {made.epochs[-1].get(figure)}, test {made.test}", flush=True)
+        last = made.epochs[-1][record.column]
+        print(f"seed {seed}: {last:.2f} after the last epoch, test {made.test}", flush=True)
 
 
 def _trained(seed: int, words: Sequence[str]) -> tuple[str, Trained]:
@@ -119,9 +127,8 @@ def markdown(records: Sequence[tuple[str, TrainingRecord]]) -> str:
     rows = []
     for _, record in records:
         runs = record.runs
-        kind = record.figure.removeprefix("eval_").removeprefix("ema_")
-        chosen = [one.epochs[one.best_epoch][record.figure] for one in runs]
-        tests = [one.test[kind] for one in runs if one.test]
+        chosen = [one.epochs[one.best_epoch][record.column] for one in runs]
+        tests = [one.test[record.figure] for one in runs if one.test]
         rates = [row["images_per_s"] for one in runs for row in one.epochs]
         rows.append(
             (
@@ -141,11 +148,11 @@ def markdown(records: Sequence[tuple[str, TrainingRecord]]) -> str:
         parts += [
             f"## {record.name}",
             "",
-            f"`fleetfoot train {' '.join(record.command)}`, "
-            f"seeds {', '.join(str(one.seed) for one in record.runs)}, on {record.machine}; "
+            f"`{' '.join(('fleetfoot train', *record.command))}`, "
+            f"seed{'s' * (len(record.runs) > 1)} {', '.join(str(one.seed) for one in record.runs)}, on {record.machine}; "
             f"{versions}; commit {record.commit[:12] or 'unknown'}.",
             "",
-            f"![{record.name}: {record.figure} and training loss by epoch]({picture})",
+            f"![{record.name}: {record.column} and training loss by epoch]({picture})",
             "",
         ]
     return "\n".join(parts)
@@ -166,13 +173,13 @@ def draw(record: TrainingRecord, file: Path) -> None:
     """The compared figure and the training loss over the epochs, a line for each seed."""
     figure = Figure(figsize=(8, 2.8), layout="constrained")
     for axes, key, title in zip(
-        figure.subplots(1, 2), (record.figure, "train_loss"), ("%", "training loss"), strict=True
+        figure.subplots(1, 2), (record.column, "train_loss"), ("%", "training loss"), strict=True
     ):
         for one in record.runs:
             at = [row["epoch"] + 1 for row in one.epochs]
             axes.plot(at, [row[key] for row in one.epochs], label=f"seed {one.seed}", marker=".")
         axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{key}, %" if title == "%" else title)
+        axes.set_ylabel(f"{key}, {title}" if title == "%" else title)
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
     figure.savefig(file, dpi=110, metadata={"Software": None})
@@ -196,7 +203,7 @@ def main() -> None:
     running = commands.add_parser("run", usage="%(prog)s RECORD --name NAME [options] -- WORDS")
     running.add_argument("record", type=Path)
     running.add_argument("--name", required=True)
-    running.add_argument("--figure", default="eval_top1", help="column of summary.csv")
+    running.add_argument("--figure", default="top1", help="what is compared")
     running.add_argument("--seeds", default="0,1,2")
     paging = commands.add_parser("page")
     paging.add_argument("page", type=Path)
