@@ -145,11 +145,12 @@ def markdown(records: Sequence[tuple[str, TrainingRecord]]) -> str:
     parts = [*markdown_table(head, rows), ""]
     for picture, record in records:
         versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())
+        seeds = ", ".join(str(one.seed) for one in record.runs)
         parts += [
             f"## {record.name}",
             "",
             f"`{' '.join(('fleetfoot train', *record.command))}`, "
-            f"seed{'s' * (len(record.runs) > 1)} {', '.join(str(one.seed) for one in record.runs)}, on {record.machine}; "
+            f"seed{'s' * (len(record.runs) > 1)} {seeds}, on {record.machine}; "
             f"{versions}; commit {record.commit[:12] or 'unknown'}.",
             "",
             f"![{record.name}: {record.column} and training loss by epoch]({picture})",
