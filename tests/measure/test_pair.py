@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from fake_bench import PACE, Bench
 from fleetfoot.errors import UnknownNameError
 from fleetfoot.measure import pair
+from fleetfoot.measure.run import Tools
 
 
 class Slow(nn.Module):
@@ -67,6 +69,21 @@ def test_a_network_that_cannot_run_is_a_failure_with_its_reason():
     assert [m.model for m in made.measurements] == ["before"]
     assert "answers with a tuple, not one tensor" in made.failures[0].reason
     assert made.record()["change"] is None
+
+
+def test_networks_of_outputs_by_name_are_timed():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return {"scores": self.conv(x), "boxes": x}
+
+    tools = replace(Bench().tools, load=Tools().load)  # the engine itself
+    made = pair.measure(Named(), Named(), engine="eager", size=8, pace=PACE, tools=tools)
+    assert made.change is not None
+    assert not made.failures
 
 
 def test_what_cannot_be_asked_for():

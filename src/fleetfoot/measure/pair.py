@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,8 +86,10 @@ def measure(
         made = Workload.of(wanted, copied(networks[wanted]), size=size, channels=channels)
         with torch.inference_mode():  # before it is folded, which takes a detector a minute
             answer = made.module(*made.arguments)
-        if not isinstance(answer, torch.Tensor):
-            raise EngineError(f"it answers with a {type(answer).__name__}, not one tensor")
+        if not isinstance(answer, torch.Tensor | Mapping):  # as a detector that ends in boxes
+            raise EngineError(
+                f"it answers with a {type(answer).__name__}, not one tensor, or tensors by name"
+            )
         return prepared(made, fold)
 
     tools = tools or Tools()

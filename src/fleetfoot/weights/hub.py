@@ -176,7 +176,8 @@ def _offline(published: PretrainedConfig, url: str, reason: str) -> OfflineError
         f"{published.filename} of {published.repo} is not on this machine and cannot be fetched "
         f"from {url} ({reason}). On a machine with a network, download it there and bring it: "
         f"{folder}, or give the file itself with weights=FILE (--weights FILE). To run the network "
-        "with random weights, leave out pretrained (--no-pretrained). On a slow network, set "
+        "with random weights, leave out pretrained (--no-pretrained; when it is trained, --weights "
+        "none). On a slow network, set "
         "HF_HUB_ETAG_TIMEOUT to the seconds to wait for an answer"
     )
 
