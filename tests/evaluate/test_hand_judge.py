@@ -26,7 +26,7 @@ from fleetfoot.tasks.network import TaskNetwork
 from fleetfoot.weights.pretrained import PretrainedConfig
 from tests.pages import Tags, assert_loads_nothing
 
-COUNT, SIDE = 4, 112
+COUNT, SIDE, DRAWN = 4, 112, 224
 
 
 class First:
@@ -59,7 +59,7 @@ class Still(TaskNetwork):
         self.backbone = nn.Conv2d(3, 1, 1)
         for name in ("points", "joints", "vertices"):
             value = getattr(hand, name)
-            scale = SIDE / 224 if name == "points" else 1.0
+            scale = SIDE / DRAWN if name == "points" else 1.0
             moved = scale * value + noise * rng.normal(size=value.shape)
             setattr(self, name, nn.Parameter(torch.from_numpy(moved).float()))
         self.num_classes = 0
@@ -81,7 +81,7 @@ class Still(TaskNetwork):
 
 @cache
 def hands() -> SceneSet:
-    whole = open_hands()
+    whole = open_hands(size=DRAWN)
     part = whole.test
     return replace(whole, test=Scenes("test", First(part.pictures), First(part.targets)))
 
