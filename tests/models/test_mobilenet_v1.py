@@ -7,11 +7,11 @@ from functools import cache
 import pytest
 import timm
 import torch
-from mobilenet_parity import assert_same_gradients, assert_same_maps, assert_same_outputs, renamed
 
 from fleetfoot.models import configure, create_model, list_models
 from fleetfoot.ops.conv import SamePadConv2d
 from helpers import trainable, trained_
+from mobilenet_parity import assert_same_gradients, assert_same_maps, assert_same_outputs, renamed
 from oracle_macs import macs_of
 
 PARAMS = {

@@ -8,12 +8,12 @@ import pytest
 import timm
 import torch
 import torchvision
-from mobilenet_parity import assert_same_gradients, assert_same_maps, assert_same_outputs, renamed
 
 from fleetfoot.models import create_model, list_models
 from fleetfoot.models.mobilenet_v2 import STAGES
 from fleetfoot.ops.separable import InvertedResidual
 from helpers import trainable, trained_
+from mobilenet_parity import assert_same_gradients, assert_same_maps, assert_same_outputs, renamed
 from oracle_macs import macs_of
 
 PARAMS = {

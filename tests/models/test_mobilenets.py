@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from mobilenet_parity import CLOSE
 from torch import fx, nn
 
 from fleetfoot.models import configure, create_model
 from fleetfoot.ops.conv import SamePadConv2d
+from mobilenet_parity import CLOSE
 
 ONE_EACH = [
     "mobilenetv1_025",
