@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import safetensors
@@ -55,8 +55,32 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
+class HoldsEngines:
+    """What ``close``, or the end of a ``with`` block, ends: the engines in ``runners``."""
+
+    runners: tuple[Runner, ...]
+
+    def close(self) -> None:
+        for runner in self.runners:
+            runner.close()
+
+    def __enter__(self: Held) -> Held:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+Held = TypeVar("Held", bound=HoldsEngines)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class Subject(HoldsEngines):
     """A classifier in engines. ``close`` or a ``with`` block ends them."""
 
     name: str
@@ -73,21 +97,6 @@ class Subject:
     failures: tuple[tuple[str, str], ...] = ()
     """Engines that could not be built, each with the reason."""
     notes: tuple[str, ...] = field(default=())
-
-    def close(self) -> None:
-        for runner in self.runners:
-            runner.close()
-
-    def __enter__(self) -> Subject:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def all_engines() -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from fleetfoot.data.preprocess import Preprocess
 from fleetfoot.engines import Engine
 from fleetfoot.errors import EngineError
 from fleetfoot.evaluate.matching import match
-from fleetfoot.evaluate.subject import Form, built_engines, digest
+from fleetfoot.evaluate.subject import Form, HoldsEngines, built_engines, digest
 from fleetfoot.network import Workload
 from fleetfoot.tasks.classify import Labels
 from fleetfoot.tasks.network import TaskNetwork
@@ -29,7 +28,7 @@ from fleetfoot.transform import fuse
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskSubject:
+class TaskSubject(HoldsEngines):
     """A network of a task in engines. ``close`` or a ``with`` block ends them."""
 
     name: str
@@ -46,21 +45,6 @@ class TaskSubject:
     failures: tuple[tuple[str, str], ...] = ()
     """Engines that could not be built, each with the reason."""
     notes: tuple[str, ...] = field(default=())
-
-    def close(self) -> None:
-        for runner in self.runners:
-            runner.close()
-
-    def __enter__(self) -> TaskSubject:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def of_task(

@@ -74,8 +74,11 @@ def html(
         head=markup(*_head(evaluations)),
         engines=markup(*_engines(evaluations)),
         charts=markup(*_charts(record)),
-        mistakes=markup(*_mistakes(first, split)),
-        classes=markup(_classes(record)),
+        worst_title="The worst mistakes",
+        worst=markup(*_mistakes(first, split)),
+        table_title="Class by class",
+        noun="class",
+        rows=markup(_classes(record)),
         how=markup(*_how(evaluations, failures)),
     )
 

@@ -78,7 +78,7 @@ def html(
     first = evaluations[0]
     record = first.record
     return page(
-        "task_page",
+        "eval_page",
         ("page.css", "eval_page.css", "task_page.css"),
         class_rules(range(len(record.classes))),
         title=title(record),
